@@ -1,0 +1,51 @@
+# voipd: the commands of this project. `make run` shows it at work, `make test` runs everything CI runs.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO ?= cargo
+PREFIX ?= /usr
+BUILT ?= target/release
+DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(HOME)/.cargo/bin/cargo-deny)
+
+.PHONY: help deps test-deps build run test check bench install systemd-test clean
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## Debian packages that building and running need (installs them as root or with sudo)
+	@packaging/install-deps build
+
+test-deps: ## Debian packages that the tests need besides: real peers and a sound server
+	@packaging/install-deps build test
+
+build: deps ## the daemon and the command line, optimised
+	$(CARGO) build --release --locked -p voipd -p voipctl -p voipd-tests --bins
+
+run: build ## a first call: voipd calls its own echo service, plays speech, records what comes back
+	@packaging/first-call target/release
+
+check: deps ## format, lints, documentation, licences, direction of dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	packaging/check-dependencies
+	@[ -x "$(DENY)" ] || $(CARGO) install cargo-deny --locked --quiet
+	"$(DENY)" --offline check --hide-inclusion-graph licenses bans sources
+	@packaging/check-advisories "$(DENY)"
+
+test: test-deps check ## everything CI runs
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked --no-run
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip where it is installed
+	$(CARGO) test --release --locked -p voipd-tests --test bench -- --ignored --nocapture --test-threads=1
+
+install: ## what `make build` built, with its services, into $(DESTDIR)$(PREFIX)
+	@packaging/install "$(BUILT)" "$(DESTDIR)" "$(PREFIX)"
+
+systemd-test: deps ## the services in a real systemd: installed, started, called, stopped, crashed (as root)
+	@[ "$$(id -u)" -ne 0 ] || packaging/install-deps systemd
+	$(CARGO) build --workspace --bins --locked
+	packaging/systemd-test target/debug
+
+clean: ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,214 @@
+//! What can be done with a call that is there: `org.voipd.Call1`.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use voipd_dbus::{AcceptOptions, CallState, ResumeOptions};
+
+use crate::cli::{AnswerArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
+use crate::daemon::Daemon;
+use crate::exit::Failure;
+use crate::objects::{CallName, Fit, Object, Snapshot};
+use crate::output::Output;
+use crate::text::{clock, table};
+
+/// `voipctl calls`.
+pub(crate) async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
+    let snapshot = daemon.snapshot().await?;
+    match out.json {
+        true => out.document(&calls_to_json(&snapshot)),
+        false if snapshot.calls.is_empty() => out.line("There are no calls."),
+        false => out.lines(&calls_table(&snapshot)),
+    }
+}
+
+/// Calls with the names of their accounts, for programs.
+pub(crate) fn calls_to_json(snapshot: &Snapshot) -> Value {
+    let one = |call: &Object| {
+        let mut value = call.to_json();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("account_name".into(), json!(snapshot.account_name(call.text("Account"))));
+        }
+        value
+    };
+    snapshot.calls.iter().map(one).collect()
+}
+
+/// The table of `calls` and `status`.
+pub(crate) fn calls_table(snapshot: &Snapshot) -> Vec<String> {
+    let row = |call: &Object| {
+        vec![
+            call.id().to_string(),
+            call.text("Direction").to_owned(),
+            state_words(call),
+            if call.number("AnsweredAt") == 0 { String::new() } else { clock(call.talk_time()) },
+            call.text("Codec").to_owned(),
+            snapshot.account_name(call.text("Account")).to_owned(),
+            call.peer(),
+        ]
+    };
+    let rows: Vec<_> = snapshot.calls.iter().map(row).collect();
+    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "ACCOUNT", "PEER"], &rows)
+}
+
+/// State of a call with what else matters to someone who looks at it.
+pub(crate) fn state_words(call: &Object) -> String {
+    let mut words = vec![call.text("State").to_owned()];
+    let ended = call.call_state() == Some(CallState::Ended);
+    if ended {
+        words.push(call.text("EndReason").to_owned());
+    } else {
+        let marks = [
+            ("LocalHold", "by this side"),
+            ("RemoteHold", "by the peer"),
+            ("Muted", "muted"),
+            ("Mixed", "mixed"),
+        ];
+        words.extend(marks.iter().filter(|(key, _)| call.flag(key)).map(|(_, word)| (*word).to_owned()));
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(", ")
+}
+
+/// Path of the call that is meant.
+async fn path_of(daemon: &Daemon, named: Option<&CallName>, fit: Fit) -> Result<String, Failure> {
+    Ok(daemon.snapshot().await?.call(named, fit)?.path.clone())
+}
+
+pub(crate) async fn answer(daemon: &Daemon, args: AnswerArgs) -> Result<(), Failure> {
+    let path = path_of(daemon, args.call.call.as_ref(), Fit::Incoming).await?;
+    let files = open_files(&args.sound)?;
+    let options = AcceptOptions {
+        play: files.play.map(Into::into),
+        record: files.record.map(Into::into),
+        mix: args.sound.mix.then_some(true),
+    };
+    Ok(daemon.call(&path).await?.accept(&options).await?)
+}
+
+pub(crate) async fn reject(daemon: &Daemon, args: RejectArgs) -> Result<(), Failure> {
+    let path = path_of(daemon, args.call.call.as_ref(), Fit::Incoming).await?;
+    let reason = match (args.busy, args.decline) {
+        (true, _) => "busy",
+        (_, true) => "declined",
+        _ => "",
+    };
+    Ok(daemon.call(&path).await?.reject(reason).await?)
+}
+
+pub(crate) async fn hang_up(daemon: &Daemon, args: HangupArgs) -> Result<(), Failure> {
+    if !args.all {
+        let path = path_of(daemon, args.call.call.as_ref(), Fit::Unended).await?;
+        return Ok(daemon.call(&path).await?.hangup().await?);
+    }
+    let snapshot = daemon.snapshot().await?;
+    let mut result = Ok(());
+    for call in snapshot.calls.iter().filter(|call| call.call_state() != Some(CallState::Ended)) {
+        match daemon.call(&call.path).await?.hangup().await {
+            // It ended by itself in between.
+            Err(error) if error.is_gone() || matches!(error, voipd_dbus::Error::InvalidState(_)) => {}
+            Err(error) => result = Err(error.into()),
+            Ok(()) => {}
+        }
+    }
+    result
+}
+
+pub(crate) async fn hold(daemon: &Daemon, one: OneCall) -> Result<(), Failure> {
+    let path = path_of(daemon, one.call.as_ref(), Fit::Holdable).await?;
+    Ok(daemon.call(&path).await?.hold().await?)
+}
+
+pub(crate) async fn resume(daemon: &Daemon, args: ResumeArgs) -> Result<(), Failure> {
+    let path = path_of(daemon, args.call.call.as_ref(), Fit::OnHold).await?;
+    Ok(daemon.call(&path).await?.resume(&ResumeOptions { mix: args.mix.then_some(true) }).await?)
+}
+
+pub(crate) async fn mute(daemon: &Daemon, one: OneCall, muted: bool) -> Result<(), Failure> {
+    let path = path_of(daemon, one.call.as_ref(), Fit::Unended).await?;
+    Ok(daemon.call(&path).await?.set_muted(muted).await?)
+}
+
+pub(crate) async fn silence(daemon: &Daemon, one: OneCall) -> Result<(), Failure> {
+    let path = path_of(daemon, one.call.as_ref(), Fit::Incoming).await?;
+    Ok(daemon.call(&path).await?.silence().await?)
+}
+
+pub(crate) async fn send_dtmf(daemon: &Daemon, args: DtmfArgs) -> Result<(), Failure> {
+    let (named, digits) = match args.words.as_slice() {
+        [digits] => (None, digits),
+        [call, digits] => (Some(call.parse::<CallName>().map_err(Failure::usage)?), digits),
+        _ => return Err(Failure::usage("say the digits, or the call and the digits.")),
+    };
+    let path = path_of(daemon, named.as_ref(), Fit::Sounding).await?;
+    Ok(daemon.call(&path).await?.send_dtmf(digits).await?)
+}
+
+/// Files that a call's sound comes from and goes to.
+#[derive(Debug, Default)]
+pub(crate) struct SoundFiles {
+    pub(crate) play: Option<OwnedFd>,
+    pub(crate) record: Option<OwnedFd>,
+}
+
+/// Opens the files here: the daemon need not be allowed to.
+pub(crate) fn open_files(args: &SoundArgs) -> Result<SoundFiles, Failure> {
+    let cannot = |path: &Path, what: &str, error: std::io::Error| {
+        Failure::failed(format!("cannot open {} {what}: {error}", path.display()))
+    };
+    let open = |path: &Path| File::open(path).map_err(|error| cannot(path, "to play it", error));
+    let create = |path: &Path| File::create(path).map_err(|error| cannot(path, "to record", error));
+    // What is played is opened first: when it is not there, no recording is emptied in vain.
+    let play = args.play.as_deref().map(open).transpose()?;
+    let record = args.record.as_deref().map(create).transpose()?;
+    Ok(SoundFiles { play: play.map(Into::into), record: record.map(Into::into) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::tests::call;
+
+    #[test]
+    fn the_state_tells_who_holds_and_why_it_ended() {
+        assert_eq!(
+            state_words(&call(1, &[("State", "held")], &["LocalHold", "Muted"])),
+            "held, by this side, muted"
+        );
+        assert_eq!(
+            state_words(&call(1, &[("State", "ended"), ("EndReason", "busy")], &["Muted"])),
+            "ended, busy"
+        );
+        assert_eq!(state_words(&call(1, &[("State", "ringing")], &[])), "ringing");
+    }
+
+    #[test]
+    fn a_missing_file_to_play_leaves_the_recording_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (play, record) = (directory.path().join("missing.wav"), directory.path().join("kept.wav"));
+        std::fs::write(&record, "old").unwrap();
+        let args = SoundArgs { play: Some(play.clone()), record: Some(record.clone()), mix: false };
+        let sentence = open_files(&args).unwrap_err().sentence.unwrap();
+        assert!(sentence.contains("missing.wav to play it"), "{sentence}");
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), "old");
+        std::fs::write(&play, "sound").unwrap();
+        open_files(&args).unwrap();
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), "");
+    }
+
+    #[test]
+    fn calls_name_their_account() {
+        let mut with_account = call(3, &[("State", "active"), ("Peer", "sip:b@example.org")], &[]);
+        let path = zbus::Variant::from(zbus::ObjectPath::from_static_str_unchecked("/org/voipd/account/1"));
+        with_account.properties.insert("Account".into(), path.try_into().unwrap());
+        let name = zbus::Variant::from("work").try_into().unwrap();
+        let account =
+            Object { path: "/org/voipd/account/1".into(), properties: [("Name".to_owned(), name)].into() };
+        let snapshot = Snapshot { accounts: vec![account], calls: vec![with_account] };
+        let json = calls_to_json(&snapshot);
+        assert_eq!((&json[0]["account_name"], &json[0]["number"]), (&json!("work"), &json!(3)));
+        assert!(calls_table(&snapshot)[1].contains("work"));
+    }
+}

@@ -1,0 +1,235 @@
+//! `voipctl devices`: sound devices, `org.voipd.Audio1`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use voipd_dbus::{Dict, TestOptions, names};
+
+use crate::cli::{DevicesCommand, Role, TestArgs};
+use crate::daemon::Daemon;
+use crate::events::{Event, Events};
+use crate::exit::Failure;
+use crate::objects::Object;
+use crate::output::{Output, dict_to_json};
+use crate::text::{level, table};
+
+/// Quieter than this, a microphone hears its own noise at most.
+const HEARD_DBOV: f64 = -55.0;
+
+pub(crate) async fn run(
+    daemon: &Daemon,
+    out: Output,
+    command: Option<DevicesCommand>,
+) -> Result<(), Failure> {
+    match command.unwrap_or(DevicesCommand::List) {
+        DevicesCommand::List => list(daemon, out).await,
+        DevicesCommand::Select { role, name } => {
+            let name = absolute(&name)?;
+            Ok(daemon.audio().await?.select_device(role.word(), &name).await?)
+        }
+        DevicesCommand::Test(args) => test(daemon, out, args).await,
+    }
+}
+
+/// A file's name as the daemon understands it, whose directory is another one.
+fn absolute(name: &str) -> Result<String, Failure> {
+    let Some(file) = name.strip_prefix("file:") else { return Ok(name.to_owned()) };
+    let path = std::path::absolute(file)
+        .map_err(|error| Failure::failed(format!("'{file}' is no file: {error}")))?;
+    let path = path.into_os_string().into_string();
+    path.map(|path| format!("file:{path}")).map_err(|_| Failure::failed("the file's path is not UTF-8."))
+}
+
+async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
+    let devices = daemon.audio().await?.list_devices().await?;
+    let audio =
+        Object { path: String::new(), properties: daemon.properties(names::AUDIO_PATH, names::AUDIO).await? };
+    if out.json {
+        return out.document(&json!({
+            "input": audio.text("Input"),
+            "output": audio.text("Output"),
+            "ringer": audio.text("Ringer"),
+            "devices": devices.iter().map(|d| Value::from(dict_to_json(d))).collect::<Vec<_>>(),
+        }));
+    }
+    for role in [Role::Input, Role::Output, Role::Ringer] {
+        let key = match role {
+            Role::Input => "Input",
+            Role::Output => "Output",
+            Role::Ringer => "Ringer",
+        };
+        out.line(&format!("{:<7} {}", role.word(), audio.text(key)))?;
+    }
+    out.line("")?;
+    out.lines(&devices_table(devices))
+}
+
+fn devices_table(devices: Vec<Dict>) -> Vec<String> {
+    let row = |properties: Dict| {
+        let device = Object { path: String::new(), properties };
+        let mut can: Vec<_> = ["input", "output"].into_iter().filter(|key| device.flag(key)).collect();
+        if device.flag("default") {
+            can.push("default");
+        }
+        let state = match device.flag("available") {
+            true => String::new(),
+            false if device.text("reason").is_empty() => "not available".to_owned(),
+            false => device.text("reason").to_owned(),
+        };
+        vec![
+            device.text("name").to_owned(),
+            device.text("host").to_owned(),
+            can.join(", "),
+            device.text("description").to_owned(),
+            state,
+        ]
+    };
+    table(&["DEVICE", "HOST", "CAN", "DESCRIPTION", ""], &devices.into_iter().map(row).collect::<Vec<_>>())
+}
+
+/// The loudest that was measured, and how often.
+#[derive(Debug, Default, PartialEq)]
+struct Peaks {
+    measured: u32,
+    input: Option<f64>,
+    output: Option<f64>,
+}
+
+impl Peaks {
+    fn add(&mut self, levels: &Dict) -> (f64, f64) {
+        let value = |key: &str| levels.get(key).and_then(|v| f64::try_from(v).ok()).unwrap_or(-127.0);
+        let (input, output) = (value("InputLevel"), value("OutputLevel"));
+        let loudest = |peak: Option<f64>, new: f64| Some(peak.map_or(new, |peak| peak.max(new)));
+        self.measured += 1;
+        self.input = loudest(self.input, input);
+        self.output = loudest(self.output, output);
+        (input, output)
+    }
+
+    fn heard(&self) -> bool {
+        self.input.is_some_and(|peak| peak > HEARD_DBOV)
+    }
+
+    /// What the test showed, for people.
+    fn verdict(&self, microphone: bool) -> String {
+        match self.input {
+            None => "voipd sent no levels.".to_owned(),
+            Some(_) if !microphone => "The tone was played; the microphone was left closed.".to_owned(),
+            Some(peak) if self.heard() => format!("The microphone works: its loudest was {peak:.0} dB."),
+            Some(peak) if peak > -120.0 => format!(
+                "The microphone is very quiet: its loudest was {peak:.0} dB. Speak during the test, and look at its volume."
+            ),
+            Some(_) => "Nothing was heard from the microphone: it may be muted, or be another device. \
+                        'voipctl devices' lists them."
+                .to_owned(),
+        }
+    }
+}
+
+async fn test(daemon: &Daemon, out: Output, args: TestArgs) -> Result<(), Failure> {
+    let audio = daemon.audio().await?;
+    let mut events = daemon.events().await?;
+    let terminal = out.is_terminal();
+    let options = TestOptions { output: Some(!args.no_tone), input: Some(!args.no_microphone) };
+    audio.start_test(&options).await?;
+    // Whatever happens now, the tone is not left on.
+    let peaks = async {
+        audio.watch(if terminal { 100 } else { 500 }).await?;
+        if !out.json && !args.no_microphone {
+            out.line("Speak into the microphone.")?;
+        }
+        show_levels(&mut events, out, Duration::from_secs(args.seconds)).await
+    };
+    let peaks = tokio::select! {
+        peaks = peaks => peaks,
+        _ = tokio::signal::ctrl_c() => Ok(None),
+    };
+    let _ = audio.unwatch().await;
+    let stopped = audio.stop_test().await;
+    if terminal {
+        out.redraw("")?;
+    }
+    let Some(peaks) = peaks? else { return Err(Failure::failed("the test was interrupted.")) };
+    stopped?;
+    match out.json {
+        true => out.document(&json!({
+            "heard": peaks.heard(),
+            "input_peak_dbov": peaks.input,
+            "output_peak_dbov": peaks.output,
+            "measurements": peaks.measured,
+        })),
+        false => out.line(&peaks.verdict(!args.no_microphone)),
+    }
+}
+
+async fn show_levels(events: &mut Events, out: Output, time: Duration) -> Result<Option<Peaks>, Failure> {
+    let end = Instant::now() + time;
+    let mut peaks = Peaks::default();
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = tokio::time::sleep_until(end) => return Ok(Some(peaks)),
+        };
+        match event {
+            Event::Gone => return Err(Failure::gone()),
+            Event::Levels(levels) => {
+                let (input, output) = peaks.add(&levels);
+                let line = format!("microphone {}  loudspeaker {}", level(input), level(output));
+                match (out.json, out.is_terminal()) {
+                    (true, _) => {}
+                    (false, true) => out.redraw(&line)?,
+                    (false, false) => out.line(&line)?,
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::Variant;
+
+    fn dict(pairs: &[(&str, Variant<'static>)]) -> Dict {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), v.try_clone().unwrap().try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_verdict_follows_the_loudest_level() {
+        let mut peaks = Peaks::default();
+        assert_eq!(peaks.verdict(true), "voipd sent no levels.");
+        peaks.add(&dict(&[("InputLevel", (-127.0).into()), ("OutputLevel", (-20.0).into())]));
+        assert!(!peaks.heard() && peaks.verdict(true).starts_with("Nothing was heard"), "{peaks:?}");
+        peaks.add(&dict(&[("InputLevel", (-70.0).into())]));
+        assert!(!peaks.heard() && peaks.verdict(true).contains("very quiet"), "{peaks:?}");
+        peaks.add(&dict(&[("InputLevel", (-23.4).into())]));
+        peaks.add(&dict(&[("InputLevel", (-90.0).into())]));
+        assert_eq!(peaks.verdict(true), "The microphone works: its loudest was -23 dB.");
+        assert_eq!(peaks, Peaks { measured: 4, input: Some(-23.4), output: Some(-20.0) });
+    }
+
+    #[test]
+    fn a_missing_device_shows_its_reason() {
+        let lines = devices_table(vec![
+            dict(&[
+                ("name", "null".into()),
+                ("output", true.into()),
+                ("input", true.into()),
+                ("available", true.into()),
+            ]),
+            dict(&[("name", "alsa:usb".into()), ("reason", "unplugged".into())]),
+        ]);
+        assert!(lines[1].starts_with("null") && lines[1].contains("input, output"), "{lines:?}");
+        assert!(lines[2].starts_with("alsa:usb") && lines[2].ends_with("unplugged"), "{lines:?}");
+    }
+
+    #[test]
+    fn files_are_named_for_a_daemon_in_another_directory() {
+        assert_eq!(absolute("default").unwrap(), "default");
+        assert_eq!(absolute("file:/tmp/a.wav").unwrap(), "file:/tmp/a.wav");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute("file:a.wav").unwrap(), format!("file:{}/a.wav", here.display()));
+    }
+}

@@ -1,0 +1,505 @@
+//! The agent: accounts and calls behind one input and one output. It knows no socket, no clock and no bus.
+//!
+//! Call one `handle_*` or one application method, then drain [`Agent::poll_output`] until it answers
+//! [`Output::Timeout`], before the next.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use voipd_audio::PortId;
+use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_media::LocalMedia;
+use voipd_sip::Endpoint;
+use voipd_sip::endpoint::{
+    self, EndpointConfig, Event, Flow, RegistrationState, ResolveError, ResolveId, SessionError, SessionId,
+};
+
+use crate::account::{AccountId, AccountKind, AccountOrigin, AccountSettings};
+use crate::accounts::{Accounts, failure_name};
+use crate::call::{Call, Phase};
+use crate::complaints::Complaints;
+use crate::error::AgentError;
+use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
+use crate::sound::Routing;
+use crate::view::{CallId, Reason, printable};
+
+/// How long an ended call can still be read.
+pub const ENDED_FOR: Duration = Duration::from_secs(30);
+/// Most accounts: a client on the bus must not be able to fill the memory with them.
+const MAX_ACCOUNTS: usize = 1000;
+/// Most server transactions at once. Each lives 32 s (RFC 3261 timers H to J) after it was answered: room for some
+/// hundred calls a second, and a few dozen megabytes at the worst.
+const MAX_TRANSACTIONS: usize = 32_768;
+/// Most ended calls kept at once, so that a flood of short calls cannot grow memory.
+const MAX_ENDED: usize = 128;
+
+/// What the whole agent has in common.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// User-Agent and Server, `voipd/0.1.0`.
+    pub product: String,
+    /// Most calls at once.
+    pub max_calls: usize,
+    /// How long an unanswered call rings, either way.
+    pub ring_timeout: Duration,
+    /// How long the peer may send no RTP before it is asked for a sign of life.
+    pub media_timeout: Duration,
+}
+
+/// Accounts, calls and policy of one daemon.
+pub struct Agent {
+    pub(crate) config: AgentConfig,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) rng: ChaCha8Rng,
+    /// For people: follows the system's clock.
+    clock: WallClock,
+    /// For RTCP, whose delays are differences: runs evenly from the first reading on, whatever is set later.
+    even_clock: WallClock,
+    pub(crate) accounts: Accounts,
+    pub(crate) calls: BTreeMap<CallId, Call>,
+    pub(crate) by_session: BTreeMap<SessionId, CallId>,
+    pub(crate) by_port: BTreeMap<PortId, CallId>,
+    last_call: u32,
+    last_port: u32,
+    pub(crate) do_not_disturb: bool,
+    pub(crate) routing: Routing,
+    /// Calls whose views may have changed.
+    pub(crate) touched: BTreeSet<CallId>,
+    /// About those who are turned away without a call.
+    pub(crate) complaints: Complaints,
+    events: VecDeque<Event>,
+    endpoint_timeout: Option<Instant>,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+/// Which wall-clock time belongs to which instant.
+#[derive(Clone, Copy)]
+struct WallClock {
+    at: Instant,
+    unix_micros: u64,
+}
+
+impl WallClock {
+    /// Unix microseconds.
+    fn read(self, now: Instant) -> u64 {
+        let passed = now.saturating_duration_since(self.at).as_micros();
+        self.unix_micros.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+}
+
+impl Agent {
+    /// `unix_micros`: wall-clock time at `now`.
+    pub fn new(config: AgentConfig, seed: [u8; 32], now: Instant, unix_micros: u64) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let mut endpoint_seed = [0; 32];
+        rng.fill_bytes(&mut endpoint_seed);
+        let endpoint = Endpoint::new(
+            EndpointConfig {
+                product: config.product.clone(),
+                max_sessions: config.max_calls.saturating_mul(2).max(16),
+                max_transactions: MAX_TRANSACTIONS,
+            },
+            endpoint_seed,
+        );
+        Self {
+            config,
+            endpoint,
+            rng,
+            clock: WallClock { at: now, unix_micros },
+            even_clock: WallClock { at: now, unix_micros },
+            accounts: Accounts::default(),
+            calls: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            by_port: BTreeMap::new(),
+            last_call: 0,
+            last_port: FIRST_CALL_PORT,
+            do_not_disturb: false,
+            routing: Routing::default(),
+            touched: BTreeSet::new(),
+            complaints: Complaints::default(),
+            events: VecDeque::new(),
+            endpoint_timeout: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    // Inputs.
+
+    /// A datagram on a SIP socket.
+    pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.endpoint.handle_datagram(now, flow, bytes);
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::Resolve`].
+    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, result: Result<Vec<Flow>, ResolveError>) {
+        self.endpoint.handle_resolved(now, id, result);
+        self.settle(now);
+    }
+
+    /// The SIP transport could not deliver to `remote`.
+    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
+        self.endpoint.handle_unreachable(now, remote);
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::BindMedia`]; the error is a sentence for the log.
+    pub fn handle_media_bound(&mut self, now: Instant, call: CallId, result: Result<LocalMedia, String>) {
+        self.media_bound(now, call, result);
+        self.settle(now);
+    }
+
+    /// What the audio engine reports.
+    pub fn handle_engine_event(&mut self, now: Instant, event: EngineEvent) {
+        self.engine_event(now, event);
+        self.settle(now);
+    }
+
+    /// A packet on a call's RTCP port.
+    pub fn handle_rtcp(&mut self, now: Instant, call: CallId, source: SocketAddr, bytes: &[u8]) {
+        self.rtcp(now, call, source, bytes);
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::WantCounters`]. `now_nanos`: the monotonic clock that the counters speak of.
+    pub fn handle_counters(&mut self, now: Instant, now_nanos: u64, call: CallId, counters: &StreamCounters) {
+        self.counters(now, now_nanos, call, counters);
+        self.settle(now);
+    }
+
+    /// The time that [`Output::Timeout`] named has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.endpoint_timeout.is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+            self.drain_endpoint();
+        }
+        self.call_timeouts(now);
+        self.routing.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// The wall clock was set, or some time has passed: `unix_micros` is the time now. The times of calls follow it;
+    /// RTCP keeps to the first reading.
+    pub fn set_wall_clock(&mut self, now: Instant, unix_micros: u64) {
+        self.clock = WallClock { at: now, unix_micros };
+    }
+
+    /// The next thing to do; [`Output::Timeout`] when there is nothing.
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
+        Output::Timeout(calls.chain(self.endpoint_timeout).chain(self.routing.next_timeout()).min())
+    }
+
+    // Accounts.
+
+    /// Adds an account; an enabled one that registers does so at once.
+    ///
+    /// # Errors
+    /// [`AgentError::AlreadyExists`], [`AgentError::TooManyAccounts`].
+    pub fn add_account(&mut self, now: Instant, settings: AccountSettings) -> Result<AccountId, AgentError> {
+        if self.accounts.find(&settings.name).is_some() {
+            return Err(AgentError::AlreadyExists(settings.name));
+        }
+        if self.accounts.iter().count() >= MAX_ACCOUNTS {
+            return Err(AgentError::TooManyAccounts(MAX_ACCOUNTS));
+        }
+        let enabled = settings.enabled;
+        let id = self.accounts.insert(settings);
+        if enabled {
+            self.switch_on(now, id);
+        }
+        self.account_changed(id);
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Ends an account's calls, unregisters and forgets it. The built-in account and those of the configuration stay.
+    ///
+    /// # Errors
+    /// [`AgentError::NoSuchAccount`], [`AgentError::NotRemovable`].
+    pub fn remove_account(&mut self, now: Instant, id: AccountId) -> Result<AccountSettings, AgentError> {
+        let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
+        if account.settings.origin != AccountOrigin::Bus {
+            return Err(AgentError::NotRemovable(account.settings.name.clone()));
+        }
+        self.hang_up_all(now, |call| call.account == id);
+        // What ends is told while the account can still be seen.
+        self.settle(now);
+        self.switch_off(now, id);
+        let account = self.accounts.remove(id).ok_or(AgentError::NoSuchAccount)?;
+        self.outputs.push_back(Output::AccountRemoved(id));
+        self.settle(now);
+        Ok(account.settings)
+    }
+
+    /// Switches an account on (it registers, takes and places calls) or off (it unregisters; its calls go on).
+    ///
+    /// # Errors
+    /// [`AgentError::NoSuchAccount`].
+    pub fn enable_account(&mut self, now: Instant, id: AccountId, enabled: bool) -> Result<(), AgentError> {
+        let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
+        if account.settings.enabled != enabled {
+            self.accounts.set_enabled(id, enabled);
+            if enabled {
+                self.switch_on(now, id);
+            } else {
+                self.switch_off(now, id);
+            }
+            self.account_changed(id);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Registers now and keeps registered, or removes the registration until told otherwise.
+    ///
+    /// # Errors
+    /// [`AgentError::NoSuchAccount`], [`AgentError::AccountDisabled`], [`AgentError::DoesNotRegister`].
+    pub fn register_account(&mut self, now: Instant, id: AccountId, on: bool) -> Result<(), AgentError> {
+        let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
+        let name = || account.settings.name.clone();
+        let identity = account.identity.ok_or_else(|| AgentError::AccountDisabled(name()))?;
+        if account.sip_uri().is_none() {
+            return Err(AgentError::DoesNotRegister(name()));
+        }
+        let name = name();
+        let result =
+            if on { self.endpoint.register(now, identity) } else { self.endpoint.unregister(now, identity) };
+        self.settle(now);
+        result.map_err(|_| AgentError::DoesNotRegister(name))
+    }
+
+    /// The account of that name.
+    pub fn find_account(&self, name: &str) -> Option<AccountId> {
+        self.accounts.find(name)
+    }
+
+    /// An account's settings.
+    pub fn account_settings(&self, id: AccountId) -> Option<&AccountSettings> {
+        self.accounts.get(id).map(|account| &account.settings)
+    }
+
+    /// While on, inbound calls are answered 480 at once and nothing rings.
+    pub fn set_do_not_disturb(&mut self, now: Instant, on: bool) {
+        self.do_not_disturb = on;
+        self.settle(now);
+    }
+
+    // The end.
+
+    /// Hangs up every call and removes every registration; nothing can be placed or taken any more. Go on until
+    /// [`Agent::is_idle`].
+    pub fn shut_down(&mut self, now: Instant) {
+        self.hang_up_all(now, |_| true);
+        let accounts: Vec<AccountId> = self.accounts.iter().map(|(id, _)| id).collect();
+        for id in accounts {
+            self.switch_off(now, id);
+        }
+        self.settle(now);
+    }
+
+    /// Nothing is left to send or to wait for.
+    pub fn is_idle(&self) -> bool {
+        self.outputs.is_empty() && self.endpoint.is_idle()
+    }
+
+    fn hang_up_all(&mut self, now: Instant, which: impl Fn(&Call) -> bool) {
+        let live = self.calls.values().filter(|call| !call.is_ended() && which(call));
+        let calls: Vec<CallId> = live.map(|call| call.id).collect();
+        for id in calls {
+            self.hang_up_for(now, id, Some(Reason::Local));
+        }
+    }
+
+    // What the other halves of this type share.
+
+    /// Handles what signalling has to say, then brings sound and views up to date.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        self.drain_endpoint();
+        while let Some(event) = self.events.pop_front() {
+            self.handle_event(now, event);
+            self.drain_endpoint();
+        }
+        self.route(now);
+        self.publish();
+        self.forget_old_calls();
+    }
+
+    /// Takes all outputs of the endpoint: to be done after each call of one of its methods.
+    pub(crate) fn drain_endpoint(&mut self) {
+        loop {
+            match self.endpoint.poll_output() {
+                endpoint::Output::Transmit { flow, bytes } => {
+                    self.outputs.push_back(Output::Transmit { flow, bytes });
+                }
+                endpoint::Output::Resolve { id, next_hop } => {
+                    self.outputs.push_back(Output::Resolve { id, next_hop });
+                }
+                endpoint::Output::Event(event) => self.events.push_back(event),
+                endpoint::Output::Timeout(at) => {
+                    self.endpoint_timeout = at;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Registration { identity, state } => self.registration(identity, state),
+            Event::Incoming(incoming) => self.incoming(now, incoming),
+            Event::OfferWanted { session, flow } => self.offer_wanted(session, flow),
+            Event::Progress { session, status, sdp } => self.progress(now, session, status, sdp.as_deref()),
+            Event::Answered { session, sdp, peer } => self.answered(now, session, sdp.as_deref(), peer),
+            Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
+            Event::Reinvite { session, sdp } => self.reinvite(now, session, sdp.as_deref()),
+            Event::ReinviteDone { session, result } => self.reinvite_done(now, session, result),
+            // DTMF by INFO and the like are not understood; the endpoint has answered.
+            Event::Info { .. } => {}
+            Event::Probed { session, alive } => self.probed(now, session, alive),
+            Event::Ended { session, end } => self.session_ended(now, session, &end),
+        }
+    }
+
+    fn registration(&mut self, identity: endpoint::IdentityId, state: RegistrationState) {
+        let Some(id) = self.accounts.set_registration(identity, state.clone()) else { return };
+        let name = self.accounts.get(id).map(|account| account.settings.name.clone());
+        let (weight, text) = match state {
+            RegistrationState::Registered { expires } => {
+                (Weight::Info, format!("registered for {expires} s"))
+            }
+            RegistrationState::Failed { reason, status, retry } => {
+                let status = status.map(|s| format!(" ({s})")).unwrap_or_default();
+                let next = if retry.is_some() { "; trying again" } else { "; not tried again" };
+                (Weight::Warning, format!("registration failed: {}{status}{next}", failure_name(reason)))
+            }
+            RegistrationState::Unregistered => (Weight::Info, "not registered any more".to_owned()),
+            RegistrationState::Registering => {
+                self.account_changed(id);
+                return;
+            }
+        };
+        self.outputs.push_back(Output::Log(Note { weight, text, call: None, account: name }));
+        self.account_changed(id);
+    }
+
+    fn switch_on(&mut self, now: Instant, id: AccountId) {
+        let Some(account) = self.accounts.get(id) else { return };
+        let register = account.wants_registration();
+        let identity = self.endpoint.add_identity(account.identity());
+        self.accounts.set_identity(id, Some(identity));
+        if register {
+            // An address without a server is shown as unregistered.
+            let _: Result<(), SessionError> = self.endpoint.register(now, identity);
+        }
+        self.drain_endpoint();
+    }
+
+    fn switch_off(&mut self, now: Instant, id: AccountId) {
+        if let Some(identity) = self.accounts.get(id).and_then(|account| account.identity) {
+            self.endpoint.remove_identity(now, identity);
+            self.drain_endpoint();
+            self.accounts.set_identity(id, None);
+        }
+    }
+
+    fn account_changed(&mut self, id: AccountId) {
+        if let Some(account) = self.accounts.get(id) {
+            self.outputs.push_back(Output::AccountChanged(Box::new(account.view(id))));
+        }
+    }
+
+    /// Tells front ends what has changed in the touched calls.
+    fn publish(&mut self) {
+        while let Some(id) = self.touched.pop_first() {
+            let Some(call) = self.calls.get_mut(&id) else { continue };
+            let view = call.view();
+            let old = call.published.replace(view.clone());
+            if old.as_ref() == Some(&view) {
+                continue;
+            }
+            let change = old.map(|old| old.state).filter(|old| *old != view.state).map(|old| {
+                Output::CallStateChanged {
+                    call: id,
+                    old,
+                    new: view.state,
+                    reason: view.reason,
+                    sip_status: view.sip_status,
+                }
+            });
+            self.outputs.push_back(Output::CallChanged(Box::new(view)));
+            self.outputs.extend(change);
+        }
+    }
+
+    /// Ended calls beyond the limit go before their time, those that ended first before the others.
+    fn forget_old_calls(&mut self) {
+        let mut ended: Vec<(Instant, CallId)> = Vec::new();
+        for call in self.calls.values() {
+            if let Phase::Ended { at, .. } = call.phase {
+                ended.push((at, call.id));
+            }
+        }
+        let surplus = ended.len().saturating_sub(MAX_ENDED);
+        if surplus > 0 {
+            ended.sort_unstable();
+            for (_, id) in ended.into_iter().take(surplus) {
+                self.forget_call(id);
+            }
+        }
+    }
+
+    pub(crate) fn forget_call(&mut self, id: CallId) {
+        self.touched.remove(&id);
+        if let Some(call) = self.calls.remove(&id)
+            && call.published.is_some()
+        {
+            self.outputs.push_back(Output::CallRemoved(id));
+        }
+    }
+
+    pub(crate) fn new_call_id(&mut self) -> CallId {
+        self.last_call += 1;
+        CallId(self.last_call)
+    }
+
+    pub(crate) fn new_port(&mut self) -> PortId {
+        self.last_port += 1;
+        PortId(self.last_port)
+    }
+
+    pub(crate) fn live_calls(&self) -> usize {
+        self.calls.values().filter(|call| !call.is_ended()).count()
+    }
+
+    pub(crate) fn is_echo(&self, id: AccountId) -> bool {
+        self.accounts.get(id).is_some_and(|account| account.settings.kind == AccountKind::Echo)
+    }
+
+    /// Wall-clock time in Unix microseconds.
+    pub(crate) fn unix_micros(&self, now: Instant) -> u64 {
+        self.clock.read(now)
+    }
+
+    /// The time for RTCP as a 64-bit NTP timestamp (RFC 3550 section 4).
+    pub(crate) fn ntp(&self, now: Instant) -> u64 {
+        const UNIX_TO_NTP: u64 = 2_208_988_800;
+        let micros = self.even_clock.read(now);
+        let fraction = ((micros % 1_000_000) << 32) / 1_000_000;
+        ((micros / 1_000_000).wrapping_add(UNIX_TO_NTP) << 32) | fraction
+    }
+
+    pub(crate) fn note(&mut self, weight: Weight, call: Option<CallId>, text: String) {
+        let account = call
+            .and_then(|id| self.calls.get(&id))
+            .and_then(|call| self.accounts.get(call.account))
+            .map(|account| account.settings.name.clone());
+        self.outputs.push_back(Output::Log(Note { weight, text: printable(&text), call, account }));
+    }
+}

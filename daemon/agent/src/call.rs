@@ -1,0 +1,292 @@
+//! A call: one session, its media and where its sound goes. It knows its own state; the agent moves it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use voipd_audio::plan::{SendPlan, StreamCounters};
+use voipd_audio::{PortId, StreamPlan};
+use voipd_media::rtcp::RtcpSession;
+use voipd_media::{Agreement, Direction, LocalMedia, Negotiation, NegotiationError};
+use voipd_sip::endpoint::SessionId;
+use voipd_sip::uri::NameAddr;
+
+use crate::account::AccountId;
+use crate::view::{CallDirection, CallId, CallState, CallView, Reason, SoundPlace, printable};
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Dialing,
+    Ringing,
+    Early,
+    Incoming {
+        silenced: bool,
+    },
+    /// Accepted here; the answer leaves as soon as the media sockets are bound.
+    Accepting,
+    Active,
+    Ended {
+        at: Instant,
+        reason: Reason,
+    },
+}
+
+/// How far a call's media has come.
+pub(crate) enum Media {
+    None,
+    /// Inbound: to be bound on this local address when the call is accepted.
+    Wanted(IpAddr),
+    Binding,
+    Bound(LocalMedia),
+    Streaming(Box<Stream>),
+}
+
+/// A running stream.
+pub(crate) struct Stream {
+    pub(crate) local: LocalMedia,
+    pub(crate) plan: StreamPlan,
+    pub(crate) rtcp: RtcpSession,
+    /// Of the sound sent, in hertz.
+    pub(crate) clock_rate: u32,
+    pub(crate) counters: StreamCounters,
+    /// Since when no packet has come, or when the peer was last asked for a sign of life.
+    pub(crate) quiet_since: Instant,
+    /// Where the peer's media comes from, where that is not where it said (symmetric RTP, RFC 4961).
+    pub(crate) moved_to: Option<IpAddr>,
+    /// Where its RTCP came from last.
+    pub(crate) rtcp_from: Option<SocketAddr>,
+}
+
+impl Stream {
+    /// Whether RTCP from there is believed: from where the peer said, or from where its media comes.
+    pub(crate) fn expects_rtcp_from(&self, agreement: &Agreement, source: SocketAddr) -> bool {
+        let said = agreement.remote_rtcp.ip().to_canonical();
+        [Some(said), self.moved_to].contains(&Some(source.ip().to_canonical()))
+    }
+
+    /// Where RTCP goes, if anywhere: a peer that holds with c=0.0.0.0 has no address. A peer behind a NAT, whose media
+    /// comes from elsewhere than it said, gets it where its own comes from.
+    pub(crate) fn rtcp_remote(&self, agreement: &Agreement) -> Option<SocketAddr> {
+        let heard = self.moved_to.and(self.rtcp_from);
+        let remote = heard.unwrap_or(agreement.remote_rtcp);
+        is_address(remote).then_some(remote)
+    }
+}
+
+/// Not the place holder of a peer that holds.
+fn is_address(address: SocketAddr) -> bool {
+    !address.ip().is_unspecified() && address.port() != 0
+}
+
+/// Our own offer in an established session: one at a time (RFC 3264 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offering {
+    Idle,
+    /// In a re-INVITE; what the peer knew of our hold before.
+    Outstanding {
+        told_before: bool,
+    },
+    /// In a 2xx to an INVITE that had none; the ACK brings the answer.
+    InAnswer,
+}
+
+/// Where a call's sound comes from and goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sound {
+    Device {
+        recorder: Option<PortId>,
+    },
+    /// A file speaks instead of the microphone; nothing goes to the loudspeaker.
+    Files {
+        player: PortId,
+        recorder: Option<PortId>,
+    },
+    Echo,
+}
+
+/// What a caller of `dial` or `accept` wants for sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoundChoice {
+    /// A file is played to the peer.
+    pub play: bool,
+    /// What the peer says is recorded.
+    pub record: bool,
+    /// Other calls stay where they are and are mixed with this one.
+    pub mix: bool,
+}
+
+/// Digits that wait to be sent.
+#[derive(Default)]
+pub(crate) struct DtmfQueue {
+    pub(crate) digits: VecDeque<char>,
+    /// A digit or a pause is under way, until then at the latest.
+    pub(crate) busy_until: Option<Instant>,
+}
+
+/// One call. It has ended when its phase says so; then nothing but its number, times and reasons is left.
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    pub(crate) account: AccountId,
+    pub(crate) session: SessionId,
+    pub(crate) direction: CallDirection,
+    pub(crate) phase: Phase,
+    /// Reason of the last change of phase, and the SIP status that came with it.
+    pub(crate) reason: Reason,
+    pub(crate) sip_status: u16,
+    pub(crate) peer: NameAddr,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) media: Media,
+    pub(crate) offering: Offering,
+    /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
+    pub(crate) told_hold: bool,
+    /// Why we hang up, where the session's own end would not tell.
+    pub(crate) ending: Option<Reason>,
+    pub(crate) stream_port: PortId,
+    pub(crate) sound: Sound,
+    pub(crate) mixed: bool,
+    pub(crate) muted: bool,
+    pub(crate) local_hold: bool,
+    pub(crate) dtmf: DtmfQueue,
+    pub(crate) ring_deadline: Option<Instant>,
+    /// Next look at the stream's counters.
+    pub(crate) next_check: Option<Instant>,
+    pub(crate) created_at: u64,
+    pub(crate) answered_at: u64,
+    pub(crate) ended_at: u64,
+    /// What front ends were told last.
+    pub(crate) published: Option<CallView>,
+}
+
+impl Call {
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended { .. })
+    }
+
+    pub(crate) fn agreement(&self) -> Option<&Agreement> {
+        self.negotiation.agreement()
+    }
+
+    pub(crate) fn remote_hold(&self) -> bool {
+        self.agreement().is_some_and(|a| a.remote_hold)
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        match &mut self.media {
+            Media::Streaming(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The stream, and what it carries out.
+    pub(crate) fn agreed_stream(&mut self) -> Option<(&Agreement, &mut Stream)> {
+        match (self.negotiation.agreement(), &mut self.media) {
+            (Some(agreement), Media::Streaming(stream)) => Some((agreement, stream)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_streaming(&self) -> bool {
+        matches!(self.media, Media::Streaming(_))
+    }
+
+    pub(crate) fn local(&self) -> Option<LocalMedia> {
+        match &self.media {
+            Media::Bound(local) => Some(*local),
+            Media::Streaming(stream) => Some(stream.local),
+            Media::None | Media::Wanted(_) | Media::Binding => None,
+        }
+    }
+
+    /// The direction this side would like (RFC 3264 section 8.4: holding is sending only).
+    fn wanted_direction(&self) -> Direction {
+        if self.local_hold { Direction::SendOnly } else { Direction::SendRecv }
+    }
+
+    /// An offer of ours; it tells whether we hold.
+    pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
+        self.told_hold = self.local_hold;
+        self.negotiation.make_offer(local, self.wanted_direction())
+    }
+
+    /// Our answer to the peer's offer; it tells whether we hold.
+    pub(crate) fn answer(&mut self, local: LocalMedia) -> Result<Vec<u8>, NegotiationError> {
+        let (answer, _) = self.negotiation.make_answer(local, self.wanted_direction())?;
+        self.told_hold = self.local_hold;
+        Ok(answer)
+    }
+
+    /// How the stream sends, if there is one and nobody holds.
+    pub(crate) fn send_plan(&self) -> Option<&SendPlan> {
+        match &self.media {
+            Media::Streaming(stream) => stream.plan.send.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn uses_device(&self) -> bool {
+        matches!(self.sound, Sound::Device { .. })
+    }
+
+    /// Sound flows now: there is a stream, and nobody here holds it.
+    pub(crate) fn is_audible(&self) -> bool {
+        self.is_streaming() && !self.local_hold && matches!(self.phase, Phase::Early | Phase::Active)
+    }
+
+    pub(crate) fn state(&self) -> CallState {
+        match self.phase {
+            Phase::Dialing => CallState::Dialing,
+            Phase::Ringing => CallState::Ringing,
+            Phase::Early => CallState::Early,
+            Phase::Incoming { .. } | Phase::Accepting => CallState::Incoming,
+            Phase::Active if self.local_hold || self.remote_hold() => CallState::Held,
+            Phase::Active => CallState::Active,
+            Phase::Ended { .. } => CallState::Ended,
+        }
+    }
+
+    fn sound_place(&self) -> SoundPlace {
+        match self.sound {
+            _ if !self.is_audible() => SoundPlace::None,
+            Sound::Device { .. } => SoundPlace::Device,
+            Sound::Files { .. } => SoundPlace::Files,
+            Sound::Echo => SoundPlace::Echo,
+        }
+    }
+
+    pub(crate) fn view(&self) -> CallView {
+        let agreement = self.agreement();
+        CallView {
+            id: self.id,
+            account: self.account,
+            direction: self.direction,
+            state: self.state(),
+            reason: self.reason,
+            end_reason: match self.phase {
+                Phase::Ended { reason, .. } => Some(reason),
+                _ => None,
+            },
+            sip_status: self.sip_status,
+            peer: printable(&self.peer.uri.to_string()),
+            peer_name: self.peer.display_name.as_deref().map(printable).unwrap_or_default(),
+            codec: agreement.map_or("", |a| a.send.codec.name()),
+            muted: self.muted,
+            local_hold: self.local_hold,
+            remote_hold: self.remote_hold(),
+            mixed: self.mixed,
+            sound: self.sound_place(),
+            remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
+            created_at: self.created_at,
+            answered_at: self.answered_at,
+            ended_at: self.ended_at,
+        }
+    }
+
+    /// When this call wants to be looked at again.
+    pub(crate) fn next_timeout(&self, ended_for: std::time::Duration) -> Option<Instant> {
+        if let Phase::Ended { at, .. } = self.phase {
+            return Some(at + ended_for);
+        }
+        [self.ring_deadline, self.next_check, self.dtmf.busy_until].into_iter().flatten().min()
+    }
+}

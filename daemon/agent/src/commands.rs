@@ -1,0 +1,424 @@
+//! Commands: what people ask of calls.
+
+use std::time::{Duration, Instant};
+
+use voipd_audio::PortId;
+use voipd_media::{Negotiation, Preferences};
+use voipd_sip::Uri;
+use voipd_sip::endpoint::{SessionError, SessionId};
+use voipd_sip::message::StatusCode;
+use voipd_sip::uri::{NameAddr, SipUri};
+
+use crate::account::AccountId;
+use crate::agent::Agent;
+use crate::call::{Call, DtmfQueue, Media, Offering, Phase, Sound, SoundChoice};
+use crate::error::AgentError;
+use crate::output::{Output, Weight};
+use crate::target;
+use crate::view::{CallDirection, CallId, CallState, Reason};
+use rand_chacha::rand_core::Rng;
+
+/// Length of a digit sent by a command.
+const DIGIT_MS: u32 = 120;
+/// What ',' means between digits.
+const DIGIT_PAUSE: Duration = Duration::from_secs(2);
+/// How long after its end a digit is taken for sent when the engine has not said so.
+const DIGIT_GRACE: Duration = Duration::from_secs(2);
+/// Most digits waiting in one call.
+const MAX_DIGITS: usize = 128;
+
+impl Agent {
+    /// Places a call. Without `account`, the one that fits the target is taken. The sound device belongs to the call
+    /// that was dialled, accepted or resumed last: others that use it are held, unless this one is to be mixed.
+    ///
+    /// # Errors
+    /// A target that is no address, no usable account, too many calls.
+    pub fn dial(
+        &mut self,
+        now: Instant,
+        target: &str,
+        account: Option<AccountId>,
+        sound: SoundChoice,
+    ) -> Result<CallId, AgentError> {
+        if self.live_calls() >= self.config.max_calls {
+            return Err(AgentError::TooManyCalls(self.config.max_calls));
+        }
+        let (account, uri) = self.choose_account(target, account)?;
+        let chosen = self.accounts.get(account).ok_or(AgentError::NoSuchAccount)?;
+        let identity =
+            chosen.identity.ok_or_else(|| AgentError::AccountDisabled(chosen.settings.name.clone()))?;
+        let uri = Uri::Sip(uri);
+        let session = self.endpoint.invite(now, identity, uri.clone()).map_err(|error| match error {
+            SessionError::TooMany => AgentError::TooManyCalls(self.config.max_calls),
+            _ => AgentError::NoUsableAccount,
+        });
+        self.drain_endpoint();
+        let id = self.add_call(
+            now,
+            account,
+            session?,
+            CallDirection::Outbound,
+            Phase::Dialing,
+            NameAddr::new(uri),
+            Media::None,
+        );
+        self.place_sound(now, id, sound);
+        self.note(Weight::Info, Some(id), "call placed".to_owned());
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Which account calls which address.
+    fn choose_account(
+        &self,
+        text: &str,
+        account: Option<AccountId>,
+    ) -> Result<(AccountId, SipUri), AgentError> {
+        if let Some(id) = account {
+            let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
+            return Ok((id, target::parse(text, account.sip_uri())?));
+        }
+        let whole = target::parse(text, None);
+        let id = self.accounts.for_target(whole.as_ref().ok()).ok_or(AgentError::NoUsableAccount)?;
+        let home = self.accounts.get(id).and_then(|account| account.sip_uri());
+        Ok((id, target::parse(text, home)?))
+    }
+
+    /// Answers an inbound call.
+    ///
+    /// # Errors
+    /// The call is not incoming.
+    pub fn accept(&mut self, now: Instant, id: CallId, sound: SoundChoice) -> Result<(), AgentError> {
+        self.in_phase(id, "answering", |phase| matches!(phase, Phase::Incoming { .. }))?;
+        self.place_sound(now, id, sound);
+        self.begin_accepting(id);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Turns an inbound call away: `Busy` (486), `Declined` (603), or else without a word (480).
+    ///
+    /// # Errors
+    /// The call is not incoming.
+    pub fn reject(&mut self, now: Instant, id: CallId, reason: Reason) -> Result<(), AgentError> {
+        self.in_phase(id, "rejecting", |phase| matches!(phase, Phase::Incoming { .. }))?;
+        let (status, reason) = match reason {
+            Reason::Busy => (486, Reason::Busy),
+            Reason::Declined => (603, Reason::Declined),
+            _ => (480, Reason::Local),
+        };
+        self.refuse(now, id, status, None, reason);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Ends a call in whatever state it is.
+    ///
+    /// # Errors
+    /// There is no such call, or it has ended.
+    pub fn hang_up(&mut self, now: Instant, id: CallId) -> Result<(), AgentError> {
+        let phase = self.in_phase(id, "hanging up", |phase| !matches!(phase, Phase::Ended { .. }))?;
+        match phase {
+            Phase::Incoming { .. } => self.refuse(now, id, 603, None, Reason::Local),
+            _ => self.hang_up_for(now, id, Some(Reason::Local)),
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Holds a call: nothing is sent or played here from now on, and the peer is told.
+    ///
+    /// # Errors
+    /// The call is not answered.
+    pub fn hold(&mut self, now: Instant, id: CallId) -> Result<(), AgentError> {
+        self.in_phase(id, "holding", |phase| phase == Phase::Active)?;
+        self.set_hold(now, id, true);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Takes a held call back, also one that was held before it was answered; unless it is mixed, other calls at the
+    /// sound device are held.
+    ///
+    /// # Errors
+    /// The call is an inbound one that is not answered, or it has ended.
+    pub fn resume(&mut self, now: Instant, id: CallId, mix: bool) -> Result<(), AgentError> {
+        self.in_phase(id, "resuming", can_be_held)?;
+        if !mix {
+            self.yield_device(now, id);
+        }
+        self.set_hold(now, id, false);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Stops ringing for an inbound call here; the caller goes on hearing that it rings.
+    ///
+    /// # Errors
+    /// The call is not incoming.
+    pub fn silence(&mut self, now: Instant, id: CallId) -> Result<(), AgentError> {
+        self.in_phase(id, "silencing", |phase| matches!(phase, Phase::Incoming { .. }))?;
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.phase = Phase::Incoming { silenced: true };
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Mutes or unmutes what the peer hears. May be said before the call is answered.
+    ///
+    /// # Errors
+    /// There is no such call, or it has ended.
+    pub fn set_muted(&mut self, now: Instant, id: CallId, muted: bool) -> Result<(), AgentError> {
+        self.in_phase(id, "muting", |phase| !matches!(phase, Phase::Ended { .. }))?;
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.muted = muted;
+            if call.is_streaming() {
+                self.outputs.push_back(Output::SetMuted { port: call.stream_port, muted });
+            }
+            self.touched.insert(id);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Sends digits as telephone events (RFC 4733), one after the other; ',' pauses for 2 seconds. Digits that still
+    /// wait when the call is held are forgotten.
+    ///
+    /// # Errors
+    /// A character that is no digit, too many of them, a call without media or on hold, a peer without
+    /// telephone-event.
+    pub fn send_dtmf(&mut self, now: Instant, id: CallId, digits: &str) -> Result<(), AgentError> {
+        const WHAT: &str = "sending digits";
+        let digits = digits.chars().map(|digit| digit.to_ascii_uppercase());
+        if let Some(bad) = digits.clone().find(|digit| !"0123456789*#ABCD,".contains(*digit)) {
+            return Err(AgentError::BadDigit(bad));
+        }
+        self.in_phase(id, WHAT, |phase| matches!(phase, Phase::Active | Phase::Early))?;
+        let call = self.calls.get_mut(&id).ok_or(AgentError::NoSuchCall(id.0))?;
+        match call.send_plan() {
+            None => return Err(AgentError::WrongState { what: WHAT, state: call.state() }),
+            Some(plan) if plan.events.is_none() => return Err(AgentError::NoDtmf),
+            Some(_) => {}
+        }
+        if digits.clone().count() > MAX_DIGITS.saturating_sub(call.dtmf.digits.len()) {
+            return Err(AgentError::TooManyDigits(MAX_DIGITS));
+        }
+        call.dtmf.digits.extend(digits);
+        self.next_digit(now, id);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Sends the next waiting digit, if none is under way.
+    pub(crate) fn next_digit(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.dtmf.busy_until.is_some_and(|until| now < until) {
+            return;
+        }
+        call.dtmf.busy_until = match call.dtmf.digits.pop_front() {
+            Some(',') => Some(now + DIGIT_PAUSE),
+            Some(digit) => {
+                let port = call.stream_port;
+                self.outputs.push_back(Output::SendDtmf { port, digit, duration_ms: DIGIT_MS });
+                Some(now + Duration::from_millis(DIGIT_MS.into()) + DIGIT_GRACE)
+            }
+            None => None,
+        };
+    }
+
+    // Helpers of commands and of session events.
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place makes calls, and these are what a call is made of"
+    )]
+    pub(crate) fn add_call(
+        &mut self,
+        now: Instant,
+        account: AccountId,
+        session: SessionId,
+        direction: CallDirection,
+        phase: Phase,
+        peer: NameAddr,
+        media: Media,
+    ) -> CallId {
+        let id = self.new_call_id();
+        let stream_port = self.new_port();
+        let preferences = self.accounts.get(account).map(|account| Preferences {
+            codecs: account.settings.codecs.clone(),
+            ptime_ms: account.settings.ptime_ms,
+        });
+        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20 });
+        // 62 bits: some peers read the o= number as a signed 64-bit one.
+        let negotiation = Negotiation::new(self.rng.next_u64() >> 2, preferences);
+        let call = Call {
+            id,
+            account,
+            session,
+            direction,
+            phase,
+            reason: if direction == CallDirection::Outbound { Reason::Local } else { Reason::Remote },
+            sip_status: 0,
+            peer,
+            negotiation,
+            media,
+            offering: Offering::Idle,
+            told_hold: false,
+            ending: None,
+            stream_port,
+            sound: Sound::Device { recorder: None },
+            mixed: false,
+            muted: false,
+            local_hold: false,
+            dtmf: DtmfQueue::default(),
+            ring_deadline: Some(now + self.config.ring_timeout),
+            next_check: None,
+            created_at: self.unix_micros(now),
+            answered_at: 0,
+            ended_at: 0,
+            published: None,
+        };
+        self.by_session.insert(session, id);
+        self.by_port.insert(stream_port, id);
+        self.calls.insert(id, call);
+        self.touched.insert(id);
+        id
+    }
+
+    /// Where the sound of a call that is dialled or accepted goes; others give the device up for it.
+    fn place_sound(&mut self, now: Instant, id: CallId, choice: SoundChoice) {
+        let recorder = choice.record.then(|| self.new_port());
+        let sound = match choice.play {
+            true => Sound::Files { player: self.new_port(), recorder },
+            false => Sound::Device { recorder },
+        };
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.sound = sound;
+        }
+        if !choice.mix {
+            self.yield_device(now, id);
+        }
+    }
+
+    /// The phase of a call, if it is one of those wanted.
+    fn in_phase(
+        &self,
+        id: CallId,
+        what: &'static str,
+        wanted: impl Fn(Phase) -> bool,
+    ) -> Result<Phase, AgentError> {
+        let call = self.calls.get(&id).ok_or(AgentError::NoSuchCall(id.0))?;
+        if wanted(call.phase) {
+            Ok(call.phase)
+        } else {
+            Err(AgentError::WrongState { what, state: call.state() })
+        }
+    }
+
+    /// Holds every other call at the sound device, so that this one has it; those that are not answered yet will be on
+    /// hold when they are.
+    fn yield_device(&mut self, now: Instant, to: CallId) {
+        if self.calls.get(&to).is_none_or(|call| !call.uses_device()) {
+            return;
+        }
+        let others: Vec<CallId> = self
+            .calls
+            .values()
+            .filter(|call| call.id != to && call.uses_device() && can_be_held(call.phase))
+            .map(|call| call.id)
+            .collect();
+        for id in others {
+            self.set_hold(now, id, true);
+        }
+    }
+
+    /// The wish takes effect here at once; the peer is told by re-INVITE, as soon as one is possible.
+    fn set_hold(&mut self, now: Instant, id: CallId, hold: bool) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.local_hold != hold) else { return };
+        let before = call.state();
+        call.local_hold = hold;
+        self.apply_agreement(now, id);
+        self.explain_change(id, before, Reason::Local);
+        self.tell_hold(now, id);
+    }
+
+    /// Gives the reason for what has become of a call's state since it was `before`.
+    pub(crate) fn explain_change(&mut self, id: CallId, before: CallState, reason: Reason) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.state() != before {
+            call.reason = reason;
+        }
+        self.touched.insert(id);
+    }
+
+    /// Sends the re-INVITE that tells the peer about holding or resuming, if it is due and nothing else is under way.
+    pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let due = call.told_hold != call.local_hold;
+        let Some(local) = call.local() else { return };
+        if !due || call.phase != Phase::Active || call.offering != Offering::Idle {
+            return;
+        }
+        let told_before = call.told_hold;
+        let offer = call.offer(local);
+        match self.endpoint.reinvite(now, call.session, offer) {
+            Ok(()) => call.offering = Offering::Outstanding { told_before },
+            // Another offer is under way: tried again when that is over.
+            Err(_) => {
+                call.negotiation.withdraw_offer();
+                call.told_hold = told_before;
+            }
+        }
+        self.drain_endpoint();
+    }
+
+    /// Answers an inbound call that is not taken.
+    pub(crate) fn refuse(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        status: u16,
+        warning: Option<(u16, String)>,
+        why: Reason,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.ending = Some(why);
+        call.sip_status = status;
+        if let Some(status) = StatusCode::new(status) {
+            // A session that is gone already has reported its end.
+            let _ = self.endpoint.reject(now, call.session, status, warning);
+        }
+        self.drain_endpoint();
+    }
+
+    /// Ends the session; the call ends with `why`, or with what the session's end means.
+    pub(crate) fn hang_up_for(&mut self, now: Instant, id: CallId, why: Option<Reason>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.ending = why;
+        // A session that is gone already has reported its end.
+        let _ = self.endpoint.hangup(now, call.session);
+        self.drain_endpoint();
+    }
+
+    /// Asks for media sockets; the answer leaves when they are there.
+    pub(crate) fn begin_accepting(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Media::Wanted(address) = call.media else { return };
+        call.phase = Phase::Accepting;
+        call.media = Media::Binding;
+        self.touched.insert(id);
+        let peer = call.negotiation.offered_address().filter(|address| !address.is_unspecified());
+        self.outputs.push_back(Output::BindMedia { call: id, address, peer });
+    }
+
+    /// The call whose stream is on this port.
+    pub(crate) fn call_at(&self, port: PortId) -> Option<CallId> {
+        self.by_port.get(&port).copied()
+    }
+}
+
+/// Answered calls, and those that may be answered at any moment.
+fn can_be_held(phase: Phase) -> bool {
+    matches!(phase, Phase::Dialing | Phase::Ringing | Phase::Early | Phase::Accepting | Phase::Active)
+}

@@ -1,0 +1,56 @@
+//! What is wrong with a command; each sentence tells a person what to do.
+
+use crate::target::TargetError;
+use crate::view::CallState;
+
+/// The caller's mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    /// No call of that number.
+    #[error("there is no call {0}; list the calls to see which there are")]
+    NoSuchCall(u32),
+    /// No account of that number.
+    #[error("there is no such account; list the accounts to see which there are")]
+    NoSuchAccount,
+    /// No account can place this call.
+    #[error("no account can place this call: enable one, or the built-in account 'direct'")]
+    NoUsableAccount,
+    /// The account is switched off.
+    #[error("the account '{0}' is disabled; enable it first")]
+    AccountDisabled(String),
+    /// The account has no server to register with.
+    #[error("the account '{0}' does not register: it has no sip: address")]
+    DoesNotRegister(String),
+    /// A built-in or configured account cannot be removed.
+    #[error("the account '{0}' comes from the configuration; disable it, or take it out of the file")]
+    NotRemovable(String),
+    /// Names are unique.
+    #[error("there is an account '{0}' already; remove it first or choose another name")]
+    AlreadyExists(String),
+    /// The target is no address.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The call is not in a state that allows it.
+    #[error("{what} is not possible: the call is {}", .state.name())]
+    WrongState {
+        /// What was asked for.
+        what: &'static str,
+        /// Where the call is.
+        state: CallState,
+    },
+    /// A limit of the configuration.
+    #[error("there are {0} calls already, and no more are allowed; end one first")]
+    TooManyCalls(usize),
+    /// More accounts than anybody has use for.
+    #[error("there are {0} accounts already, and no more are allowed; remove one first")]
+    TooManyAccounts(usize),
+    /// Not a digit.
+    #[error("'{}' is no DTMF digit: use 0-9, *, #, A-D, and ',' for a pause of 2 seconds", .0.escape_debug())]
+    BadDigit(char),
+    /// More digits than are kept waiting.
+    #[error("these are too many digits: no more than {0} can wait to be sent")]
+    TooManyDigits(usize),
+    /// The peer takes no telephone events.
+    #[error("the peer takes no DTMF digits in this call (it did not agree to telephone-event)")]
+    NoDtmf,
+}

@@ -1,0 +1,30 @@
+//! Accounts, calls and policy: joins signalling, media description and audio, without I/O.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod account;
+mod accounts;
+pub mod agent;
+mod call;
+mod commands;
+mod complaints;
+mod error;
+mod media;
+pub mod output;
+mod plan;
+mod reason;
+mod session;
+mod sound;
+mod target;
+pub mod view;
+
+pub use account::{AccountId, AccountKind, AccountOrigin, AccountSettings, Network};
+pub use agent::{Agent, AgentConfig};
+pub use call::SoundChoice;
+pub use error::AgentError;
+pub use output::Output;
+pub use target::TargetError;
+pub use view::{AccountView, CallId, CallView};

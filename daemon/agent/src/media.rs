@@ -1,0 +1,278 @@
+//! Media of calls: streams follow what was agreed, RTCP is spoken, silence of the peer is noticed.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand_chacha::rand_core::Rng;
+use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpSession, SentCounters};
+use voipd_sip::endpoint::SessionId;
+
+use crate::agent::{Agent, ENDED_FOR};
+use crate::call::{Call, DtmfQueue, Media, Phase, Stream};
+use crate::output::{Output, Weight};
+use crate::plan::{clock_rate, stream_plan};
+use crate::view::{CallId, Reason};
+
+/// How often a stream's counters are looked at.
+const CHECK: Duration = Duration::from_secs(1);
+
+impl Agent {
+    /// Starts or changes the call's stream as agreed.
+    pub(crate) fn apply_agreement(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        self.touched.insert(id);
+        let Some(agreement) = call.negotiation.agreement() else { return };
+        let rate = clock_rate(agreement);
+        let port = call.stream_port;
+        match &mut call.media {
+            Media::Bound(local) => {
+                let ssrc = new_ssrc(&mut self.rng);
+                let plan = stream_plan(agreement, ssrc, 1, call.local_hold);
+                self.outputs.push_back(Output::OpenStream { call: id, port, plan: Box::new(plan.clone()) });
+                if call.muted {
+                    self.outputs.push_back(Output::SetMuted { port, muted: true });
+                }
+                let stream = Stream {
+                    local: *local,
+                    plan,
+                    rtcp: new_rtcp(now, &mut self.rng, ssrc, rate),
+                    clock_rate: rate,
+                    counters: StreamCounters::default(),
+                    quiet_since: now,
+                    moved_to: None,
+                    rtcp_from: None,
+                };
+                call.media = Media::Streaming(Box::new(stream));
+                call.next_check = Some(now + CHECK);
+            }
+            Media::Streaming(stream) => {
+                let old = &stream.plan;
+                // A source keeps its clock (RFC 7160): with another one it is a new source.
+                let same_clock = rate == stream.clock_rate;
+                let ssrc = if same_clock { old.ssrc } else { new_ssrc(&mut self.rng) };
+                let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
+                if plan == *old {
+                    return;
+                }
+                plan.generation += 1;
+                if plan.path != old.path {
+                    (stream.moved_to, stream.rtcp_from) = (None, None);
+                }
+                if !same_clock {
+                    stream.rtcp = new_rtcp(now, &mut self.rng, ssrc, rate);
+                    stream.clock_rate = rate;
+                }
+                stream.quiet_since = now;
+                self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(plan.clone()) });
+                stream.plan = plan;
+            }
+            Media::None | Media::Wanted(_) | Media::Binding => {}
+        }
+        if call.send_plan().is_none_or(|plan| plan.events.is_none()) {
+            call.dtmf = DtmfQueue::default();
+        }
+    }
+
+    pub(crate) fn engine_event(&mut self, now: Instant, event: EngineEvent) {
+        match event {
+            EngineEvent::DtmfReceived { port, digit, duration_ms } => {
+                if let Some(call) = self.call_at(port) {
+                    self.outputs.push_back(Output::DtmfReceived { call, digit, duration_ms });
+                }
+            }
+            EngineEvent::DtmfSent { port, .. } => {
+                let Some(id) = self.call_at(port) else { return };
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.dtmf.busy_until = None;
+                }
+                self.next_digit(now, id);
+            }
+            EngineEvent::RemoteChanged { port, remote } => {
+                if let Some(id) = self.call_at(port) {
+                    if let Some(stream) = self.calls.get_mut(&id).and_then(Call::stream_mut) {
+                        stream.moved_to = Some(remote.ip().to_canonical());
+                    }
+                    self.note(Weight::Info, Some(id), format!("the peer's media now comes from {remote}"));
+                }
+            }
+            EngineEvent::FirstPacket { .. }
+            | EngineEvent::SsrcChanged { .. }
+            | EngineEvent::SourceEnded { .. }
+            | EngineEvent::ToneEnded { .. } => {}
+        }
+    }
+
+    pub(crate) fn rtcp(&mut self, now: Instant, id: CallId, source: SocketAddr, bytes: &[u8]) {
+        let ntp = self.ntp(now);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some((agreement, stream)) = call.agreed_stream() else { return };
+        if stream.expects_rtcp_from(agreement, source) {
+            stream.rtcp_from = Some(source);
+            // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
+            let _ = stream.rtcp.handle_packet(now, ntp, bytes);
+        }
+    }
+
+    /// Looks at a stream's counters: RTCP that is due is sent, and a peer that has fallen silent is asked whether it
+    /// still lives.
+    pub(crate) fn counters(&mut self, now: Instant, now_nanos: u64, id: CallId, counters: &StreamCounters) {
+        let ntp = self.ntp(now);
+        let media_timeout = self.config.media_timeout;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let session = call.session;
+        let Some((agreement, stream)) = call.agreed_stream() else { return };
+        if counters.packets_received > stream.counters.packets_received {
+            stream.quiet_since = now;
+        }
+        let active = counters.packets_sent > stream.counters.packets_sent;
+        stream.counters = *counters;
+        let due = now >= stream.rtcp.poll_timeout();
+        let sent = sent_counters(counters, now_nanos, stream.clock_rate, active);
+        let packet =
+            due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
+        let packet = packet.zip(stream.rtcp_remote(agreement));
+        let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
+        if quiet {
+            stream.quiet_since = now;
+        }
+        let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
+        call.next_check = Some(next);
+        if let Some((bytes, remote)) = packet {
+            self.outputs.push_back(Output::SendRtcp { call: id, remote, bytes });
+        }
+        if quiet {
+            self.ask_for_life(now, id, session);
+        }
+    }
+
+    fn ask_for_life(&mut self, now: Instant, id: CallId, session: SessionId) {
+        let active = self.calls.get(&id).is_some_and(|call| call.phase == Phase::Active);
+        if active {
+            self.note(
+                Weight::Info,
+                Some(id),
+                "no sound from the peer: asking whether it is there".to_owned(),
+            );
+            // A session that ended meanwhile has reported it.
+            let _ = self.endpoint.probe(now, session);
+            self.drain_endpoint();
+        }
+    }
+
+    pub(crate) fn probed(&mut self, now: Instant, session: SessionId, alive: bool) {
+        if let Some(id) = self.by_session.get(&session).copied()
+            && !alive
+        {
+            self.hang_up_for(now, id, Some(Reason::Network));
+        }
+    }
+
+    /// The last RTCP packet of a call's stream.
+    pub(crate) fn say_goodbye(&mut self, now: Instant, id: CallId) {
+        let ntp = self.ntp(now);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some((agreement, stream)) = call.agreed_stream() else { return };
+        let Some(remote) = stream.rtcp_remote(agreement) else { return };
+        let counters = stream.counters;
+        let sent = sent_counters(&counters, counters.last_sent_nanos, 0, false);
+        let Some(bytes) = stream.rtcp.goodbye(ntp, &sent, &received_counters(&counters)) else { return };
+        self.outputs.push_back(Output::SendRtcp { call: id, remote, bytes });
+    }
+
+    /// What the peer last reported of a call's sound.
+    pub fn remote_view(&self, id: CallId) -> Option<RemoteView> {
+        match &self.calls.get(&id)?.media {
+            Media::Streaming(stream) => stream.rtcp.remote_view(),
+            _ => None,
+        }
+    }
+
+    /// The port of a call's stream while it has one.
+    pub fn stream_port(&self, id: CallId) -> Option<voipd_audio::PortId> {
+        self.calls.get(&id).filter(|call| call.is_streaming()).map(|call| call.stream_port)
+    }
+
+    /// Everything in calls that waited for this moment.
+    pub(crate) fn call_timeouts(&mut self, now: Instant) {
+        let due: Vec<CallId> = self
+            .calls
+            .values()
+            .filter(|call| call.next_timeout(ENDED_FOR).is_some_and(|at| at <= now))
+            .map(|call| call.id)
+            .collect();
+        for id in due {
+            self.call_timeout(now, id);
+        }
+    }
+
+    fn call_timeout(&mut self, now: Instant, id: CallId) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.is_ended() {
+            return self.forget_call(id);
+        }
+        if is_due(call.next_check) {
+            call.next_check = Some(now + CHECK);
+            let port = call.stream_port;
+            self.outputs.push_back(Output::WantCounters { call: id, port });
+        }
+        if is_due(call.ring_deadline) {
+            call.ring_deadline = None;
+            return self.give_up_ringing(now, id);
+        }
+        if is_due(call.dtmf.busy_until) {
+            self.next_digit(now, id);
+        }
+    }
+
+    fn give_up_ringing(&mut self, now: Instant, id: CallId) {
+        let inbound =
+            self.calls.get(&id).is_some_and(|call: &Call| matches!(call.phase, Phase::Incoming { .. }));
+        if inbound {
+            self.refuse(now, id, 480, None, Reason::NoAnswer);
+        } else {
+            self.hang_up_for(now, id, Some(Reason::NoAnswer));
+        }
+    }
+}
+
+fn sent_counters(counters: &StreamCounters, now_nanos: u64, rate: u32, active: bool) -> SentCounters {
+    let since = now_nanos.saturating_sub(counters.last_sent_nanos);
+    let ticks = u128::from(since) * u128::from(rate) / 1_000_000_000;
+    SentCounters {
+        // The sender report's counters are modulo 2^32 (RFC 3550 section 6.4.1).
+        packets: counters.packets_sent as u32,
+        octets: counters.octets_sent as u32,
+        rtp_timestamp: counters.last_sent_timestamp.wrapping_add(ticks as u32),
+        active,
+    }
+}
+
+fn received_counters(counters: &StreamCounters) -> Vec<ReceivedCounters> {
+    if counters.packets_received == 0 {
+        return Vec::new();
+    }
+    vec![ReceivedCounters {
+        ssrc: counters.remote_ssrc,
+        base_extended_seq: counters.base_extended_seq,
+        highest_extended_seq: counters.highest_extended_seq,
+        packets: counters.packets_received as u32,
+        jitter: counters.jitter_timestamp_units,
+    }]
+}
+
+/// 0 is left out: counters say it for "none yet".
+fn new_ssrc(rng: &mut impl Rng) -> u32 {
+    rng.next_u32().max(1)
+}
+
+fn new_rtcp(now: Instant, rng: &mut impl Rng, ssrc: u32, clock_rate: u32) -> RtcpSession {
+    let name = cname(rng);
+    RtcpSession::new(now, ssrc, name, clock_rate, rng.next_u64())
+}
+
+/// A canonical name that says nothing about the machine (RFC 7022 section 4.2): 96 random bits.
+fn cname(rng: &mut impl Rng) -> String {
+    format!("{:08x}{:016x}", rng.next_u32(), rng.next_u64())
+}

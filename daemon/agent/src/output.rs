@@ -1,0 +1,96 @@
+//! What the agent asks of and tells the daemon.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use voipd_audio::tone::Tone;
+use voipd_audio::{PortId, StreamPlan};
+use voipd_sip::endpoint::{Flow, NextHop, ResolveId};
+
+use crate::account::AccountId;
+use crate::view::{AccountView, CallId, CallState, CallView, Reason};
+
+/// The microphone.
+pub const DEVICE_INPUT: PortId = PortId(1);
+/// The loudspeaker or earpiece.
+pub const DEVICE_OUTPUT: PortId = PortId(2);
+/// What rings for an inbound call.
+pub const RINGER: PortId = PortId(3);
+/// Ports from here on belong to calls.
+pub(crate) const FIRST_CALL_PORT: u32 = 16;
+
+/// One thing to do, or one thing that happened. They come in the order in which they happened.
+#[allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
+#[derive(Debug)]
+pub enum Output {
+    /// Send a SIP message.
+    Transmit { flow: Flow, bytes: Vec<u8> },
+    /// Find addresses; answer with [`crate::Agent::handle_resolved`].
+    Resolve { id: ResolveId, next_hop: NextHop },
+    /// Bind RTP and RTCP sockets on the local address that faces `peer`, where the peer has said where its media is,
+    /// else on `address`; answer with [`crate::Agent::handle_media_bound`].
+    BindMedia { call: CallId, address: IpAddr, peer: Option<IpAddr> },
+    /// Start the call's stream on the sockets bound for it.
+    OpenStream { call: CallId, port: PortId, plan: Box<StreamPlan> },
+    /// Change a stream: the plan replaces the one before as a whole.
+    UpdateStream { port: PortId, plan: Box<StreamPlan> },
+    /// The call's stream, files and sockets are no longer needed: nothing is said of these ports any more, and they are
+    /// to be taken out of whatever they are connected to.
+    CloseMedia { call: CallId, ports: Vec<PortId> },
+    /// Open the files that the call was given, under these ports.
+    OpenFiles { call: CallId, player: Option<PortId>, recorder: Option<PortId> },
+    /// What `sink` hears from now on; nothing when `sources` is empty.
+    Connect { sink: PortId, sources: Vec<PortId> },
+    /// Whether the peer of this stream hears silence.
+    SetMuted { port: PortId, muted: bool },
+    /// Send a digit as a telephone event (RFC 4733); the engine reports when it is done.
+    SendDtmf { port: PortId, digit: char, duration_ms: u32 },
+    /// Which tone sounds at [`DEVICE_OUTPUT`] or [`RINGER`] from now on.
+    PlayTone { port: PortId, tone: Option<Tone> },
+    /// Whether anything needs [`DEVICE_INPUT`] and [`DEVICE_OUTPUT`].
+    UseDevice(bool),
+    /// Whether anything needs [`RINGER`].
+    UseRinger(bool),
+    /// Send an RTCP packet from the call's RTCP socket.
+    SendRtcp { call: CallId, remote: SocketAddr, bytes: Vec<u8> },
+    /// Answer with [`crate::Agent::handle_counters`].
+    WantCounters { call: CallId, port: PortId },
+    /// A new or a changed account.
+    AccountChanged(Box<AccountView>),
+    /// An account is gone; its number is not used again.
+    AccountRemoved(AccountId),
+    /// A new or a changed call. An inbound call that cannot be taken for want of a common codec is new and ended at once.
+    CallChanged(Box<CallView>),
+    /// Comes right behind the view; a new call's first state is told by its view alone.
+    CallStateChanged { call: CallId, old: CallState, new: CallState, reason: Reason, sip_status: u16 },
+    /// The peer has sent a digit.
+    DtmfReceived { call: CallId, digit: char, duration_ms: u32 },
+    /// A call is gone; its number is not used again.
+    CallRemoved(CallId),
+    /// Something worth a line in the log.
+    Log(Note),
+    /// Nothing more before this time, or before the next input.
+    Timeout(Option<Instant>),
+}
+
+/// What happened that an administrator may want to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How much it matters.
+    pub weight: Weight,
+    /// A line without control characters, whatever strangers put into it.
+    pub text: String,
+    /// The call that it is about.
+    pub call: Option<CallId>,
+    /// Name of the account that it is about.
+    pub account: Option<String>,
+}
+
+/// How much a note matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// In the course of things.
+    Info,
+    /// Something did not work.
+    Warning,
+}

@@ -1,0 +1,55 @@
+//! Stream plans: what was agreed in SDP, said in the engine's words.
+
+use voipd_audio::plan::{Path, Protection, ReceiveKind, SendPlan, StreamPlan};
+use voipd_media::negotiation::ReceiveFormat;
+use voipd_media::{Agreement, Codec};
+
+/// The plan that carries out `agreement`. While this side holds the call nothing is sent and nothing is played.
+pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, local_hold: bool) -> StreamPlan {
+    let may_send = agreement.direction.sends();
+    let may_receive = agreement.direction.receives();
+    let format = &agreement.send;
+    let codec = engine_codec(format.codec);
+    let send = (may_send && !local_hold).then_some(SendPlan {
+        codec,
+        payload_type: format.payload_type,
+        ptime_ms: format.ptime_ms,
+        events: agreement.send_events,
+        bitrate: format.max_bitrate,
+        fec: format.fec,
+        dtx: format.dtx,
+    });
+    let receive = agreement
+        .receive
+        .iter()
+        .map(|(payload_type, format)| {
+            let kind = match format {
+                ReceiveFormat::Audio(codec) => ReceiveKind::Audio(engine_codec(*codec)),
+                ReceiveFormat::Events(rate) => ReceiveKind::Events(*rate),
+            };
+            (*payload_type, kind)
+        })
+        .collect();
+    StreamPlan {
+        generation,
+        path: Path::Udp { remote: agreement.remote_rtp, symmetric: true },
+        protection: Protection::None,
+        ssrc,
+        send,
+        receive,
+        play: may_receive && !local_hold,
+    }
+}
+
+fn engine_codec(codec: Codec) -> voipd_audio::Codec {
+    match codec {
+        Codec::Opus => voipd_audio::Codec::Opus,
+        Codec::Pcmu => voipd_audio::Codec::Pcmu,
+        Codec::Pcma => voipd_audio::Codec::Pcma,
+    }
+}
+
+/// RTP clock rate of what is sent, in hertz.
+pub(crate) fn clock_rate(agreement: &Agreement) -> u32 {
+    engine_codec(agreement.send.codec).clock_rate()
+}

@@ -1,0 +1,334 @@
+//! Session events: what signalling reports, and what becomes of the calls.
+
+use std::time::Instant;
+
+use voipd_media::{LocalMedia, NegotiationError};
+use voipd_sip::endpoint::{Flow, Incoming, SessionEnd, SessionId};
+use voipd_sip::message::StatusCode;
+use voipd_sip::uri::NameAddr;
+
+use crate::agent::Agent;
+use crate::call::{DtmfQueue, Media, Offering, Phase, Sound};
+use crate::output::{Output, Weight};
+use crate::reason;
+use crate::view::{CallDirection, CallId, Reason};
+
+impl Agent {
+    pub(crate) fn incoming(&mut self, now: Instant, incoming: Incoming) {
+        let remote = incoming.flow.remote;
+        let Some(account) = self.accounts.for_incoming(&incoming) else {
+            let why = || format!("turned away a call from {remote}: it fits no account");
+            return self.turn_away(now, incoming.session, StatusCode::NOT_FOUND, Some(&why));
+        };
+        let echo = self.is_echo(account);
+        if self.do_not_disturb && !echo {
+            return self.turn_away(now, incoming.session, StatusCode::TEMPORARILY_UNAVAILABLE, None);
+        }
+        let most = self.config.max_calls;
+        if self.live_calls() >= most {
+            let why = || format!("turned away a call from {remote}: there are {most} calls already");
+            return self.turn_away(now, incoming.session, StatusCode::BUSY_HERE, Some(&why));
+        }
+        let id = self.add_call(
+            now,
+            account,
+            incoming.session,
+            CallDirection::Inbound,
+            Phase::Incoming { silenced: echo },
+            incoming.from,
+            Media::Wanted(incoming.flow.local.ip()),
+        );
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if echo {
+            call.sound = Sound::Echo;
+        }
+        match incoming.offer.map(|offer| call.negotiation.handle_offer(&offer)) {
+            None => call.offering = Offering::InAnswer,
+            Some(Ok(())) => {}
+            Some(Err(error)) => return self.refuse_offer(now, id, &error),
+        }
+        self.note(Weight::Info, Some(id), "call comes in".to_owned());
+        // The session was made a moment ago; if it is gone, its end is reported next.
+        let _ = self.endpoint.ring(now, incoming.session, None);
+        self.drain_endpoint();
+        if echo {
+            self.begin_accepting(id);
+        }
+    }
+
+    /// Refuses what becomes no call.
+    fn turn_away(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        status: StatusCode,
+        why: Option<&dyn Fn() -> String>,
+    ) {
+        if let Some(text) = why.and_then(|why| self.complaints.add(now, why)) {
+            self.note(Weight::Info, None, text);
+        }
+        // Nothing else knows this session.
+        let _ = self.endpoint.reject(now, session, status, None);
+        self.drain_endpoint();
+    }
+
+    /// The call ends at once, and can be read as any other.
+    fn refuse_offer(&mut self, now: Instant, id: CallId, error: &NegotiationError) {
+        let (status, warning) = error.status();
+        self.note(Weight::Warning, Some(id), format!("the peer's offer cannot be taken: {error}"));
+        self.refuse(now, id, status, Some((warning, error.to_string())), reason::of_negotiation(error));
+    }
+
+    pub(crate) fn offer_wanted(&mut self, session: SessionId, flow: Flow) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.media = Media::Binding;
+        // Where the peer's media is, only its answer will tell.
+        self.outputs.push_back(Output::BindMedia { call: id, address: flow.local.ip(), peer: None });
+    }
+
+    pub(crate) fn media_bound(&mut self, now: Instant, id: CallId, result: Result<LocalMedia, String>) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.media, Media::Binding)) else {
+            self.outputs.push_back(Output::CloseMedia { call: id, ports: Vec::new() });
+            return;
+        };
+        let local = match result {
+            Ok(local) => local,
+            Err(why) => {
+                call.media = Media::None;
+                let accepting = call.phase == Phase::Accepting;
+                self.note(Weight::Warning, Some(id), why);
+                match accepting {
+                    true => self.refuse(now, id, 500, None, Reason::Network),
+                    false => self.hang_up_for(now, id, Some(Reason::Network)),
+                }
+                return;
+            }
+        };
+        call.media = Media::Bound(local);
+        if call.phase == Phase::Dialing {
+            let offer = call.offer(local);
+            // A session that ended meanwhile has reported it.
+            let _ = self.endpoint.send_invite(now, call.session, offer);
+            self.drain_endpoint();
+            return;
+        }
+        let description = match call.offering {
+            Offering::InAnswer => Ok(call.offer(local)),
+            Offering::Idle | Offering::Outstanding { .. } => call.answer(local),
+        };
+        match description {
+            Ok(description) => {
+                let _ = self.endpoint.accept(now, call.session, description);
+                self.drain_endpoint();
+                self.activate(now, id, Reason::Local);
+            }
+            Err(error) => self.refuse_offer(now, id, &error),
+        }
+    }
+
+    pub(crate) fn progress(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        status: StatusCode,
+        sdp: Option<&[u8]>,
+    ) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let answer = sdp.map(|sdp| call.negotiation.handle_answer(sdp));
+        let agreed = matches!(answer, Some(Ok(_)));
+        call.sip_status = status.get();
+        let before = call.state();
+        call.phase = match call.phase {
+            Phase::Dialing | Phase::Ringing if agreed => Phase::Early,
+            Phase::Dialing if status == StatusCode::RINGING => Phase::Ringing,
+            phase => phase,
+        };
+        if agreed {
+            self.apply_agreement(now, id);
+        }
+        self.explain_change(id, before, Reason::Remote);
+        if let Some(Err(error)) = answer {
+            let text = format!("the session description in {} cannot be taken: {error}", status.get());
+            self.note(Weight::Info, Some(id), text);
+        }
+    }
+
+    pub(crate) fn answered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>, peer: NameAddr) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if peer.display_name.is_some() {
+            call.peer.display_name = peer.display_name;
+        }
+        let result = match sdp {
+            Some(sdp) => call.negotiation.handle_answer(sdp).map(|_| ()),
+            // The early answer was the answer (RFC 3261 section 13.2.1).
+            None if call.agreement().is_some() => Ok(()),
+            None => Err(missing()),
+        };
+        match result {
+            Ok(()) => self.activate(now, id, Reason::Remote),
+            Err(error) => {
+                self.note(Weight::Warning, Some(id), format!("the peer's answer cannot be taken: {error}"));
+                self.hang_up_for(now, id, Some(reason::of_negotiation(&error)));
+            }
+        }
+    }
+
+    /// The call is answered: sound starts.
+    fn activate(&mut self, now: Instant, id: CallId, reason: Reason) {
+        let answered_at = self.unix_micros(now);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.phase = Phase::Active;
+        call.reason = reason;
+        call.sip_status = StatusCode::OK.get();
+        call.ring_deadline = None;
+        call.answered_at = answered_at;
+        let (player, recorder) = match call.sound {
+            Sound::Device { recorder } => (None, recorder),
+            Sound::Files { player, recorder } => (Some(player), recorder),
+            Sound::Echo => (None, None),
+        };
+        let codec = call.agreement().map_or("", |agreement| agreement.send.codec.name());
+        self.note(Weight::Info, Some(id), format!("call answered: {codec}"));
+        if player.is_some() || recorder.is_some() {
+            self.outputs.push_back(Output::OpenFiles { call: id, player, recorder });
+        }
+        self.touched.insert(id);
+        self.apply_agreement(now, id);
+        self.tell_hold(now, id);
+    }
+
+    pub(crate) fn confirmed(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.offering == Offering::InAnswer {
+            call.offering = Offering::Idle;
+            let before = call.state();
+            match sdp.map_or_else(|| Err(missing()), |sdp| call.negotiation.handle_answer(sdp)) {
+                Ok(_) => {
+                    self.apply_agreement(now, id);
+                    self.explain_change(id, before, Reason::Remote);
+                }
+                Err(error) => {
+                    call.negotiation.withdraw_offer();
+                    let lost = call.agreement().is_none();
+                    let text = format!("the peer's answer in ACK cannot be taken: {error}");
+                    self.note(Weight::Warning, Some(id), text);
+                    if lost {
+                        return self.hang_up_for(now, id, Some(reason::of_negotiation(&error)));
+                    }
+                }
+            }
+        }
+        self.tell_hold(now, id);
+    }
+
+    pub(crate) fn reinvite(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let before = call.state();
+        let answer = match (call.local(), sdp) {
+            // Not before there is media: it was bound before the first 2xx.
+            (None, _) => Err(NegotiationError::Unexpected),
+            (Some(local), None) => {
+                call.offering = Offering::InAnswer;
+                Ok(call.offer(local))
+            }
+            (Some(local), Some(sdp)) => call.negotiation.handle_offer(sdp).and_then(|()| call.answer(local)),
+        };
+        let answer = answer.map_err(|error| {
+            self.note(Weight::Warning, Some(id), format!("the peer's new offer cannot be taken: {error}"));
+            StatusCode::new(error.status().0).unwrap_or(StatusCode::NOT_ACCEPTABLE_HERE)
+        });
+        // A session that ended meanwhile has reported it.
+        let _ = self.endpoint.answer_reinvite(now, session, answer);
+        self.drain_endpoint();
+        self.apply_agreement(now, id);
+        self.explain_change(id, before, Reason::Remote);
+        // What is due still, where the peer's offer came between and was refused.
+        self.tell_hold(now, id);
+    }
+
+    pub(crate) fn reinvite_done(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        result: Result<Option<Vec<u8>>, StatusCode>,
+    ) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let before = call.state();
+        let offering = std::mem::replace(&mut call.offering, Offering::Idle);
+        let failed = match result {
+            Ok(Some(sdp)) => call.negotiation.handle_answer(&sdp).err().map(|error| error.to_string()),
+            Ok(None) => Some(missing().to_string()),
+            Err(StatusCode::REQUEST_PENDING) => {
+                // The peer's own offer came between; our answer to it, or another offer, will tell.
+                call.negotiation.withdraw_offer();
+                if let Offering::Outstanding { told_before } = offering {
+                    call.told_hold = told_before;
+                }
+                None
+            }
+            Err(status) => Some(format!("refused with {}", status.get())),
+        };
+        // What was refused is not tried again by itself: the peer would refuse it again.
+        if let Some(why) = failed {
+            call.negotiation.withdraw_offer();
+            self.note(Weight::Warning, Some(id), format!("the peer was not told of hold or resume: {why}"));
+        }
+        self.apply_agreement(now, id);
+        self.explain_change(id, before, Reason::Remote);
+        self.tell_hold(now, id);
+    }
+
+    pub(crate) fn session_ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {
+        let Some(id) = self.by_session.remove(&session) else { return };
+        let ended_at = self.unix_micros(now);
+        self.say_goodbye(now, id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let answered = call.answered_at != 0;
+        let reason =
+            call.ending.take().unwrap_or_else(|| reason::of_session_end(end, call.direction, answered));
+        call.phase = Phase::Ended { at: now, reason };
+        call.reason = reason;
+        call.sip_status = end.status.unwrap_or(call.sip_status);
+        call.ended_at = ended_at;
+        call.ring_deadline = None;
+        call.next_check = None;
+        call.dtmf = DtmfQueue::default();
+        let hears_busy = call.direction == CallDirection::Outbound
+            && !answered
+            && call.uses_device()
+            && !call.local_hold
+            && reason::sounds_busy(reason);
+        let had_media = !matches!(call.media, Media::None | Media::Wanted(_));
+        call.media = Media::None;
+        let mut ports = vec![call.stream_port];
+        match call.sound {
+            Sound::Device { recorder } => ports.extend(recorder),
+            Sound::Files { player, recorder } => ports.extend(std::iter::once(player).chain(recorder)),
+            Sound::Echo => {}
+        }
+        self.by_port.remove(&call.stream_port);
+        if hears_busy {
+            self.routing.sound_busy(now);
+        }
+        for port in &ports {
+            self.routing.forget(*port);
+        }
+        if had_media || ports.len() > 1 {
+            self.outputs.push_back(Output::CloseMedia { call: id, ports });
+        }
+        self.touched.insert(id);
+        let phrase = end.text.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
+        self.note(Weight::Info, Some(id), format!("call ended: {}{phrase}", reason.name()));
+    }
+}
+
+/// A message lacks the answer that it must carry.
+fn missing() -> NegotiationError {
+    NegotiationError::Malformed("there is none".to_owned())
+}

@@ -1,0 +1,207 @@
+//! What front ends see of accounts and calls: plain data, made anew at every change.
+
+use std::net::SocketAddr;
+
+use crate::account::{AccountId, AccountSettings};
+
+/// A call. Numbers are never reused while the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u32);
+
+/// How an account fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountState {
+    /// Switched off: it takes and places no calls.
+    Disabled,
+    /// Enabled, and nothing to register.
+    Ready,
+    /// Enabled, and not registered although it could be.
+    Unregistered,
+    /// A REGISTER is under way.
+    Registering,
+    /// The registrar knows where to find it.
+    Registered,
+    /// The last REGISTER failed; see the reason.
+    Failed,
+}
+
+/// An account as front ends see it; never its password.
+#[derive(Clone, Debug)]
+pub struct AccountView {
+    /// Which account.
+    pub id: AccountId,
+    /// As configured.
+    pub settings: AccountSettings,
+    /// How it fares.
+    pub state: AccountState,
+    /// `''`, `credentials`, `foreign-realm`, `rejected`, `timeout`, `unresolvable`, `unreachable`.
+    pub reason: &'static str,
+    /// Status of the last registration response, 0 without one.
+    pub sip_status: u16,
+    /// Seconds granted.
+    pub expires: u32,
+    /// When the next try is made.
+    pub retry_at: Option<std::time::Instant>,
+}
+
+/// Who began a call, as this side sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallDirection {
+    /// The peer calls.
+    Inbound,
+    /// This side calls.
+    Outbound,
+}
+
+/// State of a call (the D-Bus strings are these names in lower case).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// Outbound: nobody has answered the INVITE yet.
+    Dialing,
+    /// Outbound: the peer rings.
+    Ringing,
+    /// Outbound: the peer sends sound before it answers.
+    Early,
+    /// Inbound: not answered yet.
+    Incoming,
+    /// Answered, and sound may flow both ways.
+    Active,
+    /// Held by this side or by the peer.
+    Held,
+    /// Over; its object can be read for a while.
+    Ended,
+}
+
+impl CallState {
+    /// The word on D-Bus.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CallState::Dialing => "dialing",
+            CallState::Ringing => "ringing",
+            CallState::Early => "early",
+            CallState::Incoming => "incoming",
+            CallState::Active => "active",
+            CallState::Held => "held",
+            CallState::Ended => "ended",
+        }
+    }
+}
+
+/// Why a call ended or changed its state (the D-Bus strings are these names in kebab case).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// This side did it.
+    Local,
+    /// The peer did it.
+    Remote,
+    /// The one called is busy (486, 600).
+    Busy,
+    /// The one called does not want the call (603).
+    Declined,
+    /// Nobody answered in time (408, 480, or the ring time-out).
+    NoAnswer,
+    /// The caller gave up (CANCEL, 487).
+    Cancelled,
+    /// No response at all, or ICMP said that nobody is there.
+    Unreachable,
+    /// The name leads nowhere.
+    Unresolvable,
+    /// The peer fell silent in mid-call, or this side's network does not work.
+    Network,
+    /// No codec, or no kind of media, in common (415, 488, 606).
+    NoCommonCodec,
+    /// The address leads to nobody (404, 410, 484, 604).
+    NotFound,
+    /// The credentials were refused (401, 407).
+    Credentials,
+    /// A rule of this side forbids it.
+    Policy,
+    /// The peer broke the protocol beyond repair.
+    Protocol,
+    /// Any other refusal; see the SIP status.
+    Rejected,
+}
+
+impl Reason {
+    /// The word on D-Bus.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Local => "local",
+            Reason::Remote => "remote",
+            Reason::Busy => "busy",
+            Reason::Declined => "declined",
+            Reason::NoAnswer => "no-answer",
+            Reason::Cancelled => "cancelled",
+            Reason::Unreachable => "unreachable",
+            Reason::Unresolvable => "unresolvable",
+            Reason::Network => "network",
+            Reason::NoCommonCodec => "no-common-codec",
+            Reason::NotFound => "not-found",
+            Reason::Credentials => "credentials",
+            Reason::Policy => "policy",
+            Reason::Protocol => "protocol",
+            Reason::Rejected => "rejected",
+        }
+    }
+}
+
+/// A stranger's words without the characters that end lines, strings or colours.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Where a call's sound goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoundPlace {
+    /// Microphone and loudspeaker.
+    Device,
+    /// Files that came with the call.
+    Files,
+    /// Back to the peer.
+    Echo,
+    /// Nowhere: not answered yet, held, or ended.
+    None,
+}
+
+/// A call as front ends see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallView {
+    /// Which call.
+    pub id: CallId,
+    /// The account that it belongs to.
+    pub account: AccountId,
+    /// Who began it.
+    pub direction: CallDirection,
+    /// How far it has come.
+    pub state: CallState,
+    /// Reason of the last change of state.
+    pub reason: Reason,
+    /// Set once the call has ended.
+    pub end_reason: Option<Reason>,
+    /// Status of the last response to the INVITE, or of the Reason that came with the end; 0 before the first.
+    pub sip_status: u16,
+    /// URI of the peer.
+    pub peer: String,
+    /// Display name of the peer, as it says itself; may be empty.
+    pub peer_name: String,
+    /// `''` before media; `opus`, `PCMU`, `PCMA`.
+    pub codec: &'static str,
+    /// The peer hears silence.
+    pub muted: bool,
+    /// This side holds the call.
+    pub local_hold: bool,
+    /// The peer holds the call.
+    pub remote_hold: bool,
+    /// Shares the sound device with other calls.
+    pub mixed: bool,
+    /// Where its sound goes now.
+    pub sound: SoundPlace,
+    /// Where the peer receives media, as it says; `None` before it has said so, and while it holds without an address.
+    pub remote_media: Option<SocketAddr>,
+    /// Unix microseconds; 0 = not yet.
+    pub created_at: u64,
+    /// Unix microseconds; 0 = not answered.
+    pub answered_at: u64,
+    /// Unix microseconds; 0 = not ended.
+    pub ended_at: u64,
+}

@@ -1,0 +1,831 @@
+//! A world in virtual time: agents, scripted SIP peers and a registrar, joined by a network that delays, loses, doubles
+//! and reorders SIP, with names, media ports and an audio engine that keeps books and checks what it is asked.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod books;
+pub mod peer;
+pub mod registrar;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
+use voipd_agent::{
+    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, Network, Output, SoundChoice,
+};
+use voipd_audio::PortId;
+use voipd_audio::StreamPlan;
+use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
+use voipd_media::Codec;
+use voipd_sip::endpoint::{Flow, ResolveError, Transport};
+use voipd_sip::message::{Message, Request, Response, StatusCode};
+use voipd_sip::uri::Host;
+use voipd_sip::wire;
+
+use books::Books;
+
+/// Unix time at the beginning of every world, in microseconds.
+pub const EPOCH: u64 = 1_800_000_000_000_000;
+/// Packets a second in a stream of 20 ms.
+const PACKETS: u64 = 50;
+/// SSRC of scripted peers.
+const SPEAKER_SSRC: u32 = 77;
+
+/// A host of the network: its place in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId(usize);
+
+enum Role {
+    Agent(Box<Station>),
+    /// Keeps what it gets; says what it is told to.
+    Raw {
+        inbox: Vec<Message>,
+    },
+    Registrar(registrar::Registrar),
+    /// Nobody listens: the sender gets an ICMP error.
+    Closed,
+}
+
+struct Node {
+    address: SocketAddr,
+    role: Role,
+}
+
+/// An agent with what the daemon would be around it.
+pub struct Station {
+    pub agent: Agent,
+    books: Books,
+    outputs: Vec<Output>,
+    /// `Some`: media sockets cannot be bound, and why.
+    pub no_sockets: Option<String>,
+    next_port: u16,
+    /// Answers to BindMedia wait until [`World::bind_held`].
+    pub hold_binding: bool,
+    /// Other local addresses, and the networks that they face.
+    pub faces: Vec<(Network, IpAddr)>,
+    waiting: Vec<(CallId, IpAddr)>,
+    wake_at: Option<Instant>,
+}
+
+struct Packet {
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// What the network does to SIP datagrams; chances of 1000.
+#[derive(Clone, Copy)]
+pub struct Link {
+    pub latency: Duration,
+    pub loss: u64,
+    pub doubling: u64,
+    /// Up to this much is added to the latency, so that datagrams overtake each other.
+    pub jitter: Duration,
+}
+
+/// Everything there is.
+pub struct World {
+    pub start: Instant,
+    pub now: Instant,
+    pub link: Link,
+    /// SIP datagrams that were sent.
+    pub capture: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// RTCP packets that were sent.
+    pub rtcp: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// RTP addresses of scripted peers that send sound to whoever sends there.
+    pub speakers: BTreeSet<SocketAddr>,
+    /// RTP is lost.
+    pub media_cut: bool,
+    /// Events of the engines are lost.
+    pub deaf_engine: bool,
+    names: BTreeMap<String, Vec<SocketAddr>>,
+    hosts: Vec<Node>,
+    air: BTreeMap<(Instant, u64), Packet>,
+    engine: BTreeMap<(Instant, u64), (HostId, EngineEvent)>,
+    count: u64,
+    random: u64,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::seeded(1)
+    }
+
+    pub fn seeded(seed: u64) -> Self {
+        let start = Instant::now();
+        Self {
+            start,
+            now: start,
+            link: Link { latency: Duration::from_millis(10), loss: 0, doubling: 0, jitter: Duration::ZERO },
+            capture: Vec::new(),
+            rtcp: Vec::new(),
+            speakers: BTreeSet::new(),
+            media_cut: false,
+            deaf_engine: false,
+            names: BTreeMap::new(),
+            hosts: Vec::new(),
+            air: BTreeMap::new(),
+            engine: BTreeMap::new(),
+            count: 0,
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        // xorshift64
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    // Building.
+
+    fn add(&mut self, address: &str, role: Role) -> HostId {
+        self.hosts.push(Node { address: address.parse().unwrap(), role });
+        HostId(self.hosts.len() - 1)
+    }
+
+    /// An agent without accounts.
+    pub fn agent(&mut self, address: &str) -> HostId {
+        self.agent_with(address, config())
+    }
+
+    pub fn agent_with(&mut self, address: &str, config: AgentConfig) -> HostId {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.random().to_le_bytes());
+        let agent = Agent::new(config, seed, self.now, EPOCH);
+        let station = Station {
+            agent,
+            books: Books::default(),
+            outputs: Vec::new(),
+            no_sockets: None,
+            next_port: 10_000,
+            hold_binding: false,
+            faces: Vec::new(),
+            waiting: Vec::new(),
+            wake_at: None,
+        };
+        self.add(address, Role::Agent(Box::new(station)))
+    }
+
+    /// An agent with the account `direct`, open to 192.0.2.0/24.
+    pub fn phone(&mut self, address: &str) -> HostId {
+        let host = self.agent(address);
+        self.account(host, direct());
+        host
+    }
+
+    pub fn account(&mut self, host: HostId, settings: AccountSettings) -> AccountId {
+        self.act(host, |agent, now| agent.add_account(now, settings)).unwrap()
+    }
+
+    pub fn raw(&mut self, address: &str) -> HostId {
+        self.add(address, Role::Raw { inbox: Vec::new() })
+    }
+
+    pub fn registrar(&mut self, address: &str, user: &str, password: &str) -> HostId {
+        self.add(address, Role::Registrar(registrar::Registrar::new(user, password)))
+    }
+
+    pub fn closed(&mut self, address: &str) -> HostId {
+        self.add(address, Role::Closed)
+    }
+
+    pub fn name(&mut self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.names.insert(name.to_owned(), addresses);
+    }
+
+    // Looking.
+
+    pub fn address(&self, host: HostId) -> SocketAddr {
+        self.hosts[host.0].address
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    pub fn station(&mut self, host: HostId) -> &mut Station {
+        match &mut self.hosts[host.0].role {
+            Role::Agent(station) => station,
+            _ => panic!("{host:?} is no agent"),
+        }
+    }
+
+    pub fn registrar_at(&mut self, host: HostId) -> &mut registrar::Registrar {
+        match &mut self.hosts[host.0].role {
+            Role::Registrar(registrar) => registrar,
+            _ => panic!("{host:?} is no registrar"),
+        }
+    }
+
+    fn books(&self, host: HostId) -> &Books {
+        match &self.hosts[host.0].role {
+            Role::Agent(station) => &station.books,
+            _ => panic!("{host:?} is no agent"),
+        }
+    }
+
+    /// What front ends see of a call.
+    pub fn view(&self, host: HostId, call: CallId) -> CallView {
+        self.books(host).calls.get(&call).unwrap_or_else(|| panic!("{call:?} is not to be seen")).clone()
+    }
+
+    pub fn state(&self, host: HostId, call: CallId) -> CallState {
+        self.view(host, call).state
+    }
+
+    /// Calls that can be seen.
+    pub fn calls(&self, host: HostId) -> Vec<CallId> {
+        self.books(host).calls.keys().copied().collect()
+    }
+
+    /// The only call that is not over.
+    pub fn live_call(&self, host: HostId) -> CallId {
+        let mut live = self.books(host).calls.values().filter(|view| view.state != CallState::Ended);
+        let call = live.next().expect("a call").id;
+        assert!(live.next().is_none(), "more than one call");
+        call
+    }
+
+    /// The states that front ends saw a call in.
+    pub fn states(&self, host: HostId, call: CallId) -> Vec<CallState> {
+        self.books(host).states.iter().filter(|(id, _)| *id == call).map(|(_, state)| *state).collect()
+    }
+
+    pub fn end(&self, host: HostId, call: CallId) -> (Reason, u16) {
+        let view = self.view(host, call);
+        (view.end_reason.unwrap_or_else(|| panic!("has not ended: {view:?}")), view.sip_status)
+    }
+
+    pub fn account_view(&self, host: HostId, account: AccountId) -> AccountView {
+        self.books(host).accounts.get(&account).expect("an account").clone()
+    }
+
+    pub fn account_state(&self, host: HostId, account: AccountId) -> AccountState {
+        self.account_view(host, account).state
+    }
+
+    /// The plan of a call's stream.
+    pub fn plan(&self, host: HostId, call: CallId) -> StreamPlan {
+        self.books(host).stream_of(call).expect("a stream").plan.clone()
+    }
+
+    pub fn has_stream(&self, host: HostId, call: CallId) -> bool {
+        self.books(host).stream_of(call).is_some()
+    }
+
+    pub fn stream_port(&self, host: HostId, call: CallId) -> PortId {
+        self.books(host).stream_port_of(call).expect("a stream")
+    }
+
+    /// Where a call receives.
+    pub fn local_media(&self, host: HostId, call: CallId) -> SocketAddr {
+        self.books(host).bound[&call].0
+    }
+
+    /// What `sink` hears.
+    pub fn heard_at(&self, host: HostId, sink: PortId) -> Vec<PortId> {
+        self.books(host).connected.get(&sink).cloned().unwrap_or_default()
+    }
+
+    pub fn tone(&self, host: HostId, port: PortId) -> Option<voipd_audio::tone::Tone> {
+        self.books(host).tones.get(&port).copied()
+    }
+
+    pub fn device_open(&self, host: HostId) -> bool {
+        self.books(host).device
+    }
+
+    pub fn ringer_open(&self, host: HostId) -> bool {
+        self.books(host).ringer
+    }
+
+    /// Sockets, streams and files that are open.
+    pub fn media_open(&self, host: HostId) -> usize {
+        self.books(host).open_things()
+    }
+
+    pub fn digits_heard(&self, host: HostId, call: CallId) -> String {
+        self.books(host).digits.iter().filter(|(id, _)| *id == call).map(|(_, digit)| *digit).collect()
+    }
+
+    pub fn wakes_at(&mut self, host: HostId) -> Option<Instant> {
+        self.station(host).wake_at
+    }
+
+    /// Lines for the log.
+    pub fn log(&self, host: HostId) -> Vec<String> {
+        self.books(host).log.clone()
+    }
+
+    /// Takes the outputs so far, but for SIP datagrams and time-outs.
+    pub fn outputs(&mut self, host: HostId) -> Vec<Output> {
+        std::mem::take(&mut self.station(host).outputs)
+    }
+
+    /// Takes what a raw host has got.
+    pub fn inbox(&mut self, host: HostId) -> Vec<Message> {
+        match &mut self.hosts[host.0].role {
+            Role::Raw { inbox } => std::mem::take(inbox),
+            _ => panic!("{host:?} is not raw"),
+        }
+    }
+
+    pub fn requests(&mut self, host: HostId) -> Vec<Request> {
+        let request = |message| match message {
+            Message::Request(request) => Some(request),
+            Message::Response(_) => None,
+        };
+        self.inbox(host).into_iter().filter_map(request).collect()
+    }
+
+    pub fn responses(&mut self, host: HostId) -> Vec<Response> {
+        let response = |message| match message {
+            Message::Response(response) => Some(response),
+            Message::Request(_) => None,
+        };
+        self.inbox(host).into_iter().filter_map(response).collect()
+    }
+
+    /// First lines of what one host sent, by SIP.
+    pub fn said(&self, host: HostId) -> Vec<String> {
+        let address = self.address(host);
+        let own = self.capture.iter().filter(|(from, _, _)| *from == address);
+        own.map(|(_, _, bytes)| first_line(bytes)).collect()
+    }
+
+    /// How many of a host's SIP datagrams have this word, a method or a status, in their first line.
+    pub fn count_said(&self, host: HostId, word: &str) -> usize {
+        self.said(host).iter().filter(|line| line.split(' ').any(|part| part == word)).count()
+    }
+
+    /// The body of the last SIP datagram with SDP that a host sent.
+    pub fn last_sdp(&self, host: HostId) -> String {
+        let address = self.address(host);
+        let mut bodies =
+            self.capture.iter().filter(|(from, _, _)| *from == address).filter_map(|(_, _, bytes)| {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).filter(|body| !body.is_empty())
+            });
+        bodies.next_back().expect("a session description")
+    }
+
+    // Acting.
+
+    /// Acts on an agent, then carries out what it asks.
+    pub fn act<R>(&mut self, host: HostId, act: impl FnOnce(&mut Agent, Instant) -> R) -> R {
+        let now = self.now;
+        let result = act(&mut self.station(host).agent, now);
+        self.drain(host);
+        result
+    }
+
+    pub fn dial(&mut self, host: HostId, target: &str) -> CallId {
+        self.act(host, |agent, now| agent.dial(now, target, None, SoundChoice::default())).unwrap()
+    }
+
+    pub fn dial_with(&mut self, host: HostId, target: &str, sound: SoundChoice) -> CallId {
+        self.act(host, |agent, now| agent.dial(now, target, None, sound)).unwrap()
+    }
+
+    pub fn accept(&mut self, host: HostId, call: CallId) {
+        self.act(host, |agent, now| agent.accept(now, call, SoundChoice::default())).unwrap();
+    }
+
+    pub fn accept_with(&mut self, host: HostId, call: CallId, sound: SoundChoice) {
+        self.act(host, |agent, now| agent.accept(now, call, sound)).unwrap();
+    }
+
+    pub fn hold(&mut self, host: HostId, call: CallId) {
+        self.act(host, |agent, now| agent.hold(now, call)).unwrap();
+    }
+
+    pub fn resume(&mut self, host: HostId, call: CallId) {
+        self.act(host, |agent, now| agent.resume(now, call, false)).unwrap();
+    }
+
+    pub fn hang_up(&mut self, host: HostId, call: CallId) {
+        self.act(host, |agent, now| agent.hang_up(now, call)).unwrap();
+    }
+
+    /// What the audio engine reports.
+    pub fn engine_says(&mut self, host: HostId, event: EngineEvent) {
+        self.act(host, |agent, now| agent.handle_engine_event(now, event));
+    }
+
+    /// Answers what waits because of [`Station::hold_binding`].
+    pub fn bind_held(&mut self, host: HostId) {
+        self.station(host).hold_binding = false;
+        for (call, address) in std::mem::take(&mut self.station(host).waiting) {
+            self.bind(host, call, address);
+        }
+        self.drain(host);
+    }
+
+    /// Sends bytes from one host to another.
+    pub fn send(&mut self, from: HostId, to: HostId, bytes: &[u8]) {
+        let (from, to) = (self.address(from), self.address(to));
+        self.transmit(from, to, bytes.to_vec());
+    }
+
+    /// Sends a text with bare line ends as a message.
+    pub fn say(&mut self, from: HostId, to: HostId, text: &str) {
+        self.send(from, to, crlf(text).as_bytes());
+    }
+
+    pub fn respond(&mut self, from: HostId, to: HostId, response: &Response) {
+        self.send(from, to, &wire::write(&Message::Response(response.clone())));
+    }
+
+    // The network.
+
+    fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.capture.push((from, to, bytes.clone()));
+        if self.random() % 1000 < self.link.loss {
+            return;
+        }
+        let copies = if self.random() % 1000 < self.link.doubling { 2 } else { 1 };
+        for _ in 0..copies {
+            let jitter = self.link.jitter.as_micros() as u64;
+            let jitter = Duration::from_micros(self.random() % (jitter + 1));
+            self.fly(from, to, bytes.clone(), self.link.latency + jitter);
+        }
+    }
+
+    fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>, after: Duration) {
+        self.count += 1;
+        self.air.insert((self.now + after, self.count), Packet { from, to, bytes });
+    }
+
+    fn later(&mut self, after: Duration, host: HostId, event: EngineEvent) {
+        self.count += 1;
+        self.engine.insert((self.now + after, self.count), (host, event));
+    }
+
+    fn drain(&mut self, host: HostId) -> Option<Instant> {
+        loop {
+            if !matches!(self.hosts[host.0].role, Role::Agent(_)) {
+                return None;
+            }
+            match self.station(host).agent.poll_output() {
+                Output::Timeout(at) => {
+                    let station = self.station(host);
+                    station.books.settled(at);
+                    station.wake_at = at;
+                    return at;
+                }
+                output => {
+                    self.station(host).books.check(&output);
+                    self.carry_out(host, &output);
+                    if !matches!(output, Output::Transmit { .. }) {
+                        self.station(host).outputs.push(output);
+                    }
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, host: HostId, output: &Output) {
+        let now = self.now;
+        match output {
+            Output::Transmit { flow, bytes } => {
+                assert_eq!(flow.local, self.address(host));
+                self.transmit(flow.local, flow.remote, bytes.clone());
+            }
+            Output::Resolve { id, next_hop } => {
+                let found = match &next_hop.host {
+                    Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, next_hop.port.unwrap_or(5060))]),
+                    Host::Name(name) => {
+                        self.names.get(name).cloned().ok_or(ResolveError::NoSuchHost(name.clone()))
+                    }
+                };
+                let local = self.address(host);
+                let flow = |remote| Flow { transport: Transport::Udp, local, remote };
+                let result = found.and_then(|found| {
+                    let reached = found.iter().copied().filter(|to| to.is_ipv4() == local.is_ipv4());
+                    let flows: Vec<Flow> = reached.map(flow).collect();
+                    let unreached = found.first().filter(|_| flows.is_empty());
+                    unreached.map_or(Ok(flows.clone()), |to| Err(ResolveError::NoRoute(to.to_string())))
+                });
+                self.station(host).agent.handle_resolved(now, *id, result);
+            }
+            Output::BindMedia { call, address, peer } => {
+                let faces = &self.station(host).faces;
+                let facing = peer.and_then(|peer| faces.iter().find(|(network, _)| network.contains(peer)));
+                let address = facing.map_or(*address, |(_, local)| *local);
+                self.bind(host, *call, address);
+            }
+            Output::SendDtmf { port, digit, duration_ms } => {
+                self.send_digit(host, *port, *digit, *duration_ms)
+            }
+            Output::SendRtcp { call, remote, bytes } => {
+                let local = self.books(host).bound[call].1;
+                self.rtcp.push((local, *remote, bytes.clone()));
+                self.fly(local, *remote, bytes.clone(), self.link.latency);
+            }
+            Output::WantCounters { call, port } => {
+                let counters = self.counters(host, *port);
+                let nanos = self.elapsed().as_nanos() as u64 + 1;
+                self.station(host).agent.handle_counters(now, nanos, *call, &counters);
+            }
+            _ => {}
+        }
+    }
+
+    fn bind(&mut self, host: HostId, call: CallId, address: IpAddr) {
+        let now = self.now;
+        let station = self.station(host);
+        if station.hold_binding {
+            station.waiting.push((call, address));
+            return;
+        }
+        let result = match &station.no_sockets {
+            Some(why) => Err(why.clone()),
+            None => {
+                let rtp_port = station.next_port;
+                station.next_port += 2;
+                Ok(voipd_media::LocalMedia { address, rtp_port, rtcp_port: rtp_port + 1 })
+            }
+        };
+        if let Ok(local) = &result {
+            station.books.bind(call, *local);
+        }
+        station.agent.handle_media_bound(now, call, result);
+    }
+
+    fn send_digit(&mut self, host: HostId, port: PortId, digit: char, duration_ms: u32) {
+        let after = Duration::from_millis(u64::from(duration_ms) + 50);
+        self.later(after, host, EngineEvent::DtmfSent { port, digit });
+        if let Some((peer, port)) = self.stream_fed_by(host, port) {
+            self.later(after, peer, EngineEvent::DtmfReceived { port, digit, duration_ms });
+        }
+    }
+
+    /// The stream of another agent that plays what this one sends.
+    fn stream_fed_by(&self, host: HostId, port: PortId) -> Option<(HostId, PortId)> {
+        let stream = self.books(host).streams.get(&port)?;
+        stream.plan.send?;
+        let Path::Udp { remote, .. } = stream.plan.path;
+        let agents = (0..self.hosts.len()).filter(|at| matches!(self.hosts[*at].role, Role::Agent(_)));
+        agents.map(HostId).find_map(|peer| {
+            let (port, _) = self.books(peer).streams.iter().find(|(_, other)| other.local == remote)?;
+            Some((peer, *port))
+        })
+    }
+
+    /// Figures of a stream: packets flow where both ends' plans allow it.
+    fn counters(&mut self, host: HostId, port: PortId) -> StreamCounters {
+        let elapsed = self.elapsed();
+        let stream = &self.books(host).streams[&port];
+        let (local, sends, since) = (stream.local, stream.plan.send.is_some(), stream.counted_at);
+        let Path::Udp { remote, .. } = stream.plan.path;
+        let agents = (0..self.hosts.len()).filter(|at| matches!(self.hosts[*at].role, Role::Agent(_)));
+        let fed_by = agents.map(HostId).find_map(|peer| {
+            let mut streams = self.books(peer).streams.values().map(|other| &other.plan);
+            let feeds = |plan: &&StreamPlan| {
+                let Path::Udp { remote, .. } = plan.path;
+                remote == local && plan.send.is_some()
+            };
+            streams.find(feeds).map(|plan| plan.ssrc)
+        });
+        let speaker = self.speakers.contains(&remote).then_some(SPEAKER_SSRC);
+        let heard = fed_by.or(speaker).filter(|_| !self.media_cut);
+        let packets = (elapsed - since.unwrap_or(elapsed)).as_millis() as u64 * PACKETS / 1000;
+        let stream = self.station(host).books.streams.get_mut(&port).unwrap();
+        stream.counted_at = Some(elapsed);
+        let counters = &mut stream.counters;
+        if let Some(ssrc) = heard {
+            counters.packets_received += packets;
+            counters.octets_received += packets * 160;
+            counters.remote_ssrc = ssrc;
+            counters.highest_extended_seq += packets as u32;
+        }
+        if sends {
+            counters.packets_sent += packets;
+            counters.octets_sent += packets * 160;
+            counters.last_sent_nanos = elapsed.as_nanos() as u64;
+        }
+        *counters
+    }
+
+    fn deliver(&mut self, packet: Packet) {
+        let now = self.now;
+        let Some(host) = self.hosts.iter().position(|node| node.address == packet.to).map(HostId) else {
+            return self.deliver_rtcp(&packet);
+        };
+        match &mut self.hosts[host.0].role {
+            Role::Agent(station) => {
+                let flow = Flow { transport: Transport::Udp, local: packet.to, remote: packet.from };
+                station.agent.handle_datagram(now, flow, &packet.bytes);
+                self.drain(host);
+            }
+            Role::Raw { inbox } => inbox.push(read(&packet.bytes)),
+            Role::Registrar(registrar) => {
+                if let Message::Request(request) = read(&packet.bytes)
+                    && let Some(response) = registrar.answer(&request, packet.from)
+                {
+                    self.transmit(packet.to, packet.from, wire::write(&Message::Response(response)));
+                }
+            }
+            Role::Closed => {
+                let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
+                if let Some(sender) = sender {
+                    self.act(sender, |agent, now| agent.handle_unreachable(now, packet.to));
+                }
+            }
+        }
+    }
+
+    fn deliver_rtcp(&mut self, packet: &Packet) {
+        for host in (0..self.hosts.len()).map(HostId) {
+            if !matches!(self.hosts[host.0].role, Role::Agent(_)) {
+                continue;
+            }
+            let mut bound = self.books(host).bound.iter();
+            if let Some((&call, _)) = bound.find(|(_, (_, rtcp))| *rtcp == packet.to) {
+                return self.act(host, |agent, now| agent.handle_rtcp(now, call, packet.from, &packet.bytes));
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let waking = self.hosts.iter().filter_map(|node| match &node.role {
+                Role::Agent(station) => station.wake_at,
+                _ => None,
+            });
+            let flying = self.air.first_key_value().map(|(&(at, _), _)| at);
+            let speaking = self.engine.first_key_value().map(|(&(at, _), _)| at);
+            let next = waking.chain(flying).chain(speaking).min();
+            let Some(at) = next.filter(|at| *at <= end) else { break };
+            self.now = at.max(self.now);
+            while let Some(entry) = self.air.first_entry()
+                && entry.key().0 <= at
+            {
+                let packet = entry.remove();
+                self.deliver(packet);
+            }
+            while let Some(entry) = self.engine.first_entry()
+                && entry.key().0 <= at
+            {
+                let (host, event) = entry.remove();
+                if !self.deaf_engine {
+                    self.engine_says(host, event);
+                }
+            }
+            for host in (0..self.hosts.len()).map(HostId) {
+                let due = |role: &Role| match role {
+                    Role::Agent(station) => station.wake_at.is_some_and(|due| due <= at),
+                    _ => false,
+                };
+                if due(&self.hosts[host.0].role) {
+                    self.act(host, |agent, now| agent.handle_timeout(now));
+                    assert!(
+                        !due(&self.hosts[host.0].role),
+                        "asks to be woken for what it has been woken for"
+                    );
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    pub fn run_ms(&mut self, milliseconds: u64) {
+        self.run(Duration::from_millis(milliseconds));
+    }
+
+    pub fn run_s(&mut self, seconds: u64) {
+        self.run(Duration::from_secs(seconds));
+    }
+}
+
+/// Two phones that can call each other without a server.
+pub struct Pair {
+    pub world: World,
+    pub alice: HostId,
+    pub bob: HostId,
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        Self::seeded(1)
+    }
+
+    pub fn seeded(seed: u64) -> Self {
+        let mut world = World::seeded(seed);
+        let alice = world.phone("192.0.2.1:5060");
+        let bob = world.phone("192.0.2.2:5060");
+        Self { world, alice, bob }
+    }
+
+    /// Bob's phone rings: Alice's call and Bob's.
+    pub fn ringing(&mut self) -> (CallId, CallId) {
+        let outbound = self.world.dial(self.alice, "sip:bob@192.0.2.2");
+        self.world.run_ms(100);
+        (outbound, self.world.live_call(self.bob))
+    }
+
+    /// Alice and Bob talk.
+    pub fn talking(&mut self) -> (CallId, CallId) {
+        let (outbound, inbound) = self.ringing();
+        self.world.accept(self.bob, inbound);
+        self.world.run_ms(100);
+        assert_eq!(self.world.state(self.alice, outbound), CallState::Active);
+        assert_eq!(self.world.state(self.bob, inbound), CallState::Active);
+        (outbound, inbound)
+    }
+}
+
+pub fn config() -> AgentConfig {
+    AgentConfig {
+        product: "voipd-test".to_owned(),
+        max_calls: 20,
+        ring_timeout: Duration::from_secs(60),
+        media_timeout: Duration::from_secs(30),
+    }
+}
+
+/// The account `direct`, open to 192.0.2.0/24.
+pub fn direct() -> AccountSettings {
+    AccountSettings {
+        name: "direct".to_owned(),
+        kind: AccountKind::Direct,
+        origin: AccountOrigin::BuiltIn,
+        enabled: true,
+        address: None,
+        display_name: None,
+        registrar: None,
+        outbound_proxy: None,
+        auth_user: None,
+        password: None,
+        realm: None,
+        register: false,
+        expires: 3600,
+        codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
+        ptime_ms: 20,
+        allow_from: vec!["192.0.2.0/24".parse().unwrap()],
+    }
+}
+
+/// The echo service, for everybody.
+pub fn echo() -> AccountSettings {
+    AccountSettings {
+        name: "echo".to_owned(),
+        kind: AccountKind::Echo,
+        allow_from: vec!["0.0.0.0/0".parse().unwrap()],
+        ..direct()
+    }
+}
+
+/// An account with a server, which it registers with.
+pub fn sip(name: &str, address: &str, password: &str) -> AccountSettings {
+    AccountSettings {
+        name: name.to_owned(),
+        kind: AccountKind::Sip,
+        origin: AccountOrigin::Bus,
+        address: Some(address.parse().unwrap()),
+        password: Some(voipd_sip::digest::Secret::new(password)),
+        register: true,
+        allow_from: Vec::new(),
+        ..direct()
+    }
+}
+
+/// Lines end in CR LF on the wire.
+pub fn crlf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\n', "\r\n")
+}
+
+pub fn read(bytes: &[u8]) -> Message {
+    wire::read_datagram(bytes).expect("a message").expect("not a keep-alive")
+}
+
+pub fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line).into_owned()
+}
+
+pub fn status(code: u16) -> StatusCode {
+    StatusCode::new(code).unwrap()
+}
+
+/// The value of an attribute's direction in a session description.
+pub fn direction(sdp: &str) -> &str {
+    let directions = ["sendrecv", "sendonly", "recvonly", "inactive"];
+    let line = sdp.lines().filter_map(|line| line.strip_prefix("a=")).find(|line| directions.contains(line));
+    line.unwrap_or("sendrecv")
+}

@@ -1,0 +1,81 @@
+//! A registrar of one subscriber: MD5 digest, one binding, everything it was asked.
+
+use std::net::SocketAddr;
+
+use voipd_sip::digest::{self, Secret};
+use voipd_sip::message::{Method, Request, Response};
+use voipd_sip::uri::Uri;
+
+use super::status;
+
+pub struct Registrar {
+    user: String,
+    password: Secret,
+    /// Says this instead of letting anybody in.
+    pub refuses: Option<u16>,
+    /// Answers nothing.
+    pub silent: bool,
+    /// The contact that is registered now.
+    pub binding: Option<String>,
+    pub seen: Vec<Request>,
+}
+
+impl Registrar {
+    pub fn new(user: &str, password: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            password: Secret::new(password),
+            refuses: None,
+            silent: false,
+            binding: None,
+            seen: Vec::new(),
+        }
+    }
+
+    pub fn answer(&mut self, request: &Request, from: SocketAddr) -> Option<Response> {
+        self.seen.push(request.clone());
+        if self.silent || request.method == Method::Ack {
+            return None;
+        }
+        let mut request = request.clone();
+        request.via[0].params.set("rport", Some(&from.port().to_string()));
+        request.via[0].params.set("received", Some(&from.ip().to_string()));
+        Some(self.response(&request))
+    }
+
+    fn response(&mut self, request: &Request) -> Response {
+        if let Some(code) = self.refuses {
+            return tagged(request, code);
+        }
+        let challenge = r#"Digest realm="example.org", nonce="n1", algorithm=MD5"#;
+        let mut challenged = tagged(request, 401);
+        challenged.headers.push("WWW-Authenticate", challenge);
+        let read = digest::challenges(&challenged.headers, "WWW-Authenticate").unwrap();
+        let uri = request.uri.to_string();
+        let right = digest::authorization(&read[0], &self.user, &self.password, &request.method, &uri, 1, "");
+        if request.headers.get("Authorization") != Some(&right) {
+            return challenged;
+        }
+        if request.method != Method::Register {
+            return tagged(request, 404);
+        }
+        let mut response = tagged(request, 200);
+        let contact = request.headers.contacts().unwrap().remove(0);
+        let expires = request.headers.number("Expires").unwrap();
+        let leaves = contact.params.value("expires") == Some("0") || expires == Some(0);
+        self.binding = match contact.uri {
+            Uri::Sip(uri) if !leaves => Some(Uri::Sip(uri).to_string()),
+            _ => None,
+        };
+        if let Some(binding) = &self.binding {
+            response.headers.push("Contact", format!("<{binding}>;expires=600"));
+        }
+        response
+    }
+}
+
+fn tagged(request: &Request, code: u16) -> Response {
+    let mut response = request.response(status(code));
+    response.to.params.set("tag", Some("registrar"));
+    response
+}

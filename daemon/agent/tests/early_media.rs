@@ -1,0 +1,121 @@
+//! Sound before the answer.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use common::World;
+use common::peer::{Peer, sdp};
+use voipd_agent::SoundChoice;
+use voipd_agent::output::{DEVICE_OUTPUT, Output};
+use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
+use voipd_audio::plan::Path;
+use voipd_audio::tone::Tone;
+use voipd_sip::message::Request;
+
+/// A call to a scripted peer, and the INVITE that it got.
+fn dialled(sound: SoundChoice) -> (World, common::HostId, CallId, Peer, Request) {
+    let mut world = World::new();
+    let alice = world.phone("192.0.2.1:5060");
+    let raw = world.raw("192.0.2.9:5060");
+    let call = world.dial_with(alice, "sip:peer@192.0.2.9", sound);
+    world.run_ms(50);
+    let invite = world.requests(raw).remove(0);
+    let peer = Peer::called(raw, alice, &invite);
+    (world, alice, call, peer, invite)
+}
+
+#[test]
+fn a_183_with_sound_is_heard_before_the_answer() {
+    let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
+    peer.answer(&mut world, &invite, 180, "");
+    world.run_ms(50);
+    assert_eq!(world.state(alice, call), CallState::Ringing);
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Tone::RINGBACK));
+
+    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
+    world.run_ms(50);
+    let view = world.view(alice, call);
+    assert_eq!((view.state, view.reason, view.sip_status), (CallState::Early, Reason::Remote, 183));
+    assert_eq!((view.codec, view.sound, view.answered_at), ("PCMU", SoundPlace::Device, 0));
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), None, "the network's own ringback is heard");
+    assert_eq!(world.heard_at(alice, DEVICE_OUTPUT), [world.stream_port(alice, call)]);
+    assert!(world.plan(alice, call).play);
+
+    // The answer without a description: the early one was it.
+    peer.answer(&mut world, &invite, 200, "");
+    world.run_ms(50);
+    assert_eq!(world.state(alice, call), CallState::Active);
+    assert_eq!(world.plan(alice, call).generation, 1, "nothing has changed for the stream");
+    use CallState::{Active, Dialing, Early, Ringing};
+    assert_eq!(world.states(alice, call), [Dialing, Ringing, Early, Active]);
+}
+
+#[test]
+fn the_answer_may_come_from_elsewhere_than_the_early_sound() {
+    let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
+    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.50", 4000, "sendrecv"));
+    world.run_ms(50);
+    peer.answer(&mut world, &invite, 200, &sdp("192.0.2.9", 6000, "sendrecv"));
+    world.run_ms(50);
+    let Path::Udp { remote, .. } = world.plan(alice, call).path;
+    assert_eq!(remote, "192.0.2.9:6000".parse().unwrap());
+    assert_eq!(world.plan(alice, call).generation, 2);
+}
+
+#[test]
+fn early_sound_and_then_a_refusal() {
+    let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
+    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
+    world.run_ms(50);
+    peer.answer(&mut world, &invite, 486, "");
+    world.run_ms(50);
+    assert_eq!(world.end(alice, call), (Reason::Busy, 486));
+    assert_eq!(world.media_open(alice), 0);
+}
+
+#[test]
+fn a_description_that_cannot_be_read_is_passed_over() {
+    let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
+    peer.answer(&mut world, &invite, 183, "v=0\nnonsense\n");
+    world.run_ms(50);
+    assert_eq!(world.state(alice, call), CallState::Dialing);
+    peer.answer(&mut world, &invite, 200, &sdp("192.0.2.9", 4000, "sendrecv"));
+    world.run_ms(50);
+    assert_eq!(world.state(alice, call), CallState::Active);
+}
+
+#[test]
+fn files_wait_for_the_answer() {
+    let choice = SoundChoice { play: true, record: true, mix: false };
+    let (mut world, alice, call, peer, invite) = dialled(choice);
+    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
+    world.run_ms(50);
+    let stream = world.stream_port(alice, call);
+    assert_eq!(world.heard_at(alice, stream), []);
+    assert!(!world.outputs(alice).iter().any(|output| matches!(output, Output::OpenFiles { .. })));
+
+    peer.answer(&mut world, &invite, 200, "");
+    world.run_ms(50);
+    let outputs = world.outputs(alice);
+    let opened = outputs.iter().find_map(|output| match output {
+        Output::OpenFiles { player, recorder, .. } => Some((player.unwrap(), recorder.unwrap())),
+        _ => None,
+    });
+    let (player, recorder) = opened.unwrap();
+    assert_eq!(world.heard_at(alice, stream), [player]);
+    assert_eq!(world.heard_at(alice, recorder), [stream]);
+    assert_eq!(world.view(alice, call).sound, SoundPlace::Files);
+    assert!(!world.device_open(alice), "files need no sound card");
+    world.hang_up(alice, call);
+    assert_eq!(world.media_open(alice), 0);
+}
+
+#[test]
+fn digits_can_be_sent_to_an_announcement() {
+    let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
+    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
+    world.run_ms(50);
+    world.act(alice, |agent, now| agent.send_dtmf(now, call, "5")).unwrap();
+    assert!(world.outputs(alice).iter().any(|output| matches!(output, Output::SendDtmf { digit: '5', .. })));
+}

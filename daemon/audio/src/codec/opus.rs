@@ -1,0 +1,230 @@
+//! Opus, mono at 48 kHz, through the system's libopus. It reads of the packet format (RFC 6716 section 3) what is needed
+//! to know a packet's length and whether it carries FEC; all else is libopus's.
+
+use audiopus::coder::GenericCtl as _;
+use audiopus::packet::Packet;
+use audiopus::{Application, Bitrate, Channels, MutSignals, SampleRate, Signal, coder};
+
+use super::{CodecError, EncoderSettings, FEC_LOSS_PERCENT, OPUS_BITRATE};
+
+/// Most samples of one packet: 120 ms (RFC 6716 section 3.2.5).
+const MAX_SAMPLES: usize = 5760;
+/// Smallest unit of libopus's concealment: 2.5 ms.
+const UNIT: usize = 120;
+/// A payload this short only says that the sender has stopped, and need not be sent (libopus: `opus_encode`).
+const DTX_LENGTH: usize = 2;
+/// Range of bit rates that libopus takes.
+const BITRATES: std::ops::RangeInclusive<u32> = 6_000..=510_000;
+
+pub(super) struct Encoder {
+    coder: coder::Encoder,
+    fec: bool,
+}
+
+impl Encoder {
+    pub(super) fn new(settings: EncoderSettings) -> Result<Self, CodecError> {
+        let make = || -> audiopus::Result<coder::Encoder> {
+            let mut coder = coder::Encoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip)?;
+            let wanted = settings.bitrate.unwrap_or(OPUS_BITRATE).min(OPUS_BITRATE);
+            let bitrate = wanted.clamp(*BITRATES.start(), *BITRATES.end()) as i32;
+            coder.set_bitrate(Bitrate::BitsPerSecond(bitrate))?;
+            coder.set_vbr(true)?;
+            coder.set_signal(Signal::Voice)?;
+            coder.set_complexity(settings.complexity.min(10))?;
+            coder.set_inband_fec(settings.fec)?;
+            coder.set_dtx(settings.dtx)?;
+            Ok(coder)
+        };
+        let coder = make().map_err(|error| CodecError::Opus(error.to_string()))?;
+        Ok(Encoder { coder, fec: settings.fec })
+    }
+
+    pub(super) fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
+        if samples.len() > MAX_SAMPLES || payload.is_empty() {
+            return Err(CodecError::Buffer);
+        }
+        let length = self.coder.encode_float(samples, payload).map_err(|_| CodecError::Buffer)?;
+        Ok(if length <= DTX_LENGTH { 0 } else { length })
+    }
+
+    pub(super) fn set_complexity(&mut self, complexity: u8) {
+        // Every value of the range is valid: there is no failure to tell of.
+        let _ = self.coder.set_complexity(complexity.min(10));
+    }
+
+    pub(super) fn set_packet_loss(&mut self, percent: u8) {
+        let spent_on = if self.fec && percent >= FEC_LOSS_PERCENT { percent.min(100) } else { 0 };
+        let _ = self.coder.set_packet_loss_perc(spent_on);
+    }
+}
+
+pub(super) struct Decoder {
+    coder: coder::Decoder,
+}
+
+impl Decoder {
+    pub(super) fn new() -> Result<Self, CodecError> {
+        let coder = coder::Decoder::new(SampleRate::Hz48000, Channels::Mono)
+            .map_err(|error| CodecError::Opus(error.to_string()))?;
+        Ok(Decoder { coder })
+    }
+
+    pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) -> Result<usize, CodecError> {
+        self.run(Some(payload), samples, false).ok_or(CodecError::Malformed)
+    }
+
+    pub(super) fn conceal(&mut self, samples: &mut [f32]) {
+        for chunk in samples.chunks_mut(MAX_SAMPLES) {
+            // libopus conceals whole units; the rest of an odd request is silence.
+            let whole = chunk.len() / UNIT * UNIT;
+            let (concealed, rest) = chunk.split_at_mut(whole);
+            if !concealed.is_empty() && self.run(None, concealed, false).is_none() {
+                concealed.fill(0.0);
+            }
+            rest.fill(0.0);
+        }
+    }
+
+    pub(super) fn decode_fec(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
+        // libopus fills what the FEC does not reach back to by concealment; less than the FEC frame it cannot give.
+        let whole = !samples.is_empty() && samples.len().is_multiple_of(UNIT) && samples.len() <= MAX_SAMPLES;
+        if !whole || !has_fec(next) || samples.len() < frame_length(next[0]) {
+            return None;
+        }
+        self.run(Some(next), samples, true)
+    }
+
+    pub(super) fn reset(&mut self) {
+        // Resetting has no failure; on none is there anything to do.
+        let _ = self.coder.reset_state();
+    }
+
+    fn run(&mut self, payload: Option<&[u8]>, samples: &mut [f32], fec: bool) -> Option<usize> {
+        let packet = match payload {
+            Some(payload) => Some(Packet::try_from(payload).ok()?),
+            None => None,
+        };
+        let signals = MutSignals::try_from(samples).ok()?;
+        self.coder.decode_float(packet, signals, fec).ok()
+    }
+}
+
+/// Samples at 48 kHz in the packet.
+pub(super) fn duration(payload: &[u8]) -> Result<usize, CodecError> {
+    let packet = Packet::try_from(payload).map_err(|_| CodecError::Malformed)?;
+    match audiopus::packet::nb_samples(packet, SampleRate::Hz48000) {
+        Ok(samples) if (1..=MAX_SAMPLES).contains(&samples) => Ok(samples),
+        _ => Err(CodecError::Malformed),
+    }
+}
+
+/// Samples at 48 kHz in each frame of a packet that begins with `toc` (RFC 6716 section 3.1, table 2).
+fn frame_length(toc: u8) -> usize {
+    let configuration = toc >> 3;
+    let step = usize::from(configuration & 3);
+    match configuration {
+        // SILK: 10, 20, 40, 60 ms.
+        0..12 => [480, 960, 1920, 2880][step],
+        // Hybrid: 10, 20 ms.
+        12..16 => 480 << (configuration & 1),
+        // CELT: 2.5, 5, 10, 20 ms.
+        _ => 120 << step,
+    }
+}
+
+/// Whether the packet carries a low-bit-rate copy of the frame before it. Only SILK and hybrid frames can; the flag
+/// stands behind one voice-activity bit for each 20 ms (RFC 6716 sections 4.2.3 and 4.2.4), uncompressed because the
+/// range coder's first symbols have a probability of one half.
+fn has_fec(payload: &[u8]) -> bool {
+    let Some((&toc, _)) = payload.split_first() else { return false };
+    if toc >> 3 >= 16 {
+        return false;
+    }
+    let Some(&first) = first_frame(payload).and_then(<[u8]>::first) else { return false };
+    let silk_frames = frame_length(toc).div_ceil(960) as u32;
+    let flag = |bits_before: u32| (first >> (7 - bits_before)) & 1 == 1;
+    // A stereo packet has the side channel's flags behind the middle's.
+    let stereo = toc & 0x04 != 0;
+    flag(silk_frames) || (stereo && flag(2 * silk_frames + 1))
+}
+
+/// The packet's first frame (RFC 6716 section 3.2), perhaps with more behind it; `None` if it is missing or empty.
+fn first_frame(payload: &[u8]) -> Option<&[u8]> {
+    let (&toc, rest) = payload.split_first()?;
+    match toc & 3 {
+        0 | 1 => Some(rest),
+        2 => behind_length(rest),
+        _ => {
+            let (&count, mut rest) = rest.split_first()?;
+            if count & 0x40 != 0 {
+                // Padding: each 255 says that another length byte follows.
+                loop {
+                    let (&length, behind) = rest.split_first()?;
+                    rest = behind;
+                    if length != 255 {
+                        break;
+                    }
+                }
+            }
+            let (variable, frames) = (count & 0x80 != 0, count & 0x3f);
+            if !variable {
+                return Some(rest);
+            }
+            // One length for each frame but the last; the first one's comes first.
+            let first_length = *rest.first()?;
+            for _ in 1..frames {
+                rest = skip_length(rest)?;
+            }
+            (first_length != 0 || frames == 1).then_some(rest)
+        }
+    }
+}
+
+/// What follows a frame length, unless that length is 0 (a frame that was not sent).
+fn behind_length(bytes: &[u8]) -> Option<&[u8]> {
+    if *bytes.first()? == 0 { None } else { skip_length(bytes) }
+}
+
+/// What follows a frame length of one or two bytes (RFC 6716 section 3.2.1).
+fn skip_length(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(if *bytes.first()? >= 252 { 2 } else { 1 }..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_lengths_follow_the_table_of_configurations() {
+        let milliseconds = |configuration: u8| frame_length(configuration << 3) as f32 / 48.0;
+        assert_eq!([0, 1, 2, 3].map(milliseconds), [10.0, 20.0, 40.0, 60.0]);
+        assert_eq!([12, 13, 14, 15].map(milliseconds), [10.0, 20.0, 10.0, 20.0]);
+        assert_eq!([28, 29, 30, 31].map(milliseconds), [2.5, 5.0, 10.0, 20.0]);
+    }
+
+    #[test]
+    fn the_first_frame_is_found_behind_every_framing() {
+        assert_eq!(first_frame(&[0x08, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(first_frame(&[0x0a, 1, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(first_frame(&[0x0a, 252, 1, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(first_frame(&[0x0a, 0, 7]), None);
+        assert_eq!(first_frame(&[0x0b, 0x02, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(first_frame(&[0x0b, 0x42, 255, 1, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(first_frame(&[0x0b, 0x82, 1, 7, 8]), Some(&[7, 8][..]));
+        assert_eq!(first_frame(&[0x0b, 0x42, 255]), None);
+        assert_eq!(first_frame(&[0x0b]), None);
+        assert_eq!(first_frame(&[]), None);
+    }
+
+    #[test]
+    fn durations_of_malformed_packets_are_refused() {
+        assert_eq!(duration(&[]), Err(CodecError::Malformed));
+        // Three frames of 60 ms are more than 120 ms.
+        assert_eq!(duration(&[0x1b, 0x03, 1, 2, 3]), Err(CodecError::Malformed));
+        // No frame at all, and no count byte.
+        assert_eq!(duration(&[0x1b, 0x00, 1]), Err(CodecError::Malformed));
+        assert_eq!(duration(&[0x1b]), Err(CodecError::Malformed));
+        assert_eq!(duration(&[0x08, 1]), Ok(960));
+        assert_eq!(duration(&[0x1b, 0x02, 1, 2]), Ok(5760));
+    }
+}

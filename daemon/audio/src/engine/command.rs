@@ -1,0 +1,43 @@
+//! What the two halves of the engine send each other.
+
+use std::net::SocketAddr;
+
+use crate::engine::MAX_DATAGRAM;
+use crate::engine::port::{PlayedTone, Port, PortSet};
+use crate::engine::stream::StreamSetup;
+use crate::plan::PortId;
+
+/// Commands that may wait for the tick; more wait on the control side.
+pub(crate) const COMMANDS: usize = 256;
+/// Events that may wait for the control side.
+pub(crate) const EVENTS: usize = 512;
+/// Packets for the control side that may wait for it.
+pub(crate) const STRAYS: usize = 64;
+
+/// From control to the tick, in order. Ports are named by slot.
+pub(crate) enum Command<S> {
+    Open { slot: usize, port: Box<Port<S>> },
+    Plan { slot: usize, setup: Box<StreamSetup> },
+    Close { slot: usize },
+    Connect { slot: usize, sources: Box<PortSet> },
+    Mute { slot: usize, muted: bool },
+    Event { slot: usize, digit: char, duration_ms: u32 },
+    PacketLoss { slot: usize, percent: u8 },
+    Tone { slot: usize, tone: Option<Box<PlayedTone>> },
+}
+
+/// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
+pub(crate) enum Returned<S> {
+    Port { _port: Box<Port<S>> },
+    Setup { _setup: Box<StreamSetup> },
+    Sources { _sources: Box<PortSet> },
+    Tone { _tone: Box<PlayedTone> },
+}
+
+/// A packet for the control side, as it lies in the ring.
+pub(crate) struct StrayRecord {
+    pub(crate) port: PortId,
+    pub(crate) source: SocketAddr,
+    pub(crate) len: usize,
+    pub(crate) bytes: [u8; MAX_DATAGRAM],
+}

@@ -1,0 +1,332 @@
+//! One device port: the rings of a sound device or a file, brought to the tick's clock and rate.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::BUS_RATE;
+use crate::engine::counters::{DeviceShared, LevelMeter};
+use crate::engine::port::{Converters, SourceFrame, frame_len};
+use crate::engine::processor::Outbox;
+use crate::engine::{DevicePort, Pace};
+use crate::plan::{EngineCounters, EngineEvent, PortId};
+use crate::resample::{DriftControl, Resampler};
+
+/// Rate inside the engine of a port whose device runs at `rate`: converted only when it must be.
+const fn inner_rate(rate: u32) -> u32 {
+    if rate == 8_000 { 8_000 } else { BUS_RATE }
+}
+
+/// One device port.
+pub(crate) struct Device {
+    rate: u32,
+    capture: Option<Capture>,
+    playback: Option<Playback>,
+    pub(crate) converters: Converters,
+    level_in: LevelMeter,
+    level_out: LevelMeter,
+    shared: Arc<DeviceShared>,
+}
+
+impl Device {
+    /// Control thread.
+    pub(crate) fn new(port: DevicePort, shared: Arc<DeviceShared>) -> Self {
+        let DevicePort { capture, playback, rate, pace } = port;
+        let inner = inner_rate(rate);
+        let mut converters = Converters::default();
+        if capture.is_some() {
+            converters.equip(inner);
+        }
+        Device {
+            rate: inner,
+            capture: capture.map(|ring| Capture::new(ring, rate, pace)),
+            playback: playback.map(|ring| Playback::new(ring, rate, pace)),
+            converters,
+            level_in: LevelMeter::new(),
+            level_out: LevelMeter::new(),
+            shared,
+        }
+    }
+
+    /// Rate at which this port hears; `None` where it has no playback.
+    pub(crate) fn sink_rate(&self) -> Option<u32> {
+        self.playback.as_ref().map(|_| self.rate)
+    }
+
+    /// Gives what was recorded for this tick.
+    pub(crate) fn fill(
+        &mut self,
+        id: PortId,
+        muted: bool,
+        frame: &mut SourceFrame,
+        counters: &mut EngineCounters,
+        outbox: &mut Outbox,
+    ) {
+        let Some(capture) = &mut self.capture else {
+            frame.rate = 0;
+            return;
+        };
+        let out = frame.begin(self.rate);
+        match capture.take(out) {
+            Taken::Sound => {}
+            Taken::Nothing => out.fill(0.0),
+            Taken::Underrun => {
+                out.fill(0.0);
+                counters.device_underruns += 1;
+            }
+            Taken::Overrun => counters.device_overruns += 1,
+            Taken::End { first } => {
+                out.fill(0.0);
+                frame.rate = 0;
+                if first {
+                    outbox.event(EngineEvent::SourceEnded { port: id });
+                }
+            }
+        }
+        if muted {
+            frame.begin(self.rate).fill(0.0);
+        }
+        self.level_in.add(frame.own());
+        self.shared.capture.store(self.level_in.dbov(), Ordering::Relaxed);
+    }
+
+    /// Takes what the device shall play: 10 ms at [`Device::sink_rate`].
+    pub(crate) fn play(&mut self, samples: &[f32], counters: &mut EngineCounters) {
+        let Some(playback) = &mut self.playback else { return };
+        match playback.give(samples) {
+            Given::All => {}
+            Given::AfterUnderrun => counters.device_underruns += 1,
+            Given::Overrun => counters.device_overruns += 1,
+        }
+        self.level_out.add(samples);
+        self.shared.playback.store(self.level_out.dbov(), Ordering::Relaxed);
+    }
+}
+
+/// A ring's filling, in samples, that is too far from `target` to be steered back: half as much again and 40 ms. First
+/// callbacks of a device may come 2 s late, and then all at once.
+fn far_too_full(target: usize, rate: u32) -> usize {
+    target + target / 2 + (rate / 25) as usize
+}
+
+struct Capture {
+    ring: rtrb::Consumer<f32>,
+    pace: Pace,
+    limit: usize,
+    /// Absent where the device's rate is the port's and no clock has to be followed.
+    converter: Option<Resampler>,
+    drift: Option<DriftControl>,
+    input: Box<[f32]>,
+    /// The ring has been filled to its target since it was last empty.
+    primed: bool,
+    ended: bool,
+}
+
+enum Taken {
+    Sound,
+    /// Not running yet.
+    Nothing,
+    Underrun,
+    /// Sound, after some was thrown away.
+    Overrun,
+    End {
+        first: bool,
+    },
+}
+
+impl Capture {
+    fn new(ring: rtrb::Consumer<f32>, rate: u32, pace: Pace) -> Self {
+        let inner = inner_rate(rate);
+        let (limit, drift) = match pace {
+            Pace::Device { target } => (far_too_full(target, rate), Some(DriftControl::new(rate, target))),
+            Pace::Tick => (usize::MAX, None),
+        };
+        let converter =
+            (drift.is_some() || rate != inner).then(|| Resampler::new(rate, inner, frame_len(inner)));
+        let input = vec![0.0; 2 * frame_len(rate.max(inner)) + 64].into_boxed_slice();
+        Capture { ring, pace, limit, converter, drift, input, primed: false, ended: false }
+    }
+
+    /// Fills `out`, which is at the inner rate.
+    fn take(&mut self, out: &mut [f32]) -> Taken {
+        match self.pace {
+            Pace::Device { target } => self.take_drifting(target, out),
+            Pace::Tick => self.take_ticking(out),
+        }
+    }
+
+    fn take_drifting(&mut self, target: usize, out: &mut [f32]) -> Taken {
+        let mut filling = self.ring.slots();
+        let mut taken = Taken::Sound;
+        if filling > self.limit {
+            discard(&mut self.ring, filling - target);
+            filling = target;
+            taken = Taken::Overrun;
+        }
+        let (Some(converter), Some(drift)) = (&mut self.converter, &mut self.drift) else {
+            return Taken::Nothing;
+        };
+        if self.primed {
+            converter.set_drift_ppm(drift.update(filling));
+        }
+        let needed = converter.input_needed(out.len()).min(self.input.len());
+        if !self.primed {
+            if filling < target.max(needed) {
+                return Taken::Nothing;
+            }
+            self.primed = true;
+        }
+        if filling < needed {
+            self.primed = false;
+            return Taken::Underrun;
+        }
+        let input = self.input.get_mut(..needed).unwrap_or_default();
+        let _ = self.ring.pop_partial_slice(input);
+        converter.process(input, out);
+        taken
+    }
+
+    fn take_ticking(&mut self, out: &mut [f32]) -> Taken {
+        // Asked before the filling is: what is abandoned then gets no more.
+        let abandoned = self.ring.is_abandoned();
+        let filling = self.ring.slots();
+        if filling == 0 && abandoned {
+            let first = !self.ended;
+            self.ended = true;
+            return Taken::End { first };
+        }
+        let needed = match &self.converter {
+            Some(converter) => converter.input_needed(out.len()).min(self.input.len()),
+            None => out.len(),
+        };
+        if filling < needed && !abandoned {
+            return if self.primed { Taken::Underrun } else { Taken::Nothing };
+        }
+        self.primed = true;
+        let held = filling.min(needed);
+        match &mut self.converter {
+            Some(converter) => {
+                let input = self.input.get_mut(..held).unwrap_or_default();
+                let _ = self.ring.pop_partial_slice(input);
+                converter.process(input, out);
+            }
+            None => {
+                out.fill(0.0);
+                let _ = self.ring.pop_partial_slice(out.get_mut(..held).unwrap_or_default());
+            }
+        }
+        Taken::Sound
+    }
+}
+
+fn discard(ring: &mut rtrb::Consumer<f32>, samples: usize) {
+    if let Ok(chunk) = ring.read_chunk(samples) {
+        chunk.commit_all();
+    }
+}
+
+struct Playback {
+    ring: rtrb::Producer<f32>,
+    pace: Pace,
+    limit: usize,
+    /// Samples of 10 ms at the device's rate.
+    frame: usize,
+    converter: Option<Resampler>,
+    drift: Option<DriftControl>,
+    /// Sound at the inner rate that the converter has not taken yet.
+    queue: Box<[f32]>,
+    queued: usize,
+    output: Box<[f32]>,
+    started: bool,
+    /// The ring was far too full; nothing is given until it is at its target again.
+    draining: bool,
+}
+
+enum Given {
+    All,
+    AfterUnderrun,
+    Overrun,
+}
+
+impl Playback {
+    fn new(ring: rtrb::Producer<f32>, rate: u32, pace: Pace) -> Self {
+        let inner = inner_rate(rate);
+        let (limit, drift) = match pace {
+            Pace::Device { target } => (far_too_full(target, rate), Some(DriftControl::new(rate, target))),
+            Pace::Tick => (usize::MAX, None),
+        };
+        let frame = frame_len(rate);
+        let most = 2 * frame + 2;
+        let converter = (drift.is_some() || rate != inner).then(|| Resampler::new(inner, rate, most));
+        Playback {
+            ring,
+            pace,
+            limit,
+            frame,
+            converter,
+            drift,
+            queue: vec![0.0; 4 * frame_len(inner)].into_boxed_slice(),
+            queued: 0,
+            output: vec![0.0; most].into_boxed_slice(),
+            started: false,
+            draining: false,
+        }
+    }
+
+    fn give(&mut self, samples: &[f32]) -> Given {
+        if self.ring.is_abandoned() {
+            return Given::All;
+        }
+        let mut given = Given::All;
+        if let Pace::Device { target } = self.pace {
+            let filling = self.ring.buffer().capacity() - self.ring.slots();
+            if filling > self.limit && !self.draining {
+                self.draining = true;
+                given = Given::Overrun;
+            }
+            if self.draining {
+                if filling > target {
+                    return given;
+                }
+                self.draining = false;
+            }
+            if filling == 0 {
+                // The cushion that the drift correction keeps.
+                if self.started {
+                    given = Given::AfterUnderrun;
+                }
+                for _ in 0..target {
+                    if self.ring.push(0.0).is_err() {
+                        break;
+                    }
+                }
+            } else if let (Some(converter), Some(drift)) = (&mut self.converter, &mut self.drift) {
+                converter.set_drift_ppm(drift.update(filling));
+            }
+            self.started = true;
+        }
+        let all = match &mut self.converter {
+            None => self.ring.push_entire_slice(samples).is_ok(),
+            Some(converter) => {
+                for (to, from) in self.queue.iter_mut().skip(self.queued).zip(samples) {
+                    *to = *from;
+                }
+                self.queued = (self.queued + samples.len()).min(self.queue.len());
+                // As much as the queue allows: its rest of less than one output sample waits for the next tick.
+                let mut count = self.frame;
+                while count > 0 && converter.input_needed(count) > self.queued {
+                    count -= 1;
+                }
+                while count < self.output.len() && converter.input_needed(count + 1) <= self.queued {
+                    count += 1;
+                }
+                let needed = converter.input_needed(count).min(self.queued);
+                let output = self.output.get_mut(..count).unwrap_or_default();
+                converter.process(self.queue.get(..needed).unwrap_or_default(), output);
+                self.queue.copy_within(needed..self.queued, 0);
+                self.queued -= needed;
+                self.ring.push_entire_slice(output).is_ok()
+            }
+        };
+        if all { given } else { Given::Overrun }
+    }
+}

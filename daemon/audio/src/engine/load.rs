@@ -1,0 +1,65 @@
+//! How much of its time the tick needs, and how hard the encoders may therefore try.
+
+use crate::TICK_NANOS;
+
+/// Opus complexity without load (RFC 6716 section 2.1.5: 0 to 10); the last step costs much and gives little.
+pub(crate) const FULL_COMPLEXITY: u8 = 9;
+const LEAST_COMPLEXITY: u8 = 2;
+/// Shares of the tick's time above which less, and below which more is tried.
+const HIGH: f32 = 0.4;
+const LOW: f32 = 0.15;
+/// Ticks between two changes: the last one must show its effect first.
+const PAUSE: u32 = 50;
+
+/// The tick's load.
+pub(crate) struct Load {
+    /// Share of the tick's time, smoothed.
+    share: f32,
+    complexity: u8,
+    since_change: u32,
+}
+
+impl Load {
+    pub(crate) fn new() -> Self {
+        Load { share: 0.0, complexity: FULL_COMPLEXITY, since_change: 0 }
+    }
+
+    pub(crate) fn add(&mut self, nanos: u64) {
+        let share = nanos as f32 / TICK_NANOS as f32;
+        self.share += (share - self.share) / 16.0;
+        self.since_change += 1;
+        if self.since_change < PAUSE {
+            return;
+        }
+        let complexity = if self.share > HIGH {
+            self.complexity.saturating_sub(1).max(LEAST_COMPLEXITY)
+        } else if self.share < LOW {
+            (self.complexity + 1).min(FULL_COMPLEXITY)
+        } else {
+            self.complexity
+        };
+        if complexity != self.complexity {
+            (self.complexity, self.since_change) = (complexity, 0);
+        }
+    }
+
+    pub(crate) fn complexity(&self) -> u8 {
+        self.complexity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complexity_follows_the_load() {
+        let mut load = Load::new();
+        (0..5000).for_each(|_| load.add(TICK_NANOS / 2));
+        assert_eq!(load.complexity(), LEAST_COMPLEXITY);
+        (0..5000).for_each(|_| load.add(TICK_NANOS / 4));
+        assert_eq!(load.complexity(), LEAST_COMPLEXITY);
+        (0..5000).for_each(|_| load.add(TICK_NANOS / 10));
+        assert_eq!(load.complexity(), FULL_COMPLEXITY);
+    }
+}

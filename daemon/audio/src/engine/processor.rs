@@ -1,0 +1,279 @@
+//! The real-time half: one tick every 10 ms. Nothing here locks, allocates, frees, formats or logs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::engine::command::{Command, Returned, StrayRecord};
+use crate::engine::counters::{EngineShared, count_lateness, pack_engine};
+use crate::engine::load::Load;
+use crate::engine::mixer;
+use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
+use crate::engine::{Batch, MAX_DATAGRAM, MediaSocket, Waker};
+use crate::plan::{EngineCounters, EngineEvent, PortId};
+use crate::{MAX_FRAME, TICK_NANOS};
+
+/// The real-time half of an engine.
+pub struct Processor<S: MediaSocket> {
+    pub(crate) ports: Box<[Option<Box<Port<S>>>]>,
+    /// Which slots have a port.
+    pub(crate) open: PortSet,
+    /// What each port gives in this tick, by slot.
+    pub(crate) frames: Box<[SourceFrame]>,
+    pub(crate) commands: rtrb::Consumer<Command<S>>,
+    pub(crate) returned: rtrb::Producer<Returned<S>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) batch: Batch,
+    pub(crate) waker: Box<dyn Waker>,
+    pub(crate) counters: EngineCounters,
+    pub(crate) shared: Arc<EngineShared>,
+    pub(crate) load: Load,
+    /// When the last tick was due; `None` after a rest.
+    pub(crate) last_due: Option<u64>,
+}
+
+impl<S: MediaSocket> Processor<S> {
+    /// One tick. `now_nanos`: monotonic clock; `late_nanos`: how long after its due time the tick started.
+    /// Answers whether another tick is wanted; `false` parks the thread until the controller unparks it.
+    pub fn tick(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
+        self.obey();
+        self.keep_time(now_nanos, late_nanos);
+        let tick = self.counters.ticks;
+        let (sources, sinks) = (self.open, self.open);
+        for slot in sources.iter() {
+            self.fill(slot, now_nanos);
+        }
+        self.convert(sinks);
+        for slot in sinks.iter() {
+            self.play(slot, tick.wrapping_add(slot as u64), now_nanos);
+        }
+        self.counters.events_dropped = self.outbox.dropped;
+        self.shared.publish(&pack_engine(&self.counters));
+        if std::mem::take(&mut self.outbox.told) {
+            self.waker.wake();
+        }
+        let wanted = self.wants_ticks();
+        if !wanted {
+            self.last_due = None;
+        }
+        wanted
+    }
+
+    /// Whether there is anything to do: a port, or a command that waits.
+    pub fn wants_ticks(&self) -> bool {
+        !self.open.is_empty() || !self.commands.is_empty()
+    }
+
+    /// How long the last tick took, in nanoseconds: the engine reads no clock of its own.
+    pub fn tick_took(&mut self, nanos: u64) {
+        self.counters.longest_tick_us = self.counters.longest_tick_us.max(nanos / 1000);
+        self.load.add(nanos);
+    }
+
+    fn keep_time(&mut self, now_nanos: u64, late_nanos: u64) {
+        let due = now_nanos.saturating_sub(late_nanos);
+        let ticks = self.last_due.map_or(1, |last| (due.saturating_sub(last) + TICK_NANOS / 2) / TICK_NANOS);
+        self.last_due = Some(due);
+        self.counters.ticks += 1;
+        count_lateness(&mut self.counters, late_nanos);
+        if ticks > 1 {
+            self.counters.ticks_missed += ticks - 1;
+            for slot in self.open.iter() {
+                if let Some(Some(port)) = self.ports.get_mut(slot)
+                    && let Kind::Stream(stream) = &mut port.kind
+                {
+                    stream.skip(ticks - 1);
+                }
+            }
+        }
+    }
+
+    /// Executes what the control side has commanded, in order, as long as there is room to hand back what that
+    /// replaces.
+    fn obey(&mut self) {
+        while self.returned.slots() > 0
+            && let Ok(command) = self.commands.pop()
+        {
+            // The control side may have more than the queue took.
+            self.outbox.told = true;
+            if let Some(returned) = self.execute(command) {
+                // There is room: this side alone fills the queue.
+                let _ = self.returned.push(returned);
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command<S>) -> Option<Returned<S>> {
+        match command {
+            Command::Open { slot, port } => {
+                // The slot is free: the control side gives it to one port at a time.
+                let old = self.ports.get_mut(slot)?.replace(port);
+                self.open.insert(slot);
+                old.map(|_port| Returned::Port { _port })
+            }
+            Command::Close { slot } => {
+                let old = self.ports.get_mut(slot)?.take();
+                self.open.remove(slot);
+                if let Some(frame) = self.frames.get_mut(slot) {
+                    frame.rate = 0;
+                }
+                for sink in self.open.iter() {
+                    if let Some(Some(port)) = self.ports.get_mut(sink) {
+                        port.sources.remove(slot);
+                    }
+                }
+                old.map(|_port| Returned::Port { _port })
+            }
+            Command::Plan { slot, mut setup } => {
+                if let Some(port) = self.port(slot)
+                    && let Kind::Stream(stream) = &mut port.kind
+                    && let Some(digit) = stream.replace(&mut setup)
+                {
+                    let event = EngineEvent::DtmfSent { port: port.id, digit };
+                    self.outbox.event(event);
+                }
+                Some(Returned::Setup { _setup: setup })
+            }
+            Command::Connect { slot, mut sources } => {
+                if let Some(port) = self.port(slot) {
+                    std::mem::swap(&mut port.sources, &mut sources);
+                }
+                Some(Returned::Sources { _sources: sources })
+            }
+            Command::Mute { slot, muted } => {
+                self.port(slot)?.muted = muted;
+                None
+            }
+            Command::Event { slot, digit, duration_ms } => {
+                if let Some(port) = self.port(slot)
+                    && let Kind::Stream(stream) = &mut port.kind
+                    && !stream.send_event(digit, duration_ms)
+                {
+                    // The control side counts what waits, so this cannot be; were it so, it would be seen.
+                    self.outbox.dropped += 1;
+                }
+                None
+            }
+            Command::PacketLoss { slot, percent } => {
+                if let Kind::Stream(stream) = &mut self.port(slot)?.kind {
+                    stream.set_packet_loss(percent);
+                }
+                None
+            }
+            Command::Tone { slot, tone } => {
+                let old = match self.port(slot) {
+                    Some(port) => std::mem::replace(&mut port.tone, tone),
+                    None => tone,
+                };
+                old.map(|_tone| Returned::Tone { _tone })
+            }
+        }
+    }
+
+    fn port(&mut self, slot: usize) -> Option<&mut Port<S>> {
+        self.ports.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// Lets a port give its sound for this tick.
+    fn fill(&mut self, slot: usize, now_nanos: u64) {
+        let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot)) else {
+            return;
+        };
+        let Port { id, muted, kind, .. } = port.as_mut();
+        match kind {
+            Kind::Stream(stream) => {
+                stream.receive(*id, now_nanos, &mut self.batch, &mut self.outbox);
+                stream.fill(now_nanos, frame);
+            }
+            Kind::Device(device) => device.fill(*id, *muted, frame, &mut self.counters, &mut self.outbox),
+        }
+    }
+
+    /// Converts what some sink hears at another rate than its own: each source once, however many hear it.
+    fn convert(&mut self, sinks: PortSet) {
+        let mut heard = [PortSet::EMPTY; RATES.len()];
+        for slot in sinks.iter() {
+            if let Some(Some(port)) = self.ports.get(slot) {
+                for (heard, rate) in heard.iter_mut().zip(RATES) {
+                    if port.sink_rate() == Some(rate) {
+                        heard.add(port.sources);
+                    }
+                }
+            }
+        }
+        for (heard, rate) in heard.into_iter().zip(RATES) {
+            for slot in heard.iter() {
+                if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot))
+                    && frame.rate != rate
+                {
+                    frame.convert(port.converters());
+                }
+            }
+        }
+    }
+
+    /// Gives a port what it hears. `tick`: number of the tick, shifted by the port's phase.
+    fn play(&mut self, slot: usize, tick: u64, now_nanos: u64) {
+        let Some(Some(port)) = self.ports.get_mut(slot) else { return };
+        let Some(rate) = port.sink_rate() else {
+            if let Kind::Stream(stream) = &mut port.kind {
+                stream.rest();
+                stream.publish();
+            }
+            return;
+        };
+        let mut sound = [0.0; MAX_FRAME];
+        let sound = sound.get_mut(..frame_len(rate)).unwrap_or_default();
+        mixer::mix(&self.frames, port.sources, rate, sound);
+        let Port { id, muted, tone, kind, .. } = port.as_mut();
+        if *muted && matches!(kind, Kind::Stream(_)) {
+            sound.fill(0.0);
+        }
+        if let Some(played) = tone
+            && !played.is_over()
+        {
+            if !played.mix_into(sound, rate) {
+                self.outbox.event(EngineEvent::ToneEnded { port: *id });
+            }
+            mixer::limit(sound);
+        }
+        match kind {
+            Kind::Stream(stream) => {
+                stream.transmit(*id, now_nanos, sound, tick, self.load.complexity(), &mut self.outbox);
+                stream.publish();
+            }
+            Kind::Device(device) => device.play(sound, &mut self.counters),
+        }
+    }
+}
+
+/// What goes to the control side: bounded, and counted where it has no room.
+pub(crate) struct Outbox {
+    pub(crate) events: rtrb::Producer<EngineEvent>,
+    pub(crate) strays: rtrb::Producer<StrayRecord>,
+    pub(crate) dropped: u64,
+    /// Something was said in this tick.
+    pub(crate) told: bool,
+}
+
+impl Outbox {
+    pub(crate) fn event(&mut self, event: EngineEvent) {
+        match self.events.push(event) {
+            Ok(()) => self.told = true,
+            Err(_) => self.dropped += 1,
+        }
+    }
+
+    /// `false` when there is no room.
+    pub(crate) fn stray(&mut self, port: PortId, source: SocketAddr, datagram: &[u8]) -> bool {
+        if self.strays.is_full() {
+            return false;
+        }
+        let mut bytes = [0; MAX_DATAGRAM];
+        let len = datagram.len().min(MAX_DATAGRAM);
+        for (to, from) in bytes.iter_mut().zip(datagram) {
+            *to = *from;
+        }
+        self.told = true;
+        self.strays.push(StrayRecord { port, source, len, bytes }).is_ok()
+    }
+}

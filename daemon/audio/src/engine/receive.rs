@@ -1,0 +1,391 @@
+//! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
+
+use crate::codec::Decoder;
+use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
+use crate::engine::port::{SourceFrame, frame_len};
+use crate::engine::reception::Reception;
+use crate::jitter::{Arrival, Inserted, JitterBuffer, Next};
+use crate::plan::{Codec, ReceiveKind, StreamCounters};
+use crate::{BUS_RATE, MAX_FRAME};
+
+/// Longest packet that is played: 120 ms, the longest that Opus has (RFC 6716 section 2.1.4).
+const MAX_PACKET: usize = 12 * MAX_FRAME;
+/// Bounds of the jitter buffer's target delay, in milliseconds.
+pub(crate) const JITTER_MS: (u32, u32) = (20, 400);
+/// Peers send no audio during a telephone event: what is missing for so long after its last packet is no loss.
+const EVENT_PAUSE_NANOS: u64 = 400_000_000;
+
+/// What each payload type means.
+pub(crate) type Meanings = [Option<ReceiveKind>; 128];
+
+/// One RTP packet, read.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet<'a> {
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) payload_type: u8,
+    pub(crate) marker: bool,
+    pub(crate) at_nanos: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+/// What a payload is to this stream.
+#[derive(Clone, Copy)]
+pub(crate) enum Content {
+    Audio {
+        codec: Codec,
+        /// Samples.
+        duration: u32,
+    },
+    /// At this clock rate.
+    Event(u32),
+    /// No payload: something that keeps a NAT's binding open (RFC 6263 section 4.6).
+    Nothing,
+}
+
+/// Whose a packet is, by its SSRC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    First,
+    Known,
+    Changed,
+    /// Another SSRC, which must come twice in a row to be believed (RFC 3550 appendix A.1).
+    OnProbation,
+}
+
+/// The receiving half of a stream.
+pub(crate) struct Receiver {
+    pub(crate) meanings: Meanings,
+    play: bool,
+    ssrc: Option<u32>,
+    /// The SSRC and sequence number that would confirm another sender.
+    newcomer: Option<(u32, u16)>,
+    reception: Reception,
+    jitter: JitterBuffer,
+    pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
+    /// Of what was decoded last.
+    codec: Option<Codec>,
+    /// Of the jitter buffer's clock and of the decoded samples, in hertz.
+    rate: u32,
+    /// Samples of the packet decoded last.
+    last_duration: usize,
+    decoded: Decoded,
+    events: EventReceiver,
+    events_until_nanos: u64,
+    played_us: u64,
+    concealed_us: u64,
+}
+
+impl Receiver {
+    /// Control thread. `rate`: of the codec that is most likely to come.
+    pub(crate) fn new(rate: u32) -> Self {
+        Receiver {
+            meanings: [None; 128],
+            play: false,
+            ssrc: None,
+            newcomer: None,
+            reception: Reception::default(),
+            jitter: JitterBuffer::new(rate, JITTER_MS.0, JITTER_MS.1),
+            decoders: [const { None }; Codec::COUNT],
+            codec: None,
+            rate,
+            last_duration: 2 * frame_len(rate),
+            decoded: Decoded::new(),
+            events: EventReceiver::new(),
+            events_until_nanos: 0,
+            played_us: 0,
+            concealed_us: 0,
+        }
+    }
+
+    pub(crate) fn ssrc(&self) -> Option<u32> {
+        self.ssrc
+    }
+
+    pub(crate) fn set_play(&mut self, play: bool) {
+        if play && !self.play {
+            self.begin_at(self.rate);
+        }
+        self.play = play;
+    }
+
+    /// What the payload is; `None` where this stream has no use for it.
+    pub(crate) fn content(&self, payload_type: u8, payload: &[u8]) -> Option<Content> {
+        let kind = (*self.meanings.get(usize::from(payload_type))?)?;
+        if payload.is_empty() {
+            return Some(Content::Nothing);
+        }
+        match kind {
+            ReceiveKind::Events(rate) => Some(Content::Event(rate)),
+            ReceiveKind::Audio(codec) => {
+                let decoder = self.decoders.get(codec.index())?.as_ref()?;
+                let duration =
+                    decoder.duration(payload).ok().filter(|samples| (1..=MAX_PACKET).contains(samples))?;
+                Some(Content::Audio { codec, duration: duration as u32 })
+            }
+        }
+    }
+
+    /// Whose packet this is. `trusted`: its address has proved itself, and the SSRC with it.
+    pub(crate) fn admit(&mut self, ssrc: u32, sequence: u16, trusted: bool) -> Sender {
+        let sender = match self.ssrc {
+            None => Sender::First,
+            Some(known) if known == ssrc => Sender::Known,
+            Some(_) if trusted || self.newcomer == Some((ssrc, sequence)) => Sender::Changed,
+            Some(_) => {
+                self.newcomer = Some((ssrc, sequence.wrapping_add(1)));
+                return Sender::OnProbation;
+            }
+        };
+        (self.ssrc, self.newcomer) = (Some(ssrc), None);
+        if sender == Sender::Changed {
+            self.reception.restart();
+        }
+        sender
+    }
+
+    /// The events of the sender before this one are over.
+    pub(crate) fn restart_events(&mut self) -> Option<ReceivedEvent> {
+        self.events.restart()
+    }
+
+    /// An admitted packet of sound.
+    pub(crate) fn audio(
+        &mut self,
+        packet: Packet<'_>,
+        codec: Codec,
+        duration: u32,
+        counters: &mut StreamCounters,
+    ) {
+        let rate = codec.clock_rate();
+        if rate != self.rate {
+            self.begin_at(rate);
+        }
+        self.reception.timing(packet.timestamp, packet.at_nanos, rate);
+        if !self.play {
+            self.reception.packet(packet.sequence);
+            return;
+        }
+        match self.insert(packet, duration) {
+            Inserted::Kept | Inserted::Restarted => {}
+            Inserted::Duplicate => {
+                counters.packets_duplicate += 1;
+                return;
+            }
+            Inserted::Late => counters.packets_late += 1,
+            Inserted::Discarded => counters.packets_discarded += 1,
+        }
+        self.reception.packet(packet.sequence);
+    }
+
+    /// A packet of sound from a sender on probation: the jitter buffer keeps it aside, so that nothing is lost when the
+    /// next one confirms it.
+    pub(crate) fn keep_aside(&mut self, packet: Packet<'_>, codec: Codec, duration: u32) {
+        if self.play && codec.clock_rate() == self.rate {
+            self.insert(packet, duration);
+        }
+    }
+
+    fn insert(&mut self, packet: Packet<'_>, duration: u32) -> Inserted {
+        self.jitter.insert(Arrival {
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: packet.ssrc,
+            payload_type: packet.payload_type,
+            marker: packet.marker,
+            at_nanos: packet.at_nanos,
+            duration,
+            payload: packet.payload,
+        })
+    }
+
+    /// An admitted telephone-event packet at `rate` hertz.
+    pub(crate) fn event(&mut self, packet: Packet<'_>, rate: u32) -> [Option<ReceivedEvent>; 2] {
+        self.nothing(packet);
+        self.events_until_nanos = packet.at_nanos.saturating_add(EVENT_PAUSE_NANOS);
+        self.events.packet(packet.timestamp, packet.payload, rate, packet.at_nanos)
+    }
+
+    /// An admitted packet without sound: it only takes its place in the sequence.
+    pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
+        self.reception.packet(packet.sequence);
+        if self.play {
+            self.insert(Packet { payload: &[], ..packet }, 0);
+        }
+    }
+
+    /// An event whose end packets did not come.
+    pub(crate) fn expire_event(&mut self, now_nanos: u64) -> Option<ReceivedEvent> {
+        self.events.expire(now_nanos)
+    }
+
+    /// Gives this tick's sound.
+    pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame) {
+        if !self.play || self.ssrc.is_none() {
+            frame.rate = 0;
+            return;
+        }
+        let out = frame.begin(self.rate);
+        // Each round gives at least one sample; most give all. A peer that sends crumbs gets silence for the rest.
+        for _ in 0..4 {
+            if self.decoded.len() >= out.len() {
+                break;
+            }
+            self.decode_next(now_nanos);
+        }
+        self.decoded.take(out);
+    }
+
+    fn decode_next(&mut self, now_nanos: u64) {
+        let frame = frame_len(self.rate);
+        let us = |samples: usize| (samples as u64) * 10_000 / frame as u64;
+        let in_event = now_nanos < self.events_until_nanos;
+        match self.jitter.next(now_nanos) {
+            Next::Packet { payload_type, payload, .. } => {
+                let meaning = self.meanings.get(usize::from(payload_type)).copied().flatten();
+                let codec = match meaning {
+                    Some(ReceiveKind::Audio(codec)) if codec.sample_rate() == self.rate => codec,
+                    // It was good when it came; a new plan has no place for it.
+                    _ => return self.decoded.silence(frame),
+                };
+                let Some(Some(decoder)) = self.decoders.get_mut(codec.index()) else {
+                    return self.decoded.silence(frame);
+                };
+                if self.codec != Some(codec) {
+                    decoder.reset();
+                    self.codec = Some(codec);
+                }
+                match decoder.decode(payload, self.decoded.room()) {
+                    Ok(samples) if samples > 0 => {
+                        self.last_duration = samples;
+                        self.decoded.add(samples);
+                        self.played_us += us(samples);
+                    }
+                    _ => self.concealed_us += us(conceal(decoder, &mut self.decoded, frame, frame)),
+                }
+            }
+            Next::Silence => self.decoded.silence(frame),
+            Next::Lost { .. } if in_event => self.decoded.silence(self.last_duration),
+            Next::Empty if in_event => self.decoded.silence(frame),
+            missing => {
+                let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
+                let Some(decoder) = decoder else { return self.decoded.silence(frame) };
+                let length = match missing {
+                    Next::Lost { following: Some(following) } => {
+                        let room = self.decoded.room().get_mut(..self.last_duration).unwrap_or_default();
+                        if let Some(samples) =
+                            decoder.decode_fec(following, room).filter(|samples| *samples > 0)
+                        {
+                            self.decoded.add(samples);
+                            self.played_us += us(samples);
+                            return;
+                        }
+                        self.last_duration
+                    }
+                    Next::Lost { following: None } => self.last_duration,
+                    _ => frame,
+                };
+                self.concealed_us += us(conceal(decoder, &mut self.decoded, length, frame));
+            }
+        }
+    }
+
+    /// Begins anew, at a clock of `rate` hertz.
+    fn begin_at(&mut self, rate: u32) {
+        self.jitter.restart(rate);
+        self.reception.reset_timing();
+        self.decoded.clear();
+        if rate != self.rate {
+            self.last_duration = 2 * frame_len(rate);
+        }
+        (self.rate, self.codec) = (rate, None);
+    }
+
+    /// Writes what this half knows into the stream's counters.
+    pub(crate) fn count(&self, counters: &mut StreamCounters) {
+        let figures = self.jitter.figures();
+        let jitter = self.reception.jitter();
+        counters.packets_lost = self.reception.lost();
+        counters.packets_reordered = figures.reordered;
+        counters.buffer_us = figures.held_us;
+        counters.buffer_target_us = figures.target_us;
+        counters.frames_played = self.played_us / 10_000;
+        counters.frames_concealed = self.concealed_us / 10_000;
+        counters.jitter_timestamp_units = jitter;
+        counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.rate.max(1));
+        counters.remote_ssrc = self.ssrc.unwrap_or(0);
+        counters.base_extended_seq = self.reception.base_extended();
+        counters.highest_extended_seq = self.reception.highest_extended();
+    }
+}
+
+/// Makes up `length` samples, in frames of 10 ms.
+fn conceal(decoder: &mut Decoder, decoded: &mut Decoded, length: usize, frame: usize) -> usize {
+    let mut made = 0;
+    while made < length {
+        let samples = frame.min(length - made);
+        let Some(room) = decoded.room().get_mut(..samples) else { break };
+        decoder.conceal(room);
+        decoded.add(samples);
+        made += samples;
+    }
+    made
+}
+
+/// Samples that are decoded and not yet played.
+struct Decoded {
+    /// Room for the longest packet behind what is left of a frame.
+    samples: Box<[f32]>,
+    start: usize,
+    end: usize,
+}
+
+impl Decoded {
+    fn new() -> Self {
+        Decoded {
+            samples: vec![0.0; MAX_PACKET + BUS_RATE as usize / 100].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Where the next samples go.
+    fn room(&mut self) -> &mut [f32] {
+        if self.start > 0 {
+            self.samples.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        self.samples.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// `samples` were written to [`Decoded::room`].
+    fn add(&mut self, samples: usize) {
+        self.end = (self.end + samples).min(self.samples.len());
+    }
+
+    fn silence(&mut self, samples: usize) {
+        let room = self.room();
+        let samples = samples.min(room.len());
+        room.iter_mut().take(samples).for_each(|sample| *sample = 0.0);
+        self.add(samples);
+    }
+
+    /// Moves samples to `out`; what is missing is silence.
+    fn take(&mut self, out: &mut [f32]) {
+        out.fill(0.0);
+        let held = self.samples.get(self.start..self.end).unwrap_or_default();
+        for (to, from) in out.iter_mut().zip(held) {
+            *to = *from;
+        }
+        self.start += self.len().min(out.len());
+    }
+}

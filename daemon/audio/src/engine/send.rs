@@ -1,0 +1,221 @@
+//! The sending half of a stream: from 10 ms of sound to RTP packets. It knows no sockets and no addresses.
+
+use crate::MAX_FRAME;
+use crate::codec::Encoder;
+use crate::engine::MAX_DATAGRAM;
+use crate::engine::dtmf::{Clocks, EventSender, Turn};
+use crate::engine::port::frame_len;
+use crate::plan::SendPlan;
+
+/// Bytes of an RTP header without CSRC list and extension (RFC 3550 section 5.1).
+const HEADER: usize = 12;
+/// Longest packet time, in ticks.
+const MAX_TICKS: usize = 6;
+
+/// A packet that is ready to be protected and sent.
+pub(crate) struct Outgoing<'a> {
+    /// The packet, and behind it room for what protection adds.
+    pub(crate) buffer: &'a mut [u8; MAX_DATAGRAM],
+    pub(crate) len: usize,
+    /// Of the payload.
+    pub(crate) octets: usize,
+    /// `None` for event packets: their timestamp does not belong to the moment of sending.
+    pub(crate) audio_timestamp: Option<u32>,
+}
+
+/// The sending half of a stream.
+pub(crate) struct Sender {
+    plan: Option<SendPlan>,
+    ssrc: u32,
+    pub(crate) encoder: Option<Encoder>,
+    complexity: u8,
+    /// Per cent, as the peer reports it.
+    packet_loss: u8,
+    sequence: u16,
+    /// RTP timestamp of the tick that comes: it goes on with time, whether something is sent or not.
+    clock: u32,
+    /// Of `clock`, in hertz; that of the last plan that sent.
+    rate: u32,
+    samples: [f32; MAX_TICKS * MAX_FRAME],
+    filled: usize,
+    /// Packets begin on a tick of their own phase, so that many streams do not encode in the same tick.
+    in_phase: bool,
+    /// The next packet begins a talk spurt (RFC 3551 section 4.1).
+    marker: bool,
+    pub(crate) events: EventSender,
+    packet: [u8; MAX_DATAGRAM],
+}
+
+impl Sender {
+    /// Control thread.
+    pub(crate) fn new(ssrc: u32, rate: u32) -> Self {
+        let (sequence, clock) = beginning(ssrc);
+        Sender {
+            plan: None,
+            ssrc,
+            encoder: None,
+            complexity: u8::MAX,
+            packet_loss: 0,
+            sequence,
+            clock,
+            rate,
+            samples: [0.0; MAX_TICKS * MAX_FRAME],
+            filled: 0,
+            in_phase: false,
+            marker: true,
+            events: EventSender::new(),
+            packet: [0; MAX_DATAGRAM],
+        }
+    }
+
+    /// Rate of the sound wanted, in hertz; `None`: nothing is sent.
+    pub(crate) fn rate(&self) -> Option<u32> {
+        self.plan.as_ref().map(|plan| plan.codec.sample_rate())
+    }
+
+    /// A new plan, and its encoder in exchange for the old one where another is needed. Answers the event whose
+    /// sending it broke off.
+    pub(crate) fn replace(
+        &mut self,
+        ssrc: u32,
+        plan: Option<SendPlan>,
+        encoder: &mut Option<Encoder>,
+    ) -> Option<char> {
+        let anew = ssrc != self.ssrc;
+        if anew {
+            self.ssrc = ssrc;
+            (self.sequence, self.clock) = beginning(ssrc);
+        }
+        if encoder.is_some() {
+            std::mem::swap(&mut self.encoder, encoder);
+            self.complexity = u8::MAX;
+            self.set_packet_loss(self.packet_loss);
+        }
+        let shape = |plan: &SendPlan| (plan.codec, plan.ptime_ms, plan.events);
+        let mut broken_off = None;
+        if anew || plan.as_ref().map(shape) != self.plan.as_ref().map(shape) {
+            broken_off = self.events.interrupt();
+            (self.filled, self.in_phase, self.marker) = (0, false, true);
+        }
+        if let Some(plan) = &plan {
+            // With another clock rate the timestamps go on from where they are (RFC 7160 section 4.1).
+            self.rate = plan.codec.clock_rate();
+        }
+        self.plan = plan;
+        broken_off
+    }
+
+    /// The loss that the peer reports, in per cent.
+    pub(crate) fn set_packet_loss(&mut self, percent: u8) {
+        self.packet_loss = percent;
+        if let Some(encoder) = &mut self.encoder {
+            encoder.set_packet_loss(percent);
+        }
+    }
+
+    /// `ticks` were left out: time went on without us.
+    pub(crate) fn skip(&mut self, ticks: u64) {
+        self.clock = self.clock.wrapping_add((ticks as u32).wrapping_mul(frame_len(self.rate) as u32));
+        (self.filled, self.in_phase, self.marker) = (0, false, true);
+    }
+
+    /// A tick of a stream that sends nothing.
+    pub(crate) fn rest(&mut self) {
+        self.clock = self.clock.wrapping_add(frame_len(self.rate) as u32);
+    }
+
+    /// Takes 10 ms and gives the packets that are complete with them to `emit`; answers the event whose sending
+    /// is. `tick`: number of the tick, shifted by the stream's phase.
+    pub(crate) fn push(
+        &mut self,
+        samples: &[f32],
+        tick: u64,
+        complexity: u8,
+        mut emit: impl FnMut(Outgoing<'_>),
+    ) -> Option<char> {
+        let frame = frame_len(self.rate);
+        self.clock = self.clock.wrapping_add(frame as u32);
+        let Some(plan) = &self.plan else { return None };
+        let ticks = usize::from(plan.ptime_ms / 10).clamp(1, MAX_TICKS);
+        if !self.in_phase {
+            if !tick.is_multiple_of(ticks as u64) {
+                return None;
+            }
+            self.in_phase = true;
+        }
+        for (to, from) in self.samples.iter_mut().skip(self.filled).zip(samples) {
+            *to = *from;
+        }
+        self.filled += frame;
+        if self.filled < ticks * frame {
+            return None;
+        }
+        let span = self.filled as u32;
+        let start = self.clock.wrapping_sub(span);
+        self.filled = 0;
+        if let Some((payload_type, events)) = plan.events
+            && let Turn::Events { packets, sent } =
+                self.events.turn(start, span, Clocks { stream: self.rate, events })
+        {
+            for packet in packets.into_iter().flatten() {
+                self.write_header(packet.marker, payload_type, packet.timestamp);
+                for (to, from) in self.packet.iter_mut().skip(HEADER).zip(packet.payload) {
+                    *to = from;
+                }
+                self.sequence = self.sequence.wrapping_add(1);
+                let octets = packet.payload.len();
+                emit(Outgoing {
+                    buffer: &mut self.packet,
+                    len: HEADER + octets,
+                    octets,
+                    audio_timestamp: None,
+                });
+            }
+            self.marker = true;
+            return sent;
+        }
+        let payload_type = plan.payload_type;
+        let encoder = self.encoder.as_mut()?;
+        if complexity != self.complexity {
+            encoder.set_complexity(complexity);
+            self.complexity = complexity;
+        }
+        let sound = self.samples.get(..span as usize).unwrap_or_default();
+        let room = self.packet.get_mut(HEADER..).unwrap_or_default();
+        match encoder.encode(sound, room) {
+            Ok(octets) if octets > 0 => {
+                self.write_header(self.marker, payload_type, start);
+                self.marker = false;
+                self.sequence = self.sequence.wrapping_add(1);
+                let len = (HEADER + octets).min(MAX_DATAGRAM);
+                emit(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(start) });
+            }
+            // Discontinuous transmission, or an encoder that refuses: what follows begins a talk spurt.
+            _ => self.marker = true,
+        }
+        None
+    }
+
+    fn write_header(&mut self, marker: bool, payload_type: u8, timestamp: u32) {
+        let [s0, s1] = self.sequence.to_be_bytes();
+        let [t0, t1, t2, t3] = timestamp.to_be_bytes();
+        let [c0, c1, c2, c3] = self.ssrc.to_be_bytes();
+        let second = (u8::from(marker) << 7) | (payload_type & 0x7F);
+        let header: [u8; HEADER] = [0x80, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
+        for (to, from) in self.packet.iter_mut().zip(header) {
+            *to = from;
+        }
+    }
+}
+
+/// First sequence number and timestamp of an SSRC. RFC 3550 section 5.1 wants them hard to guess for who does not see
+/// the stream; the SSRC, which the control side draws, is the randomness they are made of. The sequence number begins
+/// in the lower half, so that a late first SRTP packet cannot be taken for one before the wrap (RFC 3711 section 3.3.1).
+fn beginning(ssrc: u32) -> (u16, u32) {
+    // The finaliser of SplitMix64: spreads every bit of the SSRC over all bits of the result.
+    let mut mixed = u64::from(ssrc).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    ((mixed >> 48) as u16 & 0x7FFF, mixed as u32)
+}

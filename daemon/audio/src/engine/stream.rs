@@ -1,0 +1,320 @@
+//! One RTP stream: a socket, the two halves that receive and send, and the plan in force.
+
+use std::sync::Arc;
+
+use rtp_rs::RtpReader;
+
+use crate::codec::{Decoder, Encoder};
+use crate::engine::counters::{LevelMeter, StreamShared, pack_stream};
+use crate::engine::dtmf::ReceivedEvent;
+use crate::engine::port::{Converters, SourceFrame};
+use crate::engine::processor::Outbox;
+use crate::engine::receive::{Content, Meanings, Packet, Receiver, Sender as Origin};
+use crate::engine::route::{Route, Verdict};
+use crate::engine::send::{Outgoing, Sender};
+use crate::engine::{BATCH, Batch, Datagram, MAX_DATAGRAM, MediaSocket};
+use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, StreamCounters};
+
+/// Batches taken from one socket in one tick: a flood costs this much and no more.
+const MAX_BATCHES: usize = 4;
+
+/// A [`crate::StreamPlan`] made ready by the control side, with whatever must be allocated for it. What it replaces is
+/// left in it, to be freed there.
+pub(crate) struct StreamSetup {
+    pub(crate) path: Path,
+    pub(crate) protection: Protection,
+    pub(crate) ssrc: u32,
+    pub(crate) send: Option<SendPlan>,
+    pub(crate) meanings: Meanings,
+    pub(crate) play: bool,
+    /// Only where the one in use does not do.
+    pub(crate) encoder: Option<Encoder>,
+    /// Those that the stream does not have yet.
+    pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
+    pub(crate) converters: Converters,
+}
+
+/// One RTP stream.
+pub(crate) struct Stream<S> {
+    socket: S,
+    route: Route,
+    protection: Protection,
+    receiver: Receiver,
+    sender: Sender,
+    pub(crate) converters: Converters,
+    level_in: LevelMeter,
+    level_out: LevelMeter,
+    counters: StreamCounters,
+    shared: Arc<StreamShared>,
+}
+
+impl<S: MediaSocket> Stream<S> {
+    /// Control thread. `rate`: of the codec that is most likely to come.
+    pub(crate) fn new(socket: S, mut setup: StreamSetup, rate: u32, shared: Arc<StreamShared>) -> Self {
+        let mut stream = Stream {
+            socket,
+            route: Route::new(setup.path),
+            protection: setup.protection,
+            receiver: Receiver::new(rate),
+            sender: Sender::new(setup.ssrc, rate),
+            converters: Converters::default(),
+            level_in: LevelMeter::new(),
+            level_out: LevelMeter::new(),
+            counters: StreamCounters::default(),
+            shared,
+        };
+        stream.replace(&mut setup);
+        stream.publish();
+        stream
+    }
+
+    /// Puts another plan in force; answers the event whose sending it broke off.
+    pub(crate) fn replace(&mut self, setup: &mut StreamSetup) -> Option<char> {
+        self.route.replace(setup.path);
+        self.protection = setup.protection;
+        self.receiver.meanings = setup.meanings;
+        for (held, new) in self.receiver.decoders.iter_mut().zip(&mut setup.decoders) {
+            if new.is_some() {
+                std::mem::swap(held, new);
+            }
+        }
+        self.converters.replace(&mut setup.converters);
+        self.receiver.set_play(setup.play);
+        let broken_off = self.sender.replace(setup.ssrc, setup.send.take(), &mut setup.encoder);
+        self.counters.events_sent += u64::from(broken_off.is_some());
+        broken_off
+    }
+
+    /// Takes what has arrived.
+    pub(crate) fn receive(&mut self, id: PortId, now_nanos: u64, batch: &mut Batch, outbox: &mut Outbox) {
+        for _ in 0..MAX_BATCHES {
+            batch.len = 0;
+            self.socket.receive(batch);
+            for datagram in batch.datagrams.iter_mut().take(batch.len) {
+                self.datagram(id, datagram, outbox);
+            }
+            if batch.len < BATCH {
+                break;
+            }
+        }
+        if let Some(event) = self.receiver.expire_event(now_nanos) {
+            outbox.event(dtmf_received(id, event));
+        }
+    }
+
+    fn datagram(&mut self, id: PortId, datagram: &mut Datagram, outbox: &mut Outbox) {
+        let Datagram { bytes, len, source, at_nanos } = datagram;
+        let bytes = bytes.get_mut(..*len).unwrap_or_default();
+        match Class::of(bytes) {
+            Class::Rtp => {}
+            Class::Control => {
+                if !outbox.stray(id, *source, bytes) {
+                    self.counters.packets_discarded += 1;
+                }
+                return;
+            }
+            Class::Unknown => {
+                self.counters.packets_invalid += 1;
+                return;
+            }
+        }
+        let Some(bytes) = unprotect(self.protection, bytes) else {
+            self.counters.packets_invalid += 1;
+            return;
+        };
+        let valid = RtpReader::new(bytes).ok().and_then(|reader| {
+            let packet = Packet {
+                sequence: reader.sequence_number().into(),
+                timestamp: reader.timestamp(),
+                ssrc: reader.ssrc(),
+                payload_type: reader.payload_type(),
+                marker: reader.mark(),
+                at_nanos: *at_nanos,
+                payload: reader.payload(),
+            };
+            Some((packet, self.receiver.content(packet.payload_type, packet.payload)?))
+        });
+        let Some((packet, content)) = valid else {
+            self.counters.packets_invalid += 1;
+            return;
+        };
+        let known = self.receiver.ssrc();
+        let verdict = self.route.judge(*source, packet.ssrc, packet.sequence, *at_nanos, known);
+        let (trusted, moved) = match verdict {
+            Verdict::Foreign => {
+                self.counters.packets_invalid += 1;
+                return;
+            }
+            Verdict::Accept => (false, None),
+            Verdict::AcceptAndMove { remote } => (false, Some(remote)),
+            Verdict::AcceptNewcomer { moved } => (true, moved),
+        };
+        if let Some(remote) = moved {
+            outbox.event(EngineEvent::RemoteChanged { port: id, remote });
+        }
+        match self.receiver.admit(packet.ssrc, packet.sequence, trusted) {
+            Origin::Known => {}
+            Origin::First => outbox.event(EngineEvent::FirstPacket { port: id }),
+            Origin::Changed => {
+                if let Some(event) = self.receiver.restart_events() {
+                    outbox.event(dtmf_received(id, event));
+                }
+                outbox.event(EngineEvent::SsrcChanged { port: id, ssrc: packet.ssrc });
+            }
+            Origin::OnProbation => {
+                self.counters.packets_invalid += 1;
+                if let Content::Audio { codec, duration } = content {
+                    self.receiver.keep_aside(packet, codec, duration);
+                }
+                return;
+            }
+        }
+        self.counters.packets_received += 1;
+        self.counters.octets_received += packet.payload.len() as u64;
+        self.counters.last_received_nanos = *at_nanos;
+        match content {
+            Content::Audio { codec, duration } => {
+                self.receiver.audio(packet, codec, duration, &mut self.counters);
+            }
+            Content::Event(rate) => {
+                for event in self.receiver.event(packet, rate).into_iter().flatten() {
+                    outbox.event(dtmf_received(id, event));
+                }
+            }
+            Content::Nothing => self.receiver.nothing(packet),
+        }
+    }
+
+    /// Gives what was received for this tick.
+    pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame) {
+        self.receiver.fill(now_nanos, frame);
+        self.level_in.add(frame.own());
+    }
+
+    /// Takes what this tick sends: 10 ms at the rate of the plan's codec. `tick`: number of the tick, shifted by the
+    /// stream's phase.
+    pub(crate) fn transmit(
+        &mut self,
+        id: PortId,
+        now_nanos: u64,
+        samples: &[f32],
+        tick: u64,
+        complexity: u8,
+        outbox: &mut Outbox,
+    ) {
+        self.level_out.add(samples);
+        let Stream { socket, route, protection, sender, counters, .. } = self;
+        let sent = sender.push(samples, tick, complexity, |outgoing| {
+            let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
+            let taken = match protect(*protection, buffer, len) {
+                Some(packet) => socket.send(route.remote(), packet),
+                None => false,
+            };
+            if !taken {
+                counters.packets_unsent += 1;
+                return;
+            }
+            counters.packets_sent += 1;
+            counters.octets_sent += octets as u64;
+            if let Some(timestamp) = audio_timestamp {
+                (counters.last_sent_timestamp, counters.last_sent_nanos) = (timestamp, now_nanos);
+            }
+        });
+        if let Some(digit) = sent {
+            self.counters.events_sent += 1;
+            outbox.event(EngineEvent::DtmfSent { port: id, digit });
+        }
+    }
+
+    /// A tick in which the plan sends nothing.
+    pub(crate) fn rest(&mut self) {
+        self.level_out.add(&[]);
+        self.sender.rest();
+    }
+
+    /// `ticks` were left out.
+    pub(crate) fn skip(&mut self, ticks: u64) {
+        self.sender.skip(ticks);
+    }
+
+    /// The loss that the peer reports, in per cent.
+    pub(crate) fn set_packet_loss(&mut self, percent: u8) {
+        self.sender.set_packet_loss(percent);
+    }
+
+    /// Queues a telephone event; `false` when the queue is full.
+    pub(crate) fn send_event(&mut self, digit: char, duration_ms: u32) -> bool {
+        self.sender.events.push(digit, duration_ms)
+    }
+
+    pub(crate) fn publish(&mut self) {
+        self.receiver.count(&mut self.counters);
+        self.counters.level_in_dbov = self.level_in.dbov();
+        self.counters.level_out_dbov = self.level_out.dbov();
+        self.shared.publish(&pack_stream(&self.counters));
+    }
+}
+
+impl<S> Stream<S> {
+    /// Rate of the sound that this stream wants to send, in hertz; `None`: it sends nothing now.
+    pub(crate) fn sink_rate(&self) -> Option<u32> {
+        self.sender.rate()
+    }
+}
+
+fn dtmf_received(port: PortId, event: ReceivedEvent) -> EngineEvent {
+    EngineEvent::DtmfReceived { port, digit: event.digit, duration_ms: event.duration_ms }
+}
+
+/// What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4).
+#[derive(Debug, PartialEq, Eq)]
+enum Class {
+    Rtp,
+    /// STUN, DTLS, TURN channel data or RTCP.
+    Control,
+    Unknown,
+}
+
+impl Class {
+    fn of(bytes: &[u8]) -> Class {
+        match bytes {
+            [128..=191, 192..=223, ..] => Class::Control,
+            [128..=191, ..] => Class::Rtp,
+            [0..=3 | 20..=79, ..] => Class::Control,
+            _ => Class::Unknown,
+        }
+    }
+}
+
+/// Takes the protection off a received packet, in place; `None` when it is not authentic.
+fn unprotect(protection: Protection, packet: &mut [u8]) -> Option<&[u8]> {
+    match protection {
+        Protection::None => Some(packet),
+    }
+}
+
+/// Protects a packet of `len` bytes in place; `buffer` has room behind it for what that adds.
+fn protect(protection: Protection, buffer: &mut [u8; MAX_DATAGRAM], len: usize) -> Option<&[u8]> {
+    match protection {
+        Protection::None => buffer.get(..len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_are_told_apart_by_their_first_bytes() {
+        assert_eq!(Class::of(&[0x80, 0]), Class::Rtp);
+        assert_eq!(Class::of(&[0x80, 0x80 | 96]), Class::Rtp);
+        assert_eq!(Class::of(&[0x80, 200]), Class::Control);
+        assert_eq!(Class::of(&[0, 1]), Class::Control);
+        assert_eq!(Class::of(&[22, 254]), Class::Control);
+        assert_eq!(Class::of(&[0x40, 1]), Class::Control);
+        assert_eq!(Class::of(&[16]), Class::Unknown);
+        assert_eq!(Class::of(b"GARBAGE"), Class::Control);
+        assert_eq!(Class::of(&[255]), Class::Unknown);
+        assert_eq!(Class::of(&[]), Class::Unknown);
+    }
+}

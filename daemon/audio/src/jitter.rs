@@ -1,0 +1,501 @@
+//! The jitter buffer: takes packets as they come, gives 10 ms frames as the clock asks, and decides when to wait, to
+//! conceal and to drop. It knows sequence numbers, timestamps and arrival times; it does not decode.
+//!
+//! Sound is pulled: a packet is played when the decoder has run out, whether the buffer likes its timing or not. Delay
+//! therefore grows by itself: when nothing is there, 10 ms are concealed and the packet that comes late is played after
+//! them, so lateness costs no sound. Three things bring delay down again: a pause of the sender, after which sound starts
+//! at its due time; one dropped packet at a time when for a second there was more than enough; and the hard bound.
+//!
+//! "Delay" counts from the moment at which a packet's sound began, as seen through the fastest packet of the last seconds:
+//! it includes the packet's own length. A clean wire with packets of 20 ms has 20 ms and what the clock's phase adds.
+
+mod delay;
+mod pool;
+mod stream;
+
+use delay::RelativeDelay;
+use pool::{Packet, Pool};
+use stream::Stream;
+
+/// Most packets held.
+pub const CAPACITY: usize = 128;
+/// Largest payload kept, in bytes.
+pub const MAX_PAYLOAD: usize = 1400;
+
+/// Without sound for so long, the sender counts as silent.
+const SILENT_AFTER: i64 = 500 * MS;
+/// For so long there must have been more sound than needed before a packet is dropped.
+const SURPLUS_WINDOW: i64 = 1_000 * MS;
+/// Length of the clock's tick.
+const TICK: i64 = crate::TICK_NANOS as i64;
+const MS: i64 = 1_000_000;
+
+/// A packet as the buffer wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// RTP sequence number.
+    pub sequence: u16,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// RTP synchronisation source.
+    pub ssrc: u32,
+    /// RTP payload type, handed back with the payload.
+    pub payload_type: u8,
+    /// RTP marker bit: in audio, the first packet after a silence (RFC 3551 section 4.1). Not relied upon: not every
+    /// sender sets it, and timestamps show the silence.
+    pub marker: bool,
+    /// Monotonic time of arrival in nanoseconds.
+    pub at_nanos: u64,
+    /// Length of the payload in timestamp units. 0: a packet of the stream that holds no sound (a telephone event); it only
+    /// takes its place in the sequence, so that it does not count as lost.
+    pub duration: u32,
+    /// What to decode.
+    pub payload: &'a [u8],
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It will be played, unless delay has to be brought down.
+    Kept,
+    /// It had come before.
+    Duplicate,
+    /// Its place had been played, or concealed, before it came.
+    Late,
+    /// The payload is too long, or the packet is the first of what may be another stream: it is kept aside, and played
+    /// after all if the next packet continues it.
+    Discarded,
+    /// The stream began anew (SSRC change, sequence or timestamp jump): what was held is gone.
+    Restarted,
+}
+
+/// What to play next.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// Decode this payload; `payload_type` names its codec.
+    Packet {
+        /// As it arrived.
+        payload_type: u8,
+        /// As it arrived.
+        payload: &'a [u8],
+        /// In timestamp units.
+        duration: u32,
+    },
+    /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
+    /// behind it, if it is here (FEC).
+    Lost {
+        /// The payload that may hold FEC for the lost one.
+        following: Option<&'a [u8]>,
+    },
+    /// Nothing is to be played now, for reasons that may yet show: conceal 10 ms and ask again.
+    Empty,
+    /// The sender is silent (before the first packet, or for more than half a second): play silence for 10 ms.
+    Silence,
+}
+
+/// Figures of the buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JitterFigures {
+    /// Delay of what was played last, packet included, in microseconds.
+    pub held_us: u64,
+    /// Delay aimed at, packet included, in microseconds.
+    pub target_us: u64,
+    /// Sequence numbers that never came.
+    pub lost: u64,
+    /// Came after their place had been played.
+    pub late: u64,
+    /// Came more than once.
+    pub duplicate: u64,
+    /// Came after one with a higher sequence number.
+    pub reordered: u64,
+    /// Dropped to bring delay down, or because they do not fit.
+    pub discarded: u64,
+}
+
+/// The jitter buffer of one stream.
+pub struct JitterBuffer {
+    clock_rate: i64,
+    /// Bounds of the target delay in nanoseconds.
+    min: i64,
+    max: i64,
+    pool: Pool,
+    delay: RelativeDelay,
+    stream: Option<Stream>,
+    candidate: Option<Candidate>,
+    playout: Playout,
+    figures: JitterFigures,
+}
+
+/// The first packet of what may be another stream (RFC 3550 A.1: one alone proves nothing). Its payload waits in the pool.
+struct Candidate {
+    stream: Stream,
+    packet: Packet,
+}
+
+/// Where playing stands.
+#[derive(Clone, Copy, Debug)]
+enum Playout {
+    /// Waits for the first packet of a stream (`fresh`) or of a talk spurt to become due.
+    Waiting { fresh: bool },
+    /// Plays. `concealed`: nanoseconds made up since the last packet that stand for no sequence number yet.
+    Playing { concealed: i64, surplus: Surplus },
+}
+
+/// The least sound, in nanoseconds, that was there at any pull since `since`.
+#[derive(Clone, Copy, Debug)]
+struct Surplus {
+    since: i64,
+    least: i64,
+}
+
+/// [`Next`] without its borrow.
+enum Step {
+    Play(Packet),
+    Lost { following: Option<Packet> },
+    Empty,
+    Silence,
+}
+
+impl JitterBuffer {
+    /// Control thread: allocates everything it will ever need. `min_ms`, `max_ms`: bounds of the target delay, which
+    /// includes the packet; one packet and a tick are always allowed.
+    pub fn new(clock_rate: u32, min_ms: u32, max_ms: u32) -> Self {
+        JitterBuffer {
+            clock_rate: i64::from(clock_rate.max(1)),
+            min: i64::from(min_ms) * MS,
+            max: i64::from(max_ms.max(min_ms)) * MS,
+            pool: Pool::new(),
+            delay: RelativeDelay::new(),
+            stream: None,
+            candidate: None,
+            playout: Playout::Waiting { fresh: true },
+            figures: JitterFigures::default(),
+        }
+    }
+
+    /// Another codec with another clock takes over: whatever was held is dropped, figures go on.
+    pub fn restart(&mut self, clock_rate: u32) {
+        self.clock_rate = i64::from(clock_rate.max(1));
+        self.pool.clear();
+        self.delay.clear();
+        self.stream = None;
+        self.candidate = None;
+        self.playout = Playout::Waiting { fresh: true };
+    }
+
+    /// Figures since the buffer was made.
+    pub fn figures(&self) -> JitterFigures {
+        self.figures
+    }
+
+    /// Real-time thread.
+    pub fn insert(&mut self, arrival: Arrival<'_>) -> Inserted {
+        if arrival.payload.len() > MAX_PAYLOAD {
+            self.figures.discarded += 1;
+            return Inserted::Discarded;
+        }
+        let Some(stream) = &self.stream else {
+            self.stream = Some(Stream::begin(&arrival, self.clock_rate));
+            return self.accept(&arrival);
+        };
+        if stream.continued_by(&arrival, self.clock_rate) {
+            self.drop_candidate();
+            return self.accept(&arrival);
+        }
+        match self.candidate.take() {
+            Some(candidate) if candidate.stream.confirmed_by(&arrival, self.clock_rate) => {
+                self.begin_anew(candidate);
+                self.accept(&arrival);
+                Inserted::Restarted
+            }
+            former => {
+                self.candidate = former;
+                self.drop_candidate();
+                self.keep_candidate(&arrival);
+                Inserted::Discarded
+            }
+        }
+    }
+
+    /// Real-time thread: called when the decoder has run out of samples.
+    pub fn next(&mut self, now_nanos: u64) -> Next<'_> {
+        let step = self.step(now_nanos as i64);
+        self.figures.target_us = (self.target() / 1000) as u64;
+        match step {
+            Step::Play(packet) => Next::Packet {
+                payload_type: packet.payload_type,
+                payload: self.pool.payload(&packet),
+                duration: packet.duration,
+            },
+            Step::Lost { following: Some(packet) } => {
+                Next::Lost { following: Some(self.pool.payload(&packet)) }
+            }
+            Step::Lost { following: None } => Next::Lost { following: None },
+            Step::Empty => Next::Empty,
+            Step::Silence => Next::Silence,
+        }
+    }
+
+    /// Takes a packet that belongs to the stream.
+    fn accept(&mut self, arrival: &Arrival<'_>) -> Inserted {
+        let Some(stream) = &mut self.stream else { return Inserted::Discarded };
+        let packet = stream.place(arrival);
+        if self.pool.holds(packet.sequence) || stream.has_seen(packet.sequence) {
+            self.figures.duplicate += 1;
+            return Inserted::Duplicate;
+        }
+        if packet.sequence < stream.highest {
+            self.figures.reordered += 1;
+        }
+        if let Some(transit) = stream.note(&packet, self.clock_rate) {
+            self.delay.observe(packet.at, transit);
+        }
+        if packet.sequence < stream.next && !stream.untouched() {
+            if stream.mark_late(packet.sequence) {
+                self.figures.lost = self.figures.lost.saturating_sub(1);
+            }
+            self.figures.late += 1;
+            return Inserted::Late;
+        }
+        self.make_room(packet.sequence);
+        if !self.pool.insert(packet, arrival.payload) {
+            self.figures.discarded += 1;
+            return Inserted::Discarded;
+        }
+        if let Some(stream) = &mut self.stream {
+            // Nothing has been played yet: the stream simply begins earlier.
+            stream.begin_by(packet.sequence);
+        }
+        self.bound_delay();
+        Inserted::Kept
+    }
+
+    fn keep_candidate(&mut self, arrival: &Arrival<'_>) {
+        let stream = Stream::begin(arrival, self.clock_rate);
+        let packet = stream.place(arrival);
+        self.candidate = self.pool.store(packet, arrival.payload).map(|packet| Candidate { stream, packet });
+    }
+
+    fn drop_candidate(&mut self) {
+        if let Some(candidate) = self.candidate.take() {
+            self.pool.release(&candidate.packet);
+            self.figures.discarded += 1;
+        }
+    }
+
+    /// The candidate is the stream from now on.
+    fn begin_anew(&mut self, candidate: Candidate) {
+        while let Some(held) = self.pool.oldest() {
+            self.pool.remove(held.sequence);
+            self.figures.discarded += 1;
+        }
+        self.delay.clear();
+        self.playout = Playout::Waiting { fresh: true };
+        let Candidate { mut stream, packet } = candidate;
+        if let Some(transit) = stream.note(&packet, self.clock_rate) {
+            self.delay.observe(packet.at, transit);
+        }
+        self.stream = Some(stream);
+        if !self.pool.adopt(packet) {
+            self.pool.release(&packet);
+        }
+    }
+
+    /// Frees the places that `sequence` pushes out of the window of [`CAPACITY`] sequence numbers.
+    fn make_room(&mut self, sequence: i64) {
+        while let Some(oldest) = self.pool.oldest() {
+            if sequence - oldest.sequence < CAPACITY as i64 {
+                break;
+            }
+            self.discard(oldest);
+        }
+    }
+
+    /// The hard bound: never more sound than the largest target and a packet. What is left is the target's worth.
+    fn bound_delay(&mut self) {
+        let Some(newest) = self.pool.newest() else { return };
+        let packet = self.nanos(i64::from(newest.duration));
+        if self.held_behind(newest) <= self.max.max(packet + TICK) + packet {
+            return;
+        }
+        let target = self.target();
+        while let Some(oldest) = self.pool.oldest() {
+            if oldest.sequence == newest.sequence || self.held_behind(newest) <= target {
+                break;
+            }
+            self.discard(oldest);
+        }
+    }
+
+    /// Nanoseconds from the oldest packet's start to the newest one's end.
+    fn held_behind(&self, newest: Packet) -> i64 {
+        let Some(oldest) = self.pool.oldest() else { return 0 };
+        self.nanos(newest.timestamp + i64::from(newest.duration) - oldest.timestamp)
+    }
+
+    /// Drops a held packet: its place counts as played, and what is missing before it as lost.
+    fn discard(&mut self, packet: Packet) {
+        self.figures.discarded += 1;
+        self.take(packet);
+    }
+
+    /// Takes a packet out of the pool and moves the play position behind it.
+    fn take(&mut self, packet: Packet) {
+        self.pool.remove(packet.sequence);
+        if let Some(stream) = &mut self.stream {
+            self.figures.lost += stream.pass(&packet);
+        }
+    }
+
+    fn step(&mut self, now: i64) -> Step {
+        loop {
+            let Some(oldest) = self.pool.oldest() else { return self.starve() };
+            if oldest.duration == 0 {
+                self.take(oldest);
+                continue;
+            }
+            match self.playout {
+                Playout::Waiting { .. } if now < self.due(&oldest) => return Step::Silence,
+                Playout::Waiting { fresh } => {
+                    let first = if fresh { self.skip_backlog(oldest, now) } else { oldest };
+                    let surplus = Surplus { since: now, least: i64::MAX };
+                    return self.play(first, now, surplus);
+                }
+                Playout::Playing { concealed, surplus } => {
+                    if let Some(step) = self.step_playing(oldest, now, concealed, surplus) {
+                        return step;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step within a talk spurt; `None`: the state has changed, look again.
+    fn step_playing(&mut self, oldest: Packet, now: i64, concealed: i64, surplus: Surplus) -> Option<Step> {
+        let stream = self.stream.as_mut()?;
+        let missing = oldest.sequence - stream.next;
+        let gap = oldest.timestamp - stream.position;
+        let packet = nanos(stream.duration, self.clock_rate);
+        if missing > 0 {
+            if concealed >= packet {
+                // What was made up while nothing was there stands for the lost packet.
+                stream.lose_one();
+                self.figures.lost += 1;
+                self.playout = Playout::Playing { concealed: concealed - packet, surplus };
+                return None;
+            }
+            if concealed > 0 {
+                return Some(self.starve());
+            }
+            if 2 * gap < stream.duration {
+                // Sequence numbers are missing, but no sound is.
+                self.figures.lost += stream.skip_to(oldest.sequence);
+                return None;
+            }
+            stream.lose_one();
+            self.figures.lost += 1;
+            let following = (oldest.sequence == stream.next).then_some(oldest);
+            return Some(Step::Lost { following });
+        }
+        if nanos(gap, self.clock_rate) >= TICK && now < self.due(&oldest) {
+            // The sender had paused: its next sound starts by the clock.
+            return Some(self.starve());
+        }
+        let surplus = match self.judge_surplus(&oldest, now, surplus) {
+            Some(surplus) => surplus,
+            None => {
+                self.discard(oldest);
+                self.playout =
+                    Playout::Playing { concealed, surplus: Surplus { since: now, least: i64::MAX } };
+                return None;
+            }
+        };
+        Some(self.play(oldest, now, surplus))
+    }
+
+    /// Looks whether there is too much delay for good: `None` says that one packet can go.
+    fn judge_surplus(&self, oldest: &Packet, now: i64, surplus: Surplus) -> Option<Surplus> {
+        let packet = self.nanos(i64::from(oldest.duration));
+        let held = self.pool.newest().map_or(0, |newest| self.held_behind(newest));
+        let least = surplus.least.min(held);
+        if now - surplus.since < SURPLUS_WINDOW {
+            return Some(Surplus { least, ..surplus });
+        }
+        // With one packet less, every pull of the window would still have found its packet; and what is left is no less
+        // than what the histogram asks for.
+        let needless = least >= 2 * packet && self.lateness(oldest, now) >= self.wait() + packet;
+        if needless { None } else { Some(Surplus { since: now, least: held }) }
+    }
+
+    /// At the start of a stream nothing has been heard yet: what is more than the wait asks for is not played at all.
+    fn skip_backlog(&mut self, oldest: Packet, now: i64) -> Packet {
+        let mut first = oldest;
+        while let Some(second) = self.pool.after(first.sequence) {
+            if second.duration == 0 || self.lateness(&second, now) < self.wait() {
+                break;
+            }
+            self.discard(first);
+            first = second;
+        }
+        first
+    }
+
+    fn play(&mut self, packet: Packet, now: i64, surplus: Surplus) -> Step {
+        self.take(packet);
+        self.playout = Playout::Playing { concealed: 0, surplus };
+        self.figures.held_us = ((self.lateness(&packet, now) + self.packet_length()).max(0) / 1000) as u64;
+        Step::Play(packet)
+    }
+
+    /// Nothing to play for 10 ms.
+    fn starve(&mut self) -> Step {
+        match &mut self.playout {
+            Playout::Playing { concealed, .. } if *concealed < SILENT_AFTER => {
+                *concealed += TICK;
+                Step::Empty
+            }
+            Playout::Playing { .. } => {
+                self.playout = Playout::Waiting { fresh: false };
+                Step::Silence
+            }
+            Playout::Waiting { .. } => Step::Silence,
+        }
+    }
+
+    /// When a packet that begins a talk spurt is to be played. A timestamp from far ahead cannot hold it longer than the
+    /// largest target.
+    fn due(&self, packet: &Packet) -> i64 {
+        let by_clock = self.nanos(packet.timestamp) + self.delay.base() + self.wait();
+        by_clock.min(packet.at + self.max.max(TICK))
+    }
+
+    /// How long after the fastest packet's arrival `packet` is played, if it is played now.
+    fn lateness(&self, packet: &Packet, now: i64) -> i64 {
+        now - self.nanos(packet.timestamp) - self.delay.base()
+    }
+
+    /// Delay aimed at, packet included, in nanoseconds.
+    fn target(&self) -> i64 {
+        self.packet_length() + self.wait()
+    }
+
+    /// How long after the fastest packet's arrival a packet is due.
+    fn wait(&self) -> i64 {
+        let packet = self.packet_length();
+        let longest = (self.max - packet).max(TICK);
+        self.delay.quantile().max(self.min - packet).min(longest)
+    }
+
+    fn packet_length(&self) -> i64 {
+        self.stream.as_ref().map_or(0, |stream| self.nanos(stream.duration))
+    }
+
+    fn nanos(&self, units: i64) -> i64 {
+        nanos(units, self.clock_rate)
+    }
+}
+
+/// Timestamp units in nanoseconds, without overflow for any span of 64 bits of nanoseconds.
+fn nanos(units: i64, clock_rate: i64) -> i64 {
+    (units / clock_rate) * 1_000_000_000 + (units % clock_rate) * 1_000_000_000 / clock_rate
+}

@@ -1,0 +1,22 @@
+//! The real-time side: codecs, jitter buffer, concealment, resampler, mixer and tones.
+//!
+//! Two halves share it: [`Controller`] on the control thread builds, changes and frees; [`Processor`] on the real-time
+//! thread runs one [`Processor::tick`] every 10 ms and neither locks, allocates, frees, formats nor logs.
+//! Samples are `f32` in -1.0..=1.0, mono, in frames of 10 ms.
+
+pub mod codec;
+pub mod engine;
+pub mod jitter;
+pub mod plan;
+pub mod resample;
+pub mod tone;
+
+pub use engine::{Controller, Processor};
+pub use plan::{Codec, PortId, StreamPlan};
+
+/// Length of a tick in nanoseconds.
+pub const TICK_NANOS: u64 = 10_000_000;
+/// Rate of the mixing bus and of device ports inside the engine, in hertz.
+pub const BUS_RATE: u32 = 48_000;
+/// Most samples in one 10 ms frame of any port.
+pub const MAX_FRAME: usize = (BUS_RATE / 100) as usize;

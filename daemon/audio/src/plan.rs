@@ -1,0 +1,226 @@
+//! Plain data that says what the engine shall do: stream plans, ports, commands, events, counters.
+
+use std::net::SocketAddr;
+
+/// A port of the mixer. Drawn by the control side, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u32);
+
+/// An audio codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// RFC 6716, mono, 48 kHz.
+    Opus,
+    /// ITU-T G.711, µ-law, 8 kHz.
+    Pcmu,
+    /// ITU-T G.711, A-law, 8 kHz.
+    Pcma,
+}
+
+impl Codec {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
+
+    /// Place in a table of [`Codec::COUNT`].
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// All that decides how the packets of a stream look and where they go. It changes as one; every plan of a stream has
+/// a higher generation than the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// Higher than that of the plan before.
+    pub generation: u32,
+    /// The way packets take.
+    pub path: Path,
+    /// How packets are protected.
+    pub protection: Protection,
+    /// SSRC of what we send, drawn at random. First sequence number and timestamp follow from it; another one in a
+    /// later plan begins a new RTP source.
+    pub ssrc: u32,
+    /// `None`: nothing is sent (held, receive-only).
+    pub send: Option<SendPlan>,
+    /// What may arrive: payload type and meaning. Others are counted and dropped.
+    pub receive: Vec<(u8, ReceiveKind)>,
+    /// What arrives is played (false while held: packets are counted and dropped).
+    pub play: bool,
+}
+
+/// The way packets take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Straight to this address; with `symmetric`, to wherever valid packets come from (RFC 4961), once
+    /// an address has shown itself by several packets in a row.
+    Udp {
+        /// Where the peer says that it receives.
+        remote: SocketAddr,
+        /// Whether the stream follows the peer to another address.
+        symmetric: bool,
+    },
+}
+
+/// How packets are protected. SRTP takes its place here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Plain RTP.
+    None,
+}
+
+/// How we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendPlan {
+    /// What the peer takes.
+    pub codec: Codec,
+    /// The peer's number for it.
+    pub payload_type: u8,
+    /// 10, 20, 30, 40 or 60; Opus, which has no 30, takes 20 instead.
+    pub ptime_ms: u16,
+    /// telephone-event: payload type and clock rate in hertz. Mostly the codec's rate; some peers take 8000 beside
+    /// Opus. Durations are told in its units, timestamps stay those of the stream.
+    pub events: Option<(u8, u32)>,
+    /// Opus only, bits per second.
+    pub bitrate: Option<u32>,
+    /// Opus only: in-band forward error correction.
+    pub fec: bool,
+    /// Opus only: nothing is sent in silence.
+    pub dtx: bool,
+}
+
+/// What a payload type means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveKind {
+    /// Sound of this codec.
+    Audio(Codec),
+    /// telephone-event with its clock rate in hertz.
+    Events(u32),
+}
+
+/// What the real-time side reports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EngineEvent {
+    /// A telephone event ended, or was no longer heard of.
+    DtmfReceived {
+        /// The stream.
+        port: PortId,
+        /// `0`–`9`, `*`, `#`, `A`–`D`, or `!` for flash.
+        digit: char,
+        /// As the peer told it.
+        duration_ms: u32,
+    },
+    /// A telephone event has been sent, or was broken off by a plan that sends otherwise.
+    DtmfSent {
+        /// The stream.
+        port: PortId,
+        /// As it was asked for.
+        digit: char,
+    },
+    /// The first valid packet of the stream arrived.
+    FirstPacket {
+        /// The stream.
+        port: PortId,
+    },
+    /// Symmetric RTP moved the stream to this address.
+    RemoteChanged {
+        /// The stream.
+        port: PortId,
+        /// Where it is sent to from now on.
+        remote: SocketAddr,
+    },
+    /// The peer's SSRC changed.
+    SsrcChanged {
+        /// The stream.
+        port: PortId,
+        /// The new one.
+        ssrc: u32,
+    },
+    /// A source port that ends (a file player) has given its last sample.
+    SourceEnded {
+        /// The device port.
+        port: PortId,
+    },
+    /// A tone of limited length ended.
+    ToneEnded {
+        /// The port that played it.
+        port: PortId,
+    },
+}
+
+/// Figures of a stream since it was opened. Always current; read without disturbing the tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StreamCounters {
+    /// Valid RTP packets, telephone events among them.
+    pub packets_received: u64,
+    /// Payload octets of these.
+    pub octets_received: u64,
+    /// RTP packets handed to the system.
+    pub packets_sent: u64,
+    /// Payload octets of these.
+    pub octets_sent: u64,
+    /// The system would not take them.
+    pub packets_unsent: u64,
+    /// Telephone events sent or broken off.
+    pub events_sent: u64,
+    /// Never arrived, by sequence number.
+    pub packets_lost: u64,
+    /// Arrived after their place was played.
+    pub packets_late: u64,
+    /// Arrived more than once.
+    pub packets_duplicate: u64,
+    /// Arrived behind a later one.
+    pub packets_reordered: u64,
+    /// Neither RTP nor RTCP, unknown payload type, foreign source.
+    pub packets_invalid: u64,
+    /// Dropped because a buffer was full.
+    pub packets_discarded: u64,
+    /// Frames of 10 ms that were decoded.
+    pub frames_played: u64,
+    /// Frames of 10 ms that were made up because nothing had arrived.
+    pub frames_concealed: u64,
+    /// Interarrival jitter (RFC 3550) in microseconds.
+    pub jitter_us: u64,
+    /// Delay of the jitter buffer now, in microseconds.
+    pub buffer_us: u64,
+    /// Delay that the jitter buffer aims at, in microseconds.
+    pub buffer_target_us: u64,
+    /// RMS level of what was received, over the last 100 ms, in dBov (0 = full scale, -127 = silence).
+    pub level_in_dbov: i8,
+    /// The same of what was sent.
+    pub level_out_dbov: i8,
+    /// SSRC of the peer; 0 before its first packet.
+    pub remote_ssrc: u32,
+    /// For RTCP: first sequence number of this SSRC.
+    pub base_extended_seq: u32,
+    /// For RTCP: highest sequence number of this SSRC, with the count of its wraps in the upper half.
+    pub highest_extended_seq: u32,
+    /// For RTCP: interarrival jitter in units of the RTP clock.
+    pub jitter_timestamp_units: u32,
+    /// RTP timestamp of the last audio packet sent.
+    pub last_sent_timestamp: u32,
+    /// Monotonic time of its sending in nanoseconds; 0 before the first.
+    pub last_sent_nanos: u64,
+    /// Monotonic time of the last valid packet received, in nanoseconds; 0 before the first.
+    pub last_received_nanos: u64,
+}
+
+/// Figures of the engine since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounters {
+    /// Ticks executed.
+    pub ticks: u64,
+    /// Started more than half a tick late.
+    pub ticks_late: u64,
+    /// Left out because the thread came far too late.
+    pub ticks_missed: u64,
+    /// How late ticks started, by microseconds: under 50, 100, 200, 500, 1000, 2000, 5000, and above.
+    pub lateness: [u64; 8],
+    /// Longest tick in microseconds.
+    pub longest_tick_us: u64,
+    /// Reports to the control side for which there was no room.
+    pub events_dropped: u64,
+    /// Times that a device, while running, had recorded too little or was given too late.
+    pub device_underruns: u64,
+    /// Times that a device had recorded too much or did not take what it was given.
+    pub device_overruns: u64,
+}

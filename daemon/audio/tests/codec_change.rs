@@ -1,0 +1,95 @@
+//! A plan changes the codec in the middle of a call.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use voipd_audio::StreamPlan;
+use voipd_audio::plan::Codec;
+use world::sound::{assert_same, speech};
+use world::{STREAM, World, address, payload_type, plan};
+
+fn change(from: Codec, to: Codec) {
+    let (mut world, mut near, mut far) = World::call(from, 48_000);
+    let first = speech(48_000, 2.0, 8);
+    near.feed(&first);
+    world.run_ms(2400);
+    assert_same(&first, &far.recorded(), 48_000, 0.6);
+    for (this, other) in [(0, 1), (1, 0)] {
+        // What is under way in the old codec is still understood.
+        let (old, new) = (plan(from, this, address(other)), plan(to, this, address(other)));
+        let receive = [new.receive, old.receive].concat();
+        let plan = StreamPlan { generation: 2, receive, ..new };
+        world.sides[this].controller.update_stream(STREAM, plan).unwrap();
+    }
+    world.run_ms(200);
+    far.recorded();
+    let second = speech(48_000, 2.0, 9);
+    near.feed(&second);
+    world.run_ms(2400);
+    assert_same(&second, &far.recorded(), 48_000, 0.6);
+
+    let sent = world.network().sent_from(address(0));
+    assert!(sent.iter().any(|packet| packet.payload_type() == payload_type(from)));
+    assert_eq!(sent.last().unwrap().payload_type(), payload_type(to));
+    for pair in sent.windows(2) {
+        assert_eq!(pair[1].sequence(), pair[0].sequence().wrapping_add(1));
+        let (same, step) = (
+            pair[0].payload_type() == pair[1].payload_type(),
+            pair[1].timestamp().wrapping_sub(pair[0].timestamp()),
+        );
+        if same {
+            assert_eq!(step, 20 * pair[0].clock_units());
+        } else {
+            assert!(pair[1].marker());
+            assert!(step < 60 * 48, "the timestamp goes on from where it is: {step}");
+        }
+    }
+    let counters = world.sides[1].counters(STREAM);
+    assert_eq!((counters.packets_lost, counters.packets_invalid), (0, 0));
+    assert!(counters.frames_concealed <= 6, "{counters:?}");
+}
+
+#[test]
+fn from_narrow_to_full_band() {
+    change(Codec::Pcmu, Codec::Opus);
+}
+
+#[test]
+fn from_full_to_narrow_band() {
+    change(Codec::Opus, Codec::Pcma);
+}
+
+#[test]
+fn between_two_of_the_same_rate() {
+    change(Codec::Pcma, Codec::Pcmu);
+}
+
+#[test]
+fn a_peer_that_changes_between_agreed_codecs_is_heard() {
+    let mut world = World::new(2);
+    for (this, other) in [(0, 1), (1, 0)] {
+        let (pcmu, opus) = (plan(Codec::Pcmu, this, address(other)), plan(Codec::Opus, this, address(other)));
+        let receive = [pcmu.receive.clone(), opus.receive].concat();
+        let socket = world.sides[this].socket(address(this));
+        world.sides[this].controller.open_stream(STREAM, StreamPlan { receive, ..pcmu }, socket).unwrap();
+    }
+    let mut tapes = Vec::new();
+    for side in &mut world.sides {
+        tapes.push(side.open_tape(world::TAPE, 48_000));
+        side.controller.connect(STREAM, &[world::TAPE]).unwrap();
+        side.controller.connect(world::TAPE, &[STREAM]).unwrap();
+    }
+    let words = speech(48_000, 4.0, 10);
+    tapes[0].feed(&words);
+    world.run_ms(2000);
+    // Only the sender changes; the receiver learns it from the payload type.
+    let opus = plan(Codec::Opus, 0, address(1));
+    let change = StreamPlan { generation: 2, ..opus };
+    world.sides[0].controller.update_stream(STREAM, change).unwrap();
+    world.run_ms(2400);
+    let heard = tapes[1].recorded();
+    let tail = &words[2 * 48_000 + 24_000..3 * 48_000];
+    let (correlation, _) = world::sound::find(tail, &heard[2 * 48_000 + 24_000..], 12_000);
+    assert!(correlation > 0.6, "{correlation}");
+    assert_eq!(world.sides[1].counters(STREAM).packets_invalid, 0);
+}

@@ -1,0 +1,75 @@
+//! Three hear each other: each the two others and not itself, across codecs and rates.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use voipd_audio::PortId;
+use voipd_audio::plan::Codec;
+use world::sound::amplitude;
+use world::{STREAM, TAPE, World, address, plan};
+
+const SECOND: PortId = PortId(3);
+
+fn sine(rate: u32, frequency: f32) -> Vec<f32> {
+    let step = std::f32::consts::TAU * frequency / rate as f32;
+    (0..rate as usize * 2).map(|n| 0.2 * (n as f32 * step).sin()).collect()
+}
+
+fn three(first: Codec, second: Codec) {
+    let mut world = World::new(3);
+    // Side 0 mixes its own device and two calls.
+    for (port, codec, local, remote) in [(STREAM, first, 10, 1), (SECOND, second, 20, 2)] {
+        let socket = world.sides[0].socket(address(local));
+        world.sides[0].controller.open_stream(port, plan(codec, local, address(remote)), socket).unwrap();
+    }
+    let mut tapes = vec![world.sides[0].open_tape(TAPE, 48_000)];
+    let mixer = &mut world.sides[0].controller;
+    mixer.connect(TAPE, &[STREAM, SECOND]).unwrap();
+    mixer.connect(STREAM, &[TAPE, SECOND]).unwrap();
+    mixer.connect(SECOND, &[TAPE, STREAM]).unwrap();
+    for (side, codec, remote) in [(1, first, 10), (2, second, 20)] {
+        let this = &mut world.sides[side];
+        let socket = this.socket(address(side));
+        this.controller.open_stream(STREAM, plan(codec, side, address(remote)), socket).unwrap();
+        tapes.push(this.open_tape(TAPE, codec.sample_rate()));
+        this.controller.connect(STREAM, &[TAPE]).unwrap();
+        this.controller.connect(TAPE, &[STREAM]).unwrap();
+    }
+    let rates = [48_000, first.sample_rate(), second.sample_rate()];
+    let voices = [440.0, 700.0, 1100.0];
+    for ((tape, rate), voice) in tapes.iter_mut().zip(rates).zip(voices) {
+        tape.feed(&sine(rate, voice));
+    }
+    world.run_ms(1000);
+    tapes.iter_mut().for_each(|tape| drop(tape.recorded()));
+    world.run_ms(500);
+    for (listener, (tape, rate)) in tapes.iter_mut().zip(rates).enumerate() {
+        let heard = tape.recorded();
+        for (speaker, voice) in voices.into_iter().enumerate() {
+            let level = amplitude(&heard, voice, rate);
+            if speaker == listener {
+                assert!(level < 0.01, "{first:?}/{second:?}: {listener} hears itself at {level}");
+            } else {
+                assert!(
+                    (0.14..0.23).contains(&level),
+                    "{first:?}/{second:?}: {listener} hears {speaker} at {level}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn in_narrow_band() {
+    three(Codec::Pcmu, Codec::Pcma);
+}
+
+#[test]
+fn across_rates() {
+    three(Codec::Pcmu, Codec::Opus);
+}
+
+#[test]
+fn in_full_band() {
+    three(Codec::Opus, Codec::Opus);
+}

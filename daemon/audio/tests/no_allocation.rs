@@ -1,0 +1,150 @@
+//! After `new`, nothing on the signal path allocates or frees: every call is made under a counting allocator. It sees
+//! Rust's allocations only; what libopus does inside is for the test of the whole tick, which interposes malloc.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use voipd_audio::Codec;
+use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
+use voipd_audio::jitter::{Arrival, JitterBuffer, Next};
+use voipd_audio::resample::{DriftControl, Resampler};
+use voipd_audio::tone::{Generator, Tone};
+
+/// Counts what the current thread allocates and frees.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: passes everything on to the system's allocator, unchanged.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(call: impl FnOnce()) -> usize {
+    let before = CALLS.get();
+    call();
+    CALLS.get() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 2);
+}
+
+#[test]
+fn codecs_and_concealment() {
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::Opus] {
+        let packet = codec.sample_rate() as usize / 50;
+        let settings = EncoderSettings { codec, bitrate: None, fec: true, dtx: true, complexity: 10 };
+        let mut encoder = Encoder::new(settings).unwrap();
+        let mut decoder = Decoder::new(codec).unwrap();
+        let (mut payload, mut samples) = ([0; 1400], vec![0.0; packet]);
+        let counted = allocations(|| {
+            encoder.set_packet_loss(20);
+            for round in 0..200 {
+                for (index, sample) in samples.iter_mut().enumerate() {
+                    *sample =
+                        if round % 50 < 40 { ((index * index * 31 % 97) as f32 - 48.0) / 200.0 } else { 0.0 };
+                }
+                encoder.set_complexity(round % 11);
+                let length = encoder.encode(&samples, &mut payload).unwrap();
+                match round % 5 {
+                    0 => decoder.conceal(&mut samples),
+                    1 => drop(decoder.decode_fec(&payload[..length], &mut samples)),
+                    _ => drop(decoder.decode(&payload[..length], &mut samples)),
+                }
+                // Errors as well, and payloads that are none.
+                let _ = decoder.decode(&[0xff; 3], &mut samples);
+                let _ = decoder.decode(&payload[..length], &mut samples[..1]);
+                let _ = encoder.encode(&samples[..7], &mut payload[..1]);
+            }
+            decoder.reset();
+        });
+        assert_eq!(counted, 0, "{codec:?}");
+    }
+}
+
+#[test]
+fn the_jitter_buffer() {
+    let mut buffer = JitterBuffer::new(8000, 20, 200);
+    let payload = [0; 160];
+    let counted = allocations(|| {
+        let mut heard = 0;
+        for number in 0..20_000_u64 {
+            // Loss, reordering, duplicates, a new source now and then, and bursts.
+            let sent = if number % 17 == 3 { number.saturating_sub(2) } else { number };
+            if number % 13 != 5 {
+                buffer.insert(Arrival {
+                    sequence: sent as u16,
+                    timestamp: (sent * 160) as u32,
+                    ssrc: (number / 3000) as u32,
+                    payload_type: 0,
+                    marker: false,
+                    at_nanos: number * 20_000_000 + number % 7 * 9_000_000,
+                    duration: 160,
+                    payload: &payload,
+                });
+            }
+            let listening = number / 500 % 2 == 0;
+            if listening && let Next::Packet { payload, .. } = buffer.next(number * 20_000_000) {
+                heard += payload.len();
+            }
+            if number % 5000 == 4999 {
+                buffer.restart(48_000);
+            }
+        }
+        assert!(heard > 0);
+        std::hint::black_box(buffer.figures());
+    });
+    assert_eq!(counted, 0);
+}
+
+#[test]
+fn resampling_and_drift_control() {
+    for (from, to) in [(8000, 48_000), (48_000, 8000), (44_100, 48_000), (48_000, 47_999)] {
+        let mut resampler = Resampler::new(from, to, 480);
+        let mut control = DriftControl::new(from, 960);
+        let (input, mut output) = ([0.1; 3000], [0.0; 480]);
+        let counted = allocations(|| {
+            for round in 0..1000 {
+                resampler.set_drift_ppm(control.update(900 + round % 100));
+                let length = if round % 3 == 0 { 480 } else { 80 };
+                let needed = resampler.input_needed(length);
+                resampler.process(&input[..needed], &mut output[..length]);
+            }
+        });
+        assert_eq!(counted, 0, "{from} to {to}");
+    }
+}
+
+#[test]
+fn tones() {
+    let mut generator = Generator::new(Tone::BUSY, 48_000);
+    let mut samples = [0.0; 480];
+    assert_eq!(allocations(|| while generator.mix_into(&mut samples) {}), 0);
+}

@@ -1,0 +1,290 @@
+//! What an RTP payload type can mean: codecs and telephone events, their names and parameters in SDP, their numbers.
+
+use std::fmt;
+
+use sdp_types::{Fmtp, RtpMap};
+
+/// An audio codec that can be named in SDP. Opus is always `opus/48000/2` on the wire (RFC 7587) and mono here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Codec {
+    /// RFC 6716, RFC 7587.
+    Opus,
+    /// G.711 µ-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+}
+
+impl Codec {
+    /// The encoding name in SDP.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Codec::Opus => "opus",
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
+        }
+    }
+
+    /// RTP clock rate in hertz.
+    pub const fn clock_rate(self) -> u32 {
+        match self {
+            Codec::Opus => 48_000,
+            Codec::Pcmu | Codec::Pcma => 8_000,
+        }
+    }
+
+    /// The longest packet time that one packet of this codec can have and that is not above `milliseconds`; at least
+    /// 10 ms. An Opus frame has no 30 ms (RFC 6716 section 2.1.4).
+    pub(crate) fn packet_time(self, milliseconds: u16) -> u16 {
+        let times: &[u16] = match self {
+            Codec::Opus => &[60, 40, 20],
+            Codec::Pcmu | Codec::Pcma => &[60, 40, 30, 20],
+        };
+        times.iter().copied().find(|time| *time <= milliseconds).unwrap_or(10)
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a payload type that arrives means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveFormat {
+    /// Sound.
+    Audio(Codec),
+    /// telephone-event with its clock rate in hertz (RFC 4733).
+    Events(u32),
+}
+
+impl ReceiveFormat {
+    /// What a=rtpmap names, if it is something we have.
+    pub(crate) fn from_rtpmap(map: &RtpMap) -> Option<Self> {
+        let is =
+            |name: &str, rate: u32| map.encoding_name.eq_ignore_ascii_case(name) && map.clock_rate == rate;
+        let mono = map.encoding_params.as_deref().is_none_or(|channels| channels == "1");
+        // Opus is always named with two channels (RFC 7587 section 7); some peers forget that, and the bits are the same.
+        if is("opus", 48_000) && (mono || map.encoding_params.as_deref() == Some("2")) {
+            return Some(ReceiveFormat::Audio(Codec::Opus));
+        }
+        if !mono {
+            return None;
+        }
+        [Codec::Pcmu, Codec::Pcma]
+            .into_iter()
+            .find(|codec| is(codec.name(), codec.clock_rate()))
+            .map(ReceiveFormat::Audio)
+            .or_else(|| {
+                let rate = [8_000, 48_000].into_iter().find(|rate| is("telephone-event", *rate));
+                rate.map(ReceiveFormat::Events)
+            })
+    }
+
+    /// What a payload type without a=rtpmap means (RFC 3551 section 6).
+    pub(crate) fn from_static_type(payload_type: u8) -> Option<Self> {
+        match payload_type {
+            0 => Some(ReceiveFormat::Audio(Codec::Pcmu)),
+            8 => Some(ReceiveFormat::Audio(Codec::Pcma)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn rtpmap(self, payload_type: u8) -> RtpMap {
+        match self {
+            ReceiveFormat::Audio(Codec::Opus) => {
+                RtpMap::with_encoding_params(payload_type, "opus", 48_000, "2")
+            }
+            ReceiveFormat::Audio(codec) => RtpMap::new(payload_type, codec.name(), codec.clock_rate()),
+            ReceiveFormat::Events(rate) => RtpMap::new(payload_type, "telephone-event", rate),
+        }
+    }
+
+    /// What we say about how we want to receive this format.
+    pub(crate) const fn fmtp(self) -> Option<&'static str> {
+        match self {
+            ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1"),
+            ReceiveFormat::Audio(Codec::Pcmu | Codec::Pcma) => None,
+            ReceiveFormat::Events(_) => Some("0-15"),
+        }
+    }
+
+    /// The number that we give it where nothing speaks against it.
+    const fn usual_payload_type(self) -> u8 {
+        match self {
+            ReceiveFormat::Audio(Codec::Pcmu) => 0,
+            ReceiveFormat::Audio(Codec::Pcma) => 8,
+            ReceiveFormat::Audio(Codec::Opus) => 96,
+            ReceiveFormat::Events(48_000) => 97,
+            ReceiveFormat::Events(_) => 101,
+        }
+    }
+}
+
+/// The name of a static payload type of RFC 3551, for messages to people.
+pub(crate) const fn static_name(payload_type: u8) -> Option<&'static str> {
+    match payload_type {
+        0 => Some("PCMU"),
+        3 => Some("GSM"),
+        4 => Some("G723"),
+        8 => Some("PCMA"),
+        9 => Some("G722"),
+        10 | 11 => Some("L16"),
+        13 => Some("CN"),
+        15 => Some("G728"),
+        18 => Some("G729"),
+        _ => None,
+    }
+}
+
+/// How the peer wants Opus (RFC 7587 section 6.1). Its `maxplaybackrate` and `stereo` need no answer: what we send is
+/// mono, and a decoder plays any bandwidth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OpusParameters {
+    pub(crate) max_bitrate: Option<u32>,
+    pub(crate) fec: bool,
+    pub(crate) dtx: bool,
+}
+
+impl From<&Fmtp> for OpusParameters {
+    fn from(fmtp: &Fmtp) -> Self {
+        let value = |name: &str| {
+            fmtp.format_specific_params
+                .iter()
+                .find(|param| param.param.trim().eq_ignore_ascii_case(name))
+                .and_then(|param| param.val.as_deref())
+                .and_then(|value| value.trim().parse::<u32>().ok())
+        };
+        OpusParameters {
+            // The range that RFC 7587 section 6.1 calls reasonable.
+            max_bitrate: value("maxaveragebitrate").map(|rate| rate.clamp(6_000, 510_000)),
+            fec: value("useinbandfec") == Some(1),
+            dtx: value("usedtx") == Some(1),
+        }
+    }
+}
+
+/// Which payload type numbers mean what in packets that we receive. A number's meaning never changes while the
+/// session lasts (RFC 3264 section 8.3.2); one format may have several numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PayloadTypes {
+    bound: Vec<(u8, ReceiveFormat)>,
+}
+
+impl PayloadTypes {
+    /// The number to offer a format with: the one used last, or a new one. `None`: every number is taken.
+    pub(crate) fn for_offer(&mut self, format: ReceiveFormat) -> Option<u8> {
+        let used = self.bound.iter().rev().find(|(_, bound)| *bound == format).map(|(number, _)| *number);
+        used.or_else(|| self.bind(format, format.usual_payload_type()))
+    }
+
+    /// The number to answer with: the offerer's, as RFC 3264 section 6.1 recommends, unless it meant something else
+    /// before; then our own.
+    pub(crate) fn for_answer(&mut self, format: ReceiveFormat, offered: u8) -> Option<u8> {
+        match self.meaning(offered) {
+            Some(meaning) if meaning == format => Some(offered),
+            Some(_) => self.for_offer(format),
+            None => self.bind(format, offered),
+        }
+    }
+
+    fn meaning(&self, number: u8) -> Option<ReceiveFormat> {
+        self.bound.iter().find(|(bound, _)| *bound == number).map(|(_, format)| *format)
+    }
+
+    fn bind(&mut self, format: ReceiveFormat, wanted: u8) -> Option<u8> {
+        // Dynamic numbers, then the unassigned ones below 64 (RFC 3551 section 3).
+        let number = std::iter::once(wanted)
+            .chain(96..=127)
+            .chain(35..=63)
+            .find(|number| self.meaning(*number).is_none())?;
+        self.bound.push((number, format));
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    const OPUS: ReceiveFormat = ReceiveFormat::Audio(Codec::Opus);
+    const PCMU: ReceiveFormat = ReceiveFormat::Audio(Codec::Pcmu);
+
+    #[test]
+    fn rtpmaps_are_understood() {
+        let cases = [
+            ("96 opus/48000/2", Some(OPUS)),
+            ("96 OPUS/48000", Some(OPUS)),
+            ("96 opus/48000/6", None),
+            ("96 opus/16000/2", None),
+            ("0 PCMU/8000", Some(PCMU)),
+            ("100 pcmu/8000/1", Some(PCMU)),
+            ("100 PCMU/8000/2", None),
+            ("100 PCMU/16000", None),
+            ("101 telephone-event/8000", Some(ReceiveFormat::Events(8_000))),
+            ("101 telephone-event/48000/1", Some(ReceiveFormat::Events(48_000))),
+            ("101 telephone-event/16000", None),
+            ("9 G722/8000", None),
+        ];
+        for (text, format) in cases {
+            assert_eq!(ReceiveFormat::from_rtpmap(&RtpMap::from_str(text).unwrap()), format, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_we_write_is_what_we_read() {
+        let formats = [OPUS, PCMU, ReceiveFormat::Audio(Codec::Pcma), ReceiveFormat::Events(8_000)];
+        for format in formats {
+            assert_eq!(ReceiveFormat::from_rtpmap(&format.rtpmap(99)), Some(format));
+        }
+    }
+
+    #[test]
+    fn opus_parameters_are_read_and_bounded() {
+        let read = |text: &str| OpusParameters::from(&Fmtp::from_str(text).unwrap());
+        assert_eq!(
+            read("96 stereo=0; sprop-stereo=0; UseInbandFEC = 1; usedtx=1; maxaveragebitrate=24000"),
+            OpusParameters { max_bitrate: Some(24_000), fec: true, dtx: true }
+        );
+        assert_eq!(
+            read("96 maxaveragebitrate=1"),
+            OpusParameters { max_bitrate: Some(6_000), ..Default::default() }
+        );
+        assert_eq!(read("96 useinbandfec;usedtx=yes;maxaveragebitrate=-5"), OpusParameters::default());
+    }
+
+    #[test]
+    fn packet_times_fit_the_codec() {
+        assert_eq!(Codec::Opus.packet_time(30), 20);
+        assert_eq!(Codec::Pcmu.packet_time(30), 30);
+        assert_eq!(Codec::Pcmu.packet_time(25), 20);
+        assert_eq!(Codec::Pcmu.packet_time(0), 10);
+        assert_eq!(Codec::Opus.packet_time(u16::MAX), 60);
+    }
+
+    #[test]
+    fn a_number_never_changes_its_meaning() {
+        let mut types = PayloadTypes::default();
+        assert_eq!(types.for_offer(OPUS), Some(96));
+        // The peer's offer calls its events 96: we keep 96 for Opus and answer with a number of our own.
+        assert_eq!(types.for_answer(ReceiveFormat::Events(8_000), 96), Some(101));
+        // A free number of the peer's is taken over, and used from then on.
+        assert_eq!(types.for_answer(OPUS, 107), Some(107));
+        assert_eq!(types.for_offer(OPUS), Some(107));
+        assert_eq!(types.for_answer(OPUS, 96), Some(96));
+    }
+
+    #[test]
+    fn a_peer_that_uses_up_all_numbers_gets_no_further_format() {
+        let mut types = PayloadTypes::default();
+        for number in 0..=127 {
+            assert_eq!(types.for_answer(PCMU, number), Some(number));
+        }
+        assert_eq!(types.for_answer(OPUS, 96), None);
+        assert_eq!(types.for_offer(OPUS), None);
+        assert!(types.for_offer(PCMU).is_some());
+    }
+}

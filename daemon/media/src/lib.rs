@@ -1,0 +1,18 @@
+//! What media peers say to each other, without I/O: session descriptions, offer/answer, RTCP.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod direction;
+mod error;
+mod format;
+pub mod negotiation;
+pub mod rtcp;
+mod sdp;
+
+pub use direction::Direction;
+pub use error::NegotiationError;
+pub use format::{Codec, ReceiveFormat};
+pub use negotiation::{Agreement, LocalMedia, Negotiation, Preferences, SendFormat};

@@ -1,0 +1,379 @@
+//! Offer/answer (RFC 3264) for one audio stream of one call: what we can, what the peer said, what both agreed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use sdp_types::{Media, Session};
+
+pub use crate::direction::Direction;
+pub use crate::error::NegotiationError;
+use crate::format::PayloadTypes;
+pub use crate::format::{Codec, ReceiveFormat};
+use crate::sdp::{self, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
+
+/// What this side wants, most wanted codec first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preferences {
+    /// At least one; the order of our offers. An answer follows the offerer's order (RFC 3264 section 6.1).
+    pub codecs: Vec<Codec>,
+    /// Packet time in milliseconds: 10, 20, 30, 40 or 60.
+    pub ptime_ms: u16,
+}
+
+/// Where this side receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalMedia {
+    /// The address that the peer shall send to.
+    pub address: IpAddr,
+    /// RTP port.
+    pub rtp_port: u16,
+    /// RTCP port.
+    pub rtcp_port: u16,
+}
+
+/// What both sides agreed on. `Eq` tells whether a re-INVITE changed anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// Where the peer wants RTP. While it holds with c=0.0.0.0 the address is unspecified; `direction` then excludes
+    /// sending.
+    pub remote_rtp: SocketAddr,
+    /// Where the peer wants RTCP.
+    pub remote_rtcp: SocketAddr,
+    /// What we may do now.
+    pub direction: Direction,
+    /// The peer holds the call (its direction excludes receiving, or c=0.0.0.0).
+    pub remote_hold: bool,
+    /// How we send: the peer's payload type.
+    pub send: SendFormat,
+    /// Payload types that may arrive, by number: ours as offered or answered (asymmetric types: RFC 3264 section 5.1).
+    pub receive: Vec<(u8, ReceiveFormat)>,
+    /// Payload type and clock rate of telephone-event towards the peer (RFC 4733), if it takes them. The clock is that
+    /// of the codec, except where the peer has events only at another one.
+    pub send_events: Option<(u8, u32)>,
+}
+
+/// How to send sound to the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendFormat {
+    /// The codec.
+    pub codec: Codec,
+    /// The peer's number for it.
+    pub payload_type: u8,
+    /// Packet time in milliseconds: 10, 20, 30 (not Opus), 40 or 60.
+    pub ptime_ms: u16,
+    /// Opus: most bits per second that the peer wants (`maxaveragebitrate`).
+    pub max_bitrate: Option<u32>,
+    /// Opus: the peer can use in-band FEC.
+    pub fec: bool,
+    /// Opus: the peer prefers that silence is not sent.
+    pub dtx: bool,
+}
+
+/// One call's offer/answer state.
+///
+/// A failed call leaves everything as it was. The caller keeps the order of RFC 3264: it answers or refuses the peer's
+/// offer before it makes one, and resolves glare (491) itself.
+#[derive(Debug)]
+pub struct Negotiation {
+    preferences: Preferences,
+    session_id: u64,
+    payload_types: PayloadTypes,
+    /// What was sent last; its origin carries the version.
+    written: Option<Session>,
+    /// The m= lines of the session. Their number and order never change (RFC 3264 section 8).
+    slots: Vec<Slot>,
+    exchange: Exchange,
+    agreement: Option<Agreement>,
+}
+
+/// One m= line of the session.
+#[derive(Clone, Debug)]
+enum Slot {
+    Audio(Profile),
+    Refused(MediaHeader),
+}
+
+/// Whose offer stands.
+#[derive(Debug)]
+enum Exchange {
+    None,
+    /// Ours; answers may come several times.
+    Ours {
+        offer: Offer,
+        agreed_before: Option<Agreement>,
+    },
+    /// The peer's; it may be answered several times (in a 183, then in the 200).
+    Theirs(RemoteOffer),
+}
+
+/// Our offer.
+#[derive(Clone, Debug)]
+struct Offer {
+    address: IpAddr,
+    direction: Direction,
+    /// Place of the audio line.
+    index: usize,
+    formats: Vec<(u8, ReceiveFormat)>,
+}
+
+/// The peer's offer.
+#[derive(Clone, Debug)]
+struct RemoteOffer {
+    headers: Vec<MediaHeader>,
+    /// Place of the audio line that we use.
+    index: usize,
+    audio: RemoteAudio,
+}
+
+impl Negotiation {
+    /// `session_id` is the o= line's number, drawn by the caller.
+    pub fn new(session_id: u64, mut preferences: Preferences) -> Self {
+        let mut seen = Vec::new();
+        preferences.codecs.retain(|codec| {
+            let new = !seen.contains(codec);
+            seen.push(*codec);
+            new
+        });
+        Negotiation {
+            preferences,
+            session_id,
+            payload_types: PayloadTypes::default(),
+            written: None,
+            slots: Vec::new(),
+            exchange: Exchange::None,
+            agreement: None,
+        }
+    }
+
+    /// What holds now.
+    pub fn agreement(&self) -> Option<&Agreement> {
+        self.agreement.as_ref()
+    }
+
+    /// The peer's media address in its offer that is being answered: tells which of our addresses faces it.
+    pub fn offered_address(&self) -> Option<IpAddr> {
+        match &self.exchange {
+            Exchange::Theirs(offer) => Some(offer.audio.rtp.ip()),
+            Exchange::None | Exchange::Ours { .. } => None,
+        }
+    }
+
+    /// Writes an offer; a repeated one raises the o= version only when it differs (RFC 3264 section 8). In a re-offer
+    /// the agreed codec stays first, payload types keep their meaning, and rejected media lines keep their places.
+    pub fn make_offer(&mut self, local: LocalMedia, direction: Direction) -> Vec<u8> {
+        if self.slots.is_empty() {
+            self.slots.push(Slot::Audio(Profile::Avp));
+        }
+        let formats = self.formats_to_offer();
+        let medias = self.media_lines(|profile| {
+            sdp::audio_line(local, profile, &formats, self.preferences.ptime_ms, direction)
+        });
+        let index = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_))).unwrap_or_default();
+        let offer = Offer { address: local.address, direction, index, formats };
+        self.exchange = Exchange::Ours { offer, agreed_before: self.agreement.clone() };
+        self.write(local.address, medias)
+    }
+
+    /// The answer to our offer; also an early one, which may come several times.
+    pub fn handle_answer(&mut self, sdp: &[u8]) -> Result<Agreement, NegotiationError> {
+        let Exchange::Ours { offer, .. } = &self.exchange else { return Err(NegotiationError::Unexpected) };
+        // RFC 3264 section 6: the answer has a line for each of the offer's, in its place.
+        let line = sdp::read(sdp)?.into_iter().nth(offer.index);
+        let line =
+            line.ok_or_else(|| NegotiationError::malformed("the answer lacks the offered media line"))?;
+        let audio = line.audio?;
+        let offered = |format: ReceiveFormat| offer.formats.iter().any(|(_, offered)| *offered == format);
+        let common: Vec<&RemoteFormat> =
+            audio.formats.iter().filter(|format| format.known.is_some_and(offered)).collect();
+
+        // A peer that could not have chosen to receive tells nothing new about its hold.
+        let remote_hold = if offer.direction.sends() {
+            !audio.direction.receives()
+        } else {
+            self.agreement.as_ref().is_some_and(|agreement| agreement.remote_hold)
+        };
+        let agreement = Agreement {
+            remote_hold,
+            ..self.agree(&audio, &common, offer.address, offer.direction, offer.formats.clone())?
+        };
+        self.agreement = Some(agreement.clone());
+        Ok(agreement)
+    }
+
+    /// Our offer was refused (final response without answer): what was agreed before holds again.
+    pub fn withdraw_offer(&mut self) {
+        if let Exchange::Ours { agreed_before, .. } = &mut self.exchange {
+            self.agreement = agreed_before.take();
+            self.exchange = Exchange::None;
+        }
+    }
+
+    /// Reads the peer's offer and keeps it for [`Negotiation::make_answer`]; fails when nothing could be agreed, and
+    /// what was agreed before still holds.
+    pub fn handle_offer(&mut self, sdp: &[u8]) -> Result<(), NegotiationError> {
+        let lines = sdp::read(sdp)?;
+        let (index, audio) = self.choose_line(&lines)?;
+        let headers = lines.into_iter().map(|line| line.header).collect();
+        self.exchange = Exchange::Theirs(RemoteOffer { headers, index, audio });
+        Ok(())
+    }
+
+    /// Answers the kept offer. `wanted` is what this side would like (SendOnly while it holds the call); the answer's
+    /// direction is what both allow (RFC 3264 section 6.1). Unsupported media lines get port 0 in their place.
+    pub fn make_answer(
+        &mut self,
+        local: LocalMedia,
+        wanted: Direction,
+    ) -> Result<(Vec<u8>, Agreement), NegotiationError> {
+        let Exchange::Theirs(RemoteOffer { headers, index, audio }) = &self.exchange else {
+            return Err(NegotiationError::Unexpected);
+        };
+        let mut payload_types = self.payload_types.clone();
+        let mut common: Vec<&RemoteFormat> = Vec::new();
+        let mut formats: Vec<(u8, ReceiveFormat)> = Vec::new();
+        for format in &audio.formats {
+            let Some(known) = format.known.filter(|known| self.accepts(*known)) else { continue };
+            // A format that is offered twice is answered once.
+            if formats.iter().any(|(_, answered)| *answered == known) {
+                continue;
+            }
+            if let Some(number) = payload_types.for_answer(known, format.payload_type) {
+                common.push(format);
+                formats.push((number, known));
+            }
+        }
+        let agreement = self.agree(audio, &common, local.address, wanted, formats.clone())?;
+        let slots = headers.iter().enumerate().map(|(place, header)| {
+            if place == *index { Slot::Audio(audio.profile) } else { Slot::Refused(header.clone()) }
+        });
+        self.slots = slots.collect();
+        self.payload_types = payload_types;
+        self.agreement = Some(agreement.clone());
+        let medias = self.media_lines(|profile| {
+            let ptime_ms = self.preferences.ptime_ms;
+            sdp::audio_line(local, profile, &formats, ptime_ms, agreement.direction)
+        });
+        Ok((self.write(local.address, medias), agreement))
+    }
+
+    /// The audio line of an offer that we can use: the one in use, or else the first. The error is that of the line
+    /// that came nearest.
+    fn choose_line(&self, lines: &[MediaLine]) -> Result<(usize, RemoteAudio), NegotiationError> {
+        let in_use = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_)));
+        let nearness = |error: &NegotiationError| match error {
+            NegotiationError::NoCommonCodec { .. } => 3,
+            NegotiationError::Address(_) => 2,
+            NegotiationError::Profile(_) => 1,
+            _ => 0,
+        };
+        let mut usable: Option<(usize, &RemoteAudio)> = None;
+        let mut refusal = NegotiationError::NoAudio;
+        for (index, line) in lines.iter().enumerate() {
+            let audio = line.audio.as_ref().map_err(Clone::clone).and_then(|audio| self.check_codecs(audio));
+            match audio {
+                Ok(audio) if usable.is_none() || in_use == Some(index) => usable = Some((index, audio)),
+                Ok(_) => {}
+                Err(error) if nearness(&error) > nearness(&refusal) => refusal = error,
+                Err(_) => {}
+            }
+        }
+        usable.map(|(index, audio)| (index, audio.clone())).ok_or(refusal)
+    }
+
+    fn check_codecs<'a>(&self, audio: &'a RemoteAudio) -> Result<&'a RemoteAudio, NegotiationError> {
+        let usable = |format: &RemoteFormat| match format.known {
+            Some(ReceiveFormat::Audio(codec)) => self.preferences.codecs.contains(&codec),
+            Some(ReceiveFormat::Events(_)) | None => false,
+        };
+        if audio.formats.iter().any(usable) { Ok(audio) } else { Err(self.no_common_codec(audio)) }
+    }
+
+    fn accepts(&self, format: ReceiveFormat) -> bool {
+        match format {
+            ReceiveFormat::Audio(codec) => self.preferences.codecs.contains(&codec),
+            ReceiveFormat::Events(_) => true,
+        }
+    }
+
+    fn no_common_codec(&self, audio: &RemoteAudio) -> NegotiationError {
+        let ours: Vec<&str> = self.preferences.codecs.iter().map(|codec| codec.name()).collect();
+        NegotiationError::NoCommonCodec { theirs: audio.codec_names(), ours: ours.join(", ") }
+    }
+
+    /// Our codecs, the agreed one first, and events at the clock rates that go with them.
+    fn formats_to_offer(&mut self) -> Vec<(u8, ReceiveFormat)> {
+        let mut codecs = self.preferences.codecs.clone();
+        if let Some(agreement) = &self.agreement {
+            codecs.sort_by_key(|codec| *codec != agreement.send.codec);
+        }
+        // RFC 4733 section 2.1: events keep the clock of the sound beside them. Gateways that know only 8000 are met
+        // with it also beside Opus.
+        let wideband = codecs.contains(&Codec::Opus).then_some(ReceiveFormat::Events(48_000));
+        let formats = codecs.into_iter().map(ReceiveFormat::Audio);
+        let formats = formats.chain(wideband).chain([ReceiveFormat::Events(8_000)]);
+        formats.filter_map(|format| Some((self.payload_types.for_offer(format)?, format))).collect()
+    }
+
+    /// `common`: the peer's formats that both have, in its order; `ours`: what this side wants to do.
+    fn agree(
+        &self,
+        audio: &RemoteAudio,
+        common: &[&RemoteFormat],
+        local: IpAddr,
+        ours: Direction,
+        mut receive: Vec<(u8, ReceiveFormat)>,
+    ) -> Result<Agreement, NegotiationError> {
+        // Another order of the same formats is no change.
+        receive.sort_by_key(|(number, _)| *number);
+        let sound = common.iter().find_map(|format| match format.known {
+            Some(ReceiveFormat::Audio(codec)) => Some((codec, *format)),
+            Some(ReceiveFormat::Events(_)) | None => None,
+        });
+        let (codec, format) = sound.ok_or_else(|| self.no_common_codec(audio))?;
+        let remote = audio.rtp.ip();
+        if remote.is_ipv4() != local.is_ipv4() && !remote.is_unspecified() {
+            return Err(NegotiationError::address(&format!("{remote}, while this side uses {local}")));
+        }
+        let events = common.iter().filter_map(|format| match format.known {
+            Some(ReceiveFormat::Events(rate)) => Some((format.payload_type, rate)),
+            Some(ReceiveFormat::Audio(_)) | None => None,
+        });
+        let wanted_ptime = audio.ptime.unwrap_or(self.preferences.ptime_ms);
+        let ptime = wanted_ptime.min(audio.maxptime.unwrap_or(u16::MAX));
+        Ok(Agreement {
+            remote_rtp: audio.rtp,
+            remote_rtcp: audio.rtcp,
+            direction: ours.and(audio.direction.reversed()),
+            remote_hold: !audio.direction.receives(),
+            send: SendFormat {
+                codec,
+                payload_type: format.payload_type,
+                ptime_ms: codec.packet_time(ptime),
+                max_bitrate: format.opus.max_bitrate,
+                fec: format.opus.fec,
+                dtx: format.opus.dtx,
+            },
+            receive,
+            send_events: events.min_by_key(|(_, rate)| *rate != codec.clock_rate()),
+        })
+    }
+
+    fn media_lines(&self, audio: impl Fn(Profile) -> Media) -> Vec<Media> {
+        let line = |slot: &Slot| match slot {
+            Slot::Audio(profile) => audio(*profile),
+            Slot::Refused(header) => sdp::refused_line(header),
+        };
+        self.slots.iter().map(line).collect()
+    }
+
+    /// The session description as text, its version raised by one where it differs from the one before.
+    fn write(&mut self, address: IpAddr, medias: Vec<Media>) -> Vec<u8> {
+        let version = self.written.as_ref().map_or(1, |session| session.origin.sess_version);
+        let mut session = sdp::session(self.session_id, version, address, medias);
+        if self.written.as_ref().is_some_and(|written| *written != session) {
+            session.origin.sess_version = version.wrapping_add(1);
+        }
+        let text = session.to_string().into_bytes();
+        self.written = Some(session);
+        text
+    }
+}

@@ -1,0 +1,179 @@
+//! No text from the network makes us panic, grow, or write a line that it chose.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use proptest::prelude::*;
+use support::*;
+use voipd_media::{Direction, NegotiationError};
+
+const PEERS: [&str; 6] = [
+    include_str!("peers/asterisk.sdp"),
+    include_str!("peers/baresip.sdp"),
+    include_str!("peers/desk_phone.sdp"),
+    include_str!("peers/linphone.sdp"),
+    include_str!("peers/sipp.sdp"),
+    include_str!("peers/web_gateway.sdp"),
+];
+
+/// Takes it as an offer and as an answer; whatever comes out obeys the rules.
+fn swallow(text: &[u8]) {
+    let mut callee = side(&ALL);
+    match callee.handle_offer(text) {
+        Ok(()) => {
+            let address = match callee.offered_address() {
+                Some(address) if address.is_ipv6() => local("2001:db8::1"),
+                _ => here(),
+            };
+            let (answer, agreement) = callee.make_answer(address, Direction::SendRecv).unwrap();
+            assert!(answer.len() <= 3 * text.len() + 1000);
+            for line in lines(&answer) {
+                assert!(line.is_ascii() && !line.contains(['\r', '\n', '\0']), "{line}");
+                assert_eq!(line.as_bytes()[1], b'=');
+            }
+            assert!(agreement.send.payload_type < 128);
+            assert!([10, 20, 30, 40, 60].contains(&agreement.send.ptime_ms));
+            assert_ne!(agreement.remote_rtp.port(), 0);
+            // Our next offer is still one that we read ourselves.
+            let offer = callee.make_offer(address, Direction::SendRecv);
+            side(&ALL).handle_offer(&offer).unwrap();
+        }
+        Err(error) => check_message(&error),
+    }
+    let mut caller = side(&ALL);
+    caller.make_offer(here(), Direction::SendRecv);
+    if let Err(error) = caller.handle_answer(text) {
+        check_message(&error);
+    }
+}
+
+fn check_message(error: &NegotiationError) {
+    let message = error.to_string();
+    assert!(message.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{message}");
+    assert!(message.len() < 1200);
+    assert!(matches!(error.status().0, 400 | 488));
+}
+
+#[derive(Clone, Debug)]
+enum Harm {
+    Flip(usize, u8),
+    Cut(usize),
+    Repeat(usize, usize),
+    Drop(usize, usize),
+    Insert(usize, &'static str),
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let words = [
+        "\r\n",
+        "\n",
+        "\0",
+        "=",
+        " ",
+        "/",
+        ":",
+        "0",
+        "4294967296",
+        "-1",
+        "\u{202e}",
+        "m=audio 1 RTP/AVP 0\n",
+        "a=rtpmap:0 opus/48000/2\n",
+        "c=IN IP4 0.0.0.0\n",
+        "a=inactive\n",
+        "a=rtcp:0\n",
+        "a=ptime:0\n",
+    ];
+    prop_oneof![
+        (any::<usize>(), any::<u8>()).prop_map(|(at, byte)| Harm::Flip(at, byte)),
+        any::<usize>().prop_map(Harm::Cut),
+        (any::<usize>(), 1..400_usize).prop_map(|(at, length)| Harm::Repeat(at, length)),
+        (any::<usize>(), 1..40_usize).prop_map(|(at, length)| Harm::Drop(at, length)),
+        (any::<usize>(), proptest::sample::select(words.to_vec()))
+            .prop_map(|(at, word)| Harm::Insert(at, word)),
+    ]
+}
+
+fn apply(text: &mut Vec<u8>, harm: &Harm) {
+    if text.is_empty() {
+        return;
+    }
+    let length = text.len();
+    match *harm {
+        Harm::Flip(at, byte) => text[at % length] = byte,
+        Harm::Cut(at) => text.truncate(at % length),
+        Harm::Repeat(at, count) => {
+            let start = at % length;
+            let piece = text[start..(start + count).min(length)].to_vec();
+            text.splice(start..start, piece);
+        }
+        Harm::Drop(at, count) => {
+            let start = at % length;
+            text.drain(start..(start + count).min(length));
+        }
+        Harm::Insert(at, word) => {
+            let start = at % length;
+            text.splice(start..start, word.bytes());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_bytes(text in proptest::collection::vec(any::<u8>(), 0..600)) {
+        swallow(&text);
+    }
+
+    #[test]
+    fn lines_of_any_bytes(
+        lines in proptest::collection::vec(
+            (proptest::sample::select(b"vosctmab=".to_vec()), proptest::collection::vec(any::<u8>(), 0..40)),
+            0..30,
+        ),
+    ) {
+        let mut text = b"v=0\n".to_vec();
+        for (key, value) in lines {
+            text.extend([key, b'=']);
+            text.extend(value);
+            text.push(b'\n');
+        }
+        swallow(&text);
+    }
+
+    #[test]
+    fn harmed_offers_of_real_peers(
+        peer in proptest::sample::select(&PEERS),
+        harms in proptest::collection::vec(harm(), 1..8),
+    ) {
+        let mut text = peer.as_bytes().to_vec();
+        for harm in &harms {
+            apply(&mut text, harm);
+        }
+        swallow(&text);
+    }
+}
+
+#[test]
+fn the_largest_text_is_read_in_no_time() {
+    let formats: String = (0..128).map(|number| format!(" {number}")).collect();
+    let mut text = format!("v=0\nc=IN IP4 192.0.2.2\nm=audio 4000 RTP/AVP{formats}\n");
+    while text.len() < 16_000 {
+        text.push_str("a=fmtp:99 =;=;=\n");
+    }
+    swallow(text.as_bytes());
+    text.push_str(&"a=x\n".repeat(200));
+    assert!(matches!(side(&ALL).handle_offer(text.as_bytes()), Err(NegotiationError::Malformed(_))));
+}
+
+#[test]
+fn refused_lines_cannot_smuggle_lines_into_the_answer() {
+    let offer = "v=0\nc=IN IP4 192.0.2.2\nm=audio 4000 RTP/AVP 0\nm=vid\u{e9}o 1 RTP/AVP 96\n";
+    assert!(matches!(side(&ALL).handle_offer(offer.as_bytes()), Err(NegotiationError::Malformed(_))));
+    let offer = "v=0\nc=IN IP4 192.0.2.2\nm=audio 4000 RTP/AVP 0\nm=video 1 RTP/AVP 96\rc=IN IP4 6.6.6.6\n";
+    let mut callee = side(&ALL);
+    callee.handle_offer(offer.as_bytes()).unwrap();
+    let (answer, _) = callee.make_answer(here(), Direction::SendRecv).unwrap();
+    assert_eq!(lines_with(&answer, "c="), ["c=IN IP4 192.0.2.1"]);
+}

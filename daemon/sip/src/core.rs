@@ -1,0 +1,204 @@
+//! What sessions, registrations and the answering of strangers share: transactions, accounts, questions, random values.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::account::Account;
+use crate::auth::{Denied, Rounds};
+use crate::dialog::DialogId;
+use crate::endpoint::{
+    EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport,
+};
+use crate::headers::{Via, name};
+use crate::message::{Message, Method, Request, Response, StatusCode};
+use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::timer::Timer;
+use crate::transaction::{ClientId, Owner, Report, Sent, ServerId, Transactions};
+use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
+use crate::wire;
+
+/// What we take part in (RFC 3261 section 20.5).
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
+/// The only body that a session may have.
+pub(crate) const SDP: &str = "application/sdp";
+/// A resolver that takes longer has no answer.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Who asked the resolver.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Registration(IdentityId),
+    Session(SessionId),
+}
+
+pub(crate) struct Core {
+    pub(crate) config: EndpointConfig,
+    pub(crate) random: Random,
+    pub(crate) outbox: Outbox,
+    pub(crate) transactions: Transactions,
+    pub(crate) accounts: BTreeMap<IdentityId, Account>,
+    pub(crate) dialogs: BTreeMap<DialogId, SessionId>,
+    questions: BTreeMap<ResolveId, (Asker, NextHop)>,
+    last_question: u64,
+    /// To tag of responses without a transaction: a repeated request must get the same (RFC 3261 section 8.2.7).
+    stateless_tag: String,
+    /// User part of our Contact where no identity is involved.
+    contact_user: String,
+}
+
+impl Core {
+    pub(crate) fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
+        let mut random = Random::new(seed);
+        let (stateless_tag, contact_user) = (random.tag(), random.token(12));
+        Self {
+            config,
+            random,
+            outbox: Outbox::default(),
+            transactions: Transactions::default(),
+            accounts: BTreeMap::new(),
+            dialogs: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            last_question: 0,
+            stateless_tag,
+            contact_user,
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.outbox.event(event);
+    }
+
+    // Names to addresses.
+
+    pub(crate) fn resolve(&mut self, now: Instant, next_hop: NextHop, asker: Asker) -> ResolveId {
+        self.last_question += 1;
+        let id = ResolveId(self.last_question);
+        self.questions.insert(id, (asker, next_hop.clone()));
+        self.outbox.timers.set(Timer::Resolve(id), now + RESOLVE_TIMEOUT);
+        self.outbox.push(Output::Resolve { id, next_hop });
+        id
+    }
+
+    /// Ends a question: who asked it, and what.
+    pub(crate) fn answered(&mut self, id: ResolveId) -> Option<(Asker, NextHop)> {
+        self.outbox.timers.stop(Timer::Resolve(id));
+        self.questions.remove(&id)
+    }
+
+    // Requests of ours.
+
+    /// Sends a request in a transaction of its own. A request without Via gets a new branch.
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        mut request: Request,
+        rounds: Rounds,
+        identity: Option<IdentityId>,
+        owner: Owner,
+    ) -> ClientId {
+        request.headers.remove(name::AUTHORIZATION);
+        request.headers.remove(name::PROXY_AUTHORIZATION);
+        let account = identity.and_then(|id| self.accounts.get_mut(&id));
+        // CANCEL cannot be challenged (RFC 3261 section 22.1).
+        if let Some(account) = account.filter(|account| account.is_server(flow.remote.ip()))
+            && request.method != Method::Cancel
+        {
+            account.auth.authorize(&mut self.random, &mut request, rounds);
+        }
+        self.finish(flow, &mut request);
+        self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, owner)
+    }
+
+    /// Adds what the flow decides, and who we are.
+    pub(crate) fn finish(&mut self, flow: Flow, request: &mut Request) {
+        if request.via.is_empty() {
+            request.via.push(via(flow, &self.random.branch()));
+        }
+        if request.headers.get(name::USER_AGENT).is_none() {
+            request.headers.push(name::USER_AGENT, self.config.product.clone());
+        }
+    }
+
+    /// A request again, with credentials for the challenge in `response`; without Via, its CSeq still as it was.
+    ///
+    /// # Errors
+    /// The challenge is not one that this identity answers.
+    pub(crate) fn answer_challenge(
+        &mut self,
+        identity: Option<IdentityId>,
+        report: &Report,
+        response: &Response,
+    ) -> Result<(Request, Rounds), Denied> {
+        let account = identity.and_then(|id| self.accounts.get_mut(&id)).ok_or(Denied::Credentials)?;
+        if !account.is_server(report.sent.flow.remote.ip()) {
+            return Err(Denied::ForeignRealm);
+        }
+        let rounds = account.auth.learn(response, report.sent.rounds)?;
+        let mut request = report.sent.request.clone();
+        request.via.clear();
+        Ok((request, rounds))
+    }
+
+    /// Our Contact on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
+        let account = identity.and_then(|id| self.accounts.get(&id));
+        let user = account.map_or(&self.contact_user, |account| &account.contact_user);
+        NameAddr::new(Uri::Sip(SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()))))
+    }
+
+    // Responses of ours.
+
+    /// A response with a To tag (unless it is a 100) and our name.
+    pub(crate) fn response(&mut self, request: &Request, status: StatusCode) -> Response {
+        let mut response = request.response(status);
+        if status.get() > 100 && response.to.tag().is_none() {
+            response.to.params.set("tag", Some(&self.random.tag()));
+        }
+        response.headers.push(name::SERVER, self.config.product.clone());
+        response
+    }
+
+    pub(crate) fn respond(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        response: Response,
+    ) -> Option<(Flow, Vec<u8>)> {
+        self.transactions.respond(&mut self.outbox, now, server, response)
+    }
+
+    /// Answers a request in its transaction with no more than a status.
+    pub(crate) fn refuse(&mut self, now: Instant, server: ServerId, request: &Request, status: StatusCode) {
+        let response = self.response(request, status);
+        self.respond(now, server, response);
+    }
+
+    /// Answers without a transaction (RFC 3261 section 8.2.7).
+    pub(crate) fn respond_stateless(&mut self, flow: Flow, mut response: Response) {
+        if response.to.tag().is_none() {
+            response.to.params.set("tag", Some(&self.stateless_tag));
+        }
+        if response.headers.get(name::SERVER).is_none() {
+            response.headers.push(name::SERVER, self.config.product.clone());
+        }
+        self.outbox.transmit(flow, wire::write(&Message::Response(response)));
+    }
+}
+
+/// The topmost Via of a request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
+fn via(flow: Flow, branch: &str) -> Via {
+    let transport = match flow.transport {
+        Transport::Udp => "UDP",
+    };
+    let mut params = Params::default();
+    params.set("rport", None);
+    params.set("branch", Some(branch));
+    Via {
+        transport: transport.to_owned(),
+        host: Host::Ip(flow.local.ip()),
+        port: Some(flow.local.port()),
+        params,
+    }
+}

@@ -1,0 +1,307 @@
+//! From what comes in to the machine that it is for: messages, answers, timers.
+
+use std::time::{Duration, Instant};
+
+use crate::core::{Asker, Core};
+use crate::dialog::DialogId;
+use crate::endpoint::{Endpoint, Event, Flow, IdentityId, Incoming, ResolveError, ResolveId, SessionId};
+use crate::headers::name;
+use crate::leg::Sender;
+use crate::message::{Message, Method, Request, StatusCode};
+use crate::registration::Registration;
+use crate::session::{self, Cx, Session};
+use crate::timer::Timer;
+use crate::transaction::{Match, Owner, Report, ServerId};
+use crate::uas;
+use crate::uri::Uri;
+use crate::wire::{self, ReadError};
+
+/// How often the log hears of unreadable messages.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Unreadable messages, told once and then counted, so that a flood does not fill the log.
+#[derive(Default)]
+pub(crate) struct Complaints {
+    /// When the next one may be told.
+    next: Option<Instant>,
+    untold: u64,
+}
+
+impl Complaints {
+    fn add(&mut self, now: Instant, error: &ReadError) {
+        if self.next.is_some_and(|next| now < next) {
+            self.untold += 1;
+            return;
+        }
+        log::info!("unreadable SIP message: {error} ({} more before)", self.untold);
+        *self = Self { next: Some(now + COMPLAINT_INTERVAL), untold: 0 };
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn on_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        match wire::read_datagram(bytes) {
+            Ok(Some(Message::Request(request))) => self.on_request(now, flow, request),
+            Ok(Some(Message::Response(response))) => {
+                let core = &mut self.core;
+                if let Some(report) = core.transactions.receive_response(&mut core.outbox, now, response) {
+                    self.on_report(now, report);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.complaints.add(now, &error);
+                if let Some(mut response) = error.reply {
+                    let remote = uas::stamp(&mut response.via, flow.remote);
+                    self.core.respond_stateless(Flow { remote, ..flow }, *response);
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, now: Instant, flow: Flow, mut request: Request) {
+        let reply = Flow { remote: uas::stamp(&mut request.via, flow.remote), ..flow };
+        let core = &mut self.core;
+        if request.method == Method::Ack {
+            if !core.transactions.receive_ack(&mut core.outbox, now, &request)
+                && let Some(&session) = core.dialogs.get(&DialogId::of_request(&request))
+            {
+                self.with_session(now, session, |session, cx| session.on_ack(cx, &request));
+            }
+            return;
+        }
+        match core.transactions.match_request(&mut core.outbox, now, &request) {
+            Match::Repeated => {}
+            Match::Merged => {
+                let response = request.response(StatusCode::LOOP_DETECTED);
+                core.respond_stateless(reply, response);
+            }
+            Match::New => self.on_new_request(now, flow, reply, request),
+        }
+    }
+
+    fn on_new_request(&mut self, now: Instant, flow: Flow, reply: Flow, request: Request) {
+        let session = self.core.dialogs.get(&DialogId::of_request(&request)).copied();
+        // A full table must not keep calls from ending: what belongs to one finds room for as much again.
+        let limit = self.core.config.max_transactions;
+        let belongs = session.is_some() || request.method == Method::Cancel;
+        let limit = if belongs { limit.saturating_mul(2) } else { limit };
+        if self.core.transactions.server_count() >= limit {
+            let mut response = request.response(StatusCode::SERVICE_UNAVAILABLE);
+            response.headers.push(name::RETRY_AFTER, "5");
+            return self.core.respond_stateless(reply, response);
+        }
+        match (&request.method, session) {
+            (Method::Cancel, _) => self.on_cancel(now, reply, &request),
+            (_, Some(session)) => {
+                let server = self.serve(now, reply, &request);
+                if request.method == Method::Invite {
+                    self.core.transactions.set_session(server, session);
+                }
+                self.with_session(now, session, |session, cx| session.on_request(cx, server, request));
+            }
+            (Method::Invite, None) => self.on_invite(now, flow, reply, request),
+            // Without a dialog nothing here has an effect: answered without state, a flood costs no memory.
+            (_, None) => {
+                let core = &mut self.core;
+                let mut response = match uas::refusal(core, &request) {
+                    Some(refusal) => refusal,
+                    None if request.method == Method::Options && request.to.tag().is_none() => {
+                        uas::options(core, &request)
+                    }
+                    None => core.response(&request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST),
+                };
+                if request.to.tag().is_none() {
+                    response.to.params.remove("tag");
+                }
+                core.respond_stateless(reply, response);
+            }
+        }
+    }
+
+    fn serve(&mut self, now: Instant, reply: Flow, request: &Request) -> ServerId {
+        let core = &mut self.core;
+        let trying = (request.method == Method::Invite).then(|| core.response(request, StatusCode::TRYING));
+        core.transactions.serve(&mut core.outbox, now, reply, request, trying.as_ref())
+    }
+
+    /// RFC 3261 section 9.2.
+    fn on_cancel(&mut self, now: Instant, reply: Flow, cancel: &Request) {
+        let Some(cancelled) = self.core.transactions.cancelled(cancel) else {
+            let response = cancel.response(StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+            return self.core.respond_stateless(reply, response);
+        };
+        let server = self.serve(now, reply, cancel);
+        let mut response = self.core.response(cancel, StatusCode::OK);
+        let session = cancelled.session.and_then(|session| self.sessions.get(&session));
+        if let Some(tag) = session.and_then(Session::local_tag) {
+            response.to.params.set("tag", Some(tag));
+        }
+        self.core.respond(now, server, response);
+        if let Some(session) = cancelled.session {
+            self.with_session(now, session, |session, cx| session.on_cancel(cx, cancelled.server, cancel));
+        }
+    }
+
+    /// An INVITE in no dialog that we know (RFC 3261 section 13.3.1).
+    fn on_invite(&mut self, now: Instant, flow: Flow, reply: Flow, request: Request) {
+        let server = self.serve(now, reply, &request);
+        if let Some(refusal) = uas::refusal(&mut self.core, &request) {
+            self.core.respond(now, server, refusal);
+            return;
+        }
+        if request.to.tag().is_some() {
+            return self.core.refuse(now, server, &request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+        }
+        if self.live_sessions >= self.core.config.max_sessions {
+            return self.core.refuse(now, server, &request, StatusCode::BUSY_HERE);
+        }
+        let identity = self.identity_for(&request, flow);
+        let session = self.next_session();
+        let incoming = Incoming {
+            session,
+            identity,
+            request_uri: request.uri.clone(),
+            from: request.from.clone(),
+            to: request.to.clone(),
+            flow,
+            call_id: request.call_id.clone(),
+            offer: session::sdp(&request.headers, &request.body),
+        };
+        let sender = Sender { session, identity };
+        let mut cx = Cx { core: &mut self.core, now, sender };
+        if let Some(inbound) = Session::inbound(&mut cx, server, request, flow) {
+            self.core.transactions.set_session(server, session);
+            self.sessions.insert(session, inbound);
+            self.live_sessions += 1;
+            self.core.event(Event::Incoming(incoming));
+        }
+    }
+
+    /// Whose contact the Request-URI names, if the request came from that identity's servers.
+    fn identity_for(&self, request: &Request, flow: Flow) -> Option<IdentityId> {
+        let Uri::Sip(uri) = &request.uri else { return None };
+        let user = uri.user.as_deref()?;
+        let mut accounts = self.core.accounts.iter();
+        let (&id, _) = accounts
+            .find(|(_, account)| account.contact_user == user && account.is_server(flow.remote.ip()))?;
+        self.is_known(id).then_some(id)
+    }
+
+    pub(crate) fn on_resolved(
+        &mut self,
+        now: Instant,
+        id: ResolveId,
+        result: Result<Vec<Flow>, ResolveError>,
+    ) {
+        let Some((asker, hop)) = self.core.answered(id) else { return };
+        let identity = match asker {
+            Asker::Registration(identity) => Some(identity),
+            Asker::Session(session) => {
+                self.sessions.get(&session).and_then(|session| session.sender().identity)
+            }
+        };
+        if let (Some(account), Ok(flows)) =
+            (identity.and_then(|identity| self.core.accounts.get_mut(&identity)), &result)
+        {
+            account.resolved(&hop, flows);
+        }
+        match asker {
+            Asker::Registration(identity) => {
+                self.with_registration(identity, |registration, core| {
+                    registration.on_resolved(core, now, id, result)
+                });
+            }
+            Asker::Session(session) => {
+                self.with_session(now, session, |session, cx| session.on_resolved(cx, id, result));
+            }
+        }
+    }
+
+    pub(crate) fn on_report(&mut self, now: Instant, report: Report) {
+        match report.owner {
+            Owner::Registration(identity) => {
+                self.with_registration(identity, |registration, core| {
+                    registration.on_report(core, now, report)
+                });
+            }
+            Owner::Session(session, _) => {
+                self.with_session(now, session, |session, cx| session.on_report(cx, report));
+            }
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, now: Instant, timer: Timer) {
+        let core = &mut self.core;
+        match timer {
+            Timer::Client(id, timer) => {
+                if let Some(report) = core.transactions.client_timer(&mut core.outbox, now, id, timer) {
+                    self.on_report(now, report);
+                }
+            }
+            Timer::Server(id, timer) => core.transactions.server_timer(&mut core.outbox, now, id, timer),
+            Timer::Session(session, timer) => {
+                self.with_session(now, session, |session, cx| session.on_timer(cx, timer));
+            }
+            Timer::Registration(identity, timer) => {
+                self.with_registration(identity, |registration, core| {
+                    registration.on_timer(core, now, timer)
+                });
+            }
+            Timer::Resolve(id) => self.on_resolved(now, id, Err(ResolveError::Unavailable(String::new()))),
+        }
+    }
+
+    /// Runs `act` on a session, and forgets the session when it has come to its end.
+    pub(crate) fn with_session<R>(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        act: impl FnOnce(&mut Session, &mut Cx<'_>) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(&id)?;
+        let had_ended = session.has_ended();
+        let sender = session.sender();
+        let result = act(session, &mut Cx { core: &mut self.core, now, sender });
+        if session.has_ended() && !had_ended {
+            self.live_sessions = self.live_sessions.saturating_sub(1);
+        }
+        if session.is_idle() && !self.core.transactions.owns_any(id) {
+            for dialog in session.dialog_ids() {
+                self.core.dialogs.remove(dialog);
+            }
+            self.core.outbox.timers.stop_session(id);
+            self.sessions.remove(&id);
+            if let Some(identity) = sender.identity {
+                self.forget(identity);
+            }
+        }
+        Some(result)
+    }
+
+    /// Runs `act` on a registration, and forgets a removed identity when nothing of it is left.
+    pub(crate) fn with_registration<R>(
+        &mut self,
+        id: IdentityId,
+        act: impl FnOnce(&mut Registration, &mut Core) -> R,
+    ) -> Option<R> {
+        let result = act(self.registrations.get_mut(&id)?, &mut self.core);
+        self.forget(id);
+        Some(result)
+    }
+
+    /// Forgets an identity that was removed, once neither its registration nor a session needs it.
+    fn forget(&mut self, id: IdentityId) {
+        let is_over = self.registrations.get(&id).is_some_and(Registration::is_over);
+        if is_over && !self.sessions.values().any(|session| session.sender().identity == Some(id)) {
+            self.registrations.remove(&id);
+            self.core.accounts.remove(&id);
+            self.core.outbox.timers.stop_registration(id);
+        }
+    }
+
+    /// The identity is there and not removed.
+    pub(crate) fn is_known(&self, id: IdentityId) -> bool {
+        self.registrations.get(&id).is_some_and(|registration| !registration.is_forgotten())
+    }
+}

@@ -1,0 +1,271 @@
+//! The endpoint: one user agent's transactions, dialogs, registrations and sessions behind one input and one output.
+//!
+//! Call one `handle_*` or application method, then drain [`Endpoint::poll_output`] until it answers
+//! [`Output::Timeout`], before the next.
+
+mod interface;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use crate::account::Account;
+use crate::core::Core;
+use crate::dispatch::Complaints;
+use crate::message::StatusCode;
+use crate::registration::Registration;
+use crate::session::{Cx, Session};
+use crate::uri::Uri;
+
+pub use interface::*;
+
+/// One user agent.
+pub struct Endpoint {
+    pub(crate) core: Core,
+    pub(crate) registrations: BTreeMap<IdentityId, Registration>,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that have not ended yet.
+    pub(crate) live_sessions: usize,
+    pub(crate) complaints: Complaints,
+    last_identity: u32,
+    last_session: u32,
+}
+
+impl Endpoint {
+    /// A user agent that knows nobody yet. All its random values come from `seed`.
+    pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
+        Self {
+            core: Core::new(config, seed),
+            registrations: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            live_sessions: 0,
+            complaints: Complaints::default(),
+            last_identity: 0,
+            last_session: 0,
+        }
+    }
+
+    // Inputs.
+
+    /// A datagram came: from `flow.remote`, to `flow.local`.
+    pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.on_datagram(now, flow, bytes);
+    }
+
+    /// The answer to [`Output::Resolve`]: flows in the order in which they are to be tried.
+    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, result: Result<Vec<Flow>, ResolveError>) {
+        self.on_resolved(now, id, result);
+    }
+
+    /// The transport could not deliver to `remote` (ICMP port unreachable, no route).
+    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
+        for report in self.core.transactions.unreachable(&mut self.core.outbox, remote) {
+            self.on_report(now, report);
+        }
+    }
+
+    /// The time of [`Output::Timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.core.outbox.timers.pop_due(now) {
+            self.on_timer(now, timer);
+        }
+    }
+
+    /// The next thing to do; [`Output::Timeout`] when there is nothing.
+    pub fn poll_output(&mut self) -> Output {
+        self.core.outbox.pop()
+    }
+
+    // Identities and registrations.
+
+    /// Adds an identity; it registers only when told to.
+    pub fn add_identity(&mut self, identity: Identity) -> IdentityId {
+        self.last_identity += 1;
+        let id = IdentityId(self.last_identity);
+        let contact_user = self.core.random.token(12);
+        let registration = Registration::new(id, self.core.random.call_id(), identity.expires);
+        self.registrations.insert(id, registration);
+        self.core.accounts.insert(id, Account::new(identity, contact_user));
+        id
+    }
+
+    /// Unregisters if registered (nobody waits for the answer) and forgets the identity; its sessions go on.
+    pub fn remove_identity(&mut self, now: Instant, id: IdentityId) {
+        self.with_registration(id, |registration, core| registration.forget(core, now));
+    }
+
+    /// Registers now and keeps registered.
+    ///
+    /// # Errors
+    /// There is no such identity, or it has no registrar that could be reached ([`SessionError::WrongState`]).
+    pub fn register(&mut self, now: Instant, id: IdentityId) -> Result<(), SessionError> {
+        let account =
+            self.core.accounts.get(&id).filter(|_| self.is_known(id)).ok_or(SessionError::NoSuchIdentity)?;
+        if !account.can_register() {
+            return Err(SessionError::WrongState);
+        }
+        self.with_registration(id, |registration, core| registration.register(core, now));
+        Ok(())
+    }
+
+    /// Removes the binding and stops refreshing.
+    ///
+    /// # Errors
+    /// There is no such identity.
+    pub fn unregister(&mut self, now: Instant, id: IdentityId) -> Result<(), SessionError> {
+        if !self.is_known(id) {
+            return Err(SessionError::NoSuchIdentity);
+        }
+        self.with_registration(id, |registration, core| registration.unregister(core, now));
+        Ok(())
+    }
+
+    /// Addresses that this identity's registrar and proxy resolved to.
+    pub fn servers(&self, id: IdentityId) -> Vec<IpAddr> {
+        self.core.accounts.get(&id).map(Account::servers).unwrap_or_default()
+    }
+
+    // Sessions.
+
+    /// Begins an outbound session: resolves, then asks with [`Event::OfferWanted`].
+    ///
+    /// # Errors
+    /// There is no such identity, there are too many sessions, or target or outbound proxy are no `sip:` URI.
+    pub fn invite(
+        &mut self,
+        now: Instant,
+        identity: IdentityId,
+        target: Uri,
+    ) -> Result<SessionId, SessionError> {
+        let target = match target {
+            Uri::Sip(target) if !target.secure => target,
+            Uri::Sip(_) | Uri::Other { .. } => return Err(SessionError::NotASipUri),
+        };
+        let account = self.core.accounts.get(&identity).filter(|_| self.is_known(identity));
+        if !account.ok_or(SessionError::NoSuchIdentity)?.can_send() {
+            return Err(SessionError::NotASipUri);
+        }
+        if self.live_sessions >= self.core.config.max_sessions {
+            return Err(SessionError::TooMany);
+        }
+        let id = self.next_session();
+        let session = Session::outbound(&mut self.core, now, id, identity, target)?;
+        self.sessions.insert(id, session);
+        self.live_sessions += 1;
+        Ok(id)
+    }
+
+    /// Sends the INVITE that [`Event::OfferWanted`] asked for.
+    ///
+    /// # Errors
+    /// No offer was asked for.
+    pub fn send_invite(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        offer: Vec<u8>,
+    ) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.send_invite(cx, offer))
+    }
+
+    /// 180, or 183 with early media.
+    ///
+    /// # Errors
+    /// The session is not an inbound one that waits for its answer.
+    pub fn ring(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        early: Option<Vec<u8>>,
+    ) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.ring(cx, early))
+    }
+
+    /// 200 with an answer (or an offer, where the INVITE had none).
+    ///
+    /// # Errors
+    /// The session is not an inbound one that waits for its answer.
+    pub fn accept(&mut self, now: Instant, session: SessionId, sdp: Vec<u8>) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.accept(cx, sdp))
+    }
+
+    /// Final response, 300 to 699; `warning` becomes a Warning header field (RFC 3261 section 20.43).
+    ///
+    /// # Errors
+    /// The session is not an inbound one that waits for its answer, or the status is not final.
+    pub fn reject(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        status: StatusCode,
+        warning: Option<(u16, String)>,
+    ) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.reject(cx, status, warning))
+    }
+
+    /// Offers anew in an established session. `WrongState` while another offer is under way, which it also is until
+    /// our 2xx is acknowledged ([`Event::Confirmed`]).
+    ///
+    /// # Errors
+    /// The session is not established, or an offer is under way.
+    pub fn reinvite(&mut self, now: Instant, session: SessionId, offer: Vec<u8>) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.reinvite(cx, offer))
+    }
+
+    /// Answers [`Event::Reinvite`]: with SDP, or with a final response of 300 to 699.
+    ///
+    /// # Errors
+    /// No re-INVITE waits for an answer (any more: the peer may have cancelled it).
+    pub fn answer_reinvite(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        answer: Result<Vec<u8>, StatusCode>,
+    ) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.answer_reinvite(cx, answer))
+    }
+
+    /// Asks the peer for a sign of life with an in-dialog OPTIONS.
+    ///
+    /// # Errors
+    /// The session is not established.
+    pub fn probe(&mut self, now: Instant, session: SessionId) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.probe(cx))
+    }
+
+    /// Ends the session from any state: nothing sent yet, CANCEL, 603 or BYE. `Ended` follows at once; what must
+    /// still be sent and retransmitted goes on behind it.
+    ///
+    /// # Errors
+    /// There is no such session (any more).
+    pub fn hangup(&mut self, now: Instant, session: SessionId) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| {
+            session.hangup(cx);
+            Ok(())
+        })
+    }
+
+    /// No live transaction, dialog or registration is left to finish (for an orderly stop).
+    pub fn is_idle(&self) -> bool {
+        self.sessions.values().all(Session::is_idle)
+            && self.registrations.values().all(Registration::is_idle)
+            && self.core.transactions.is_idle()
+    }
+
+    fn act(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        act: impl FnOnce(&mut Session, &mut Cx<'_>) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        if self.sessions.get(&id).is_none_or(Session::has_ended) {
+            return Err(SessionError::NoSuchSession);
+        }
+        self.with_session(now, id, act).unwrap_or(Err(SessionError::NoSuchSession))
+    }
+
+    pub(crate) fn next_session(&mut self) -> SessionId {
+        self.last_session += 1;
+        SessionId(self.last_session)
+    }
+}

@@ -1,0 +1,191 @@
+//! A dialog and the way its requests travel: finds the flow to the next hop, and keeps the ACKs that 2xx repetitions want.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::auth::Rounds;
+use crate::core::{Asker, Core};
+use crate::dialog::{Dialog, SIP_PORT};
+use crate::endpoint::{Flow, IdentityId, NextHop, ResolveId, SessionId};
+use crate::headers::name;
+use crate::message::{Message, Method, Request};
+use crate::session::Purpose;
+use crate::transaction::Owner;
+use crate::uri::Host;
+use crate::wire;
+
+/// Requests that wait for one resolver answer: there is no use in more.
+const MAX_WAITING: usize = 8;
+
+/// Who sends.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) session: SessionId,
+    pub(crate) identity: Option<IdentityId>,
+}
+
+/// A request that is ready but for its flow.
+pub(crate) struct Outgoing {
+    pub(crate) request: Request,
+    pub(crate) rounds: Rounds,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Transaction(Purpose),
+    /// ACK for a 2xx.
+    Ack,
+}
+
+enum Path {
+    Known(NextHop, Flow),
+    Asking { hop: NextHop, id: ResolveId, waiting: Vec<Outgoing> },
+}
+
+/// The ACK for the 2xx to the INVITE of this number.
+struct SentAck {
+    cseq: u32,
+    /// `None` while the way is being asked for.
+    sent: Option<(Flow, Vec<u8>)>,
+}
+
+pub(crate) struct Leg {
+    pub(crate) dialog: Dialog,
+    /// What the dialog began on.
+    pub(crate) flow: Flow,
+    path: Option<Path>,
+    /// Of the last two INVITEs: repetitions of older 2xx are of no interest to anyone.
+    acks: Vec<SentAck>,
+}
+
+impl Leg {
+    pub(crate) fn new(dialog: Dialog, flow: Flow) -> Self {
+        Self { dialog, flow, path: None, acks: Vec::new() }
+    }
+
+    /// Sends on the known way to the dialog's next hop, or asks for it first.
+    pub(crate) fn send(&mut self, core: &mut Core, now: Instant, sender: Sender, outgoing: Outgoing) {
+        if outgoing.kind == Kind::Ack {
+            self.acks.retain(|ack| ack.cseq != outgoing.request.cseq);
+            if self.acks.len() >= 2 {
+                self.acks.remove(0);
+            }
+            self.acks.push(SentAck { cseq: outgoing.request.cseq, sent: None });
+        }
+        let hop = self.dialog.next_hop();
+        let mut waiting = match &mut self.path {
+            Some(Path::Known(known, flow)) if *known == hop => {
+                let flow = *flow;
+                return self.dispatch(core, now, sender, flow, outgoing);
+            }
+            Some(Path::Asking { hop: asked, waiting, .. }) if *asked == hop => {
+                if waiting.len() < MAX_WAITING {
+                    waiting.push(outgoing);
+                }
+                return;
+            }
+            Some(Path::Asking { waiting, id, .. }) => {
+                core.answered(*id);
+                std::mem::take(waiting)
+            }
+            _ => Vec::new(),
+        };
+        waiting.push(outgoing);
+        if literal(&hop) == Some(self.flow.remote) {
+            let flow = self.flow;
+            self.path = Some(Path::Known(hop, flow));
+            for outgoing in waiting {
+                self.dispatch(core, now, sender, flow, outgoing);
+            }
+        } else {
+            let id = core.resolve(now, hop.clone(), Asker::Session(sender.session));
+            self.path = Some(Path::Asking { hop, id, waiting });
+        }
+    }
+
+    /// Acknowledges the 2xx to `invite`; with the same bytes again, if it is a repetition. (Every INVITE of ours has
+    /// the offer, so that no ACK carries an answer.)
+    pub(crate) fn acknowledge(&mut self, core: &mut Core, now: Instant, sender: Sender, invite: &Request) {
+        match self.acks.iter().find(|ack| ack.cseq == invite.cseq) {
+            Some(SentAck { sent: Some((flow, bytes)), .. }) => core.outbox.transmit(*flow, bytes.clone()),
+            Some(SentAck { sent: None, .. }) => {}
+            None => {
+                let request = self.dialog.ack(invite);
+                self.send(
+                    core,
+                    now,
+                    sender,
+                    Outgoing { request, rounds: Rounds::default(), kind: Kind::Ack },
+                );
+            }
+        }
+    }
+
+    /// Takes a resolver's answer: `None` where the question was another's, else what could not be sent.
+    pub(crate) fn resolved(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        sender: Sender,
+        id: ResolveId,
+        flow: Option<Flow>,
+    ) -> Option<Vec<Kind>> {
+        if !matches!(&self.path, Some(Path::Asking { id: asked, .. }) if *asked == id) {
+            return None;
+        }
+        let Some(Path::Asking { hop, waiting, .. }) = self.path.take() else { return None };
+        let Some(flow) = flow else {
+            // The next repetition of the 2xx asks again.
+            self.acks.retain(|ack| ack.sent.is_some());
+            return Some(waiting.into_iter().map(|outgoing| outgoing.kind).collect());
+        };
+        self.path = Some(Path::Known(hop, flow));
+        for outgoing in waiting {
+            self.dispatch(core, now, sender, flow, outgoing);
+        }
+        Some(Vec::new())
+    }
+
+    /// Something waits for the resolver.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.path, Some(Path::Asking { .. }))
+    }
+
+    fn dispatch(&mut self, core: &mut Core, now: Instant, sender: Sender, flow: Flow, outgoing: Outgoing) {
+        let Outgoing { mut request, rounds, kind } = outgoing;
+        if request.method == Method::Invite {
+            request.headers.remove(name::CONTACT);
+            request.headers.push(name::CONTACT, core.contact(sender.identity, flow).to_string());
+        }
+        match kind {
+            Kind::Transaction(purpose) => {
+                let owner = Owner::Session(sender.session, purpose);
+                core.send(now, flow, request, rounds, sender.identity, owner);
+            }
+            Kind::Ack => {
+                let cseq = request.cseq;
+                // Without Record-Route the ACK goes past the proxy, straight to the peer.
+                let account = sender.identity.and_then(|identity| core.accounts.get(&identity));
+                if account.is_none_or(|account| !account.is_server(flow.remote.ip())) {
+                    request.headers.remove(name::AUTHORIZATION);
+                    request.headers.remove(name::PROXY_AUTHORIZATION);
+                }
+                core.finish(flow, &mut request);
+                let bytes = wire::write(&Message::Request(request));
+                core.outbox.transmit(flow, bytes.clone());
+                if let Some(ack) = self.acks.iter_mut().find(|ack| ack.cseq == cseq) {
+                    ack.sent = Some((flow, bytes));
+                }
+            }
+        }
+    }
+}
+
+/// The socket that a next hop names without a resolver.
+fn literal(hop: &NextHop) -> Option<SocketAddr> {
+    match &hop.host {
+        Host::Ip(ip) => Some(SocketAddr::new(*ip, hop.port.unwrap_or(SIP_PORT))),
+        Host::Name(_) => None,
+    }
+}

@@ -1,0 +1,34 @@
+//! SIP signalling without I/O: messages, transactions, dialogs, registrations and sessions of one user agent.
+//!
+//! Nothing here reads a clock, a random source, a file or a socket: [`Endpoint`] is given the time, the
+//! datagrams and the answers to its questions, and is drained with [`Endpoint::poll_output`].
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod account;
+mod auth;
+mod core;
+mod dialog;
+pub mod digest;
+mod dispatch;
+pub mod endpoint;
+mod grammar;
+pub mod headers;
+mod leg;
+pub mod message;
+mod outbox;
+mod random;
+mod registration;
+mod session;
+mod timer;
+mod transaction;
+mod uas;
+pub mod uri;
+pub mod wire;
+
+pub use endpoint::Endpoint;
+pub use message::{Message, Method, Request, Response};
+pub use uri::{NameAddr, Uri};

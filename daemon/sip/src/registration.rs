@@ -1,0 +1,442 @@
+//! The registration of one identity (RFC 3261 section 10): made, refreshed, tried again, removed.
+
+use std::time::{Duration, Instant};
+
+use crate::auth::{Denied, Rounds};
+use crate::core::{Asker, Core};
+use crate::dialog::{self, FIRST_CSEQ};
+use crate::endpoint::{
+    Event, Flow, IdentityId, RegistrationFailure as Failure, RegistrationState, ResolveError, ResolveId,
+};
+use crate::headers::{Headers, name};
+use crate::message::{Method, Request, Response};
+use crate::timer::{RegistrationTimer, Timer};
+use crate::transaction::{MAX_FORWARDS, Outcome, Owner, Report};
+use crate::uri::{NameAddr, Uri};
+
+/// First wait after a failure, doubled with each further one (RFC 5626 section 4.5, all flows failed).
+const RETRY_BASE: Duration = Duration::from_secs(30);
+/// Longest wait of our own choosing. RFC 5626 proposes half an hour; a telephone should be back sooner.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// Longest wait that a Retry-After can impose.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// No registrar is followed to a longer time with its Min-Expires, or believed to grant one.
+const EXPIRES_MAX: u32 = 7 * 24 * 3600;
+
+/// What the owner wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    Unregistered,
+    Registered,
+    /// The identity is removed: nobody hears of it any more.
+    Forgotten,
+}
+
+enum State {
+    /// Nothing under way; perhaps a timer.
+    Idle,
+    Resolving(ResolveId),
+    /// A REGISTER waits for its response; `rest` are the addresses that were not tried yet.
+    Registering {
+        flow: Flow,
+        rest: Vec<Flow>,
+        raised: bool,
+    },
+    /// The binding is there; Timer Refresh runs.
+    Bound,
+    /// A REGISTER that removes the binding waits for its response.
+    Unregistering {
+        flow: Flow,
+    },
+}
+
+pub(crate) struct Registration {
+    id: IdentityId,
+    goal: Goal,
+    state: State,
+    call_id: String,
+    cseq: u32,
+    /// Seconds to ask for: the configuration's, or the registrar's minimum.
+    expires: u32,
+    /// Failures in a row.
+    failures: u32,
+    reported: RegistrationState,
+}
+
+impl Registration {
+    pub(crate) fn new(id: IdentityId, call_id: String, expires: u32) -> Self {
+        Self {
+            id,
+            goal: Goal::Unregistered,
+            state: State::Idle,
+            call_id,
+            cseq: FIRST_CSEQ - 1,
+            expires,
+            failures: 0,
+            reported: RegistrationState::Unregistered,
+        }
+    }
+
+    /// Registers now, and keeps registered.
+    pub(crate) fn register(&mut self, core: &mut Core, now: Instant) {
+        self.goal = Goal::Registered;
+        match self.state {
+            State::Idle => {
+                core.outbox.timers.stop_registration(self.id);
+                self.begin(core, now);
+            }
+            State::Bound => self.refresh(core, now),
+            // A REGISTER under way is waited for (RFC 3261 section 10.2): `settle` goes on from there.
+            State::Resolving(_) | State::Registering { .. } | State::Unregistering { .. } => {}
+        }
+    }
+
+    /// Removes the binding and stops refreshing.
+    pub(crate) fn unregister(&mut self, core: &mut Core, now: Instant) {
+        self.goal = Goal::Unregistered;
+        self.leave(core, now);
+    }
+
+    /// The identity is removed.
+    pub(crate) fn forget(&mut self, core: &mut Core, now: Instant) {
+        self.goal = Goal::Forgotten;
+        self.leave(core, now);
+    }
+
+    fn leave(&mut self, core: &mut Core, now: Instant) {
+        match self.state {
+            State::Resolving(id) => {
+                core.answered(id);
+                self.state = State::Idle;
+                self.settle(core, now);
+            }
+            State::Idle | State::Bound => self.settle(core, now),
+            State::Registering { .. } | State::Unregistering { .. } => {}
+        }
+    }
+
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.goal == Goal::Forgotten
+    }
+
+    /// Forgotten, and nothing is under way any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_forgotten() && matches!(self.state, State::Idle)
+    }
+
+    /// Nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle | State::Bound)
+    }
+
+    pub(crate) fn on_timer(&mut self, core: &mut Core, now: Instant, timer: RegistrationTimer) {
+        match (timer, &self.state) {
+            (RegistrationTimer::Refresh, State::Bound) => self.refresh(core, now),
+            (RegistrationTimer::Retry, State::Idle) if self.goal == Goal::Registered => self.begin(core, now),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_resolved(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: ResolveId,
+        result: Result<Vec<Flow>, ResolveError>,
+    ) {
+        if !matches!(self.state, State::Resolving(asked) if asked == id) {
+            return;
+        }
+        match result.map(|flows| flows.split_first().map(|(first, rest)| (*first, rest.to_vec()))) {
+            Ok(Some((flow, rest))) => self.send_register(core, now, flow, rest, false, None),
+            Err(ResolveError::NoRoute(_)) => self.fail(core, now, Failure::Unreachable, None),
+            Ok(None) | Err(_) => self.fail(core, now, Failure::Unresolvable, None),
+        }
+    }
+
+    pub(crate) fn on_report(&mut self, core: &mut Core, now: Instant, report: Report) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Registering { flow, rest, raised } => match &report.outcome {
+                Outcome::Response(response) if response.status.is_provisional() => {
+                    self.state = State::Registering { flow, rest, raised };
+                }
+                Outcome::Response(response) => {
+                    self.on_response(core, now, &report, response, flow, rest, raised);
+                }
+                Outcome::Timeout => self.next(core, now, rest, Failure::Timeout),
+                Outcome::Unreachable => self.next(core, now, rest, Failure::Unreachable),
+                Outcome::Over => self.state = State::Registering { flow, rest, raised },
+            },
+            State::Unregistering { flow } => match &report.outcome {
+                Outcome::Response(response) if response.status.is_provisional() => {
+                    self.state = State::Unregistering { flow };
+                }
+                Outcome::Response(response) => {
+                    let challenged = matches!(response.status.get(), 401 | 407);
+                    let identity = Some(self.id);
+                    if challenged
+                        && let Ok((request, rounds)) = core.answer_challenge(identity, &report, response)
+                    {
+                        self.send(core, now, flow, request, rounds);
+                        self.state = State::Unregistering { flow };
+                    } else {
+                        self.unbound(core, now);
+                    }
+                }
+                Outcome::Timeout | Outcome::Unreachable => self.unbound(core, now),
+                Outcome::Over => self.state = State::Unregistering { flow },
+            },
+            // The end of a transaction that was answered before.
+            state => self.state = state,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn on_response(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        report: &Report,
+        response: &Response,
+        flow: Flow,
+        rest: Vec<Flow>,
+        raised: bool,
+    ) {
+        let status = Some(response.status.get());
+        match response.status.get() {
+            200..=299 => {
+                let granted =
+                    core.accounts.get(&self.id).and_then(|account| granted(response, &account.contact_user));
+                let expires = granted.unwrap_or(self.expires).min(EXPIRES_MAX);
+                if expires == 0 {
+                    return self.fail_or_after(core, now, Failure::Rejected, response);
+                }
+                self.bound(core, now, flow, expires, report);
+            }
+            401 | 407 => match core.answer_challenge(Some(self.id), report, response) {
+                Ok((request, rounds)) => {
+                    self.send(core, now, flow, request, rounds);
+                    self.state = State::Registering { flow, rest, raised };
+                }
+                Err(Denied::Credentials) => self.refused(core, now, Failure::Credentials, status),
+                Err(Denied::ForeignRealm) => self.refused(core, now, Failure::ForeignRealm, status),
+            },
+            423 => {
+                let minimum = response.headers.number(name::MIN_EXPIRES).ok().flatten();
+                match minimum.filter(|&minimum| !raised && minimum > self.expires && minimum <= EXPIRES_MAX) {
+                    Some(minimum) => {
+                        self.expires = minimum;
+                        self.send_register(core, now, flow, rest, true, Some(report.sent.rounds));
+                    }
+                    None => self.fail_or_after(core, now, Failure::Rejected, response),
+                }
+            }
+            // This server is not in order: another may be (RFC 3263 section 4.3).
+            500..=599 if !rest.is_empty() => self.next(core, now, rest, Failure::Rejected),
+            _ => self.fail_or_after(core, now, Failure::Rejected, response),
+        }
+    }
+
+    fn begin(&mut self, core: &mut Core, now: Instant) {
+        let Some(account) = core.accounts.get(&self.id) else { return };
+        let Some(registrar) = &account.registrar else { return };
+        let hop = account.route().map_or_else(|| dialog::next_hop(registrar), dialog::next_hop);
+        self.report(core, RegistrationState::Registering);
+        self.state = State::Resolving(core.resolve(now, hop, Asker::Registration(self.id)));
+    }
+
+    /// On the flow of the binding: the registrar and every NAT on the way know it.
+    fn refresh(&mut self, core: &mut Core, now: Instant) {
+        core.outbox.timers.stop_registration(self.id);
+        match core.accounts.get(&self.id).and_then(|account| account.registered) {
+            Some(flow) => self.send_register(core, now, flow, Vec::new(), false, None),
+            None => self.begin(core, now),
+        }
+    }
+
+    fn send_register(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        flow: Flow,
+        rest: Vec<Flow>,
+        raised: bool,
+        rounds: Option<Rounds>,
+    ) {
+        let Some(request) = self.request(core, flow, self.expires) else { return };
+        self.send(core, now, flow, request, rounds.unwrap_or_default());
+        self.state = State::Registering { flow, rest, raised };
+    }
+
+    /// REGISTER (RFC 3261 section 10.2).
+    fn request(&self, core: &mut Core, flow: Flow, expires: u32) -> Option<Request> {
+        let mut contact = core.contact(Some(self.id), flow);
+        contact.params.set("expires", Some(&expires.to_string()));
+        let account = core.accounts.get(&self.id)?;
+        // Request-URI: the domain, without a user (section 10.2).
+        let mut registrar = dialog::as_request_uri(account.registrar.as_ref()?);
+        registrar.user = None;
+        registrar.password = None;
+        let mut headers = Headers::default();
+        if let Some(route) = account.route() {
+            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
+        }
+        headers.push(name::CONTACT, contact.to_string());
+        headers.push(name::EXPIRES, expires.to_string());
+        let (from, to) = (account.aor.clone().with_tag(&core.random.tag()), account.aor.clone());
+        Some(Request {
+            method: Method::Register,
+            uri: Uri::Sip(registrar),
+            via: Vec::new(),
+            from,
+            to,
+            call_id: self.call_id.clone(),
+            cseq: 0,
+            max_forwards: MAX_FORWARDS,
+            headers,
+            body: Vec::new(),
+        })
+    }
+
+    fn send(&mut self, core: &mut Core, now: Instant, flow: Flow, mut request: Request, rounds: Rounds) {
+        self.cseq += 1;
+        request.cseq = self.cseq;
+        core.send(now, flow, request, rounds, Some(self.id), Owner::Registration(self.id));
+    }
+
+    fn bound(&mut self, core: &mut Core, now: Instant, flow: Flow, expires: u32, report: &Report) {
+        self.failures = 0;
+        self.state = State::Bound;
+        if let Some(account) = core.accounts.get_mut(&self.id) {
+            account.registered = Some(flow);
+            let headers = &report.sent.request.headers;
+            let names = [name::AUTHORIZATION, name::PROXY_AUTHORIZATION];
+            if names.iter().any(|name| headers.get(name).is_some()) {
+                account.auth.registered();
+            }
+        }
+        let wait = core.random.between(refresh_after(expires) * 19 / 20, refresh_after(expires));
+        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Refresh), now + wait);
+        if self.goal == Goal::Registered {
+            self.report(core, RegistrationState::Registered { expires });
+        } else {
+            self.settle(core, now);
+        }
+    }
+
+    /// The binding is removed, or nobody is there to remove it.
+    fn unbound(&mut self, core: &mut Core, now: Instant) {
+        if let Some(account) = core.accounts.get_mut(&self.id) {
+            account.registered = None;
+        }
+        self.state = State::Idle;
+        self.settle(core, now);
+    }
+
+    /// Goes on from a resting state to what is wanted.
+    fn settle(&mut self, core: &mut Core, now: Instant) {
+        core.outbox.timers.stop_registration(self.id);
+        if self.goal == Goal::Registered {
+            return self.begin(core, now);
+        }
+        let bound = core.accounts.get(&self.id).and_then(|account| account.registered);
+        if let Some(flow) = bound
+            && let Some(request) = self.request(core, flow, 0)
+        {
+            self.send(core, now, flow, request, Rounds::default());
+            self.state = State::Unregistering { flow };
+        } else {
+            self.state = State::Idle;
+            self.report(core, RegistrationState::Unregistered);
+        }
+    }
+
+    /// The next address of the registrar, or failure.
+    fn next(&mut self, core: &mut Core, now: Instant, mut rest: Vec<Flow>, reason: Failure) {
+        if rest.is_empty() || self.goal != Goal::Registered {
+            return self.fail(core, now, reason, None);
+        }
+        let flow = rest.remove(0);
+        self.send_register(core, now, flow, rest, false, None);
+    }
+
+    fn fail_or_after(&mut self, core: &mut Core, now: Instant, reason: Failure, response: &Response) {
+        let after = response.headers.number(name::RETRY_AFTER).ok().flatten();
+        let after = after.map(|seconds| Duration::from_secs(seconds.into()).min(RETRY_AFTER_MAX));
+        self.retry_later(core, now, reason, Some(response.status.get()), after);
+    }
+
+    fn fail(&mut self, core: &mut Core, now: Instant, reason: Failure, status: Option<u16>) {
+        self.retry_later(core, now, reason, status, None);
+    }
+
+    fn retry_later(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        reason: Failure,
+        status: Option<u16>,
+        after: Option<Duration>,
+    ) {
+        self.state = State::Idle;
+        if self.goal != Goal::Registered {
+            return self.settle(core, now);
+        }
+        self.failures = self.failures.saturating_add(1);
+        let most = RETRY_BASE.saturating_mul(1 << self.failures.min(8)).min(RETRY_MAX);
+        // A registrar that names a time means at least that time.
+        let own = core.random.between(most / 2, most);
+        let wait =
+            after.map_or(own, |after| after + core.random.between(Duration::ZERO, Duration::from_secs(2)));
+        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
+        self.report(core, RegistrationState::Failed { reason, status, retry: Some(now + wait) });
+    }
+
+    /// Asking again would change nothing, and might lock the account.
+    fn refused(&mut self, core: &mut Core, now: Instant, reason: Failure, status: Option<u16>) {
+        self.state = State::Idle;
+        if self.goal != Goal::Registered {
+            return self.settle(core, now);
+        }
+        if let Some(account) = core.accounts.get_mut(&self.id) {
+            account.registered = None;
+        }
+        self.report(core, RegistrationState::Failed { reason, status, retry: None });
+    }
+
+    fn report(&mut self, core: &mut Core, state: RegistrationState) {
+        if self.goal != Goal::Forgotten && self.reported != state {
+            self.reported = state.clone();
+            core.event(Event::Registration { identity: self.id, state });
+        }
+    }
+}
+
+/// Seconds granted to our binding: of its own Contact, else of the response (RFC 3261 section 10.2.4).
+fn granted(response: &Response, contact_user: &str) -> Option<u32> {
+    let contacts = response.headers.contacts().unwrap_or_default();
+    let ours = |contact: &&NameAddr| matches!(&contact.uri, Uri::Sip(uri) if uri.user.as_deref() == Some(contact_user));
+    let own = contacts.iter().find(ours).and_then(|contact| contact.params.value("expires")?.parse().ok());
+    own.or_else(|| response.headers.number(name::EXPIRES).ok().flatten())
+}
+
+/// Early enough that a lost request can still be repeated to its end, where the time is long enough for that.
+fn refresh_after(expires: u32) -> Duration {
+    let whole = Duration::from_secs(expires.into());
+    match expires {
+        120.. => (whole * 9 / 10).min(whole - Duration::from_secs(60)),
+        _ => (whole / 2).max(Duration::from_secs(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refresh_comes_before_expiry_with_time_to_spare() {
+        let seconds = |expires| refresh_after(expires).as_secs();
+        assert_eq!((seconds(1), seconds(10)), (1, 5));
+        assert_eq!((seconds(60), seconds(120), seconds(600), seconds(3600)), (30, 60, 540, 3240));
+    }
+}

@@ -1,0 +1,327 @@
+//! Outbound sessions until they are answered or given up (RFC 3261 sections 13.2 and 9.1).
+
+use super::{Cx, MAX_FORKS, Purpose, State, active::Active, common, sdp};
+use crate::auth::Rounds;
+use crate::core::{ALLOW, Asker, SDP};
+use crate::dialog::{self, Dialog, DialogId, FIRST_CSEQ};
+use crate::endpoint::{EndCause, Event, Flow, ResolveError, ResolveId, SessionError};
+use crate::headers::{Headers, name};
+use crate::leg::Leg;
+use crate::message::{Method, Request, Response, StatusCode};
+use crate::timer::{SessionTimer, TRANSACTION_TIMEOUT};
+use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, ServerId};
+use crate::uri::{NameAddr, SipUri, Uri};
+
+/// Waits for the resolver.
+pub(super) struct Resolving {
+    pub(super) asked: ResolveId,
+    target: SipUri,
+}
+
+impl Resolving {
+    pub(super) fn begin(cx: &mut Cx<'_>, target: SipUri) -> Result<Self, SessionError> {
+        let identity = cx.sender.identity.ok_or(SessionError::NoSuchIdentity)?;
+        let account = cx.core.accounts.get(&identity).ok_or(SessionError::NoSuchIdentity)?;
+        let hop = account.next_hop(&target);
+        let asked = cx.core.resolve(cx.now, hop, Asker::Session(cx.sender.session));
+        Ok(Self { asked, target })
+    }
+
+    pub(super) fn on_resolved(self, cx: &mut Cx<'_>, result: Result<Vec<Flow>, ResolveError>) -> State {
+        let (mut flows, nowhere) = match result {
+            Ok(flows) => (flows, EndCause::Unresolvable),
+            // The name is known; the network is what is missing.
+            Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable),
+            Err(_) => (Vec::new(), EndCause::Unresolvable),
+        };
+        // A server that holds our binding knows us: it comes before its equals.
+        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
+        if let Some(registered) = account.and_then(|account| account.registered) {
+            flows.sort_by_key(|flow| *flow != registered);
+        }
+        let Some(&flow) = flows.first() else {
+            cx.ended(nowhere, None, None);
+            return State::Over(None);
+        };
+        cx.event(|session| Event::OfferWanted { session, flow });
+        State::Offering(Offering { flows, target: self.target })
+    }
+}
+
+/// Waits for the offer.
+pub(super) struct Offering {
+    /// At least one.
+    flows: Vec<Flow>,
+    target: SipUri,
+}
+
+impl Offering {
+    pub(super) fn send(mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> State {
+        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
+        let (Some(account), false) = (account, self.flows.is_empty()) else {
+            cx.ended(EndCause::Unresolvable, None, None);
+            return State::Over(None);
+        };
+        let flow = self.flows.remove(0);
+        let mut headers = Headers::default();
+        if let Some(route) = account.route() {
+            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
+        }
+        headers.push(name::ALLOW, ALLOW);
+        headers.push(name::SUPPORTED, "");
+        headers.push(name::CONTENT_TYPE, SDP);
+        let target = dialog::as_request_uri(&self.target);
+        let aor = account.aor_on(flow);
+        let request = Request {
+            method: Method::Invite,
+            to: NameAddr::new(Uri::Sip(dialog::as_address_of_record(&target))),
+            uri: Uri::Sip(target),
+            via: Vec::new(),
+            from: aor.with_tag(&cx.core.random.tag()),
+            call_id: cx.core.random.call_id(),
+            cseq: FIRST_CSEQ,
+            max_forwards: MAX_FORWARDS,
+            headers,
+            body: offer,
+        };
+        let client = send(cx, request, flow, Rounds::default());
+        State::Calling(Calling { client, rest: self.flows, early: Vec::new(), heard: Heard::Nothing })
+    }
+}
+
+fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Rounds) -> ClientId {
+    request.via.clear();
+    request.headers.remove(name::CONTACT);
+    request.headers.push(name::CONTACT, cx.core.contact(cx.sender.identity, flow).to_string());
+    let owner = Owner::Session(cx.sender.session, Purpose::Invite);
+    cx.core.send(cx.now, flow, request, rounds, cx.sender.identity, owner)
+}
+
+/// What the INVITE has brought so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    /// A provisional response: now it can be cancelled (RFC 3261 section 9.1).
+    Provisional,
+}
+
+/// INVITE is sent.
+pub(super) struct Calling {
+    client: ClientId,
+    /// Where it can still be sent (RFC 3263 section 4.3).
+    rest: Vec<Flow>,
+    early: Vec<Leg>,
+    heard: Heard,
+}
+
+impl Calling {
+    pub(super) fn early(&self) -> &[Leg] {
+        &self.early
+    }
+
+    pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
+        if report.id != self.client {
+            return State::Calling(self);
+        }
+        match &report.outcome {
+            Outcome::Response(response) if response.status.is_provisional() => {
+                self.on_provisional(cx, &report, response);
+                State::Calling(self)
+            }
+            Outcome::Response(response) if response.status.is_success() => {
+                self.on_success(cx, &report, response)
+            }
+            Outcome::Response(response) => self.on_failure(cx, &report, response),
+            Outcome::Timeout => self.next(cx, &report, EndCause::Timeout),
+            Outcome::Unreachable => self.next(cx, &report, EndCause::Unreachable),
+            Outcome::Over => State::Calling(self),
+        }
+    }
+
+    fn on_provisional(&mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) {
+        self.heard = Heard::Provisional;
+        if response.status.get() == 100 {
+            return;
+        }
+        if let Some(tag) = response.to.tag() {
+            if let Some(leg) = self.early.iter_mut().find(|leg| leg.dialog.id.remote_tag == tag) {
+                // What cannot be read leaves the dialog as it was: the 2xx decides.
+                _ = leg.dialog.refresh_target(&response.headers);
+            } else if self.early.len() < MAX_FORKS
+                && let Ok(dialog) = Dialog::caller(&report.sent.request, response)
+            {
+                cx.index(&dialog);
+                self.early.push(Leg::new(dialog, report.sent.flow));
+            }
+        }
+        let (status, sdp) = (response.status, sdp(&response.headers, &response.body));
+        cx.event(|session| Event::Progress { session, status, sdp });
+    }
+
+    /// The first 2xx wins (RFC 3261 section 13.2.2.4).
+    fn on_success(self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
+        let Some(mut leg) = self.win(cx, report, response) else {
+            cx.ended(EndCause::Protocol, Some(response.status.get()), None);
+            return State::Over(None);
+        };
+        cx.acknowledge(&mut leg, &report.sent.request);
+        let (sdp, peer) = (sdp(&response.headers, &response.body), response.to.clone());
+        cx.event(|session| Event::Answered { session, sdp, peer });
+        State::Active(Active::outbound(leg))
+    }
+
+    /// The leg of a 2xx, and no other; `None` when its Contact or Record-Route leads nowhere.
+    fn win(self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> Option<Leg> {
+        let tag = response.to.tag().unwrap_or_default();
+        let mut won = None;
+        for leg in self.early {
+            if leg.dialog.id.remote_tag == tag {
+                won = Some(leg);
+            } else {
+                cx.unindex(&leg.dialog);
+            }
+        }
+        let leg = match won {
+            Some(mut leg) => leg.dialog.confirm(response).map(|()| leg),
+            None => Dialog::caller(&report.sent.request, response)
+                .map(|dialog| Leg::new(dialog, report.sent.flow)),
+        };
+        let leg = leg.ok()?;
+        cx.index(&leg.dialog);
+        Some(leg)
+    }
+
+    fn on_failure(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
+        let code = response.status.get();
+        if matches!(code, 401 | 407)
+            && let Ok((mut request, rounds)) = cx.core.answer_challenge(cx.sender.identity, report, response)
+        {
+            request.cseq += 1;
+            self.forget_early(cx);
+            self.client = send(cx, request, report.sent.flow, rounds);
+            self.heard = Heard::Nothing;
+            return State::Calling(self);
+        }
+        // This server is not in order: another may be (RFC 3263 section 4.3).
+        if response.status == StatusCode::SERVICE_UNAVAILABLE && !self.rest.is_empty() {
+            return self.next(cx, report, EndCause::Refused);
+        }
+        self.forget_early(cx);
+        let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
+        cx.ended(EndCause::Refused, Some(code), text);
+        State::Over(None)
+    }
+
+    fn next(mut self, cx: &mut Cx<'_>, report: &Report, cause: EndCause) -> State {
+        self.forget_early(cx);
+        if self.rest.is_empty() {
+            cx.ended(cause, None, None);
+            return State::Over(None);
+        }
+        let flow = self.rest.remove(0);
+        self.client = send(cx, report.sent.request.clone(), flow, Rounds::default());
+        self.heard = Heard::Nothing;
+        State::Calling(self)
+    }
+
+    fn forget_early(&mut self, cx: &mut Cx<'_>) {
+        for leg in self.early.drain(..) {
+            cx.unindex(&leg.dialog);
+        }
+    }
+
+    /// A request in an early dialog.
+    pub(super) fn on_request(&mut self, cx: &mut Cx<'_>, id: &DialogId, server: ServerId, request: &Request) {
+        let Some(leg) = self.early.iter_mut().find(|leg| leg.dialog.id == *id) else {
+            return cx.refuse(server, request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+        };
+        let Some(request) = common(cx, leg, server, request.clone()) else { return };
+        // Our INVITE is still under way (RFC 3261 section 14.2); and the callee cannot end what it has not answered
+        // (section 15).
+        let status = if request.method == Method::Invite {
+            StatusCode::REQUEST_PENDING
+        } else {
+            StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST
+        };
+        cx.refuse(server, &request, status);
+    }
+
+    /// Gives the call up; `Ended` is the caller's to tell.
+    pub(super) fn cancel(mut self, cx: &mut Cx<'_>) -> State {
+        self.forget_early(cx);
+        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing };
+        if self.heard == Heard::Provisional {
+            cancelling.send_cancel(cx);
+        }
+        State::Cancelling(cancelling)
+    }
+}
+
+/// The user has given up: CANCEL is sent as soon as a provisional response allows it.
+pub(super) struct Cancelling {
+    client: ClientId,
+    heard: Heard,
+}
+
+impl Cancelling {
+    fn send_cancel(&mut self, cx: &mut Cx<'_>) {
+        self.heard = Heard::Provisional;
+        let Some(sent) = cx.core.transactions.sent(self.client) else { return };
+        let invite = &sent.request;
+        let mut headers = Headers::default();
+        for route in invite.headers.get_all(name::ROUTE) {
+            headers.push(name::ROUTE, route);
+        }
+        let cancel = Request {
+            method: Method::Cancel,
+            uri: invite.uri.clone(),
+            via: invite.via.clone(),
+            from: invite.from.clone(),
+            to: invite.to.clone(),
+            call_id: invite.call_id.clone(),
+            cseq: invite.cseq,
+            max_forwards: MAX_FORWARDS,
+            headers,
+            body: Vec::new(),
+        };
+        let owner = Owner::Session(cx.sender.session, Purpose::Cancel);
+        cx.core.send(cx.now, sent.flow, cancel, Rounds::default(), None, owner);
+        cx.set(SessionTimer::Cancel, TRANSACTION_TIMEOUT);
+    }
+
+    pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
+        if report.id != self.client {
+            return State::Cancelling(self);
+        }
+        let Outcome::Response(response) = &report.outcome else { return self.over(cx, None) };
+        if response.status.is_provisional() {
+            if self.heard == Heard::Nothing {
+                self.send_cancel(cx);
+            }
+            return State::Cancelling(self);
+        }
+        if !response.status.is_success() {
+            return self.over(cx, None);
+        }
+        // The answer was faster than the CANCEL: it is taken, and ended.
+        let leg = Dialog::caller(&report.sent.request, response).ok().map(|dialog| {
+            cx.index(&dialog);
+            let mut leg = Leg::new(dialog, report.sent.flow);
+            cx.acknowledge(&mut leg, &report.sent.request);
+            cx.bye(&mut leg, Purpose::Bye);
+            leg
+        });
+        self.over(cx, leg)
+    }
+
+    /// No final response came in 64*T1 after CANCEL: it is taken for cancelled (RFC 3261 section 9.1).
+    pub(super) fn give_up(self, cx: &mut Cx<'_>) -> State {
+        cx.core.transactions.abandon(&mut cx.core.outbox, self.client);
+        self.over(cx, None)
+    }
+
+    fn over(self, cx: &mut Cx<'_>, leg: Option<Leg>) -> State {
+        cx.stop(SessionTimer::Cancel);
+        State::Over(leg)
+    }
+}

@@ -1,0 +1,437 @@
+//! Transactions (RFC 3261 section 17): which there are, which message belongs to which; not what a message means.
+
+mod invite_client;
+mod invite_server;
+mod key;
+mod non_invite_client;
+mod non_invite_server;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::invite_client::InviteClient;
+use self::invite_server::InviteServer;
+use self::key::{ClientKey, MergeKey, ServerKey};
+use self::non_invite_client::NonInviteClient;
+use self::non_invite_server::NonInviteServer;
+use crate::auth::Rounds;
+use crate::endpoint::{Flow, IdentityId, SessionId};
+use crate::message::{Message, Method, Request, Response, StatusCode};
+use crate::outbox::Outbox;
+use crate::session::Purpose;
+use crate::timer::{ClientTimer, ServerTimer, Timer};
+use crate::wire;
+
+pub(crate) const MAX_FORWARDS: u8 = 70;
+
+/// Numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClientId(pub(crate) u64);
+/// Numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ServerId(pub(crate) u64);
+
+/// Who sent a request and hears how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Registration(IdentityId),
+    Session(SessionId, Purpose),
+}
+
+/// A request as it was sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) request: Request,
+    pub(crate) flow: Flow,
+    /// How often challenges were answered on the way to this request.
+    pub(crate) rounds: Rounds,
+}
+
+/// What a client transaction tells its owner.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) id: ClientId,
+    pub(crate) owner: Owner,
+    pub(crate) sent: Arc<Sent>,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // lives from the transaction to its owner
+pub(crate) enum Outcome {
+    Response(Response),
+    /// Timer B or F.
+    Timeout,
+    /// The transport could not deliver.
+    Unreachable,
+    /// Nothing more will come.
+    Over,
+}
+
+/// Does a response go up to the owner?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deliver {
+    Yes,
+    No,
+}
+
+/// What a timer did to its transaction.
+enum Expiry {
+    GoesOn,
+    Over,
+    TimedOut,
+}
+
+/// What a machine may do: send on its flow and set its timers.
+struct Io<'a> {
+    outbox: &'a mut Outbox,
+    now: Instant,
+    flow: Flow,
+    id: u64,
+}
+
+impl Io<'_> {
+    fn transmit(&mut self, bytes: Vec<u8>) {
+        self.outbox.transmit(self.flow, bytes);
+    }
+    fn set_client(&mut self, timer: ClientTimer, after: Duration) {
+        self.outbox.timers.set(Timer::Client(ClientId(self.id), timer), self.now + after);
+    }
+    fn stop_client(&mut self, timer: ClientTimer) {
+        self.outbox.timers.stop(Timer::Client(ClientId(self.id), timer));
+    }
+    fn set_server(&mut self, timer: ServerTimer, after: Duration) {
+        self.outbox.timers.set(Timer::Server(ServerId(self.id), timer), self.now + after);
+    }
+    fn stop_server(&mut self, timer: ServerTimer) {
+        self.outbox.timers.stop(Timer::Server(ServerId(self.id), timer));
+    }
+}
+
+struct Client {
+    key: ClientKey,
+    owner: Owner,
+    sent: Arc<Sent>,
+    bytes: Vec<u8>,
+    machine: ClientMachine,
+}
+
+enum ClientMachine {
+    Invite(InviteClient),
+    NonInvite(NonInviteClient),
+}
+
+impl Client {
+    fn is_unanswered(&self) -> bool {
+        match &self.machine {
+            ClientMachine::Invite(machine) => machine.is_unanswered(),
+            ClientMachine::NonInvite(machine) => machine.is_unanswered(),
+        }
+    }
+    fn is_pending(&self) -> bool {
+        match &self.machine {
+            ClientMachine::Invite(machine) => machine.is_pending(),
+            ClientMachine::NonInvite(machine) => machine.is_pending(),
+        }
+    }
+    fn report(&self, id: ClientId, outcome: Outcome) -> Report {
+        Report { id, owner: self.owner, sent: Arc::clone(&self.sent), outcome }
+    }
+}
+
+struct Server {
+    key: ServerKey,
+    merge: MergeKey,
+    /// Where responses go.
+    flow: Flow,
+    machine: ServerMachine,
+    /// The session that this INVITE began or changes.
+    session: Option<SessionId>,
+}
+
+enum ServerMachine {
+    Invite(InviteServer),
+    NonInvite(NonInviteServer),
+}
+
+/// What a request is to the transactions that there are.
+pub(crate) enum Match {
+    New,
+    /// A repetition, dealt with.
+    Repeated,
+    /// The same request over another path (RFC 3261 section 8.2.2.2).
+    Merged,
+}
+
+/// An INVITE that a CANCEL names.
+pub(crate) struct Cancelled {
+    pub(crate) server: ServerId,
+    /// `None` when a final response is sent already, or no session belongs to it.
+    pub(crate) session: Option<SessionId>,
+}
+
+/// All transactions of an endpoint.
+#[derive(Default)]
+pub(crate) struct Transactions {
+    last_id: u64,
+    clients: BTreeMap<ClientId, Client>,
+    client_keys: BTreeMap<ClientKey, ClientId>,
+    /// How many client transactions each session has.
+    owned: BTreeMap<SessionId, usize>,
+    servers: BTreeMap<ServerId, Server>,
+    server_keys: BTreeMap<ServerKey, ServerId>,
+    merge_keys: BTreeMap<MergeKey, ServerId>,
+}
+
+impl Transactions {
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    // Client side.
+
+    /// Sends a request, whose topmost Via is ours already, in a new transaction.
+    pub(crate) fn send(&mut self, outbox: &mut Outbox, now: Instant, sent: Sent, owner: Owner) -> ClientId {
+        let id = ClientId(self.next_id());
+        let key = ClientKey::of(&sent.request.via, &sent.request.method);
+        let is_invite = sent.request.method == Method::Invite;
+        let bytes = wire::write(&Message::Request(sent.request.clone()));
+        let mut io = Io { outbox, now, flow: sent.flow, id: id.0 };
+        io.transmit(bytes.clone());
+        let machine = if is_invite {
+            ClientMachine::Invite(InviteClient::start(&mut io))
+        } else {
+            ClientMachine::NonInvite(NonInviteClient::start(&mut io))
+        };
+        if let Owner::Session(session, _) = owner {
+            *self.owned.entry(session).or_default() += 1;
+        }
+        self.client_keys.insert(key.clone(), id);
+        self.clients.insert(id, Client { key, owner, sent: Arc::new(sent), bytes, machine });
+        id
+    }
+
+    /// Takes a response; `None` where it belongs to nothing or is a repetition.
+    pub(crate) fn receive_response(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        response: Response,
+    ) -> Option<Report> {
+        // More than one Via: it was not meant for us (RFC 3261 section 8.1.3.3).
+        if response.via.len() != 1 {
+            return None;
+        }
+        let id = *self.client_keys.get(&ClientKey::of(&response.via, &response.cseq.method))?;
+        let client = self.clients.get_mut(&id)?;
+        let mut io = Io { outbox, now, flow: client.sent.flow, id: id.0 };
+        let deliver = match &mut client.machine {
+            ClientMachine::Invite(machine) => machine.response(&mut io, &client.sent.request, &response),
+            ClientMachine::NonInvite(machine) => machine.response(&mut io, &response),
+        };
+        (deliver == Deliver::Yes).then(|| client.report(id, Outcome::Response(response)))
+    }
+
+    pub(crate) fn client_timer(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        id: ClientId,
+        timer: ClientTimer,
+    ) -> Option<Report> {
+        let client = self.clients.get_mut(&id)?;
+        let mut io = Io { outbox, now, flow: client.sent.flow, id: id.0 };
+        let expiry = match &mut client.machine {
+            ClientMachine::Invite(machine) => machine.timer(&mut io, timer, &client.bytes),
+            ClientMachine::NonInvite(machine) => machine.timer(&mut io, timer, &client.bytes),
+        };
+        match expiry {
+            Expiry::GoesOn => None,
+            Expiry::Over => self.remove_client(outbox, id, Outcome::Over),
+            Expiry::TimedOut => self.remove_client(outbox, id, Outcome::Timeout),
+        }
+    }
+
+    /// Ends every transaction whose request went to `remote` and has no response yet.
+    pub(crate) fn unreachable(&mut self, outbox: &mut Outbox, remote: SocketAddr) -> Vec<Report> {
+        let unanswered = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.sent.flow.remote == remote && client.is_unanswered());
+        let ids: Vec<_> = unanswered.map(|(&id, _)| id).collect();
+        ids.into_iter().filter_map(|id| self.remove_client(outbox, id, Outcome::Unreachable)).collect()
+    }
+
+    /// Forgets a client transaction; later responses are strays.
+    pub(crate) fn abandon(&mut self, outbox: &mut Outbox, id: ClientId) {
+        self.remove_client(outbox, id, Outcome::Over);
+    }
+
+    /// Forgets the INVITEs of a session that have no final response yet.
+    pub(crate) fn abandon_session(&mut self, outbox: &mut Outbox, session: SessionId) {
+        let is_open = |client: &Client| {
+            let invite = matches!(&client.machine, ClientMachine::Invite(machine) if machine.is_pending());
+            invite && matches!(client.owner, Owner::Session(owner, _) if owner == session)
+        };
+        let open: Vec<_> =
+            self.clients.iter().filter(|(_, client)| is_open(client)).map(|(&id, _)| id).collect();
+        for id in open {
+            self.abandon(outbox, id);
+        }
+    }
+
+    fn remove_client(&mut self, outbox: &mut Outbox, id: ClientId, outcome: Outcome) -> Option<Report> {
+        let client = self.clients.remove(&id)?;
+        self.client_keys.remove(&client.key);
+        outbox.timers.stop_client(id);
+        if let Owner::Session(session, _) = client.owner
+            && let Some(count) = self.owned.get_mut(&session)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.owned.remove(&session);
+            }
+        }
+        Some(client.report(id, outcome))
+    }
+
+    /// The request of a transaction that still runs.
+    pub(crate) fn sent(&self, id: ClientId) -> Option<Arc<Sent>> {
+        self.clients.get(&id).map(|client| Arc::clone(&client.sent))
+    }
+
+    /// Does the session have client transactions left?
+    pub(crate) fn owns_any(&self, session: SessionId) -> bool {
+        self.owned.contains_key(&session)
+    }
+
+    // Server side.
+
+    pub(crate) fn server_count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Finds what a request other than ACK belongs to, and answers repetitions.
+    pub(crate) fn match_request(&mut self, outbox: &mut Outbox, now: Instant, request: &Request) -> Match {
+        if let Some(&id) = self.server_keys.get(&ServerKey::of(request, &request.method))
+            && let Some(server) = self.servers.get(&id)
+        {
+            let mut io = Io { outbox, now, flow: server.flow, id: id.0 };
+            match &server.machine {
+                ServerMachine::Invite(machine) => machine.repeated(&mut io),
+                ServerMachine::NonInvite(machine) => machine.repeated(&mut io),
+            }
+            return Match::Repeated;
+        }
+        let merged = request.to.tag().is_none() && self.merge_keys.contains_key(&MergeKey::of(request));
+        if merged { Match::Merged } else { Match::New }
+    }
+
+    /// Takes an ACK where it ends an INVITE transaction; `false` leaves it to the dialogs.
+    pub(crate) fn receive_ack(&mut self, outbox: &mut Outbox, now: Instant, ack: &Request) -> bool {
+        let Some(&id) = self.server_keys.get(&ServerKey::of(ack, &Method::Invite)) else { return false };
+        let Some(server) = self.servers.get_mut(&id) else { return false };
+        match &mut server.machine {
+            // An RFC 2543 peer's ACK for a 2xx looks like this transaction's.
+            ServerMachine::Invite(InviteServer::Accepted) | ServerMachine::NonInvite(_) => false,
+            ServerMachine::Invite(machine) => {
+                machine.ack(&mut Io { outbox, now, flow: server.flow, id: id.0 });
+                true
+            }
+        }
+    }
+
+    /// Begins a server transaction; `flow` is where its responses go, `trying` the 100 of an INVITE.
+    pub(crate) fn serve(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        flow: Flow,
+        request: &Request,
+        trying: Option<&Response>,
+    ) -> ServerId {
+        let id = ServerId(self.next_id());
+        let machine = match trying {
+            Some(trying) => {
+                let bytes = wire::write(&Message::Response(trying.clone()));
+                ServerMachine::Invite(InviteServer::start(&mut Io { outbox, now, flow, id: id.0 }, bytes))
+            }
+            None => ServerMachine::NonInvite(NonInviteServer::Trying),
+        };
+        let (key, merge) = (ServerKey::of(request, &request.method), MergeKey::of(request));
+        self.server_keys.insert(key.clone(), id);
+        self.merge_keys.insert(merge.clone(), id);
+        self.servers.insert(id, Server { key, merge, flow, machine, session: None });
+        id
+    }
+
+    pub(crate) fn set_session(&mut self, id: ServerId, session: SessionId) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.session = Some(session);
+        }
+    }
+
+    /// The INVITE that a CANCEL names (RFC 3261 section 9.2).
+    pub(crate) fn cancelled(&self, cancel: &Request) -> Option<Cancelled> {
+        let &id = self.server_keys.get(&ServerKey::of(cancel, &Method::Invite))?;
+        let server = self.servers.get(&id)?;
+        let ServerMachine::Invite(machine) = &server.machine else { return None };
+        let session = if machine.is_final() { None } else { server.session };
+        Some(Cancelled { server: id, session })
+    }
+
+    /// Sends a response; what was sent, and where, for a session that repeats its 2xx itself.
+    pub(crate) fn respond(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        id: ServerId,
+        response: Response,
+    ) -> Option<(Flow, Vec<u8>)> {
+        let server = self.servers.get_mut(&id)?;
+        let status: StatusCode = response.status;
+        let bytes = wire::write(&Message::Response(response));
+        let mut io = Io { outbox, now, flow: server.flow, id: id.0 };
+        match &mut server.machine {
+            ServerMachine::Invite(machine) => machine.respond(&mut io, status, bytes.clone()),
+            ServerMachine::NonInvite(machine) => machine.respond(&mut io, bytes.clone()),
+        }
+        Some((server.flow, bytes))
+    }
+
+    pub(crate) fn server_timer(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        id: ServerId,
+        timer: ServerTimer,
+    ) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let mut io = Io { outbox, now, flow: server.flow, id: id.0 };
+        let expiry = match &mut server.machine {
+            ServerMachine::Invite(machine) => machine.timer(&mut io, timer),
+            ServerMachine::NonInvite(machine) => machine.timer(timer),
+        };
+        if !matches!(expiry, Expiry::GoesOn)
+            && let Some(server) = self.servers.remove(&id)
+        {
+            self.server_keys.remove(&server.key);
+            if self.merge_keys.get(&server.merge) == Some(&id) {
+                self.merge_keys.remove(&server.merge);
+            }
+            outbox.timers.stop_server(id);
+        }
+    }
+
+    /// Nothing waits for an answer of the peer or of the user.
+    pub(crate) fn is_idle(&self) -> bool {
+        let serving = |server: &Server| match &server.machine {
+            ServerMachine::Invite(machine) => machine.is_pending(),
+            ServerMachine::NonInvite(machine) => matches!(machine, NonInviteServer::Trying),
+        };
+        !self.clients.values().any(Client::is_pending) && !self.servers.values().any(serving)
+    }
+}

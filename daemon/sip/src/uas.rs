@@ -1,0 +1,97 @@
+//! The user agent server's general behaviour (RFC 3261 section 8.2): where responses go, and what is refused before
+//! any session sees it.
+
+use std::net::SocketAddr;
+
+use crate::core::{ALLOW, Core, SDP};
+use crate::dialog::SIP_PORT;
+use crate::headers::{Via, name};
+use crate::message::{Method, Request, Response, StatusCode};
+use crate::uri::{Host, Uri};
+
+/// Takes down in the topmost Via where a request came from (RFC 3261 section 18.2.1, RFC 3581 section 4), and says
+/// where its responses go (section 18.2.2).
+///
+/// `maddr` is passed over: it is for multicast, and would let anyone aim our responses at a third party.
+pub(crate) fn stamp(via: &mut [Via], source: SocketAddr) -> SocketAddr {
+    let Some(via) = via.first_mut() else { return source };
+    let ip = source.ip().to_string();
+    if via.params.get("rport").is_some() {
+        via.params.set("rport", Some(&source.port().to_string()));
+        via.params.set("received", Some(&ip));
+        return source;
+    }
+    if via.host == Host::Ip(source.ip()) {
+        via.params.remove("received");
+    } else {
+        via.params.set("received", Some(&ip));
+    }
+    SocketAddr::new(source.ip(), via.port.unwrap_or(SIP_PORT))
+}
+
+/// The response to a request that we do not take part in, in or outside of a dialog (RFC 3261 sections 8.2.1 to 8.2.3).
+pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
+    let status = match &request.method {
+        Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Options | Method::Info => None,
+        Method::Update if request.body.is_empty() && request.to.tag().is_some() => None,
+        // There is no subscription of ours that it could belong to (RFC 6665 section 4.1.3).
+        Method::Notify => {
+            return Some(core.response(request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST));
+        }
+        Method::Other(_) => Some(StatusCode::NOT_IMPLEMENTED),
+        _ => Some(StatusCode::METHOD_NOT_ALLOWED),
+    };
+    if let Some(status) = status {
+        let mut response = core.response(request, status);
+        response.headers.push(name::ALLOW, ALLOW);
+        return Some(response);
+    }
+    if !matches!(&request.uri, Uri::Sip(uri) if !uri.secure) {
+        return Some(core.response(request, StatusCode::UNSUPPORTED_URI_SCHEME));
+    }
+    // We support no extension yet, so that whatever is required is too much.
+    let required = request.headers.tokens(name::REQUIRE).join(", ");
+    if !required.is_empty() {
+        let mut response = core.response(request, StatusCode::BAD_EXTENSION);
+        response.headers.push(name::UNSUPPORTED, required);
+        return Some(response);
+    }
+    if request.method == Method::Invite && !is_readable(request) {
+        let mut response = core.response(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        response.headers.push("Accept", SDP);
+        response.headers.push("Accept-Encoding", "identity");
+        return Some(response);
+    }
+    None
+}
+
+/// The body is SDP, or may be passed over (RFC 3261 section 8.2.3).
+fn is_readable(request: &Request) -> bool {
+    if request.body.is_empty() {
+        return true;
+    }
+    let optional = request.headers.get("Content-Disposition").is_some_and(|disposition| {
+        let mut parameters = disposition.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+        parameters.any(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("handling") && value.trim().eq_ignore_ascii_case("optional")
+        })
+    });
+    let encoded = request
+        .headers
+        .tokens("Content-Encoding")
+        .iter()
+        .any(|coding| !coding.eq_ignore_ascii_case("identity"));
+    let is_sdp = request.headers.content_type().is_none_or(|content_type| content_type == SDP);
+    optional || (is_sdp && !encoded)
+}
+
+/// What we can do (RFC 3261 section 11.2).
+pub(crate) fn options(core: &mut Core, request: &Request) -> Response {
+    let mut response = core.response(request, StatusCode::OK);
+    response.headers.push(name::ALLOW, ALLOW);
+    response.headers.push("Accept", SDP);
+    response.headers.push("Accept-Encoding", "identity");
+    response.headers.push("Accept-Language", "en");
+    response.headers.push(name::SUPPORTED, "");
+    response
+}

@@ -1,0 +1,171 @@
+//! What the bus asks of the driver, and what the driver tells the bus. The bus translates, the driver decides.
+
+#![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use tokio::sync::oneshot;
+use voipd_agent::view::{CallId, CallState, Reason};
+use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+
+/// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RequestError {
+    pub kind: ErrorKind,
+    pub message: String,
+}
+
+/// The names under `org.voipd.Error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    NoSuchAccount,
+    NoSuchCall,
+    NoSuchDevice,
+    InvalidState,
+    InvalidArgument,
+    AlreadyExists,
+    NotPermitted,
+    DeviceUnavailable,
+    LimitReached,
+    NotReady,
+    Failed,
+}
+
+/// How a request is answered. The driver never calls it by itself: it sends [`Update::Answer`], so that the answer goes
+/// out after everything that happened before it.
+pub type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
+
+/// Which account a caller means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountChoice {
+    Name(String),
+    Id(AccountId),
+}
+
+/// Where the sound of a call comes from and goes to, if not to the sound device.
+#[derive(Debug, Default)]
+pub struct CallSound {
+    /// A WAV file, open for reading: the peer hears it instead of the microphone.
+    pub play: Option<OwnedFd>,
+    /// A file open for writing: becomes a WAV file of what the peer says.
+    pub record: Option<OwnedFd>,
+    /// Do not hold the other calls, mix them with this one.
+    pub mix: bool,
+}
+
+/// A role that a sound device plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceRole {
+    Input,
+    Output,
+    Ringer,
+}
+
+/// What the bus asks.
+pub enum Request {
+    Dial { target: String, account: Option<AccountChoice>, sound: CallSound, reply: Reply<CallId> },
+    AddAccount { settings: Box<AccountSettings>, reply: Reply<AccountId> },
+    RemoveAccount { account: AccountId, reply: Reply<()> },
+    EnableAccount { account: AccountId, enabled: bool, reply: Reply<()> },
+    RegisterAccount { account: AccountId, register: bool, reply: Reply<()> },
+    SetDoNotDisturb { on: bool, reply: Reply<()> },
+    Accept { call: CallId, sound: CallSound, reply: Reply<()> },
+    Reject { call: CallId, reason: Reason, reply: Reply<()> },
+    Hangup { call: CallId, reply: Reply<()> },
+    Hold { call: CallId, reply: Reply<()> },
+    Resume { call: CallId, mix: bool, reply: Reply<()> },
+    Silence { call: CallId, reply: Reply<()> },
+    SetMuted { call: CallId, muted: bool, reply: Reply<()> },
+    SendDtmf { call: CallId, digits: String, reply: Reply<()> },
+    CallStatistics { call: CallId, reply: Reply<CallStatistics> },
+    ListDevices { reply: Reply<Vec<DeviceView>> },
+    SelectDevice { role: DeviceRole, name: String, reply: Reply<()> },
+    StartTest { output: bool, input: bool, reply: Reply<()> },
+    StopTest { reply: Reply<()> },
+    AudioLive { reply: Reply<AudioLive> },
+}
+
+/// What the driver tells.
+pub enum Update {
+    /// A new account, or a changed one.
+    Account(Box<AccountView>),
+    AccountRemoved(AccountId),
+    /// A new call, or a changed one.
+    Call(Box<CallView>),
+    CallStateChanged {
+        call: CallId,
+        old: CallState,
+        new: CallState,
+        reason: Reason,
+        sip_status: u16,
+    },
+    DtmfReceived {
+        call: CallId,
+        digit: char,
+        duration_ms: u32,
+    },
+    CallRemoved(CallId),
+    DoNotDisturb(bool),
+    Audio(Box<AudioView>),
+    /// Sends an answer now that all before it is on the bus.
+    Answer(Box<dyn FnOnce() + Send>),
+}
+
+/// `org.voipd.CallStatistics1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CallStatistics {
+    pub stream: voipd_audio::plan::StreamCounters,
+    pub round_trip_ms: Option<f64>,
+    pub remote_loss_percent: Option<f64>,
+    pub remote_jitter_ms: Option<f64>,
+}
+
+/// State of `org.voipd.Audio1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioView {
+    pub input: String,
+    pub output: String,
+    pub ringer: String,
+    pub state: DeviceState,
+    /// Plain words when unavailable.
+    pub reason: String,
+    /// `fifo`, `rtkit` or `other`.
+    pub scheduling: &'static str,
+    pub scheduling_reason: String,
+    pub priority: i32,
+    pub memory_locked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    Closed,
+    Open,
+    Unavailable,
+}
+
+/// Always-current figures of `org.voipd.Audio1`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AudioLive {
+    pub parked: bool,
+    pub input_level_dbov: f64,
+    pub output_level_dbov: f64,
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// A sound device as it can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceView {
+    /// Stable: the same after a restart or a replug.
+    pub name: String,
+    pub description: String,
+    /// `alsa`, `pulseaudio`, `pipewire`, `null` or `file`.
+    pub host: String,
+    pub input: bool,
+    pub output: bool,
+    pub default: bool,
+    pub available: bool,
+    /// Plain words when not available.
+    pub reason: String,
+}

@@ -1,0 +1,152 @@
+//! `org.voipd.Call1`: a call.
+
+use voipd_agent::CallView;
+use voipd_agent::view::{CallDirection, CallId, CallState, Reason, SoundPlace};
+use voipd_dbus::{CallState as StateWord, Reason as ReasonWord};
+use zbus::Variant;
+use zbus::message::Body;
+
+use super::options::{Options, Received};
+use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothing, unknown_method};
+use super::tree::Object;
+use crate::api::Request;
+
+/// Most digits in one go: a minute of them.
+const MOST_DIGITS: usize = 256;
+
+pub(super) fn properties(view: &CallView) -> Dict {
+    let remote_media = view.remote_media.map(|address| address.to_string()).unwrap_or_default();
+    Dict::from([
+        ("Direction", direction(view.direction).into()),
+        ("State", state(view.state).into()),
+        ("Reason", reason(view.reason).into()),
+        ("Peer", view.peer.clone().into()),
+        ("PeerName", view.peer_name.clone().into()),
+        ("Account", Object::Account(view.account).path().into()),
+        ("Codec", view.codec.into()),
+        ("Security", "none".into()),
+        ("Muted", view.muted.into()),
+        ("LocalHold", view.local_hold.into()),
+        ("RemoteHold", view.remote_hold.into()),
+        ("Mixed", view.mixed.into()),
+        ("Sound", sound(view.sound).into()),
+        ("EndReason", view.end_reason.map_or("", reason).into()),
+        ("SipStatus", view.sip_status.into()),
+        ("CreatedAt", view.created_at.into()),
+        ("AnsweredAt", view.answered_at.into()),
+        ("EndedAt", view.ended_at.into()),
+        ("RemoteMedia", remote_media.into()),
+    ])
+}
+
+pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body) -> Result<Outcome, Failure> {
+    match member {
+        "Accept" => {
+            let mut options = Options::new(arguments::<Received>(member, "options", body)?);
+            let sound = options.sound()?;
+            options.finish()?;
+            requests.order(|reply| Request::Accept { call, sound, reply })
+        }
+        "Reject" => {
+            let reason = match arguments::<&str>(member, "a reason", body)? {
+                // 480: this one does not say whether anyone is there.
+                "" => Reason::NoAnswer,
+                "busy" => Reason::Busy,
+                "declined" => Reason::Declined,
+                _ => return Err(invalid("a call is rejected with the reason 'busy', 'declined' or ''")),
+            };
+            requests.order(|reply| Request::Reject { call, reason, reply })
+        }
+        "Hangup" => {
+            nothing(member, body)?;
+            requests.order(|reply| Request::Hangup { call, reply })
+        }
+        "Hold" => {
+            nothing(member, body)?;
+            requests.order(|reply| Request::Hold { call, reply })
+        }
+        "Resume" => {
+            let mut options = Options::new(arguments::<Received>(member, "options", body)?);
+            let mix = options.flag("mix")?.unwrap_or(false);
+            options.finish()?;
+            requests.order(|reply| Request::Resume { call, mix, reply })
+        }
+        "Silence" => {
+            nothing(member, body)?;
+            requests.order(|reply| Request::Silence { call, reply })
+        }
+        "SendDtmf" => {
+            let digits: String = arguments(member, "digits", body)?;
+            if digits.is_empty() || digits.len() > MOST_DIGITS {
+                return Err(invalid(format!("send 1 to {MOST_DIGITS} of the digits 0-9, *, #, A-D and ','")));
+            }
+            requests.order(|reply| Request::SendDtmf { call, digits, reply })
+        }
+        _ => Err(unknown_method(member)),
+    }
+}
+
+pub(super) fn set(
+    requests: &Requests,
+    call: CallId,
+    property: &str,
+    value: &Variant<'_>,
+) -> Option<Result<Outcome, Failure>> {
+    match (property, value) {
+        ("Muted", Variant::Bool(muted)) => {
+            Some(requests.order(|reply| Request::SetMuted { call, muted: *muted, reply }))
+        }
+        ("Muted", _) => Some(Err(invalid("Muted is a boolean (b): write true or false"))),
+        _ => None,
+    }
+}
+
+fn direction(direction: CallDirection) -> &'static str {
+    match direction {
+        CallDirection::Inbound => "inbound",
+        CallDirection::Outbound => "outbound",
+    }
+}
+
+pub(super) fn state(state: CallState) -> &'static str {
+    match state {
+        CallState::Dialing => StateWord::Dialing,
+        CallState::Ringing => StateWord::Ringing,
+        CallState::Early => StateWord::Early,
+        CallState::Incoming => StateWord::Incoming,
+        CallState::Active => StateWord::Active,
+        CallState::Held => StateWord::Held,
+        CallState::Ended => StateWord::Ended,
+    }
+    .as_str()
+}
+
+pub(super) fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Local => ReasonWord::Local,
+        Reason::Remote => ReasonWord::Remote,
+        Reason::Busy => ReasonWord::Busy,
+        Reason::Declined => ReasonWord::Declined,
+        Reason::NoAnswer => ReasonWord::NoAnswer,
+        Reason::Cancelled => ReasonWord::Cancelled,
+        Reason::Unreachable => ReasonWord::Unreachable,
+        Reason::Unresolvable => ReasonWord::Unresolvable,
+        Reason::Network => ReasonWord::Network,
+        Reason::NoCommonCodec => ReasonWord::NoCommonCodec,
+        Reason::NotFound => ReasonWord::NotFound,
+        Reason::Credentials => ReasonWord::Credentials,
+        Reason::Policy => ReasonWord::Policy,
+        Reason::Protocol => ReasonWord::Protocol,
+        Reason::Rejected => ReasonWord::Rejected,
+    }
+    .as_str()
+}
+
+fn sound(place: SoundPlace) -> &'static str {
+    match place {
+        SoundPlace::Device => "device",
+        SoundPlace::Files => "files",
+        SoundPlace::Echo => "echo",
+        SoundPlace::None => "none",
+    }
+}

@@ -1,0 +1,84 @@
+//! `org.voipd.Manager1`: the telephone as a whole.
+
+use voipd_agent::AccountId;
+use voipd_dbus::{Error, names};
+use zbus::message::Body;
+use zbus::{OwnedObjectPath, Variant};
+
+use super::options::{Options, Received, entries};
+use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, invalid, unknown_method};
+use super::tree::{Object, Tree};
+use crate::api::Request;
+use crate::config::account;
+
+/// Longest target of a call in bytes: far more than an address needs.
+const LONGEST_TARGET: usize = 1024;
+
+pub(super) fn properties(tree: &Tree) -> Dict {
+    let accounts: Vec<_> = tree.accounts.keys().map(|id| Object::Account(*id).path()).collect();
+    let calls: Vec<_> = tree.calls.keys().map(|id| Object::Call(*id).path()).collect();
+    Dict::from([
+        ("Version", env!("CARGO_PKG_VERSION").into()),
+        ("Scope", tree.scope.to_string().into()),
+        ("DoNotDisturb", tree.do_not_disturb.into()),
+        ("Accounts", accounts.into()),
+        ("Calls", calls.into()),
+    ])
+}
+
+pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Outcome, Failure> {
+    match member {
+        "Dial" => {
+            let (target, options): (String, Received) = arguments(member, "a target and options", body)?;
+            if target.is_empty() || target.len() > LONGEST_TARGET {
+                return Err(invalid(
+                    "the target is empty or too long: give a SIP address, such as sip:bob@example.org",
+                ));
+            }
+            let mut options = Options::new(options);
+            let account = options.account("account")?;
+            let sound = options.sound()?;
+            options.finish()?;
+            requests.ask(
+                |reply| Request::Dial { target, account, sound, reply },
+                |call| Ok(Reply::Path(Object::Call(call).path())),
+            )
+        }
+        "AddAccount" => {
+            let settings: Received = arguments(member, "the account's settings", body)?;
+            let settings = account::from_entries(entries(settings)).map_err(|faults| {
+                let sentences: Vec<String> =
+                    faults.iter().map(|fault| format!("{} {}", fault.key, fault.message)).collect();
+                invalid(sentences.join("; "))
+            })?;
+            requests.ask(
+                |reply| Request::AddAccount { settings: Box::new(settings), reply },
+                |account| Ok(Reply::Path(Object::Account(account).path())),
+            )
+        }
+        "RemoveAccount" => {
+            let path: OwnedObjectPath = arguments(member, "the path of an account", body)?;
+            let number = names::account_number(path.as_str()).ok_or_else(|| -> Failure {
+                Box::new(Error::NoSuchAccount(format!(
+                    "{path} is no account: the property Accounts of /org/voipd lists them"
+                )))
+            })?;
+            requests.order(|reply| Request::RemoveAccount { account: AccountId(number), reply })
+        }
+        _ => Err(unknown_method(member)),
+    }
+}
+
+pub(super) fn set(
+    requests: &Requests,
+    property: &str,
+    value: &Variant<'_>,
+) -> Option<Result<Outcome, Failure>> {
+    match (property, value) {
+        ("DoNotDisturb", Variant::Bool(on)) => {
+            Some(requests.order(|reply| Request::SetDoNotDisturb { on: *on, reply }))
+        }
+        ("DoNotDisturb", _) => Some(Err(invalid("DoNotDisturb is a boolean (b): write true or false"))),
+        _ => None,
+    }
+}

@@ -1,0 +1,115 @@
+//! Options of methods, `a{sv}`: each key has one type, and a key that nobody asked for is an error.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use voipd_dbus::{Error, names};
+use zbus::{OwnedVariant, Variant};
+
+use super::outcome::{Failure, invalid};
+use crate::api::{AccountChoice, CallSound};
+use crate::config::fields::{Entry, Placed, Value, closest};
+
+/// An `a{sv}` as it is received.
+pub(super) type Received = HashMap<String, OwnedVariant>;
+
+/// Options that are taken out one after the other.
+pub(super) struct Options {
+    given: Received,
+    known: Vec<&'static str>,
+}
+
+impl Options {
+    pub(super) fn new(given: Received) -> Self {
+        Self { given, known: Vec::new() }
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, Failure> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Variant::Bool(flag)) => Ok(Some(flag)),
+            Some(other) => Err(wrong_type(key, "a boolean (b)", &other)),
+        }
+    }
+
+    /// `play`, `record` and `mix`.
+    pub(super) fn sound(&mut self) -> Result<CallSound, Failure> {
+        Ok(CallSound {
+            play: self.file("play")?,
+            record: self.file("record")?,
+            mix: self.flag("mix")?.unwrap_or(false),
+        })
+    }
+
+    pub(super) fn account(&mut self, key: &'static str) -> Result<Option<AccountChoice>, Failure> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Variant::Str(name)) => Ok(Some(AccountChoice::Name(name.as_str().to_owned()))),
+            Some(Variant::ObjectPath(path)) => match names::account_number(path.as_str()) {
+                Some(number) => Ok(Some(AccountChoice::Id(voipd_agent::AccountId(number)))),
+                None => Err(Box::new(Error::NoSuchAccount(format!(
+                    "{path} is no account: the property Accounts of /org/voipd lists them"
+                )))),
+            },
+            Some(other) => Err(wrong_type(key, "an account's name (s) or path (o)", &other)),
+        }
+    }
+
+    /// Ends the reading: what was not asked for is unknown.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        // The least, so that the same options always give the same error.
+        let Some(key) = self.given.keys().min() else { return Ok(()) };
+        let shown: String = key.chars().take(64).collect();
+        Err(invalid(match closest(key, &self.known) {
+            Some(near) => format!("there is no option '{shown}': did you mean '{near}'?"),
+            None => format!("there is no option '{shown}': the options are {}", self.known.join(", ")),
+        }))
+    }
+
+    fn file(&mut self, key: &'static str) -> Result<Option<OwnedFd>, Failure> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Variant::Fd(file)) => match OwnedFd::try_from(file) {
+                Ok(file) => Ok(Some(file)),
+                Err(error) => Err(invalid(format!("the file of the option '{key}' cannot be used: {error}"))),
+            },
+            Some(other) => Err(wrong_type(key, "an open file (h)", &other)),
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Variant<'static>> {
+        self.known.push(key);
+        self.given.remove(key).map(Variant::from)
+    }
+}
+
+fn wrong_type(key: &str, wanted: &str, got: &Variant<'_>) -> Failure {
+    invalid(format!("the option '{key}' must be {wanted}, not a value of type '{}'", got.value_signature()))
+}
+
+/// An `a{sv}` as entries that the configuration reads, in the order of their keys.
+pub(super) fn entries(given: Received) -> Vec<Entry> {
+    let mut entries: Vec<Entry> =
+        given.into_iter().map(|(key, value)| Entry::new(key, plain(Variant::from(value)))).collect();
+    entries.sort_by(|a, b| a.key.value.cmp(&b.key.value));
+    entries
+}
+
+fn plain(value: Variant<'static>) -> Value {
+    match value {
+        Variant::Str(text) => Value::Text(text.as_str().to_owned()),
+        Variant::U32(number) => Value::Number(number.into()),
+        Variant::Bool(flag) => Value::Flag(flag),
+        Variant::Array(array) if array.signature().to_string() == "as" => Value::List(
+            array
+                .iter()
+                .filter_map(|element| match element {
+                    Variant::Str(text) => Some(Value::Text(text.as_str().to_owned())),
+                    _ => None,
+                })
+                .map(|value| Placed { value, at: None })
+                .collect(),
+        ),
+        other => Value::Other(format!("a value of type '{}'", other.value_signature())),
+    }
+}

@@ -1,0 +1,316 @@
+//! The one task on the bus: takes calls, and writes answers, changes and signals in the order in which they happened.
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use voipd_agent::{AccountView, CallView};
+use voipd_dbus::names;
+use zbus::message::{Flags, Type};
+use zbus::names::OwnedUniqueName;
+use zbus::{Connection, DBusError, Message, MessageStream};
+
+use super::dispatch::{Call, dispatch};
+use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
+use super::tree::{Interface, Object, Tree};
+use super::watch::Watches;
+use super::{BusError, account, audio, call, statistics};
+use crate::api::{AudioView, Request, Update};
+
+/// Most calls that wait for the driver's answer.
+const MOST_UNANSWERED: usize = 256;
+
+/// What the driver's answer is for.
+enum Answered {
+    Call(Message, Answer),
+    Watchers(Object, Vec<OwnedUniqueName>, Answer),
+}
+
+pub(super) struct Server {
+    connection: Connection,
+    calls: MessageStream,
+    tree: Tree,
+    requests: Requests,
+    updates: mpsc::UnboundedReceiver<Update>,
+    unanswered: FuturesUnordered<BoxFuture<'static, Answered>>,
+    watches: Watches,
+    departures: mpsc::UnboundedReceiver<OwnedUniqueName>,
+}
+
+impl Server {
+    pub(super) fn new(
+        connection: Connection,
+        calls: MessageStream,
+        tree: Tree,
+        requests: mpsc::Sender<Request>,
+        updates: mpsc::UnboundedReceiver<Update>,
+    ) -> Self {
+        let (watches, departures) = Watches::new(connection.clone());
+        let (requests, unanswered) = (Requests(requests), FuturesUnordered::new());
+        Self { connection, calls, tree, requests, updates, unanswered, watches, departures }
+    }
+
+    /// Serves until nobody has updates to tell any more.
+    pub(super) async fn run(mut self) -> Result<(), BusError> {
+        loop {
+            let due = self.watches.next_due();
+            // Updates first: a call that is taken now sees all that has happened.
+            tokio::select! {
+                biased;
+                update = self.updates.recv() => match update {
+                    Some(update) => self.update(update).await?,
+                    None => break,
+                },
+                Some(answered) = self.unanswered.next() => self.answered(answered).await?,
+                Some(who) = self.departures.recv() => self.watches.left(&who),
+                () = sleep_until(due) => self.ask_for_watchers().await?,
+                message = self.calls.next() => match message {
+                    Some(Ok(message)) => self.message(message).await?,
+                    Some(Err(error)) => log::debug!("a message that cannot be read: {error}"),
+                    None => return Err(BusError::Lost),
+                },
+            }
+        }
+        // Whoever still waits is told that there will be no answer.
+        self.send_ready_answers().await
+    }
+
+    async fn message(&mut self, message: Message) -> Result<(), BusError> {
+        if message.message_type() != Type::MethodCall {
+            return Ok(());
+        }
+        // Before anything is asked of the driver: what is refused must not happen.
+        if self.unanswered.len() >= MOST_UNANSWERED {
+            return self.reply(&message, Err(busy())).await;
+        }
+        let answer = match self.outcome(&message) {
+            Ok(Outcome::Later(answer)) => {
+                self.unanswered.push(answer.map(move |answer| Answered::Call(message, answer)).boxed());
+                return Ok(());
+            }
+            Ok(Outcome::Now(reply)) => Ok(reply),
+            Ok(Outcome::Watch(interval)) => self.watcher(&message).and_then(|(object, who)| {
+                self.watches.watch(object, who, interval)?;
+                Ok(Reply::Nothing)
+            }),
+            Ok(Outcome::Unwatch) => self.watcher(&message).map(|(object, who)| {
+                self.watches.unwatch(object, &who);
+                Reply::Nothing
+            }),
+            Err(failure) => Err(failure),
+        };
+        self.reply(&message, answer).await
+    }
+
+    fn outcome(&self, message: &Message) -> Result<Outcome, Failure> {
+        let header = message.header();
+        let body = message.body();
+        // A method call always has a path and a member; the interface may be absent, and then none is meant.
+        let call = Call {
+            path: header.path().map_or("/", |path| path.as_str()),
+            interface: header.interface().map_or("", |interface| interface.as_str()),
+            member: header.member().map_or("", |member| member.as_str()),
+            body: &body,
+        };
+        dispatch(&self.tree, &self.requests, &call)
+    }
+
+    /// Who calls, and which object.
+    fn watcher(&self, message: &Message) -> Result<(Object, OwnedUniqueName), Failure> {
+        let header = message.header();
+        let object = header.path().and_then(|path| Object::at(path.as_str()));
+        let who = header.sender().map(|sender| sender.to_owned().into());
+        object.zip(who).ok_or_else(|| {
+            Box::new(zbus::fdo::Error::Failed("watching needs a bus, which names its clients".to_owned()))
+                as Failure
+        })
+    }
+
+    async fn reply(&mut self, call: &Message, answer: Answer) -> Result<(), BusError> {
+        let header = call.header();
+        if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
+            return Ok(());
+        }
+        let reply = match answer {
+            Ok(reply) => reply.message(&header),
+            Err(failure) => failure.create_reply(&header),
+        };
+        self.send(reply).await
+    }
+
+    async fn answered(&mut self, answered: Answered) -> Result<(), BusError> {
+        match answered {
+            Answered::Call(call, answer) => self.reply(&call, answer).await,
+            Answered::Watchers(object, watchers, answer) => {
+                let watchers = self.watches.answered(object, watchers);
+                let Ok(Reply::Dict(figures)) = answer else { return Ok(()) };
+                let (interface, member) = match object {
+                    Object::Audio => (names::AUDIO, "Levels"),
+                    _ => (names::CALL_STATISTICS, "Statistics"),
+                };
+                for who in watchers {
+                    let signal = Message::signal(object.path(), interface, member);
+                    self.send(signal.destination(who.as_ref()).build(&figures)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the answers that are there by now.
+    async fn send_ready_answers(&mut self) -> Result<(), BusError> {
+        while let Some(Some(answered)) = self.unanswered.next().now_or_never() {
+            self.answered(answered).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_for_watchers(&mut self) -> Result<(), BusError> {
+        for (object, watchers) in self.watches.due(Instant::now()) {
+            let reply = |figures| Ok(Reply::Dict(figures));
+            let asked = match object {
+                Object::Call(id) => statistics::ask(&self.requests, id, reply),
+                _ => audio::ask(&self.requests, false, reply),
+            };
+            match asked {
+                Ok(Outcome::Later(answer)) => {
+                    let answered = move |answer| Answered::Watchers(object, watchers, answer);
+                    self.unanswered.push(answer.map(answered).boxed());
+                }
+                // The driver has more to do than it can: these figures are left out.
+                _ => drop(self.watches.answered(object, watchers)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn update(&mut self, update: Update) -> Result<(), BusError> {
+        match update {
+            Update::Account(view) => self.account(view).await,
+            Update::AccountRemoved(id) => {
+                let lists = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.accounts.remove(&id);
+                self.removed(Object::Account(id), lists).await
+            }
+            Update::Call(view) => self.call(view).await,
+            Update::CallStateChanged { call: id, old, new, reason, sip_status } => {
+                let body = (call::state(old), call::state(new), call::reason(reason), sip_status);
+                self.signal(Object::Call(id), names::CALL, "StateChanged", &body).await
+            }
+            Update::DtmfReceived { call: id, digit, duration_ms } => {
+                let body = (digit.to_string(), duration_ms);
+                self.signal(Object::Call(id), names::CALL, "DtmfReceived", &body).await
+            }
+            Update::CallRemoved(id) => {
+                let lists = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.calls.remove(&id);
+                self.watches.removed(Object::Call(id));
+                self.removed(Object::Call(id), lists).await
+            }
+            Update::DoNotDisturb(on) => {
+                let before = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.do_not_disturb = on;
+                self.changed(Object::Root, Interface::Manager, before).await
+            }
+            Update::Audio(view) => self.audio(view).await,
+            Update::Answer(answer) => {
+                answer();
+                // What was answered just now goes out before the next update.
+                self.send_ready_answers().await
+            }
+        }
+    }
+
+    async fn account(&mut self, view: Box<AccountView>) -> Result<(), BusError> {
+        let object = Object::Account(view.id);
+        let (new, reason, sip_status) = (view.state, view.reason, view.sip_status);
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(object, Interface::Account);
+        let Some(old) = self.tree.accounts.insert(view.id, view) else {
+            return self.added(object, lists).await;
+        };
+        self.changed(object, Interface::Account, before).await?;
+        if old.state == new {
+            return Ok(());
+        }
+        let body = (account::state(old.state), account::state(new), reason, sip_status);
+        self.signal(object, names::ACCOUNT, "StateChanged", &body).await
+    }
+
+    async fn call(&mut self, view: Box<CallView>) -> Result<(), BusError> {
+        let object = Object::Call(view.id);
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(object, Interface::Call);
+        match self.tree.calls.insert(view.id, view) {
+            None => self.added(object, lists).await,
+            Some(_) => self.changed(object, Interface::Call, before).await,
+        }
+    }
+
+    async fn audio(&mut self, view: Box<AudioView>) -> Result<(), BusError> {
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(Object::Audio, Interface::Audio);
+        match self.tree.audio.replace(view) {
+            None => self.added(Object::Audio, lists).await,
+            Some(_) => self.changed(Object::Audio, Interface::Audio, before).await,
+        }
+    }
+
+    /// A new object: first itself, then the list that names it.
+    async fn added(&mut self, object: Object, lists: Dict) -> Result<(), BusError> {
+        let body = (object.path(), self.tree.interfaces(object));
+        self.signal(Object::Root, OBJECT_MANAGER, "InterfacesAdded", &body).await?;
+        self.changed(Object::Root, Interface::Manager, lists).await
+    }
+
+    /// An object that is no more: first the list that named it, then itself.
+    async fn removed(&mut self, object: Object, lists: Dict) -> Result<(), BusError> {
+        self.changed(Object::Root, Interface::Manager, lists).await?;
+        let interfaces: Vec<&str> = object.interfaces().iter().map(|interface| interface.name()).collect();
+        self.signal(Object::Root, OBJECT_MANAGER, "InterfacesRemoved", &(object.path(), interfaces)).await
+    }
+
+    /// One signal for all properties that are not as they were before.
+    async fn changed(&mut self, object: Object, interface: Interface, before: Dict) -> Result<(), BusError> {
+        let mut changed = self.tree.properties(object, interface);
+        changed.retain(|property, value| before.get(property) != Some(value));
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let body = (interface.name(), changed, Vec::<&str>::new());
+        self.signal(object, "org.freedesktop.DBus.Properties", "PropertiesChanged", &body).await
+    }
+
+    async fn signal<B: serde::Serialize + zbus::wire::DynamicType>(
+        &mut self,
+        object: Object,
+        interface: &str,
+        member: &str,
+        body: &B,
+    ) -> Result<(), BusError> {
+        self.send(Message::signal(object.path(), interface, member).build(body)).await
+    }
+
+    async fn send(&mut self, message: zbus::Result<Message>) -> Result<(), BusError> {
+        match message {
+            Ok(message) => self.connection.send(&message).await.map_err(|error| {
+                log::debug!("the bus takes no messages: {error}");
+                BusError::Lost
+            }),
+            Err(error) => {
+                log::error!("a message cannot be made: {error}");
+                Ok(())
+            }
+        }
+    }
+}
+
+const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

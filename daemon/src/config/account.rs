@@ -1,0 +1,288 @@
+//! The keys of an account, from the configuration, the bus or the store, made into consistent settings. The one place
+//! that knows what an account may say.
+
+use std::path::Path;
+
+use voipd_agent::account::AccountOrigin;
+use voipd_agent::{AccountKind, AccountSettings, Network};
+use voipd_media::Codec;
+use voipd_sip::Uri;
+use voipd_sip::digest::Secret;
+use voipd_sip::uri::SipUri;
+
+use super::fields::{Entry, Fault, Fields, Source};
+
+/// Name of the account for calls without a server.
+pub const DIRECT: &str = "direct";
+/// Longest account name in bytes.
+const LONGEST_NAME: usize = 64;
+/// Longest display name, user, realm or password in bytes.
+const LONGEST_TEXT: usize = 255;
+/// Registration life in seconds that is asked for when nothing is said.
+const EXPIRES: u32 = 600;
+const CODECS: [Codec; 3] = [Codec::Opus, Codec::Pcmu, Codec::Pcma];
+const PTIME_MS: u16 = 20;
+
+/// How the file named by `password-file` is read.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
+
+/// Networks whose calls are taken when nothing is said: this machine, private networks (RFC 1918, RFC 4193) and
+/// link-local ones (RFC 3927, RFC 4291).
+pub fn local_networks() -> Vec<Network> {
+    [
+        "127.0.0.0/8",
+        "::1",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    ]
+    .iter()
+    .filter_map(|network| network.parse().ok())
+    .collect()
+}
+
+/// Settings from the `a{sv}` of `AddAccount` or from the store; otherwise the sentences that say what is wrong.
+pub fn from_entries(entries: Vec<Entry>) -> Result<AccountSettings, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let fields = Fields::new("", Source::Bus, None, entries, &mut faults);
+    read(fields, AccountOrigin::Bus, None).ok_or(faults)
+}
+
+/// Reads one account. `None` when there was a fault. Without `read_file` there is no key `password-file`: a caller on
+/// the bus must not have the daemon read files for it.
+pub fn read(
+    mut fields: Fields<'_>,
+    origin: AccountOrigin,
+    read_file: Option<ReadFile<'_>>,
+) -> Option<AccountSettings> {
+    let has_name = fields.has("name");
+    let name = fields.parse("name", account_name);
+    let kind = fields.parse("kind", account_kind).unwrap_or(AccountKind::Sip);
+    let has_address = fields.has("address");
+    let address = fields.parse("address", address_of_record);
+    let display_name = fields.parse("display-name", limited);
+    let registrar = fields.parse("registrar", |text| server(text, "sip:example.org"));
+    let outbound_proxy = fields.parse("outbound-proxy", |text| server(text, "sip:proxy.example.org:5060"));
+    let auth_user = fields.parse("auth-user", limited);
+    let realm = fields.parse("realm", limited);
+    let password = password(&mut fields, read_file);
+    let register = fields.flag("register");
+    let expires = fields.number("expires", 60..=86_400).unwrap_or(EXPIRES);
+    let (codecs, ptime_ms) = media(&mut fields);
+    let enabled = fields.flag("enabled").unwrap_or(true);
+    let allow_from = fields.parse_list("allow-from", network);
+
+    if !has_name {
+        fields.reject("name", "is missing: give the account a name, such as \"home\"");
+    }
+    if has_address {
+        // Nothing more to ask of it.
+    } else if kind == AccountKind::Sip {
+        fields.reject(
+            "address",
+            "is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
+        );
+    } else {
+        let needless = [
+            ("registrar", registrar.is_some()),
+            ("outbound-proxy", outbound_proxy.is_some()),
+            ("auth-user", auth_user.is_some()),
+            ("password", password.is_some()),
+            ("realm", realm.is_some()),
+            ("register", register == Some(true)),
+        ];
+        for (key, _) in needless.iter().filter(|(_, there)| *there) {
+            fields.reject(key, "means nothing without an address: add \"address\" or remove this key");
+        }
+    }
+    if !fields.finish() {
+        return None;
+    }
+    let with_server = has_address;
+    Some(AccountSettings {
+        name: name?,
+        kind,
+        origin,
+        enabled,
+        address,
+        display_name,
+        registrar,
+        outbound_proxy,
+        auth_user,
+        password,
+        realm,
+        register: register.unwrap_or(with_server),
+        expires,
+        codecs,
+        ptime_ms,
+        allow_from: allow_from.unwrap_or_else(|| if with_server { Vec::new() } else { local_networks() }),
+    })
+}
+
+/// The built-in account for calls without a server, from the section `[direct]`. Its inbound side is off when its
+/// allow list is empty.
+pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<AccountSettings> {
+    let inbound = fields.flag("inbound").unwrap_or(inbound_by_default);
+    let allow_from = fields.parse_list("allow-from", network).unwrap_or_else(local_networks);
+    let display_name = fields.parse("display-name", limited);
+    let (codecs, ptime_ms) = media(&mut fields);
+    fields.finish().then(|| AccountSettings {
+        name: DIRECT.to_owned(),
+        kind: AccountKind::Direct,
+        origin: AccountOrigin::BuiltIn,
+        enabled: true,
+        address: None,
+        display_name,
+        registrar: None,
+        outbound_proxy: None,
+        auth_user: None,
+        password: None,
+        realm: None,
+        register: false,
+        expires: EXPIRES,
+        codecs,
+        ptime_ms,
+        allow_from: if inbound { allow_from } else { Vec::new() },
+    })
+}
+
+/// The kind as it is written.
+pub fn kind_name(kind: AccountKind) -> &'static str {
+    match kind {
+        AccountKind::Sip => "sip",
+        AccountKind::Direct => "direct",
+        AccountKind::Echo => "echo",
+    }
+}
+
+/// The codec as it is written.
+pub fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Opus => "opus",
+        Codec::Pcmu => "PCMU",
+        Codec::Pcma => "PCMA",
+    }
+}
+
+fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
+    let codecs = fields.parse_list("codecs", codec);
+    if codecs.as_ref().is_some_and(Vec::is_empty) {
+        fields.reject("codecs", "is empty: name at least one of opus, PCMU, PCMA");
+    }
+    let ptime = fields.number("ptime", 10..=60);
+    let ptime_ms = match ptime {
+        None => PTIME_MS,
+        Some(10) => 10,
+        Some(20) => 20,
+        Some(30) => 30,
+        Some(40) => 40,
+        Some(60) => 60,
+        Some(other) => {
+            fields.reject("ptime", format!("is {other} ms: write 10, 20, 30, 40 or 60"));
+            PTIME_MS
+        }
+    };
+    (codecs.unwrap_or_else(|| CODECS.to_vec()), ptime_ms)
+}
+
+fn password(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> Option<Secret> {
+    let given = fields.parse("password", |text| limited(text).map(Secret::new));
+    let Some(read_file) = read_file else { return given };
+    let from_file = fields.parse("password-file", |path| {
+        let text = read_file(Path::new(path)).map_err(|error| format!("cannot be read: {path}: {error}"))?;
+        // An editor ends the file with a line break, which is no part of the password.
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        match line.chars().any(char::is_control) {
+            true => Err(format!("names {path}, which must hold the password alone, on one line")),
+            false => {
+                limited(line).map(Secret::new).map_err(|wrong| format!("names {path}, whose text {wrong}"))
+            }
+        }
+    });
+    if given.is_some() && from_file.is_some() {
+        fields.reject("password-file", "is there beside \"password\": remove one of them");
+    }
+    given.or(from_file)
+}
+
+fn account_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(fits) {
+        return Err(format!(
+            "is no account name: use letters, digits, '-', '_' and '.', at most {LONGEST_NAME} of them"
+        ));
+    }
+    if text == DIRECT {
+        return Err(
+            "is the name of the built-in account for calls without a server: choose another".to_owned()
+        );
+    }
+    Ok(text.to_owned())
+}
+
+fn account_kind(text: &str) -> Result<AccountKind, String> {
+    match text {
+        "sip" => Ok(AccountKind::Sip),
+        "echo" => Ok(AccountKind::Echo),
+        "direct" => Err("is 'direct', which is built in: configure it in the section [direct]".to_owned()),
+        _ => Err(format!("is '{text}': write \"sip\" or \"echo\"")),
+    }
+}
+
+fn limited(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("is empty: leave the key out or give it a value".to_owned()),
+        1..=LONGEST_TEXT => Ok(text.to_owned()),
+        _ => Err(format!("is longer than {LONGEST_TEXT} bytes: shorten it")),
+    }
+}
+
+fn address_of_record(text: &str) -> Result<Uri, String> {
+    let uri = sip_uri(text, "sip:alice@example.org")?;
+    match &uri.user {
+        None => Err(format!("is '{text}', which has no user: write sip:USER@HOST")),
+        Some(_) => Ok(Uri::Sip(uri)),
+    }
+}
+
+/// A registrar or proxy. RFC 3261 section 10.2: no user part in the Request-URI of REGISTER.
+fn server(text: &str, example: &str) -> Result<Uri, String> {
+    let uri = sip_uri(text, example)?;
+    match &uri.user {
+        Some(_) => Err(format!("is '{text}', which names a user: a server is written {example}")),
+        None => Ok(Uri::Sip(uri)),
+    }
+}
+
+fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let uri = match scheme.as_deref() {
+        Some("sip") => {
+            text.parse::<Uri>().map_err(|error| format!("is no SIP address ({error}): write {example}"))?
+        }
+        Some("sips") => return Err(format!("asks for TLS, which voipd does not have yet: write {example}")),
+        _ => return Err(format!("is no SIP address: write \"{example}\", with 'sip:' in front")),
+    };
+    // The text may hold a password, so that the messages above do not repeat it.
+    match uri {
+        Uri::Sip(uri) if uri.password.is_some() => {
+            Err("holds a password: write it as \"password\", outside the address".to_owned())
+        }
+        Uri::Sip(uri) if uri.headers.is_some() => Err(format!("holds headers after '?': write {example}")),
+        Uri::Sip(uri) => Ok(uri),
+        Uri::Other { .. } => Err(format!("is no SIP address: write {example}")),
+    }
+}
+
+fn codec(text: &str) -> Result<Codec, String> {
+    let known = CODECS.iter().find(|codec| codec_name(**codec).eq_ignore_ascii_case(text));
+    known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, PCMU or PCMA"))
+}
+
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|error| format!("holds an element that is wrong: {error}"))
+}

@@ -1,0 +1,111 @@
+//! Where the configuration lies, and how safely.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConfigError, Scope, text};
+
+/// A configuration, where it came from, and what to warn of.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The file; `None` when there is none and the defaults hold.
+    pub file: Option<PathBuf>,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the configuration. A file that was named must be there; the default one need not.
+pub fn load(named: Option<&Path>, scope: Scope) -> Result<Loaded, ConfigError> {
+    let default = if named.is_none() { default_path(scope) } else { None };
+    let Some(file) = named.or(default.as_deref()) else { return defaults(scope) };
+    let text = match read_regular(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return defaults(scope),
+        Err(error) => return Err(ConfigError::Unreadable { path: file.to_owned(), error }),
+    };
+    let directory = file.parent().unwrap_or(Path::new("")).to_owned();
+    let exposed = std::cell::RefCell::new(Vec::new());
+    // `join` leaves an absolute path as it is.
+    let read_file = |path: &Path| {
+        let path = directory.join(path);
+        let text = read_regular(&path)?;
+        if readable_by_others(&path) {
+            exposed.borrow_mut().push(path);
+        }
+        Ok(text)
+    };
+    let config = text::parse(&text, file, scope, &read_file)?;
+    let mut exposed = exposed.into_inner();
+    // A password in the file itself; one from `password-file` has been looked at above.
+    if holds_password(&text) && readable_by_others(file) {
+        exposed.push(file.to_owned());
+    }
+    let warn = |path: &PathBuf| {
+        let path = path.display();
+        format!("{path} holds a password and can be read by every user: run `chmod o-r {path}`")
+    };
+    Ok(Loaded { config, file: Some(file.to_owned()), warnings: exposed.iter().map(warn).collect() })
+}
+
+/// Where the configuration is looked for when none is named: `/etc/voipd/voipd.toml`, or
+/// `voipd/voipd.toml` under `$XDG_CONFIG_HOME` (`~/.config`).
+pub fn default_path(scope: Scope) -> Option<PathBuf> {
+    match scope {
+        Scope::System => Some(PathBuf::from("/etc/voipd/voipd.toml")),
+        Scope::Session => Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("voipd/voipd.toml")),
+    }
+}
+
+/// Where the store lies: `$STATE_DIRECTORY` when systemd gives one, else `/var/lib/voipd`, or `voipd` under
+/// `$XDG_STATE_HOME` (`~/.local/state`).
+pub fn state_directory(scope: Scope) -> Option<PathBuf> {
+    // systemd separates several directories by colons; ours is the first.
+    let given = std::env::var_os("STATE_DIRECTORY").and_then(|given| std::env::split_paths(&given).next());
+    if let Some(first) = given.filter(|path| path.is_absolute()) {
+        return Some(first);
+    }
+    match scope {
+        Scope::System => Some(PathBuf::from("/var/lib/voipd")),
+        Scope::Session => Some(user_directory("XDG_STATE_HOME", ".local/state")?.join("voipd")),
+    }
+}
+
+/// The XDG base directories must be absolute; others are ignored, as their specification says.
+fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)))
+}
+
+fn defaults(scope: Scope) -> Result<Loaded, ConfigError> {
+    let nothing = |_: &Path| Err(ErrorKind::NotFound.into());
+    let config = text::parse("", Path::new(""), scope, &nothing)?;
+    Ok(Loaded { config, file: None, warnings: Vec::new() })
+}
+
+/// Reads a file that is one: a FIFO would hold the daemon up for ever.
+fn read_regular(path: &Path) -> std::io::Result<String> {
+    const MOST: u64 = 4 << 20;
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    if metadata.len() > MOST {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is larger than 4 MiB"));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn readable_by_others(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+/// Whether the text sets a key `password`. A line that only looks so costs a warning, not a call.
+fn holds_password(text: &str) -> bool {
+    text.lines().any(|line| {
+        let key = line.trim_start().split('=').next().unwrap_or("").trim_end();
+        key.trim_matches(['"', '\'']) == "password" && line.contains('=')
+    })
+}

@@ -1,0 +1,144 @@
+//! The configuration: TOML text made into a typed [`Config`], and everything that is wrong with it told at once, each
+//! fault with file, line, column, key and remedy.
+
+pub mod account;
+pub mod fields;
+mod load;
+mod sections;
+mod text;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use voipd_agent::AccountSettings;
+
+pub use load::{Loaded, default_path, load, state_directory};
+pub(crate) use sections::device_name;
+pub use text::parse;
+
+/// For whom the daemon runs; defaults differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// For the machine: system bus, user `voipd`.
+    System,
+    /// For one user's session: session bus.
+    Session,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "system",
+            Self::Session => "session",
+        })
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[sip]`
+    pub sip: SipConfig,
+    /// `[rtp]`
+    pub rtp: RtpConfig,
+    /// `[audio]`
+    pub audio: AudioConfig,
+    /// `[calls]`
+    pub calls: CallsConfig,
+    /// `[log]`, key `level`.
+    pub log_level: log::LevelFilter,
+    /// `[direct]`: the built-in account. Takes no calls when its allow list is empty.
+    pub direct: AccountSettings,
+    /// `[[account]]`, each name once.
+    pub accounts: Vec<AccountSettings>,
+}
+
+/// Where signalling is received, and as what voipd presents itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipConfig {
+    /// UDP sockets to open; never empty. Port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// Value of User-Agent and Server.
+    pub user_agent: String,
+}
+
+/// Where media is received, and how its packets are marked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtpConfig {
+    /// Ports of RTP (even) and RTCP (the next odd one); holds at least one such pair.
+    pub ports: RangeInclusive<u16>,
+    /// The only local address for media; where absent, the one that reaches the peer.
+    pub bind: Option<IpAddr>,
+    /// Differentiated services code point of media packets (RFC 2474), 0 to 63.
+    pub dscp: u8,
+}
+
+/// Sound devices by role: `default`, `null`, `file:/path.wav` or a device's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioConfig {
+    /// The microphone.
+    pub input: String,
+    /// Where calls are heard.
+    pub output: String,
+    /// Where ringing is heard.
+    pub ringer: String,
+}
+
+/// Limits of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallsConfig {
+    /// Most calls at once.
+    pub max: usize,
+    /// How long an inbound call rings before it counts as unanswered.
+    pub ring_timeout: Duration,
+    /// Silence on the wire after which the peer is asked for a sign of life.
+    pub media_timeout: Duration,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}; name another file with --config", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The file can be read, and is wrong.
+    #[error("{}", lines(.0))]
+    Faulty(Vec<ConfigFault>),
+}
+
+/// A fault and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFault {
+    /// The file as it was named.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// With its section, `sip.listen`; empty when the text is no TOML there.
+    pub key: String,
+    /// What is wrong, and the remedy.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
+        if !self.key.is_empty() {
+            write!(f, "{} ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+fn lines(faults: &[ConfigFault]) -> String {
+    faults.iter().map(ConfigFault::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,127 @@
+//! Media ports: the RTP and RTCP sockets of calls, from binding until the call ends.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use voipd_agent::view::CallId;
+use voipd_audio::PortId;
+use voipd_audio::plan::StreamCounters;
+use voipd_media::LocalMedia;
+use voipd_media::rtcp::RemoteView;
+
+use crate::api::CallStatistics;
+use crate::config::RtpConfig;
+use crate::realtime::{self, UdpMediaSocket};
+
+/// RTCP packets that wait for the driver; more are dropped, as the network might have done.
+const QUEUE: usize = 64;
+/// Largest RTCP packet read, in bytes.
+const MAX_PACKET: usize = 1500;
+
+/// A packet on a call's RTCP port.
+pub struct RtcpPacket {
+    /// Whose port it was.
+    pub call: CallId,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// The sockets of all calls.
+pub struct MediaPorts {
+    config: RtpConfig,
+    calls: BTreeMap<CallId, CallPorts>,
+    by_port: BTreeMap<PortId, CallId>,
+    packets: mpsc::Sender<RtcpPacket>,
+}
+
+struct CallPorts {
+    /// Until the stream takes it.
+    rtp: Option<UdpMediaSocket>,
+    rtcp: Arc<UdpSocket>,
+    reading: AbortHandle,
+    stream: Option<PortId>,
+}
+
+impl MediaPorts {
+    /// The second value gives the packets that arrive on RTCP ports.
+    pub fn new(config: RtpConfig) -> (Self, mpsc::Receiver<RtcpPacket>) {
+        let (packets, receiver) = mpsc::channel(QUEUE);
+        (Self { config, calls: BTreeMap::new(), by_port: BTreeMap::new(), packets }, receiver)
+    }
+
+    /// Binds a pair of ports for a call on the local address that reaches the peer, or on the configured one.
+    pub fn bind(&mut self, call: CallId, address: IpAddr) -> Result<LocalMedia, String> {
+        let address = self.config.bind.filter(|bind| bind.is_ipv4() == address.is_ipv4()).unwrap_or(address);
+        let pair = realtime::bind_pair(address, self.config.ports.clone(), self.config.dscp)
+            .map_err(|error| error.to_string())?;
+        let local = LocalMedia { address, rtp_port: pair.rtp_port, rtcp_port: pair.rtcp_port };
+        let rtcp = UdpSocket::from_std(pair.rtcp).map_err(|error| format!("RTCP socket: {error}"))?;
+        let rtcp = Arc::new(rtcp);
+        let reading = tokio::spawn(read(call, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
+        self.close(call);
+        self.calls.insert(call, CallPorts { rtp: Some(pair.rtp), rtcp, reading, stream: None });
+        Ok(local)
+    }
+
+    /// The RTP socket, for the stream that takes it over.
+    pub fn take_rtp(&mut self, call: CallId, stream: PortId) -> Option<UdpMediaSocket> {
+        let ports = self.calls.get_mut(&call)?;
+        ports.stream = Some(stream);
+        self.by_port.insert(stream, call);
+        ports.rtp.take()
+    }
+
+    /// Whose stream is on this port.
+    pub fn call_at(&self, stream: PortId) -> Option<CallId> {
+        self.by_port.get(&stream).copied()
+    }
+
+    /// Sends an RTCP packet, best effort.
+    pub fn send_rtcp(&self, call: CallId, remote: SocketAddr, bytes: &[u8]) {
+        if let Some(ports) = self.calls.get(&call)
+            && let Err(error) = ports.rtcp.try_send_to(bytes, remote)
+        {
+            log::debug!(call = call.0; "RTCP to {remote}: {error}");
+        }
+    }
+
+    /// Closes a call's sockets; the RTP socket closes with its stream.
+    pub fn close(&mut self, call: CallId) {
+        if let Some(ports) = self.calls.remove(&call) {
+            ports.reading.abort();
+            if let Some(stream) = ports.stream {
+                self.by_port.remove(&stream);
+            }
+        }
+    }
+}
+
+async fn read(call: CallId, socket: Arc<UdpSocket>, packets: mpsc::Sender<RtcpPacket>) {
+    let mut buffer = [0; MAX_PACKET];
+    loop {
+        // An error is ICMP's about an earlier packet of ours: the peer may not listen for RTCP.
+        let Ok((len, source)) = socket.recv_from(&mut buffer).await else { continue };
+        let bytes = buffer.get(..len).unwrap_or_default().to_vec();
+        if let Err(mpsc::error::TrySendError::Closed(_)) =
+            packets.try_send(RtcpPacket { call, source, bytes })
+        {
+            return;
+        }
+    }
+}
+
+/// What front ends see of a stream's figures.
+pub fn statistics(stream: StreamCounters, remote: Option<RemoteView>) -> CallStatistics {
+    CallStatistics {
+        stream,
+        round_trip_ms: remote.and_then(|view| view.round_trip).map(|time| time.as_secs_f64() * 1000.0),
+        remote_loss_percent: remote.map(|view| f64::from(view.fraction_lost) * 100.0),
+        remote_jitter_ms: remote.map(|view| view.jitter.as_secs_f64() * 1000.0),
+    }
+}

@@ -1,0 +1,421 @@
+//! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
+
+mod devices;
+mod media;
+mod outbox;
+mod patchbay;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use voipd_agent::output::{Note, Weight};
+use voipd_agent::view::CallId;
+use voipd_agent::{Agent, Output};
+use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
+
+use crate::api::{CallSound, CallStatistics, Request, Update};
+use crate::config::RtpConfig;
+use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::store::Store;
+use crate::transport::{Arrival, Resolver, Transport};
+use devices::Devices;
+use media::{MediaPorts, RtcpPacket};
+use outbox::Outbox;
+use patchbay::Patchbay;
+
+/// How often the engine's counters, the wall clock and the watchdog are served.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long a stop may take: time to tell every peer and registrar, with one retransmission or two.
+const STOP_TIME: Duration = Duration::from_secs(4);
+
+/// What tasks of the driver bring back.
+enum Finished {
+    Resolved {
+        id: ResolveId,
+        result: Result<Vec<std::net::SocketAddr>, ResolveError>,
+    },
+    FileOpened {
+        call: CallId,
+        port: voipd_audio::PortId,
+        device: Result<voipd_audio::engine::DevicePort, String>,
+    },
+    RecordingDone {
+        call: CallId,
+    },
+    /// The files that came with a request can be used.
+    FilesChecked(Box<Request>),
+}
+
+/// Everything that the driver is made of.
+pub struct Parts {
+    /// Accounts and calls.
+    pub agent: Agent,
+    /// SIP sockets.
+    pub transport: Transport,
+    /// Names.
+    pub resolver: Resolver,
+    /// Control half of the audio engine.
+    pub controller: voipd_audio::Controller<UdpMediaSocket>,
+    /// The thread that runs the other half.
+    pub realtime: RealtimeThread,
+    /// Sound devices.
+    pub sound: crate::sound::SoundSystem,
+    /// Names of the chosen devices: input, output, ringer.
+    pub device_names: [String; 3],
+    /// Ports and marking of media.
+    pub rtp: RtpConfig,
+    /// What is kept across restarts.
+    pub store: Store,
+    /// To the bus.
+    pub updates: mpsc::UnboundedSender<Update>,
+}
+
+/// The loop and what it holds.
+pub struct Driver {
+    agent: Agent,
+    transport: Transport,
+    resolver: Resolver,
+    patchbay: Patchbay<UdpMediaSocket>,
+    realtime: RealtimeThread,
+    devices: Devices,
+    media: MediaPorts,
+    /// Files that came with a call and wait until it is answered.
+    files: BTreeMap<CallId, CallSound>,
+    statistics: BTreeMap<CallId, CallStatistics>,
+    store: Store,
+    updates: Outbox,
+    finished: mpsc::UnboundedSender<Finished>,
+    /// What the agent asked to be woken for.
+    wake_at: Option<Instant>,
+}
+
+impl Driver {
+    /// Serves until `stop` resolves; then ends every call and registration, and returns.
+    pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
+        let (finished, mut results) = mpsc::unbounded_channel();
+        let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let mut driver = Self {
+            agent: parts.agent,
+            transport: parts.transport,
+            resolver: parts.resolver,
+            patchbay: Patchbay::new(parts.controller),
+            realtime: parts.realtime,
+            devices: Devices::new(parts.sound, parts.device_names),
+            media,
+            files: BTreeMap::new(),
+            statistics: BTreeMap::new(),
+            store: parts.store,
+            updates: Outbox::new(parts.updates),
+            finished,
+            wake_at: None,
+        };
+        let wake = driver.realtime.wake_signal();
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let mut stop = std::pin::pin!(stop);
+        let mut stop_by: Option<Instant> = None;
+        driver.publish_audio();
+        loop {
+            driver.carry_out();
+            let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
+            if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
+                return;
+            }
+            let held = driver.updates.held_until();
+            let wake_at = driver.wake_at.into_iter().chain(stop_by).chain(held).min();
+            tokio::select! {
+                arrival = driver.transport.receive() => driver.arrival(arrival),
+                Some(result) = results.recv() => driver.task_finished(result),
+                Some(request) = requests.recv() => driver.request(request),
+                () = wake.woken() => driver.serve_engine(),
+                Some(packet) = rtcp.recv() => driver.rtcp(&packet),
+                event = driver.devices.next_event() => {
+                    driver.devices.handle_event(event, &mut driver.patchbay);
+                    driver.publish_audio();
+                }
+                () = sleep_until(wake_at) => {
+                    let now = Instant::now();
+                    driver.updates.handle_timeout(now);
+                    driver.agent.handle_timeout(now);
+                }
+                _ = housekeeping.tick() => driver.keep_house(),
+                () = &mut stop, if stop_by.is_none() => {
+                    log::info!("stopping: ending calls and registrations");
+                    let now = Instant::now();
+                    stop_by = Some(now + STOP_TIME);
+                    driver.agent.shut_down(now);
+                }
+            }
+        }
+    }
+
+    fn arrival(&mut self, arrival: Arrival) {
+        let now = Instant::now();
+        match arrival {
+            Arrival::Datagram { flow, bytes } => {
+                log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
+                self.agent.handle_datagram(now, flow, &bytes);
+            }
+            Arrival::Unreachable(remote) => self.agent.handle_unreachable(now, remote),
+        }
+    }
+
+    fn task_finished(&mut self, result: Finished) {
+        match result {
+            Finished::Resolved { id, result } => {
+                let flows = result.and_then(|addresses| self.flows_to(&addresses));
+                self.agent.handle_resolved(Instant::now(), id, flows);
+            }
+            Finished::FileOpened { call, port, device } => {
+                let opened = device.and_then(|device| {
+                    self.patchbay.open_device(port, device).map_err(|error| error.to_string())
+                });
+                if let Err(why) = opened {
+                    log::warn!(call = call.0; "a file of the call cannot be used: {why}");
+                }
+            }
+            Finished::RecordingDone { call } => self.updates.recorded(call),
+            Finished::FilesChecked(request) => self.carry_out_request(*request),
+        }
+    }
+
+    fn flows_to(&self, addresses: &[std::net::SocketAddr]) -> Result<Vec<Flow>, ResolveError> {
+        let flows: Vec<Flow> = addresses.iter().filter_map(|to| self.transport.flow_to(*to)).collect();
+        match (flows.is_empty(), addresses.first()) {
+            (true, Some(address)) => Err(ResolveError::NoRoute(address.to_string())),
+            _ => Ok(flows),
+        }
+    }
+
+    fn rtcp(&mut self, packet: &RtcpPacket) {
+        self.agent.handle_rtcp(Instant::now(), packet.call, packet.source, &packet.bytes);
+    }
+
+    /// After a wake of the audio engine: its events, and packets on media ports that are not RTP.
+    fn serve_engine(&mut self) {
+        self.patchbay.controller().service();
+        while let Some(event) = self.patchbay.controller().poll_event() {
+            self.agent.handle_engine_event(Instant::now(), event);
+            self.carry_out();
+        }
+        while let Some(stray) = self.patchbay.controller().poll_stray() {
+            if let Some(call) = self.media.call_at(stray.port) {
+                self.agent.handle_rtcp(Instant::now(), call, stray.source, &stray.bytes);
+                self.carry_out();
+            }
+        }
+    }
+
+    fn keep_house(&mut self) {
+        self.agent.set_wall_clock(Instant::now(), unix_micros());
+        self.patchbay.controller().service();
+        self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
+        self.publish_audio();
+        crate::service::watchdog();
+    }
+
+    /// Carries out everything that the agent asks for.
+    fn carry_out(&mut self) {
+        loop {
+            match self.agent.poll_output() {
+                Output::Timeout(at) => {
+                    self.wake_at = at;
+                    break;
+                }
+                output => self.carry_out_one(output),
+            }
+        }
+        self.realtime.wanted(self.patchbay.controller().needs_ticks());
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::Transmit { flow, bytes } => {
+                log::debug!("SIP to {}: {}", flow.remote, start_line(&bytes));
+                if !self.transport.send(&flow, &bytes) {
+                    self.agent.handle_unreachable(Instant::now(), flow.remote);
+                }
+            }
+            Output::Resolve { id, next_hop } => self.resolve(id, next_hop),
+            Output::BindMedia { call, address, peer } => {
+                // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
+                let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
+                let bound = self.media.bind(call, address);
+                self.agent.handle_media_bound(Instant::now(), call, bound);
+            }
+            Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
+            Output::UpdateStream { port, plan } => {
+                let result = self.patchbay.controller().update_stream(port, *plan);
+                report("change a stream", result);
+            }
+            Output::CloseMedia { call, ports } => {
+                self.keep_last_counters(call, &ports);
+                self.updates.hold_for_recording(call, Instant::now());
+                for port in ports {
+                    self.patchbay.forget(port);
+                }
+                self.media.close(call);
+                self.files.remove(&call);
+            }
+            Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),
+            Output::Connect { sink, sources } => self.patchbay.connect(sink, sources),
+            Output::SetMuted { port, muted } => {
+                let result = self.patchbay.controller().set_muted(port, muted);
+                report("mute a stream", result);
+            }
+            Output::SendDtmf { port, digit, duration_ms } => {
+                let result = self.patchbay.controller().send_dtmf(port, digit, duration_ms);
+                report("send a digit", result);
+            }
+            Output::PlayTone { port, tone } => self.patchbay.play_tone(port, tone),
+            Output::UseDevice(wanted) => {
+                self.devices.use_for_calls(wanted, &mut self.patchbay);
+                self.publish_audio();
+            }
+            Output::UseRinger(wanted) => {
+                self.devices.use_ringer(wanted, &mut self.patchbay);
+                self.publish_audio();
+            }
+            Output::SendRtcp { call, remote, bytes } => self.media.send_rtcp(call, remote, &bytes),
+            Output::WantCounters { call, port } => self.count(call, port),
+            Output::AccountChanged(view) => self.tell(Update::Account(view)),
+            Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
+            Output::CallChanged(view) => self.tell(Update::Call(view)),
+            Output::CallStateChanged { call, old, new, reason, sip_status } => {
+                self.tell(Update::CallStateChanged { call, old, new, reason, sip_status });
+            }
+            Output::DtmfReceived { call, digit, duration_ms } => {
+                self.tell(Update::DtmfReceived { call, digit, duration_ms });
+            }
+            Output::CallRemoved(call) => {
+                self.statistics.remove(&call);
+                // A call that never had media closed none.
+                self.files.remove(&call);
+                self.tell(Update::CallRemoved(call));
+            }
+            Output::Log(note) => write_log(&note),
+            Output::Timeout(_) => {}
+        }
+    }
+
+    fn resolve(&self, id: ResolveId, next_hop: NextHop) {
+        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        tokio::spawn(async move {
+            let result = resolver.resolve(&next_hop).await;
+            // The driver is gone when nobody listens.
+            let _ = finished.send(Finished::Resolved { id, result });
+        });
+    }
+
+    fn open_stream(&mut self, call: CallId, port: voipd_audio::PortId, plan: voipd_audio::StreamPlan) {
+        let Some(socket) = self.media.take_rtp(call, port) else {
+            return log::error!(call = call.0; "a stream was to be opened without a socket");
+        };
+        if let Err(error) = self.patchbay.open_stream(port, plan, socket) {
+            log::warn!(call = call.0; "the call has no sound: {error}");
+        }
+    }
+
+    fn open_files(
+        &mut self,
+        call: CallId,
+        player: Option<voipd_audio::PortId>,
+        recorder: Option<voipd_audio::PortId>,
+    ) {
+        let Some(files) = self.files.remove(&call) else { return };
+        if let (Some(port), Some(file)) = (player, files.play) {
+            let finished = self.finished.clone();
+            tokio::spawn(async move {
+                let device = crate::sound::play_file(file).await;
+                let _ = finished.send(Finished::FileOpened { call, port, device });
+            });
+        }
+        if let (Some(port), Some(file)) = (recorder, files.record) {
+            self.updates.recording(call);
+            let finished = self.finished.clone();
+            tokio::spawn(async move {
+                let (device, done) = match crate::sound::record_file(file).await {
+                    Ok(recording) => (Ok(recording.port), Some(recording.finished)),
+                    Err(why) => (Err(why), None),
+                };
+                let _ = finished.send(Finished::FileOpened { call, port, device });
+                if let Some(done) = done {
+                    // What went wrong stands in the log already.
+                    let _ = done.await;
+                }
+                let _ = finished.send(Finished::RecordingDone { call });
+            });
+        }
+    }
+
+    fn count(&mut self, call: CallId, port: voipd_audio::PortId) {
+        let Some(counters) = self.patchbay.controller().stream_counters(port) else { return };
+        self.agent.handle_counters(Instant::now(), monotonic_nanos(), call, &counters);
+        let remote = self.agent.remote_view(call);
+        if let Some(view) = remote {
+            // Rounded up: the encoder's error correction shall hear of the first losses.
+            let percent = (view.fraction_lost * 100.0).ceil() as u8;
+            report("steer the encoder", self.patchbay.controller().set_packet_loss(port, percent));
+        }
+        self.statistics.insert(call, media::statistics(counters, remote));
+    }
+
+    /// An ended call's figures can still be read: they are those of its last moment.
+    fn keep_last_counters(&mut self, call: CallId, ports: &[voipd_audio::PortId]) {
+        let counters = ports.iter().find_map(|port| self.patchbay.controller().stream_counters(*port));
+        if let Some(counters) = counters {
+            self.statistics.entry(call).or_default().stream = counters;
+        }
+    }
+
+    fn tell(&mut self, update: Update) {
+        self.updates.send(update);
+    }
+
+    fn publish_audio(&mut self) {
+        if let Some(view) = self.devices.changed_view(self.realtime.scheduling()) {
+            self.tell(Update::Audio(Box::new(view)));
+        }
+    }
+}
+
+/// The engine speaks only of ports that were opened; what it refuses is logged, and the call goes on.
+fn report(what: &str, result: Result<(), voipd_audio::engine::EngineError>) {
+    if let Err(error) = result {
+        log::warn!("cannot {what}: {error}");
+    }
+}
+
+/// The first line of a SIP message, as far as it is fit for a log: the rest may hold credentials.
+fn start_line(bytes: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line.get(..LONGEST).unwrap_or(line));
+    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn write_log(note: &Note) {
+    let level = match note.weight {
+        Weight::Info => log::Level::Info,
+        Weight::Warning => log::Level::Warn,
+    };
+    let account = note.account.as_deref().unwrap_or("");
+    match note.call {
+        Some(call) => log::log!(level, call = call.0, account = account; "{}", note.text),
+        None => log::log!(level, account = account; "{}", note.text),
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Wall-clock time in Unix microseconds.
+pub fn unix_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

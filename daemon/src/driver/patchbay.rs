@@ -1,0 +1,126 @@
+//! The patchbay: which port hears which and which tone sounds where, remembered for ports that are not open yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use voipd_audio::engine::{Controller, EngineError, MediaSocket};
+use voipd_audio::tone::Tone;
+use voipd_audio::{PortId, StreamPlan};
+
+/// The engine's ports and what is wanted of them.
+pub struct Patchbay<S: MediaSocket> {
+    controller: Controller<S>,
+    open: BTreeSet<PortId>,
+    wanted: BTreeMap<PortId, Vec<PortId>>,
+    tones: BTreeMap<PortId, Tone>,
+}
+
+impl<S: MediaSocket> Patchbay<S> {
+    /// Nothing is connected.
+    pub fn new(controller: Controller<S>) -> Self {
+        Self { controller, open: BTreeSet::new(), wanted: BTreeMap::new(), tones: BTreeMap::new() }
+    }
+
+    /// The engine behind it, for what concerns one port alone.
+    pub fn controller(&mut self) -> &mut Controller<S> {
+        &mut self.controller
+    }
+
+    /// Opens a stream and connects it as wanted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_stream(&mut self, port: PortId, plan: StreamPlan, socket: S) -> Result<(), EngineError> {
+        self.controller.open_stream(port, plan, socket)?;
+        self.opened(port);
+        Ok(())
+    }
+
+    /// Opens a device or a file and connects it as wanted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_device(
+        &mut self,
+        port: PortId,
+        device: voipd_audio::engine::DevicePort,
+    ) -> Result<(), EngineError> {
+        if self.open.contains(&port) {
+            self.controller.close(port);
+        }
+        self.controller.open_device(port, device)?;
+        self.opened(port);
+        Ok(())
+    }
+
+    /// Closes a port; what is wanted of it stays remembered for when it opens again.
+    pub fn close(&mut self, port: PortId) {
+        if self.open.remove(&port) {
+            self.controller.close(port);
+        }
+    }
+
+    /// Closes a port that will never open again.
+    pub fn forget(&mut self, port: PortId) {
+        self.close(port);
+        self.wanted.remove(&port);
+        self.tones.remove(&port);
+        for sources in self.wanted.values_mut() {
+            sources.retain(|source| *source != port);
+        }
+    }
+
+    /// What `sink` shall hear from now on.
+    pub fn connect(&mut self, sink: PortId, sources: Vec<PortId>) {
+        if sources.is_empty() {
+            self.wanted.remove(&sink);
+        } else {
+            self.wanted.insert(sink, sources);
+        }
+        self.apply(sink);
+    }
+
+    /// Which tone shall sound at `port` from now on.
+    pub fn play_tone(&mut self, port: PortId, tone: Option<Tone>) {
+        match tone {
+            Some(tone) => self.tones.insert(port, tone),
+            None => self.tones.remove(&port),
+        };
+        if self.open.contains(&port) {
+            self.report(port, |controller| controller.play_tone(port, tone));
+        }
+    }
+
+    fn opened(&mut self, port: PortId) {
+        self.open.insert(port);
+        self.apply(port);
+        let hearing: Vec<PortId> = self
+            .wanted
+            .iter()
+            .filter(|(sink, sources)| **sink != port && sources.contains(&port))
+            .map(|(sink, _)| *sink)
+            .collect();
+        for sink in hearing {
+            self.apply(sink);
+        }
+        if let Some(tone) = self.tones.get(&port).copied() {
+            self.report(port, |controller| controller.play_tone(port, Some(tone)));
+        }
+    }
+
+    /// Connects what is open of what is wanted.
+    fn apply(&mut self, sink: PortId) {
+        if !self.open.contains(&sink) {
+            return;
+        }
+        let wanted = self.wanted.get(&sink).cloned().unwrap_or_default();
+        let sources: Vec<PortId> = wanted.into_iter().filter(|source| self.open.contains(source)).collect();
+        self.report(sink, |controller| controller.connect(sink, &sources));
+    }
+
+    /// The patchbay speaks only of ports that it opened: the engine's refusal would be a bug here.
+    fn report(&mut self, port: PortId, act: impl FnOnce(&mut Controller<S>) -> Result<(), EngineError>) {
+        if let Err(error) = act(&mut self.controller) {
+            log::error!("the audio engine refused a change of port {}: {error}", port.0);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Requests from the bus: each is handed to the agent or the devices, and answered behind what it changed.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT};
+use voipd_agent::view::CallId;
+use voipd_agent::{AccountId, AgentError, SoundChoice};
+use voipd_audio::plan::EngineCounters;
+
+use super::devices::role_name;
+use super::{Driver, Finished};
+use crate::api::{
+    AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
+    Update,
+};
+use crate::store::StoreError;
+
+/// Upper bounds of the lateness histogram, as counters are named on the bus.
+const LATENESS: [&str; 8] = [
+    "lateness-under-50us",
+    "lateness-under-100us",
+    "lateness-under-200us",
+    "lateness-under-500us",
+    "lateness-under-1000us",
+    "lateness-under-2000us",
+    "lateness-under-5000us",
+    "lateness-above-5000us",
+];
+
+impl Driver {
+    /// Takes a request. Its files are looked at first: what cannot be played or recorded into is said to the client, not
+    /// to the peer.
+    pub(super) fn request(&mut self, request: Request) {
+        let sound = match &request {
+            Request::Dial { sound, .. } | Request::Accept { sound, .. } => sound,
+            _ => return self.carry_out_request(request),
+        };
+        if sound.play.is_none() && sound.record.is_none() {
+            return self.carry_out_request(request);
+        }
+        let clone = |file: &Option<OwnedFd>| file.as_ref().map(OwnedFd::try_clone).transpose();
+        let files = clone(&sound.play).and_then(|play| Ok((play, clone(&sound.record)?)));
+        let (finished, updates) = (self.finished.clone(), self.updates.sender());
+        tokio::spawn(async move {
+            let checked = match files {
+                Ok((play, record)) => crate::sound::check_files(play, record).await,
+                Err(error) => Err(format!("the files cannot be used: {error}")),
+            };
+            // Nobody listens when the driver is gone.
+            let _ = match checked {
+                Ok(()) => finished.send(Finished::FilesChecked(Box::new(request))).is_ok(),
+                Err(message) => updates.send(refused(request, message)).is_ok(),
+            };
+        });
+    }
+
+    pub(super) fn carry_out_request(&mut self, request: Request) {
+        let now = Instant::now();
+        match request {
+            Request::Dial { target, account, sound, reply } => {
+                let result = self.dial(now, &target, account, sound);
+                self.answer(reply, result);
+            }
+            Request::AddAccount { settings, reply } => {
+                let stored = settings.clone();
+                match self.agent.add_account(now, *settings) {
+                    Ok(id) => {
+                        let keep = self.store.put_account(*stored);
+                        self.answer_when_stored(reply, id, keep);
+                    }
+                    Err(error) => self.answer(reply, Err(error.into())),
+                }
+            }
+            Request::RemoveAccount { account, reply } => match self.agent.remove_account(now, account) {
+                Ok(settings) => {
+                    let forget = self.store.remove_account(settings.name);
+                    self.answer_when_stored(reply, (), forget);
+                }
+                Err(error) => self.answer(reply, Err(error.into())),
+            },
+            Request::EnableAccount { account, enabled, reply } => {
+                self.enable_account(now, account, enabled, reply);
+            }
+            Request::RegisterAccount { account, register, reply } => {
+                let result = self.agent.register_account(now, account, register);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::SetDoNotDisturb { on, reply } => {
+                self.agent.set_do_not_disturb(now, on);
+                self.tell(Update::DoNotDisturb(on));
+                let keep = self.store.set_do_not_disturb(on);
+                self.answer_when_stored(reply, (), keep);
+            }
+            Request::Accept { call, sound, reply } => {
+                let result = self.agent.accept(now, call, choice(&sound)).map_err(Into::into);
+                if result.is_ok() {
+                    self.files.insert(call, sound);
+                }
+                self.answer(reply, result);
+            }
+            Request::Reject { call, reason, reply } => {
+                let result = self.agent.reject(now, call, reason);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::Hangup { call, reply } => {
+                let result = self.agent.hang_up(now, call);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::Hold { call, reply } => {
+                let result = self.agent.hold(now, call);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::Resume { call, mix, reply } => {
+                let result = self.agent.resume(now, call, mix);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::Silence { call, reply } => {
+                let result = self.agent.silence(now, call);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::SetMuted { call, muted, reply } => {
+                let result = self.agent.set_muted(now, call, muted);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::SendDtmf { call, digits, reply } => {
+                let result = self.agent.send_dtmf(now, call, &digits);
+                self.answer(reply, result.map_err(Into::into));
+            }
+            Request::CallStatistics { call, reply } => {
+                let statistics = self.call_statistics(call);
+                self.answer(reply, Ok(statistics));
+            }
+            Request::ListDevices { reply } => {
+                let (list, updates) = (self.devices.list(), self.updates.sender());
+                tokio::spawn(async move {
+                    let devices = list.await;
+                    let _ = updates.send(answered(reply, Ok(devices)));
+                });
+            }
+            Request::SelectDevice { role, name, reply } => self.select_device(role, name, reply),
+            Request::StartTest { output, input, reply } => {
+                self.devices.start_test(output, input, &mut self.patchbay);
+                self.publish_audio();
+                self.answer(reply, Ok(()));
+            }
+            Request::StopTest { reply } => {
+                self.devices.stop_test(&mut self.patchbay);
+                self.publish_audio();
+                self.answer(reply, Ok(()));
+            }
+            Request::AudioLive { reply } => {
+                let live = self.audio_live();
+                self.answer(reply, Ok(live));
+            }
+        }
+    }
+
+    fn dial(
+        &mut self,
+        now: Instant,
+        target: &str,
+        account: Option<AccountChoice>,
+        sound: CallSound,
+    ) -> Result<CallId, RequestError> {
+        let account = account.map(|account| self.find_account(account)).transpose()?;
+        let call = self.agent.dial(now, target, account, choice(&sound)).map_err(|error| match error {
+            // An account can be enabled, and then the call be placed: the call has no state yet.
+            AgentError::AccountDisabled(_) => {
+                RequestError { kind: ErrorKind::NotReady, message: error.to_string() }
+            }
+            error => error.into(),
+        })?;
+        self.files.insert(call, sound);
+        Ok(call)
+    }
+
+    fn find_account(&self, choice: AccountChoice) -> Result<AccountId, RequestError> {
+        match choice {
+            AccountChoice::Id(id) => Ok(id),
+            AccountChoice::Name(name) => self.agent.find_account(&name).ok_or_else(|| RequestError {
+                kind: ErrorKind::NoSuchAccount,
+                message: format!("there is no account '{name}'; list the accounts to see which there are"),
+            }),
+        }
+    }
+
+    fn enable_account(&mut self, now: Instant, account: AccountId, enabled: bool, reply: Reply<()>) {
+        let name = self.agent.account_settings(account).map(|settings| settings.name.clone());
+        match (self.agent.enable_account(now, account, enabled), name) {
+            (Ok(()), Some(name)) => {
+                let keep = self.store.set_enabled(name, enabled);
+                self.answer_when_stored(reply, (), keep);
+            }
+            (result, _) => self.answer(reply, result.map_err(Into::into)),
+        }
+    }
+
+    fn select_device(&mut self, role: DeviceRole, name: String, reply: Reply<()>) {
+        match self.devices.select(role, &name, &mut self.patchbay) {
+            Ok(()) => {
+                log::info!("{} is now {name}", role_name(role));
+                self.publish_audio();
+                let keep = self.store.set_device(role, name);
+                self.answer_when_stored(reply, (), keep);
+            }
+            Err(message) => {
+                self.answer(reply, Err(RequestError { kind: ErrorKind::NoSuchDevice, message }));
+            }
+        }
+    }
+
+    fn call_statistics(&mut self, call: CallId) -> CallStatistics {
+        let counters =
+            self.agent.stream_port(call).and_then(|port| self.patchbay.controller().stream_counters(port));
+        match counters {
+            Some(counters) => super::media::statistics(counters, self.agent.remote_view(call)),
+            None => self.statistics.get(&call).copied().unwrap_or_default(),
+        }
+    }
+
+    fn audio_live(&mut self) -> AudioLive {
+        let level = |levels: Option<(i8, i8)>, playback: bool| {
+            levels.map_or(-127.0, |(captured, played)| f64::from(if playback { played } else { captured }))
+        };
+        let input = self.patchbay.controller().device_levels(DEVICE_INPUT);
+        let output = self.patchbay.controller().device_levels(DEVICE_OUTPUT);
+        AudioLive {
+            parked: self.realtime.is_parked(),
+            input_level_dbov: level(input, false),
+            output_level_dbov: level(output, true),
+            counters: named(&self.patchbay.controller().counters()),
+        }
+    }
+
+    /// Answers behind everything that happened before.
+    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
+        self.carry_out();
+        self.tell(answered(reply, result));
+    }
+
+    /// Answers when the change will also survive a restart.
+    fn answer_when_stored<T: Send + 'static>(
+        &mut self,
+        reply: Reply<T>,
+        value: T,
+        store: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+    ) {
+        self.carry_out();
+        let updates = self.updates.sender();
+        tokio::spawn(async move {
+            let result = store.await.map(|()| value).map_err(|error| RequestError {
+                kind: ErrorKind::Failed,
+                message: format!("done, but it will be forgotten at the next start: {error}"),
+            });
+            let _ = updates.send(answered(reply, result));
+        });
+    }
+}
+
+fn answered<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError>) -> Update {
+    // A caller that has gone does not want the answer.
+    Update::Answer(Box::new(move || drop(reply.send(result))))
+}
+
+/// The answer to a request whose files cannot be used.
+fn refused(request: Request, message: String) -> Update {
+    let error = RequestError { kind: ErrorKind::InvalidArgument, message };
+    match request {
+        Request::Dial { reply, .. } => answered(reply, Err(error)),
+        Request::Accept { reply, .. } => answered(reply, Err(error)),
+        // No other one brings files.
+        _ => Update::Answer(Box::new(|| ())),
+    }
+}
+
+fn choice(sound: &CallSound) -> SoundChoice {
+    SoundChoice { play: sound.play.is_some(), record: sound.record.is_some(), mix: sound.mix }
+}
+
+fn named(counters: &EngineCounters) -> BTreeMap<&'static str, u64> {
+    let plain = [
+        ("ticks", counters.ticks),
+        ("ticks-late", counters.ticks_late),
+        ("ticks-missed", counters.ticks_missed),
+        ("longest-tick-us", counters.longest_tick_us),
+        ("events-dropped", counters.events_dropped),
+        ("device-underruns", counters.device_underruns),
+        ("device-overruns", counters.device_overruns),
+    ];
+    plain.into_iter().chain(LATENESS.into_iter().zip(counters.lateness)).collect()
+}
+
+impl From<AgentError> for RequestError {
+    fn from(error: AgentError) -> Self {
+        let kind = match &error {
+            AgentError::NoSuchCall(_) => ErrorKind::NoSuchCall,
+            AgentError::NoSuchAccount | AgentError::NoUsableAccount => ErrorKind::NoSuchAccount,
+            AgentError::AlreadyExists(_) => ErrorKind::AlreadyExists,
+            AgentError::NotRemovable(_) => ErrorKind::NotPermitted,
+            AgentError::AccountDisabled(_) | AgentError::WrongState { .. } => ErrorKind::InvalidState,
+            AgentError::NoDtmf => ErrorKind::NotReady,
+            AgentError::Target(_)
+            | AgentError::BadDigit(_)
+            | AgentError::TooManyDigits(_)
+            | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
+            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) => ErrorKind::LimitReached,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}

@@ -1,0 +1,15 @@
+//! The daemon as a library, so that tests can reach its parts.
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+pub mod api;
+pub mod bus;
+pub mod config;
+pub mod driver;
+pub mod logging;
+pub mod realtime;
+pub mod rtkit;
+pub mod service;
+pub mod sound;
+pub mod store;
+pub mod transport;

@@ -1,0 +1,200 @@
+//! voipd: arguments, logging, signals, and the parts put together.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use voipd::bus::{self, BusError};
+use voipd::config::{self, Config, Scope};
+use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::realtime::{self, Policy};
+use voipd::rtkit;
+use voipd::sound::SoundSystem;
+use voipd::store::{Contents, Store};
+use voipd::transport::{Resolver, Transport};
+use voipd::{logging, service};
+use voipd_agent::{Agent, AgentConfig};
+
+/// Most streams, devices and files at once in the audio engine.
+const MAX_PORTS: usize = 256;
+/// The configuration is wrong (sysexits.h): starting again would not help.
+const EX_CONFIG: u8 = 78;
+/// Requests from the bus that wait for the driver.
+const MAX_REQUESTS: usize = 64;
+
+/// The telephone of a Linux machine: a headless VoIP daemon.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Serve the whole machine on the system bus (the default)
+    #[arg(long, conflicts_with = "session")]
+    system: bool,
+    /// Serve one user on the session bus
+    #[arg(long)]
+    session: bool,
+    /// Read this file instead of /etc/voipd/voipd.toml or ~/.config/voipd/voipd.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep accounts and choices in this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    state_directory: Option<PathBuf>,
+    /// Read the configuration, say what is wrong with it, and stop
+    #[arg(long)]
+    check_config: bool,
+    /// Log this much: error, warn, info, debug or trace (instead of what the configuration says)
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<log::LevelFilter>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let scope = if arguments.session { Scope::Session } else { Scope::System };
+    let loaded = match config::load(arguments.config.as_deref(), scope) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(if arguments.check_config { 1 } else { EX_CONFIG });
+        }
+    };
+    if arguments.check_config {
+        for warning in &loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        match &loaded.file {
+            Some(file) => println!("{}: no faults", file.display()),
+            None => println!("there is no configuration file; the defaults hold"),
+        }
+        return ExitCode::SUCCESS;
+    }
+    logging::init(arguments.log_level.unwrap_or(loaded.config.log_level));
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let Some(state) = arguments.state_directory.or_else(|| config::state_directory(scope)) else {
+        return fail("there is no directory to keep accounts in: set HOME, or use --state-directory");
+    };
+    match run(loaded.config, scope, &state) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn fail(sentence: &str) -> ExitCode {
+    complain(sentence);
+    ExitCode::FAILURE
+}
+
+/// Says why the daemon does not run, where the one who started it looks.
+fn complain(sentence: &str) {
+    // Under systemd, sd-daemon(3)'s prefix makes it an error in the journal.
+    let level = if std::env::var_os("JOURNAL_STREAM").is_some() { "<3>" } else { "" };
+    eprintln!("{level}voipd: {sentence}");
+}
+
+fn run(config: Config, scope: Scope, state: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let (store, contents) = Store::open(state)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(config, scope, store, contents))
+}
+
+async fn serve(
+    config: Config,
+    scope: Scope,
+    store: Store,
+    contents: Contents,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let transport = Transport::bind(&config.sip.listen)?;
+    let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
+    let (updates, outgoing_updates) = mpsc::unbounded_channel();
+    let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
+
+    let (controller, mut realtime) = realtime::start(MAX_PORTS)?;
+    rtkit::ask(&mut realtime).await;
+    let scheduling = realtime.scheduling();
+    let separator = if scheduling.reason.is_empty() { "" } else { ": " };
+    let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
+    log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
+
+    let agent = make_agent(&config, contents)?;
+    let parts = Parts {
+        agent: agent.0,
+        transport,
+        resolver: Resolver::new(),
+        controller,
+        realtime,
+        sound: SoundSystem::start()?,
+        device_names: agent.1,
+        rtp: config.rtp,
+        store,
+        updates,
+    };
+    let mut bus_lost = false;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            // Nobody can steer the calls any more; they end as on a stop, so that no peer is left talking.
+            () = bus.lost() => bus_lost = true,
+        }
+        service::stopping();
+    };
+    let ready = format!("{scope} bus");
+    service::ready(&ready);
+    log::info!("voipd {} serves the {scope} bus", env!("CARGO_PKG_VERSION"));
+    Driver::run(parts, incoming_requests, stop).await;
+    if bus_lost {
+        return Err(Box::new(BusError::Lost));
+    }
+    bus.close().await;
+    Ok(())
+}
+
+/// The agent with all its accounts, and the chosen devices.
+fn make_agent(
+    config: &Config,
+    contents: Contents,
+) -> Result<(Agent, [String; 3]), Box<dyn std::error::Error>> {
+    let now = Instant::now();
+    let agent_config = AgentConfig {
+        product: config.sip.user_agent.clone(),
+        max_calls: config.calls.max,
+        ring_timeout: config.calls.ring_timeout,
+        media_timeout: config.calls.media_timeout,
+    };
+    let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());
+    for unreadable in &contents.unreadable {
+        log::warn!("the stored account '{}' is left out: {}", unreadable.0, unreadable.1);
+    }
+    let configured = std::iter::once(config.direct.clone()).chain(config.accounts.iter().cloned());
+    for mut settings in configured.chain(contents.accounts) {
+        if let Some(enabled) = contents.enabled.get(&settings.name) {
+            settings.enabled = *enabled;
+        }
+        let name = settings.name.clone();
+        if let Err(error) = agent.add_account(now, settings) {
+            log::warn!("the stored account '{name}' is left out: {error}");
+        }
+    }
+    agent.set_do_not_disturb(now, contents.do_not_disturb);
+    let devices = contents.devices;
+    let audio = &config.audio;
+    let names = [
+        devices.input.unwrap_or_else(|| audio.input.clone()),
+        devices.output.unwrap_or_else(|| audio.output.clone()),
+        devices.ringer.unwrap_or_else(|| audio.ringer.clone()),
+    ];
+    Ok((agent, names))
+}
+
+/// 256 bits from the kernel; everything random in the daemon grows from them.
+fn random_seed() -> std::io::Result<[u8; 32]> {
+    use std::io::Read;
+    let mut seed = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(seed)
+}

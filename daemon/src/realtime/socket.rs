@@ -1,0 +1,231 @@
+//! The RTP socket as the tick uses it: many datagrams with one call, each with the time at which the kernel got it.
+
+use std::io;
+use std::mem::{MaybeUninit, offset_of, size_of};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use voipd_audio::engine::{BATCH, Batch, MediaSocket};
+
+use super::clock::{monotonic_nanos, nanos, read_clock};
+
+/// Room for one control message with a timestamp, with as much again for alignment.
+const CONTROL: usize = 64;
+/// A timestamp older than this says that somebody has set the wall clock between arrival and reading.
+const OLDEST_NANOS: u64 = 2_000_000_000;
+
+/// An RTP socket.
+pub struct UdpMediaSocket {
+    socket: UdpSocket,
+    scratch: Box<Scratch>,
+}
+
+/// What the kernel reads and writes in a `recvmmsg` besides the datagrams. The pointers in it are set before each call
+/// and not used after it.
+struct Scratch {
+    headers: [libc::mmsghdr; BATCH],
+    buffers: [libc::iovec; BATCH],
+    names: [libc::sockaddr_storage; BATCH],
+    controls: [Control; BATCH],
+}
+
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+// SAFETY: the pointers in `headers` and `buffers` are dead between calls; whoever has the socket to itself may make one.
+#[allow(unsafe_code)]
+unsafe impl Send for Scratch {}
+
+impl UdpMediaSocket {
+    /// Takes a bound socket.
+    ///
+    /// # Errors
+    /// When the socket cannot be set to non-blocking. A kernel without timestamps is no error: packets then have the time
+    /// at which they are read.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let _ = enable_timestamps(&socket);
+        Ok(UdpMediaSocket { socket, scratch: Scratch::new() })
+    }
+
+    /// Where it is bound.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl MediaSocket for UdpMediaSocket {
+    #[allow(unsafe_code)]
+    fn receive(&mut self, batch: &mut Batch) {
+        let Scratch { headers, buffers, names, controls } = self.scratch.as_mut();
+        let parts = headers.iter_mut().zip(buffers.iter_mut()).zip(names.iter_mut()).zip(controls.iter_mut());
+        for ((((header, buffer), name), control), datagram) in parts.zip(batch.datagrams.iter_mut()) {
+            buffer.iov_base = datagram.bytes.as_mut_ptr().cast();
+            buffer.iov_len = datagram.bytes.len();
+            let header = &mut header.msg_hdr;
+            header.msg_name = (&raw mut *name).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_iov = buffer;
+            header.msg_iovlen = 1;
+            header.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL as _;
+            header.msg_flags = 0;
+        }
+        // SAFETY: each of the BATCH headers points to buffers of the stated lengths, which live in `batch` and in
+        // `scratch`, are borrowed mutably here and outlive the call; the call does not block and keeps nothing.
+        let received = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        batch.len = usize::try_from(received).unwrap_or(0);
+        if batch.len == 0 {
+            return;
+        }
+        let now = monotonic_nanos();
+        let wall = read_clock(libc::CLOCK_REALTIME);
+        let parts = headers.iter().zip(names.iter()).zip(batch.datagrams.iter_mut());
+        for ((header, name), datagram) in parts.take(batch.len) {
+            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            datagram.len = if whole { header.msg_len as usize } else { 0 };
+            datagram.source = address(name).unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+            let age = arrival(&header.msg_hdr).map_or(0, |at| wall.saturating_sub(at));
+            datagram.at_nanos = if age > OLDEST_NANOS { now } else { now.saturating_sub(age) };
+        }
+    }
+
+    fn send(&mut self, remote: SocketAddr, datagram: &[u8]) -> bool {
+        self.socket.send_to(datagram, remote).is_ok()
+    }
+}
+
+impl Scratch {
+    #[allow(unsafe_code)]
+    fn new() -> Box<Self> {
+        let scratch: Box<MaybeUninit<Scratch>> = Box::new(MaybeUninit::zeroed());
+        // SAFETY: all fields are integers, arrays of integers and raw pointers, for which zero is a value.
+        unsafe { scratch.assume_init() }
+    }
+}
+
+/// When the kernel got the datagram, on the wall clock; `None` where it does not say.
+#[allow(unsafe_code)]
+fn arrival(header: &libc::msghdr) -> Option<u64> {
+    // SAFETY: the kernel has filled `header`: its control pointer and length describe whole control messages within the
+    // socket's own buffer, which is aligned for them. The timestamp is read by copy, only from a message of that type
+    // and of its full length.
+    unsafe {
+        let timestamp_len = libc::CMSG_LEN(size_of::<libc::timespec>() as _) as _;
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while let Some(found) = message.as_ref() {
+            if found.cmsg_level == libc::SOL_SOCKET
+                && found.cmsg_type == libc::SCM_TIMESTAMPNS
+                && found.cmsg_len >= timestamp_len
+            {
+                return Some(nanos(libc::CMSG_DATA(message).cast::<libc::timespec>().read_unaligned()));
+            }
+            message = libc::CMSG_NXTHDR(header, message);
+        }
+    }
+    None
+}
+
+/// The address that the kernel wrote; `None` for a family that is not IP.
+#[allow(unsafe_code)]
+fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    const { assert!(offset_of!(libc::sockaddr_storage, ss_family) == offset_of!(libc::sockaddr_in, sin_family)) };
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: `sockaddr_storage` is larger than and aligned for every address type, and the family says which.
+            let name = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr));
+            Some(SocketAddr::from((ip, u16::from_be(name.sin_port))))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let name = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
+            Some(SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(name.sin6_port), 0, name.sin6_scope_id)))
+        }
+        _ => None,
+    }
+}
+
+#[allow(unsafe_code)]
+fn enable_timestamps(socket: &UdpSocket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the pointer is to a c_int and the length is a c_int's; the call does not keep it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair(local: &str) -> (UdpMediaSocket, UdpSocket) {
+        let socket = UdpMediaSocket::new(UdpSocket::bind(local).expect("bind")).expect("socket");
+        (socket, UdpSocket::bind(local).expect("bind"))
+    }
+
+    #[test]
+    fn datagrams_come_with_source_and_time_of_arrival() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let (mut socket, peer) = pair(local);
+            let to = socket.local_addr().expect("address");
+            let mut batch = Batch::new();
+            socket.receive(&mut batch);
+            assert_eq!(batch.len, 0);
+            let before = monotonic_nanos();
+            peer.send_to(b"first", to).expect("send");
+            peer.send_to(&[7; 2000], to).expect("send");
+            let after = monotonic_nanos();
+            sleep(Duration::from_millis(100));
+            socket.receive(&mut batch);
+            assert_eq!(batch.len, 2);
+            let first = &batch.datagrams[0];
+            assert_eq!(&first.bytes[..first.len], b"first");
+            assert_eq!(first.source, peer.local_addr().expect("address"));
+            // Two clocks are read one after the other: on a busy machine something may come between.
+            const SLACK: u64 = 40_000_000;
+            let possible = before - SLACK..after + SLACK;
+            assert!(possible.contains(&first.at_nanos), "not the time of reading");
+            assert_eq!(batch.datagrams[1].len, 0, "cut datagrams are no datagrams");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_the_rest_waits() {
+        let (mut socket, peer) = pair("127.0.0.1:0");
+        let to = socket.local_addr().expect("address");
+        for number in 0..40_u8 {
+            peer.send_to(&[number], to).expect("send");
+        }
+        let mut batch = Batch::new();
+        socket.receive(&mut batch);
+        assert_eq!((batch.len, batch.datagrams[31].bytes[0]), (BATCH, 31));
+        socket.receive(&mut batch);
+        assert_eq!((batch.len, batch.datagrams[7].bytes[0]), (8, 39));
+        assert!(socket.send(peer.local_addr().expect("address"), b"back"));
+        let mut answer = [0; 8];
+        assert_eq!(peer.recv(&mut answer).expect("answer"), 4);
+    }
+}

@@ -1,0 +1,204 @@
+//! The sound hardware: microphones, loudspeakers and ringers by stable name, over cpal, and WAV files in their place.
+//!
+//! [`SoundSystem`] is the driver's handle. Opening, listing and closing devices can block or hang, so all of it runs on
+//! threads of its own: wishes go in by a channel, [`SoundEvent`]s come back. Each [`DeviceRole`] has a
+//! [`DevicePort`] of its own, in one direction: microphone and loudspeaker may have different clocks, and the engine
+//! corrects the drift of each.
+
+mod cards;
+mod hardware;
+mod listing;
+mod name;
+mod server;
+mod stream;
+mod wav;
+mod worker;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+use voipd_audio::engine::DevicePort;
+
+use crate::api::{DeviceRole, DeviceView};
+use hardware::Hosts;
+use worker::{Message, Ticket, Told, Worker};
+
+pub use name::{DeviceName, HostKind, NameError};
+pub use stream::SoundCounters;
+pub use wav::RECORDING_RATE;
+
+/// Looking at a file's header takes longer than this only where its file system hangs.
+const FILE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What happened to a device. Of what a later wish for the same role has overtaken, nothing is told.
+pub enum SoundEvent {
+    /// The role's device runs.
+    Opened {
+        /// The role it was opened for.
+        role: DeviceRole,
+        /// Its end for the engine; both rings are `None` for silence.
+        port: DevicePort,
+        /// The device that was found: never `default`.
+        name: DeviceName,
+        /// For people; with the reason, where `default` had to become silence.
+        description: String,
+    },
+    /// The role's device could not be opened.
+    Failed {
+        /// The role it was to be opened for.
+        role: DeviceRole,
+        /// Plain words.
+        reason: String,
+    },
+    /// The role's device ran and is gone; it has been closed, and may be opened again.
+    Lost {
+        /// The role it was opened for.
+        role: DeviceRole,
+        /// Plain words.
+        reason: String,
+    },
+}
+
+/// A recording being made: the engine's end, and what becomes of the file.
+pub struct Recording {
+    /// Dropping it (closing its port) completes the file.
+    pub port: DevicePort,
+    /// Answers once the file is complete, or says in words why it broke off.
+    pub finished: oneshot::Receiver<Result<(), String>>,
+}
+
+/// The driver's handle of the sound hardware. Dropping it closes all devices.
+pub struct SoundSystem {
+    worker: mpsc::Sender<Message>,
+    events: async_mpsc::UnboundedReceiver<Told>,
+    /// The latest wish for each role.
+    wanted: [Option<Ticket>; 3],
+    tickets: Ticket,
+    counters: Arc<SoundCounters>,
+}
+
+impl SoundSystem {
+    /// Starts the thread that serves it; opens nothing.
+    pub fn start() -> io::Result<Self> {
+        let counters = Arc::new(SoundCounters::default());
+        let (worker, messages) = mpsc::channel();
+        let (tell, events) = async_mpsc::unbounded_channel();
+        let hosts = Arc::new(Hosts::new(counters.clone()));
+        let serving = Worker::new(hosts, worker.clone(), tell, counters.clone());
+        thread::Builder::new().name("voipd-sound".to_owned()).spawn(move || serving.run(&messages))?;
+        Ok(Self { worker, events, wanted: [None; 3], tickets: 0, counters })
+    }
+
+    /// Opens a device for a role, in place of what it had. [`SoundEvent::Opened`] or [`SoundEvent::Failed`] follows.
+    pub fn open(&mut self, role: DeviceRole, name: DeviceName) {
+        self.tickets += 1;
+        self.wanted[role_index(role)] = Some(self.tickets);
+        self.send(Message::Open { role, ticket: self.tickets, name });
+    }
+
+    /// Closes a role's device, or stops opening it. No event follows.
+    pub fn close(&mut self, role: DeviceRole) {
+        self.wanted[role_index(role)] = None;
+        self.send(Message::Close { role });
+    }
+
+    /// What happened next. Waits until something has; cancelling it loses nothing.
+    pub async fn next_event(&mut self) -> SoundEvent {
+        loop {
+            let Some(Told { ticket, event }) = self.events.recv().await else {
+                // The worker lives as long as this handle.
+                return std::future::pending().await;
+            };
+            let role = match &event {
+                SoundEvent::Opened { role, .. }
+                | SoundEvent::Failed { role, .. }
+                | SoundEvent::Lost { role, .. } => *role,
+            };
+            if self.wanted[role_index(role)] == Some(ticket) {
+                return event;
+            }
+        }
+    }
+
+    /// All devices that can be chosen now, and those that cannot, with the reason. Takes up to a few seconds when a
+    /// sound server hangs. The future does not borrow the handle.
+    pub fn list(&self) -> impl Future<Output = Vec<DeviceView>> + Send + use<> {
+        let (reply, views) = oneshot::channel();
+        self.send(Message::List { reply });
+        async { views.await.unwrap_or_default() }
+    }
+
+    /// Figures of all devices since the start.
+    pub fn counters(&self) -> &SoundCounters {
+        &self.counters
+    }
+
+    fn send(&self, message: Message) {
+        // The worker ends only after this handle.
+        let _ = self.worker.send(message);
+    }
+}
+
+impl Drop for SoundSystem {
+    fn drop(&mut self) {
+        self.send(Message::Stop);
+    }
+}
+
+/// Each role has its place in arrays.
+fn role_index(role: DeviceRole) -> usize {
+    match role {
+        DeviceRole::Input => 0,
+        DeviceRole::Output => 1,
+        DeviceRole::Ringer => 2,
+    }
+}
+
+/// Says in a sentence which of a call's files cannot be used, before the call is placed or answered.
+pub async fn check_files(play: Option<OwnedFd>, record: Option<OwnedFd>) -> Result<(), String> {
+    on_thread(move || {
+        let play = play.map_or(Ok(()), |file| wav::check_to_play(File::from(file)));
+        play.map_err(|words| format!("the file to be played cannot be used: {words}"))?;
+        let record = record.map_or(Ok(()), |file| wav::check_to_record(&File::from(file)));
+        record.map_err(|words| format!("the file to be recorded into cannot be used: {words}"))
+    })
+    .await
+}
+
+/// Plays a WAV file that a client has opened, once. The engine hears of the end by the abandoned ring.
+pub async fn play_file(file: OwnedFd) -> Result<DevicePort, String> {
+    on_thread(move || wav::play(File::from(file))).await
+}
+
+/// Records into a file that a client has opened for writing, from its beginning: mono, 16 bits, [`RECORDING_RATE`].
+pub async fn record_file(file: OwnedFd) -> Result<Recording, String> {
+    let (told, finished) = oneshot::channel();
+    let done = move |result: Result<(), String>| {
+        if let Err(reason) = &result {
+            log::warn!("a recording broke off: {reason}");
+        }
+        let _ = told.send(result);
+    };
+    let port = on_thread(move || wav::record(File::from(file), done)).await?;
+    Ok(Recording { port, finished })
+}
+
+/// A file may lie where nothing answers: the driver waits for a thread, and not for long.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let (reply, answer) = oneshot::channel();
+    thread::Builder::new()
+        .name("voipd-file".to_owned())
+        .spawn(move || reply.send(work()).is_ok())
+        .map_err(|error| format!("no thread to open the file: {error}"))?;
+    match tokio::time::timeout(FILE_TIMEOUT, answer).await {
+        Ok(Ok(result)) => result,
+        _ => Err("the file's storage does not answer".to_owned()),
+    }
+}

@@ -1,0 +1,381 @@
+//! WAV files as sound devices: a thread for each keeps the ring to the engine filled, or empties it. Knows files and
+//! samples, not who plays or records them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use hound::{SampleFormat, WavSpec, WavWriter};
+use nix::fcntl::{FcntlArg, fcntl};
+use rtrb::{Consumer, Producer, RingBuffer};
+use voipd_audio::engine::{DevicePort, Pace};
+
+/// Sampling rate of recordings in hertz.
+pub const RECORDING_RATE: u32 = 48_000;
+/// Rates of files that are played, in hertz.
+const RATES: std::ops::RangeInclusive<u32> = 4_000..=384_000;
+/// Chunks before the sound: a hostile file could have millions.
+const MOST_CHUNKS: usize = 1000;
+/// The 32-bit lengths of a WAV file end at 4 GiB: over 12 hours.
+const LONGEST_RECORDING: u64 = (4 << 30) - (1 << 20);
+/// How often a player looks whether its ring of one second wants more.
+const PLAYER_PAUSE: Duration = Duration::from_millis(200);
+/// How often a recorder empties its ring of two seconds.
+const RECORDER_PAUSE: Duration = Duration::from_millis(20);
+
+/// Opens a file to play or says in words why it cannot be played.
+pub(super) fn open_to_play(path: &Path) -> Result<File, String> {
+    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    open.map_err(|error| format!("{}: {}", path.display(), io_words(&error)))
+}
+
+/// Opens a file to record into. What is there is replaced if it is a WAV file or empty; anything else is safe.
+pub(super) fn open_to_record(path: &Path) -> Result<File, String> {
+    let fail = |words: &str| format!("{}: {words}", path.display());
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|error| fail(&io_words(&error)))?;
+    let data = file.metadata().map_err(|error| fail(&io_words(&error)))?;
+    let mut magic = [0; 12];
+    let is_wav = |magic: &[u8; 12]| magic.starts_with(b"RIFF") && magic.ends_with(b"WAVE");
+    if data.len() > 0 && !(file.read_exact(&mut magic).is_ok() && is_wav(&magic)) {
+        return Err(fail("something that is not a WAV file is there; voipd does not overwrite it"));
+    }
+    Ok(file)
+}
+
+fn io_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "voipd may not open this file".to_owned(),
+        io::ErrorKind::IsADirectory => "this is a folder, not a file".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the file ends too early".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn require_regular(file: &File) -> Result<(), String> {
+    let data = file.metadata().map_err(|error| io_words(&error))?;
+    // A pipe or a terminal would hold up the thread that waits for it.
+    if data.is_file() { Ok(()) } else { Err("this is not a regular file".to_owned()) }
+}
+
+/// Says in words why an open file cannot be played. The file is read on from where it was.
+pub(super) fn check_to_play(mut file: File) -> Result<(), String> {
+    require_regular(&file)?;
+    let begin = file.stream_position().map_err(|error| io_words(&error))?;
+    let reader = file.try_clone().map_err(|error| io_words(&error))?;
+    let header = read_header(&mut BufReader::new(reader));
+    file.seek(io::SeekFrom::Start(begin)).map_err(|error| io_words(&error))?;
+    header.map(drop)
+}
+
+/// Says in words why an open file cannot be recorded into. Nothing is written.
+pub(super) fn check_to_record(file: &File) -> Result<(), String> {
+    require_regular(file)?;
+    let flags = fcntl(file, FcntlArg::F_GETFL).map_err(|error| io_words(&error.into()))?;
+    match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => Err("it is open for reading only".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Plays a file once. After its last sample the ring's producer is dropped, which tells the engine of the end.
+///
+/// Any rate from 4 to 384 kHz, integers of 8, 16, 24 or 32 bits or 32-bit floating point; channels are mixed to one.
+pub(super) fn play(file: File) -> Result<DevicePort, String> {
+    require_regular(&file)?;
+    let mut decoder = Decoder::new(BufReader::new(file))?;
+    let rate = decoder.format.rate;
+    let (mut ring, capture) = RingBuffer::new(rate as usize);
+    if decoder.fill(&mut ring).map_err(|error| io_words(&error))? {
+        thread::Builder::new()
+            .name("voipd-play".to_owned())
+            .spawn(move || run_player(decoder, ring))
+            .map_err(|error| format!("no thread to play the file: {error}"))?;
+    }
+    Ok(DevicePort { capture: Some(capture), playback: None, rate, pace: Pace::Tick })
+}
+
+fn run_player(mut decoder: Decoder, mut ring: Producer<f32>) {
+    while !ring.is_abandoned() {
+        thread::sleep(PLAYER_PAUSE);
+        match decoder.fill(&mut ring) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                log::warn!("the sound file being played broke off: {}", io_words(&error));
+                return;
+            }
+        }
+    }
+}
+
+/// How a sample lies in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Unsigned8,
+    Int16,
+    Int24,
+    Int32,
+    Float32,
+}
+
+impl Encoding {
+    fn bytes(self) -> usize {
+        match self {
+            Encoding::Unsigned8 => 1,
+            Encoding::Int16 => 2,
+            Encoding::Int24 => 3,
+            Encoding::Int32 | Encoding::Float32 => 4,
+        }
+    }
+
+    /// `bytes` is one sample, little-endian.
+    fn decode(self, bytes: &[u8]) -> f32 {
+        // Shifted to the top of 32 bits, so that every width has the same full scale.
+        let top = bytes.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+        match self {
+            Encoding::Unsigned8 => (top as f32 - 128.0) / 128.0,
+            Encoding::Int16 | Encoding::Int24 | Encoding::Int32 => {
+                ((top << (32 - 8 * self.bytes())) as i32) as f32 / 2_147_483_648.0
+            }
+            Encoding::Float32 => {
+                let value = f32::from_bits(top);
+                if value.is_finite() { value.clamp(-1.0, 1.0) } else { 0.0 }
+            }
+        }
+    }
+}
+
+/// Reads mono samples from a WAV file.
+struct Decoder {
+    reader: BufReader<File>,
+    format: Format,
+    /// Bytes of sound not yet read, by the header; the file may end before.
+    left: u64,
+    /// One block of whole frames.
+    block: Box<[u8]>,
+}
+
+impl Decoder {
+    /// Frames read at a time.
+    const BLOCK: usize = 1024;
+
+    fn new(mut reader: BufReader<File>) -> Result<Self, String> {
+        let (format, left) = read_header(&mut reader)?;
+        let block = vec![0; Self::BLOCK * format.frame()].into_boxed_slice();
+        Ok(Self { reader, format, left, block })
+    }
+
+    /// Fills the ring as far as it has room; `false` when the file has ended.
+    fn fill(&mut self, ring: &mut Producer<f32>) -> io::Result<bool> {
+        let Format { encoding, channels, .. } = self.format;
+        let frame = self.format.frame();
+        loop {
+            let frames = ring.slots().min(Self::BLOCK);
+            if frames == 0 {
+                return Ok(true);
+            }
+            let wanted = ((frames * frame) as u64).min(self.left) as usize;
+            let Some(buffer) = self.block.get_mut(..wanted) else { return Ok(false) };
+            let read = read_as_much(&mut self.reader, buffer)?;
+            self.left -= read as u64;
+            for samples in buffer[..read].chunks_exact(frame) {
+                let sum: f32 =
+                    samples.chunks_exact(encoding.bytes()).map(|sample| encoding.decode(sample)).sum();
+                // There was room: this thread alone fills the ring.
+                let _ = ring.push(sum / channels as f32);
+            }
+            if read < frame || read < wanted {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// Fills the buffer, but for the end of the file.
+fn read_as_much(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// How the samples of a file lie in it.
+#[derive(Clone, Copy, Debug)]
+struct Format {
+    encoding: Encoding,
+    channels: usize,
+    rate: u32,
+}
+
+impl Format {
+    /// Bytes of one sample of every channel.
+    fn frame(self) -> usize {
+        self.channels * self.encoding.bytes()
+    }
+
+    /// From the `fmt ` chunk (WAVEFORMATEX, or WAVEFORMATEXTENSIBLE with the tag at the head of its subformat).
+    fn read(chunk: &[u8]) -> Result<Self, String> {
+        let field =
+            |at: usize| chunk.get(at..at + 2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        let tag = match field(0) {
+            0xfffe => field(24),
+            tag => tag,
+        };
+        let (channels, frame) = (field(2), field(12));
+        let rate = u32::from(field(6)) << 16 | u32::from(field(4));
+        let encoding = match (tag, frame.checked_div(channels)) {
+            (1, Some(1)) => Encoding::Unsigned8,
+            (1, Some(2)) => Encoding::Int16,
+            (1, Some(3)) => Encoding::Int24,
+            (1, Some(4)) => Encoding::Int32,
+            (3, Some(4)) => Encoding::Float32,
+            (_, None) => return Err("the WAV file has no channels".to_owned()),
+            _ => {
+                return Err(
+                    "the WAV file's encoding is not supported: use PCM of 8, 16, 24 or 32 bits or 32-bit \
+                            floating point"
+                        .to_owned(),
+                );
+            }
+        };
+        let format = Self { encoding, channels: usize::from(channels), rate };
+        if format.frame() != usize::from(frame) {
+            return Err("the WAV file's header contradicts itself".to_owned());
+        }
+        if !RATES.contains(&rate) {
+            return Err(format!("the WAV file's sampling rate of {rate} Hz is not supported"));
+        }
+        Ok(format)
+    }
+}
+
+/// Leaves the reader at the first sample; answers the format and how many bytes of sound the header promises.
+///
+/// hound's reader refuses the unknown lengths that pipes and killed recorders leave behind, so it is not used here.
+fn read_header(reader: &mut BufReader<File>) -> Result<(Format, u64), String> {
+    let cut_off = |_| "this is not a WAV file, or one that was cut off in its header".to_owned();
+    let mut riff = [0; 12];
+    reader.read_exact(&mut riff).map_err(cut_off)?;
+    if !matches!(&riff[..4], b"RIFF" | b"RF64") || &riff[8..] != b"WAVE" {
+        return Err("this is not a WAV file".to_owned());
+    }
+    let mut format = None;
+    for _ in 0..MOST_CHUNKS {
+        let mut header = [0; 8];
+        reader.read_exact(&mut header).map_err(cut_off)?;
+        let [a, b, c, d, length @ ..] = header;
+        let length = i64::from(u32::from_le_bytes(length));
+        let read = match &[a, b, c, d] {
+            b"data" => {
+                let format: Format =
+                    format.ok_or("the WAV file does not say what format its samples have")?;
+                if length < format.frame() as i64 {
+                    return Err("the WAV file holds no sound".to_owned());
+                }
+                return Ok((format, length.unsigned_abs()));
+            }
+            b"fmt " => {
+                let mut chunk = [0; 26];
+                let part = length.min(26);
+                reader.read_exact(&mut chunk[..part as usize]).map_err(cut_off)?;
+                format = Some(Format::read(&chunk)?);
+                part
+            }
+            _ => 0,
+        };
+        // Chunks are padded to even lengths.
+        reader.seek_relative(length + (length & 1) - read).map_err(cut_off)?;
+    }
+    Err("this is not a WAV file that a telephone can play: there is no sound in it".to_owned())
+}
+
+/// Records into a file, from its beginning: mono, 16 bits, [`RECORDING_RATE`]. The header is right at least once a
+/// second, so that the file can be played whatever happens. When the engine drops its end of the ring, the file is
+/// completed and `finished` called.
+pub(super) fn record(
+    file: File,
+    finished: impl FnOnce(Result<(), String>) + Send + 'static,
+) -> Result<DevicePort, String> {
+    require_regular(&file)?;
+    let recorder = Recorder::new(file).map_err(|error| write_words(&error))?;
+    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize);
+    thread::Builder::new()
+        .name("voipd-record".to_owned())
+        .spawn(move || finished(recorder.run(ring).map_err(|error| write_words(&error))))
+        .map_err(|error| format!("no thread to record the file: {error}"))?;
+    Ok(DevicePort { capture: None, playback: Some(playback), rate: RECORDING_RATE, pace: Pace::Tick })
+}
+
+fn write_words(error: &hound::Error) -> String {
+    match error {
+        hound::Error::IoError(error) => format!("the recording cannot be written: {}", io_words(error)),
+        other => format!("the recording cannot be written: {other}"),
+    }
+}
+
+struct Recorder {
+    writer: WavWriter<BufWriter<File>>,
+    samples: u64,
+}
+
+impl Recorder {
+    fn new(mut file: File) -> hound::Result<Self> {
+        file.set_len(0)?;
+        file.rewind()?;
+        let spec = WavSpec {
+            channels: 1,
+            sample_rate: RECORDING_RATE,
+            bits_per_sample: 16,
+            sample_format: SampleFormat::Int,
+        };
+        let mut writer = WavWriter::new(BufWriter::new(file), spec)?;
+        writer.flush()?;
+        Ok(Self { writer, samples: 0 })
+    }
+
+    fn run(mut self, mut ring: Consumer<f32>) -> hound::Result<()> {
+        let mut flushed = 0;
+        loop {
+            // Asked before the ring is emptied: what comes before the engine lets go is not lost.
+            let ended = ring.is_abandoned();
+            self.drain(&mut ring)?;
+            if ended || 2 * self.samples >= LONGEST_RECORDING {
+                return self.writer.finalize();
+            }
+            if self.samples - flushed >= u64::from(RECORDING_RATE) {
+                self.writer.flush()?;
+                flushed = self.samples;
+            }
+            thread::sleep(RECORDER_PAUSE);
+        }
+    }
+
+    fn drain(&mut self, ring: &mut Consumer<f32>) -> hound::Result<()> {
+        while let Ok(sample) = ring.pop() {
+            // `as` saturates, and makes zero of what is no number.
+            self.writer.write_sample((sample * 32_768.0).round() as i16)?;
+            self.samples += 1;
+        }
+        Ok(())
+    }
+}

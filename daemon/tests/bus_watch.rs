@@ -1,0 +1,111 @@
+//! Watching figures: who gets them, and that nothing runs when nobody does.
+
+mod desk;
+
+use std::collections::HashMap;
+
+use desk::{Desk, answer, call, invoke, statistics};
+use futures_util::StreamExt;
+use voipd::api::{Request, Update};
+use voipd_agent::view::{CallId, CallState};
+use voipd_dbus::names;
+use zbus::{MessageStream, OwnedVariant};
+
+const CALL: &str = "/org/voipd/call/1";
+
+async fn desk() -> Desk {
+    let desk = Desk::start().await;
+    desk.tell(call(1, CallState::Active));
+    desk.tell(desk::audio());
+    desk
+}
+
+async fn statistics_request(desk: &mut Desk) {
+    let Request::CallStatistics { call: CallId(1), reply } = desk.request().await else { panic!() };
+    desk.tell(answer(reply, Ok(statistics())));
+}
+
+#[tokio::test]
+async fn figures_go_to_the_watcher_alone() {
+    let mut desk = desk().await;
+    let other = desk.private.client().await;
+    let mut others = desk::subscribe(&other).await;
+    let mut mine = MessageStream::from(&desk.client);
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    for _ in 0..2 {
+        statistics_request(&mut desk).await;
+        loop {
+            let message = mine.next().await.unwrap().unwrap();
+            if message.header().member().is_some_and(|member| member.as_str() == "Statistics") {
+                let figures: HashMap<String, OwnedVariant> = message.body().deserialize().unwrap();
+                assert_eq!(voipd_dbus::Figures::from_dict(&figures).packets_received, 75);
+                break;
+            }
+        }
+    }
+    // A mark that all receive: before it the other has received nothing.
+    desk.tell(call(2, CallState::Dialing));
+    assert_eq!(desk::next_line(&mut others).await, "Signal InterfacesAdded /org/voipd");
+}
+
+#[tokio::test]
+async fn one_question_serves_all_watchers_of_a_call() {
+    let mut desk = desk().await;
+    let other = desk.private.client().await;
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    invoke(&other, CALL, names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    let Request::CallStatistics { reply, .. } = desk.request().await else { panic!() };
+    // While the driver has not answered, it is not asked again.
+    let again = tokio::time::timeout(std::time::Duration::from_millis(350), desk.requests.recv()).await;
+    assert!(again.is_err());
+    desk.tell(answer(reply, Ok(statistics())));
+    statistics_request(&mut desk).await;
+}
+
+/// Answers until nothing is asked for three intervals, and says whether that happened.
+async fn falls_silent(desk: &mut Desk) -> bool {
+    for _ in 0..20 {
+        match tokio::time::timeout(std::time::Duration::from_millis(350), desk.requests.recv()).await {
+            Ok(Some(Request::CallStatistics { reply, .. })) => desk.tell(answer(reply, Ok(statistics()))),
+            Ok(_) => panic!(),
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn unwatching_leaving_and_the_calls_end_stop_it() {
+    let mut desk = desk().await;
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    statistics_request(&mut desk).await;
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "Unwatch", &()).await.unwrap();
+    assert!(falls_silent(&mut desk).await);
+
+    let leaver = desk.private.client().await;
+    invoke(&leaver, CALL, names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    statistics_request(&mut desk).await;
+    leaver.close().await.unwrap();
+    assert!(falls_silent(&mut desk).await);
+
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    statistics_request(&mut desk).await;
+    desk.tell(Update::CallRemoved(CallId(1)));
+    assert!(falls_silent(&mut desk).await);
+}
+
+#[tokio::test]
+async fn a_client_can_watch_so_many_calls_and_no_more() {
+    let desk = desk().await;
+    for number in 2..=65 {
+        desk.tell(call(number, CallState::Active));
+        let path = names::call_path(number);
+        invoke(&desk.client, &path, names::CALL_STATISTICS, "Watch", &60_000u32).await.unwrap();
+    }
+    let more = invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &60_000u32).await;
+    assert_eq!(more.unwrap_err().0, "org.voipd.Error.LimitReached");
+    // Another interval for one that is watched already is no more.
+    invoke(&desk.client, "/org/voipd/call/2", names::CALL_STATISTICS, "Watch", &50_000u32).await.unwrap();
+    invoke(&desk.client, "/org/voipd/call/2", names::CALL_STATISTICS, "Unwatch", &()).await.unwrap();
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &60_000u32).await.unwrap();
+}

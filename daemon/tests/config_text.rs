@@ -1,0 +1,252 @@
+//! What configuration text means, and what is told of text that is wrong.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use voipd::config::account::local_networks;
+use voipd::config::{Config, ConfigError, ConfigFault, Scope, parse};
+use voipd_agent::AccountKind;
+use voipd_media::Codec;
+
+fn read(text: &str) -> Result<Config, Vec<ConfigFault>> {
+    read_for(text, Scope::System)
+}
+
+fn read_for(text: &str, scope: Scope) -> Result<Config, Vec<ConfigFault>> {
+    let files = |path: &Path| match path.to_str() {
+        Some("home.password") => Ok("hunter2\n".to_owned()),
+        Some("two-lines") => Ok("one\ntwo\n".to_owned()),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    parse(text, Path::new("voipd.toml"), scope, &files).map_err(|error| match error {
+        ConfigError::Faulty(faults) => faults,
+        other => panic!("{other}"),
+    })
+}
+
+/// The faults of a text as they are printed.
+#[track_caller]
+fn faults(text: &str) -> Vec<String> {
+    read(text).expect_err("the text is wrong").iter().map(ToString::to_string).collect()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn nothing_written_means_the_defaults() {
+    let config = read("").unwrap();
+    assert_eq!(config.sip.listen, ["0.0.0.0:5060".parse().unwrap(), "[::]:5060".parse().unwrap()]);
+    assert_eq!(config.rtp.ports, 16384..=32766);
+    assert_eq!((config.rtp.bind, config.rtp.dscp), (None, 46));
+    assert_eq!(config.audio.input, "default");
+    assert_eq!((config.calls.max, config.calls.ring_timeout), (64, Duration::from_secs(120)));
+    assert_eq!(config.calls.media_timeout, Duration::from_secs(20));
+    assert_eq!(config.log_level, log::LevelFilter::Info);
+    assert!(config.accounts.is_empty());
+}
+
+#[test]
+fn calls_without_a_server_are_taken_in_a_session_and_refused_by_the_system_service() {
+    let system = read_for("", Scope::System).unwrap().direct;
+    assert_eq!((system.kind, system.enabled, system.register), (AccountKind::Direct, true, false));
+    assert!(system.allow_from.is_empty());
+    let session = read_for("", Scope::Session).unwrap().direct;
+    assert!(session.allow_from.iter().any(|network| network.contains(ip("192.168.3.4"))));
+    assert!(!session.allow_from.iter().any(|network| network.contains(ip("8.8.8.8"))));
+    let opened =
+        read_for("[direct]\ninbound = true\nallow-from = [\"192.0.2.0/24\"]", Scope::System).unwrap();
+    assert!(opened.direct.allow_from[0].contains(ip("192.0.2.9")));
+    let closed = read_for("[direct]\ninbound = false", Scope::Session).unwrap();
+    assert!(closed.direct.allow_from.is_empty());
+}
+
+#[test]
+fn local_networks_hold_what_is_local() {
+    let local = |address| local_networks().iter().any(|network| network.contains(ip(address)));
+    for address in
+        ["127.0.0.1", "::1", "10.1.2.3", "172.31.0.1", "192.168.0.1", "169.254.9.9", "fd00::1", "fe80::1"]
+    {
+        assert!(local(address), "{address}");
+    }
+    for address in ["172.32.0.1", "192.169.0.1", "2001:db8::1", "203.0.113.1", "::2"] {
+        assert!(!local(address), "{address}");
+    }
+}
+
+#[test]
+fn an_account_needs_a_name_and_an_address_and_gets_the_rest() {
+    let text = "[[account]]\nname = \"home\"\naddress = \"sip:alice@example.org\"\npassword-file = \"home.password\"";
+    let config = read(text).unwrap();
+    let [account] = config.accounts.as_slice() else { panic!() };
+    assert_eq!((account.name.as_str(), account.kind), ("home", AccountKind::Sip));
+    assert_eq!(account.address.as_ref().unwrap().to_string(), "sip:alice@example.org");
+    assert_eq!(account.password.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!((account.register, account.enabled, account.expires), (true, true, 600));
+    assert_eq!(
+        (account.codecs.as_slice(), account.ptime_ms),
+        ([Codec::Opus, Codec::Pcmu, Codec::Pcma].as_slice(), 20)
+    );
+    assert!(account.allow_from.is_empty());
+}
+
+#[test]
+fn an_echo_service_without_an_address_is_local() {
+    let config = read("[[account]]\nname = \"echo\"\nkind = \"echo\"").unwrap();
+    assert!(!config.accounts[0].register);
+    assert!(config.accounts[0].allow_from.iter().any(|network| network.contains(ip("127.0.0.1"))));
+    assert_eq!(
+        faults("[[account]]\nname = \"echo\"\nkind = \"echo\"\nregister = true"),
+        [
+            "voipd.toml:1:1: account.register means nothing without an address: add \"address\" or remove this key"
+        ]
+    );
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let text = "\
+[sip]
+listen = [\"0.0.0.0:5060\", \"5060\"]
+lisen = []
+
+[rtp]
+ports = \"9-8\"
+dscp = \"46\"
+
+[calls]
+max = 0
+
+[[account]]
+name = \"home\"
+adress = \"sip:alice@example.org\"
+expires = 5
+ptime = 25
+codecs = [\"opus\", \"G729\", \"opus\"]
+";
+    assert_eq!(
+        faults(text),
+        [
+            "voipd.toml:2:27: sip.listen holds '5060': write an address and a port, such as \"0.0.0.0:5060\" or \"[::]:5060\"",
+            "voipd.toml:3:1: sip.lisen is not a key here: did you mean 'listen'?",
+            "voipd.toml:6:9: rtp.ports is '9-8': the ports begin at 1024 or above and hold an even one and the next",
+            "voipd.toml:7:8: rtp.dscp must be a whole number without quotes, not a string",
+            "voipd.toml:10:7: calls.max is 0: write a number from 1 to 1000",
+            "voipd.toml:12:1: account.ptime is 25 ms: write 10, 20, 30, 40 or 60",
+            "voipd.toml:12:1: account.address is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
+            "voipd.toml:14:1: account.adress is not a key here: did you mean 'address'?",
+            "voipd.toml:15:11: account.expires is 5: write a number from 60 to 86400",
+            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, PCMU or PCMA",
+            "voipd.toml:17:27: account.codecs names 'opus' twice: remove one",
+        ]
+    );
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_with_its_place_and_never_shown() {
+    let all = faults("[[account]]\nname = \"home\"\npassword = \"top-secret\nregister = true\n");
+    assert!(all[0].starts_with("voipd.toml:3:"), "{all:?}");
+    assert!(!all.join("").contains("top-secret"), "{all:?}");
+    assert!(faults("[sip\n")[0].starts_with("voipd.toml:1:5: is not TOML: "));
+}
+
+#[test]
+fn a_wrong_password_never_appears_in_a_fault() {
+    let all = faults(
+        "[[account]]\nname = \"a\"\naddress = \"sip:alice:geheim1@example.org\"\npassword = [\"geheim2\"]\n\
+         [[account]]\nname = \"b\"\naddress = \"sip:b@example.org\"\npassword = \"geheim3\\n\"\n",
+    )
+    .join("\n");
+    assert!(!all.contains("geheim"), "{all}");
+    assert!(all.contains("account.password must be a string in quotes, not a list"), "{all}");
+    assert!(all.contains("account.password holds a line break"), "{all}");
+    assert!(all.contains("account.address holds a password"), "{all}");
+}
+
+#[test]
+fn addresses_that_are_none_are_refused_with_a_remedy() {
+    let address = |text: &str| faults(&format!("[[account]]\nname = \"a\"\naddress = \"{text}\"")).join("\n");
+    assert!(address("alice@example.org").contains("with 'sip:' in front"));
+    assert!(address("sips:alice@example.org").contains("asks for TLS"));
+    assert!(address("sip:example.org").contains("has no user"));
+    assert!(address("sip:alice@example.org?Subject=x").contains("headers after '?'"));
+    assert!(address("sip:alice@").contains("is no SIP address"));
+    assert!(address("tel:+123").contains("is no SIP address"));
+    let registrar =
+        faults("[[account]]\nname = \"a\"\naddress = \"sip:a@b.example\"\nregistrar = \"sip:a@b.example\"");
+    assert!(registrar[0].contains("which names a user"), "{registrar:?}");
+}
+
+#[test]
+fn names_are_unique_and_direct_is_taken() {
+    let twice = "[[account]]\nname = \"a\"\naddress = \"sip:a@b.example\"\n".repeat(2);
+    assert_eq!(faults(&twice), ["voipd.toml:4:1: account.name 'a' names two accounts: rename one of them"]);
+    let reserved = faults("[[account]]\nname = \"direct\"\naddress = \"sip:a@b.example\"");
+    assert!(reserved[0].contains("built-in account"), "{reserved:?}");
+    let odd = faults("[[account]]\nname = \"a b\"\naddress = \"sip:a@b.example\"");
+    assert!(odd[0].contains("is no account name"), "{odd:?}");
+}
+
+#[test]
+fn password_files_hold_one_line_and_exclude_a_password() {
+    let with = |key: &str| {
+        faults(&format!(
+            "[[account]]\nname = \"a\"\naddress = \"sip:a@b.example\"\npassword-file = \"{key}\""
+        ))
+        .join("")
+    };
+    assert!(with("two-lines").contains("on one line"));
+    assert!(with("gone").contains("cannot be read: gone"));
+    let both = "[[account]]\nname = \"a\"\naddress = \"sip:a@b.example\"\npassword = \"x\"\npassword-file = \"home.password\"";
+    assert!(faults(both)[0].contains("remove one of them"));
+}
+
+#[test]
+fn sections_have_their_brackets() {
+    assert!(faults("[account]\nname = \"a\"")[0].contains("write [[account]]"));
+    assert!(faults("[[sip]]\nlisten = []")[0].contains("write [sip]"));
+    assert!(faults("[acount]\n")[0].contains("did you mean 'account'?"));
+    assert!(faults("sip = 3\n")[0].contains("write [sip]"));
+}
+
+#[test]
+fn sound_files_have_whole_paths() {
+    assert!(faults("[audio]\ninput = \"file:tone.wav\"")[0].contains("file:/PATH.wav"));
+    assert!(faults("[audio]\nringer = \"jackdaw:7\"")[0].contains("`voipctl devices` shows"));
+    assert_eq!(read("[audio]\noutput = \"null\"").unwrap().audio.output, "null");
+}
+
+#[test]
+fn the_example_parses_with_and_without_its_comments() {
+    let text = include_str!("../voipd.toml");
+    read(text).unwrap();
+    // A commented key has no space after the number sign; prose has one.
+    let uncommented: String = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .filter(|line| !line.starts_with("password ="))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let config = read_for(&uncommented, Scope::Session).unwrap();
+    assert_eq!(config.accounts.len(), 2);
+    let defaults = read_for("", Scope::Session).unwrap();
+    assert_eq!((config.sip, config.calls), (defaults.sip, defaults.calls));
+    assert_eq!(config.rtp.ports, defaults.rtp.ports);
+    assert_eq!(config.audio, defaults.audio);
+    assert_eq!(config.direct.allow_from, defaults.direct.allow_from);
+}
+
+#[test]
+fn every_snippet_of_the_documentation_parses() {
+    let page = include_str!("../../docs/configuration.md");
+    let snippets: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or(rest)).collect();
+    assert!(snippets.len() >= 7);
+    for snippet in snippets {
+        if let Err(faults) = read(snippet) {
+            panic!("{snippet}\n{faults:?}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The bus side of the daemon on a private bus, with the test in the place of the driver.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of it")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use voipd::api::{
+    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Reply, Request, RequestError, Update,
+};
+use voipd::bus::{self, Bus};
+use voipd::config::Scope;
+use voipd::config::account::from_entries;
+use voipd::config::fields::{Entry, Value};
+use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
+use voipd_agent::{AccountId, AccountView, CallView};
+use voipd_dbus::names;
+use zbus::wire::DynamicType;
+use zbus::{Connection, DBusError, Message, MessageStream};
+
+/// A bus of its own, which ends with the test.
+pub struct PrivateBus {
+    child: Child,
+    pub address: String,
+}
+
+impl PrivateBus {
+    pub fn start() -> Self {
+        let mut child = Command::new("dbus-daemon")
+            .args(["--session", "--print-address", "--nofork", "--nopidfile"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon: install the package dbus-daemon");
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self { child, address: address.trim().to_owned() }
+    }
+
+    pub async fn client(&self) -> Connection {
+        zbus::connection::Builder::address(self.address.as_str()).build().await.unwrap()
+    }
+
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The daemon's bus side, a client, and the driver's ends.
+pub struct Desk {
+    pub bus: Bus,
+    pub requests: mpsc::Receiver<Request>,
+    pub updates: mpsc::UnboundedSender<Update>,
+    pub client: Connection,
+    pub private: PrivateBus,
+}
+
+impl Desk {
+    pub async fn start() -> Self {
+        let private = PrivateBus::start();
+        let (sender, requests) = mpsc::channel(64);
+        let (updates, receiver) = mpsc::unbounded_channel();
+        let bus = bus::connect_at(&private.address, Scope::Session, false, sender, receiver).await.unwrap();
+        let client = private.client().await;
+        Self { bus, requests, updates, client, private }
+    }
+
+    pub fn tell(&self, update: Update) {
+        self.updates.send(update).ok().unwrap();
+    }
+
+    pub async fn request(&mut self) -> Request {
+        self.requests.recv().await.unwrap()
+    }
+
+    /// Answers everything with success, from now on.
+    pub fn answer_everything(&mut self) {
+        let (_, none) = mpsc::channel(1);
+        let mut requests = std::mem::replace(&mut self.requests, none);
+        let updates = self.updates.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                let _ = updates.send(success(request));
+            }
+        });
+    }
+}
+
+/// An answer in its place among the updates.
+pub fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError>) -> Update {
+    Update::Answer(Box::new(move || drop(reply.send(result))))
+}
+
+fn success(request: Request) -> Update {
+    match request {
+        Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
+        Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
+        Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
+        Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
+        Request::AudioLive { reply } => answer(reply, Ok(live())),
+        Request::RemoveAccount { reply, .. }
+        | Request::EnableAccount { reply, .. }
+        | Request::RegisterAccount { reply, .. }
+        | Request::SetDoNotDisturb { reply, .. }
+        | Request::Accept { reply, .. }
+        | Request::Reject { reply, .. }
+        | Request::Hangup { reply, .. }
+        | Request::Hold { reply, .. }
+        | Request::Resume { reply, .. }
+        | Request::Silence { reply, .. }
+        | Request::SetMuted { reply, .. }
+        | Request::SendDtmf { reply, .. }
+        | Request::SelectDevice { reply, .. }
+        | Request::StartTest { reply, .. }
+        | Request::StopTest { reply } => answer(reply, Ok(())),
+    }
+}
+
+pub fn statistics() -> CallStatistics {
+    let mut statistics = CallStatistics::default();
+    statistics.stream.packets_received = 75;
+    statistics.stream.packets_lost = 25;
+    statistics.stream.jitter_us = 1500;
+    statistics.stream.level_in_dbov = -20;
+    statistics
+}
+
+pub fn live() -> AudioLive {
+    AudioLive {
+        parked: true,
+        input_level_dbov: -30.0,
+        output_level_dbov: -127.0,
+        counters: [("ticks", 5)].into(),
+    }
+}
+
+pub fn device() -> DeviceView {
+    DeviceView {
+        name: "null".into(),
+        description: "No sound".into(),
+        host: "null".into(),
+        input: true,
+        output: true,
+        default: false,
+        available: true,
+        reason: String::new(),
+    }
+}
+
+pub fn account(number: u32, state: AccountState) -> Update {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let settings = from_entries(vec![
+        Entry::new("name", text("home")),
+        Entry::new("address", text("sip:alice@example.org")),
+        Entry::new("password", text("hunter2")),
+    ])
+    .unwrap();
+    Update::Account(Box::new(AccountView {
+        id: AccountId(number),
+        settings,
+        state,
+        reason: "",
+        sip_status: 0,
+        expires: 0,
+        retry_at: None,
+    }))
+}
+
+pub fn call_view(number: u32, state: CallState) -> CallView {
+    CallView {
+        id: CallId(number),
+        account: AccountId(1),
+        direction: CallDirection::Outbound,
+        state,
+        reason: Reason::Local,
+        end_reason: None,
+        sip_status: 0,
+        peer: "sip:bob@example.org".into(),
+        peer_name: "Bob".into(),
+        codec: "",
+        muted: false,
+        local_hold: false,
+        remote_hold: false,
+        mixed: false,
+        sound: SoundPlace::None,
+        remote_media: None,
+        created_at: 1,
+        answered_at: 0,
+        ended_at: 0,
+    }
+}
+
+pub fn call(number: u32, state: CallState) -> Update {
+    Update::Call(Box::new(call_view(number, state)))
+}
+
+pub fn audio() -> Update {
+    Update::Audio(Box::new(AudioView {
+        input: "default".into(),
+        output: "default".into(),
+        ringer: "default".into(),
+        state: DeviceState::Closed,
+        reason: String::new(),
+        scheduling: "fifo",
+        scheduling_reason: String::new(),
+        priority: 40,
+        memory_locked: true,
+    }))
+}
+
+/// A method call with its reply or error.
+pub async fn invoke<B: serde::Serialize + DynamicType>(
+    client: &Connection,
+    path: &str,
+    interface: &str,
+    member: &str,
+    body: &B,
+) -> Result<Message, (String, String)> {
+    let reply = client.call_method(Some(names::BUS_NAME), path, Some(interface), member, body).await;
+    reply.map_err(|error| match error {
+        zbus::Error::MethodError(name, message, _) => (name.to_string(), message.unwrap_or_default()),
+        zbus::Error::FDO(error) => {
+            (error.name().to_string(), error.description().unwrap_or_default().to_owned())
+        }
+        other => panic!("{other}"),
+    })
+}
+
+/// Everything that the client receives, as one line each: kind, member, path.
+pub async fn next_line(messages: &mut MessageStream) -> String {
+    loop {
+        let message = messages.next().await.unwrap().unwrap();
+        let header = message.header();
+        if header.sender().is_some_and(|sender| sender.as_str() == "org.freedesktop.DBus") {
+            continue;
+        }
+        let path = header.path().map(ToString::to_string).unwrap_or_default();
+        let member = header.member().map(ToString::to_string).unwrap_or_default();
+        return format!("{:?} {member} {path}", message.message_type()).trim_end().to_owned();
+    }
+}
+
+/// Has the client receive all signals of the daemon.
+pub async fn subscribe(client: &Connection) -> MessageStream {
+    let dbus = zbus::fdo::DBusProxy::new(client).await.unwrap();
+    let rule = zbus::MatchRule::builder().sender(names::BUS_NAME).build().unwrap();
+    dbus.add_match_rule(rule).await.unwrap();
+    MessageStream::from(client)
+}

@@ -1,0 +1,139 @@
+//! The driver without a bus: a call to its own echo service, over real sockets and the real audio thread.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use voipd::api::{CallSound, Request, Update};
+use voipd::config::{self, Scope};
+use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::sound::SoundSystem;
+use voipd::store::Store;
+use voipd::transport::{Resolver, Transport};
+use voipd_agent::view::CallState;
+use voipd_agent::{Agent, AgentConfig};
+
+const CONFIG: &str = "
+[audio]
+input = 'null'
+output = 'null'
+ringer = 'null'
+
+[[account]]
+name = 'echo'
+kind = 'echo'
+";
+
+/// One second of a tone that a telephone codec keeps.
+fn tone(path: &std::path::Path) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..8000 {
+        let sample = (n as f32 * 440.0 * std::f32::consts::TAU / 8000.0).sin() * 10_000.0;
+        wav.write_sample(sample as i16).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
+    voipd::logging::init(log::LevelFilter::Debug);
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("voipd.toml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let config = config::load(Some(&file), Scope::Session).unwrap().config;
+    let now = Instant::now();
+    let agent_config = AgentConfig {
+        product: "voipd-test".to_owned(),
+        max_calls: 8,
+        ring_timeout: Duration::from_secs(10),
+        media_timeout: Duration::from_secs(20),
+    };
+    let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
+    for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
+        agent.add_account(now, settings).unwrap();
+    }
+    let transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let probe = transport.flow_to("127.0.0.1:9".parse().unwrap()).unwrap();
+    let port = probe.local.port();
+    let (controller, realtime) = voipd::realtime::start(32).unwrap();
+    let (updates_in, mut updates) = mpsc::unbounded_channel();
+    let (requests, incoming) = mpsc::channel(8);
+    let parts = Parts {
+        agent,
+        transport,
+        resolver: Resolver::new(),
+        controller,
+        realtime,
+        sound: SoundSystem::start().unwrap(),
+        device_names: ["null", "null", "null"].map(str::to_owned),
+        rtp: config.rtp,
+        store: Store::open(&scratch.path().join("state")).unwrap().0,
+        updates: updates_in,
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = Driver::run(parts, incoming, async move { drop(stopped.await) });
+
+    let client = async move {
+        let speech = scratch.path().join("tone.wav");
+        tone(&speech);
+        let record = scratch.path().join("back.wav");
+        let sound = CallSound {
+            play: Some(OwnedFd::from(File::open(&speech).unwrap())),
+            record: Some(OwnedFd::from(File::create(&record).unwrap())),
+            mix: false,
+        };
+        let (reply, answer) = oneshot::channel();
+        let target = format!("sip:echo@127.0.0.1:{port}");
+        requests.send(Request::Dial { target, account: None, sound, reply }).await.ok().unwrap();
+        let mut answer = Some(answer);
+        let mut call = None;
+        let mut seen = false;
+        let deadline = tokio::time::sleep(Duration::from_secs(8));
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                update = updates.recv() => match update.unwrap() {
+                    Update::Answer(send) => {
+                        send();
+                        if let Some(answer) = answer.take() {
+                            call = Some(answer.await.unwrap().unwrap());
+                            assert!(seen, "the call was announced before the reply");
+                        }
+                    }
+                    Update::Call(view) => {
+                        seen = true;
+                        if Some(view.id) == call && view.state == CallState::Active { break; }
+                    }
+                    _ => {}
+                },
+                () = &mut deadline => panic!("the call did not become active"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1700)).await;
+        let (reply, answer) = oneshot::channel();
+        requests.send(Request::CallStatistics { call: call.unwrap(), reply }).await.ok().unwrap();
+        let statistics = loop {
+            if let Update::Answer(send) = updates.recv().await.unwrap() {
+                send();
+                break answer.await.unwrap().unwrap();
+            }
+        };
+        assert!(statistics.stream.packets_received > 60, "{statistics:?}");
+        assert_eq!(statistics.stream.packets_lost, 0, "{statistics:?}");
+        let (reply, _answer) = oneshot::channel();
+        requests.send(Request::Hangup { call: call.unwrap(), reply }).await.ok().unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut wav = hound::WavReader::open(&record).unwrap();
+        let loudest = wav.samples::<i16>().map(|s| s.unwrap().unsigned_abs()).max().unwrap();
+        assert!(loudest > 5_000, "the tone came back at {loudest}");
+        stop.send(()).unwrap();
+    };
+    tokio::join!(driver, client);
+}

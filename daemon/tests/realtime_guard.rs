@@ -1,0 +1,342 @@
+//! Proves over the whole media path that a tick allocates nothing, frees nothing, takes no lock and makes no system call
+//! but those of its sockets, its waker and its clock.
+#![cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![allow(unsafe_code)]
+
+mod guard;
+
+use std::ffi::{c_int, c_void};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
+use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
+use voipd_audio::codec::{Encoder, EncoderSettings};
+use voipd_audio::engine::{Controller, DevicePort, Pace, engine};
+use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan};
+use voipd_audio::tone::Tone;
+use voipd_audio::{PortId, StreamPlan};
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const EVENTS: u8 = 101;
+
+unsafe extern "C" {
+    fn opus_encoder_create(rate: i32, channels: c_int, application: c_int, error: *mut c_int) -> *mut c_void;
+    fn opus_encoder_destroy(encoder: *mut c_void);
+}
+
+/// The guard itself: it must see what it is there to see.
+fn the_guard_sees() {
+    let before = findings();
+    let text = c"text";
+    watch_allocator(true);
+    // SAFETY: a valid string; what the C library allocates for it is given back.
+    unsafe { libc::free(libc::strdup(text.as_ptr()).cast()) };
+    watch_allocator(false);
+    let c_library = findings();
+    assert_eq!(c_library.allocator_calls, before.allocator_calls + 2, "strdup and free in the C library");
+
+    watch_allocator(true);
+    // SAFETY: arguments as documented (48 kHz, mono, VoIP); libopus gives the encoder and takes it back.
+    unsafe { opus_encoder_destroy(opus_encoder_create(48_000, 1, 2048, &mut 0)) };
+    watch_allocator(false);
+    let libopus = findings();
+    assert!(libopus.allocator_calls >= c_library.allocator_calls + 2, "libopus's own allocation");
+
+    watch_allocator(true);
+    drop(std::hint::black_box(vec![0_u8; 100]));
+    watch_allocator(false);
+    assert!(findings().allocator_calls > libopus.allocator_calls, "Rust's allocation");
+
+    let done = Arc::new(AtomicBool::new(false));
+    thread::spawn({
+        let done = done.clone();
+        move || {
+            confine(-1, -1);
+            // SAFETY: takes nothing.
+            unsafe { libc::syscall(libc::SYS_getppid) };
+            let word = 0_u32;
+            // SAFETY: wakes nobody on a valid word.
+            unsafe { libc::syscall(libc::SYS_futex, &word, libc::FUTEX_WAKE, 0) };
+            done.store(true, Ordering::SeqCst);
+            sleep_for_ever();
+        }
+    });
+    wait("the confined thread", || done.load(Ordering::SeqCst));
+    let confined = findings();
+    assert_eq!(confined.forbidden_calls, before.forbidden_calls + 2);
+    assert_eq!(i64::from(confined.last_forbidden), libc::SYS_futex);
+}
+
+fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(10), "waited too long: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> StreamPlan {
+    let send = SendPlan {
+        codec,
+        payload_type,
+        ptime_ms: 20,
+        events: Some((EVENTS, codec.clock_rate())),
+        bitrate: None,
+        fec: true,
+        dtx: false,
+    };
+    StreamPlan {
+        generation: 1,
+        path: Path::Udp { remote, symmetric: true },
+        protection: Protection::None,
+        ssrc,
+        send: Some(send),
+        receive: vec![
+            (0, ReceiveKind::Audio(Codec::Pcmu)),
+            (8, ReceiveKind::Audio(Codec::Pcma)),
+            (96, ReceiveKind::Audio(Codec::Opus)),
+            (EVENTS, ReceiveKind::Events(codec.clock_rate())),
+        ],
+        play: true,
+    }
+}
+
+/// The engine under guard, and what has happened in it.
+struct Scene {
+    controller: Controller<UdpMediaSocket>,
+    gate: Arc<Gate>,
+    events: Vec<EngineEvent>,
+    strays: usize,
+    cards: Vec<Card>,
+}
+
+/// A sound card: gives and takes 10 ms at a time.
+struct Card {
+    record: rtrb::Producer<f32>,
+    play: rtrb::Consumer<f32>,
+    rate: u32,
+    phase: f32,
+}
+
+impl Card {
+    fn run(&mut self, ms: u32) {
+        for _ in 0..self.rate * ms / 1000 {
+            self.phase = (self.phase + 300.0 / self.rate as f32).fract();
+            let _ = self.record.push(0.3 * (self.phase * std::f32::consts::TAU).sin());
+            let _ = self.play.pop();
+        }
+    }
+}
+
+impl Scene {
+    /// Real time passes: cards play, the control side does what it does.
+    fn run(&mut self, ms: u64) {
+        self.gate.open();
+        for _ in 0..ms / 10 {
+            thread::sleep(Duration::from_millis(10));
+            self.cards.iter_mut().for_each(|card| card.run(10));
+            self.controller.service();
+            self.events.extend(std::iter::from_fn(|| self.controller.poll_event()));
+            self.strays += std::iter::from_fn(|| self.controller.poll_stray()).count();
+            self.gate.open();
+        }
+    }
+
+    fn open_card(&mut self, port: PortId, rate: u32, pace: Pace) {
+        let (record, capture) = rtrb::RingBuffer::new(rate as usize);
+        let (playback, play) = rtrb::RingBuffer::new(rate as usize);
+        let device = DevicePort { capture: Some(capture), playback: Some(playback), rate, pace };
+        self.controller.open_device(port, device).expect("room");
+        self.cards.push(Card { record, play, rate, phase: 0.0 });
+    }
+
+    /// Two streams that talk to each other over loopback.
+    fn open_call(&mut self, ports: [PortId; 2], codec: Codec, payload_type: u8) {
+        let sockets = [0, 1].map(|_| bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports").rtp);
+        let addresses = [0, 1].map(|end: usize| sockets[end].local_addr().expect("bound"));
+        for ((end, port), socket) in ports.into_iter().enumerate().zip(sockets) {
+            let plan = plan(codec, payload_type, 0x5000 + port.0, addresses[1 - end]);
+            self.controller.open_stream(port, plan, socket).expect("room");
+        }
+    }
+
+    fn saw(&self, wanted: impl Fn(&EngineEvent) -> bool) -> bool {
+        self.events.iter().any(wanted)
+    }
+}
+
+/// A peer that misbehaves: loses, doubles and reorders packets, changes its SSRC and codec, sends garbage.
+fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
+    let settings =
+        EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, complexity: 5 };
+    let mut encoder = Encoder::new(settings).expect("an encoder");
+    encoder.set_packet_loss(20);
+    let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");
+    let mut late = None;
+    for number in 0..150_u16 {
+        let sound: Vec<f32> =
+            (0..960).map(|n| 0.3 * (n as f32 * 0.05 * (1.0 + f32::from(number % 7))).sin()).collect();
+        let mut payload = [0; 1275];
+        let length = encoder.encode(&sound, &mut payload).expect("a packet");
+        let (payload_type, body) = match number {
+            60..70 => (0, vec![number as u8; 160]),
+            110..114 => (EVENTS, vec![4, if number > 111 { 0x8A } else { 0x0A }, 3, 0xC0]),
+            _ => (96, payload[..length].to_vec()),
+        };
+        let sound_at = if (110..114).contains(&number) { 110 } else { u32::from(number) };
+        let ssrc = if number < 100 { 0xABCD_u32 } else { 0xDCBA };
+        let mut packet = vec![0x80, payload_type];
+        packet.extend(number.to_be_bytes());
+        packet.extend((sound_at * 960).to_be_bytes());
+        packet.extend(ssrc.to_be_bytes());
+        packet.extend(body);
+        let send = |bytes: &[u8]| drop(socket.send_to(bytes, target));
+        match number % 10 {
+            3 => {}
+            5 => late = Some(packet),
+            6 => {
+                send(&packet);
+                late.take().into_iter().for_each(|packet| send(&packet));
+            }
+            7 => {
+                send(&packet);
+                send(&packet);
+            }
+            _ => send(&packet),
+        }
+        send(&[number as u8; 40]);
+        send(&[0x80, 200, 0, 1, 0, 0, 0, 0]);
+        let _ = stranger.send_to(&vec![0x80; 12 + usize::from(number) * 11], target);
+        scene.run(20);
+    }
+}
+
+#[test]
+fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
+    catch_forbidden_calls();
+    the_guard_sees();
+
+    let waker = EngineWaker::new().expect("a descriptor");
+    let waker_fd = waker.raw();
+    let (controller, mut processor) = engine::<UdpMediaSocket>(16, Box::new(waker));
+    let gate = Arc::new(Gate::new().expect("a descriptor"));
+    let stopped = Arc::new(AtomicBool::new(false));
+    let clean = findings();
+    thread::spawn({
+        let (gate, stopped) = (gate.clone(), stopped.clone());
+        move || {
+            confine(waker_fd, gate.raw());
+            watch_allocator(true);
+            run_ticks(&mut processor, &gate);
+            watch_allocator(false);
+            stopped.store(true, Ordering::SeqCst);
+            sleep_for_ever();
+        }
+    });
+
+    let mut scene = Scene { controller, gate: gate.clone(), events: vec![], strays: 0, cards: vec![] };
+    wait("nothing is wanted", || gate.is_parked());
+    let [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far] = [1, 2, 3, 4, 5, 6].map(PortId);
+    let (card, fast_card, file, peer) = (PortId(10), PortId(11), PortId(12), PortId(13));
+    scene.open_call([pcmu, pcmu_far], Codec::Pcmu, 0);
+    scene.open_call([opus, opus_far], Codec::Opus, 96);
+    scene.open_call([pcma, pcma_far], Codec::Pcma, 8);
+    scene.open_card(card, 48_000, Pace::Device { target: 960 });
+    scene.open_card(fast_card, 44_100, Pace::Device { target: 882 });
+    scene.open_card(file, 16_000, Pace::Tick);
+    for (sink, sources) in [
+        (pcmu, vec![card, file, opus]),
+        (pcmu_far, vec![pcmu_far]),
+        (opus, vec![fast_card, pcmu]),
+        (opus_far, vec![opus_far, pcma]),
+        (pcma, vec![card]),
+        (pcma_far, vec![file]),
+        (card, vec![pcmu, opus, pcma]),
+        (fast_card, vec![opus, opus_far]),
+        (file, vec![pcmu, pcma_far]),
+    ] {
+        scene.controller.connect(sink, &sources).expect("open ports");
+    }
+    scene.run(300);
+    assert_eq!(findings(), clean, "three calls, two cards and a file");
+
+    for (port, digits) in [(pcmu, "12#"), (opus, "*0D")] {
+        for digit in digits.chars() {
+            scene.controller.send_dtmf(port, digit, 60).expect("events");
+        }
+    }
+    scene.controller.play_tone(card, Some(Tone::RINGBACK)).expect("open");
+    scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
+    scene.controller.set_muted(card, true).expect("open");
+    scene.controller.set_packet_loss(opus, 20).expect("a stream");
+    scene.run(800);
+    scene.controller.play_tone(card, None).expect("open");
+    scene.controller.set_muted(card, false).expect("open");
+    assert_eq!(findings(), clean, "digits and tones");
+
+    // Plans: another codec, hold and resume, another SSRC and packet time.
+    let remote = |scene: &Scene, port: PortId| scene.controller.stream_counters(port).expect("a stream");
+    let target = SocketAddr::from((LOCAL, 42_999));
+    let other_codec = StreamPlan { generation: 2, ..plan(Codec::Opus, 96, 0x6000, target) };
+    let held = StreamPlan { generation: 2, send: None, play: false, ..plan(Codec::Opus, 96, 0x6001, target) };
+    let resumed = StreamPlan { generation: 3, ..plan(Codec::Pcma, 8, 0x6001, target) };
+    scene.controller.update_stream(pcmu_far, other_codec).expect("a stream");
+    scene.controller.update_stream(opus_far, held).expect("a stream");
+    scene.run(200);
+    scene.controller.update_stream(opus_far, resumed).expect("a stream");
+    scene.run(200);
+    assert_eq!(findings(), clean, "new plans");
+
+    let socket = UdpSocket::bind((LOCAL, 0)).expect("a socket");
+    let pair = bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports");
+    let to = pair.rtp.local_addr().expect("bound");
+    let wanted = plan(Codec::Opus, 96, 0x7000, socket.local_addr().expect("bound"));
+    scene.controller.open_stream(peer, wanted, pair.rtp).expect("room");
+    scene.controller.connect(card, &[peer, pcma]).expect("open");
+    scene.controller.connect(peer, &[peer]).expect("open");
+    misbehave(&mut scene, &socket, to);
+    assert_eq!(findings(), clean, "a peer that misbehaves");
+
+    // What has been shown was really there.
+    let heard = remote(&scene, peer);
+    assert!(heard.packets_lost > 5 && heard.frames_concealed > 0 && heard.packets_duplicate > 5, "{heard:?}");
+    assert!(
+        heard.packets_invalid > 100 && heard.packets_reordered > 5 && heard.remote_ssrc == 0xDCBA,
+        "{heard:?}"
+    );
+    for port in [pcmu, opus, pcma, pcma_far] {
+        let counters = remote(&scene, port);
+        assert!(counters.packets_sent > 100 && counters.packets_received > 20, "{port:?}: {counters:?}");
+        assert!(counters.level_out_dbov > -60, "{port:?}: {counters:?}");
+    }
+    for digit in "12#*0D4".chars() {
+        let is = |event: &EngineEvent| matches!(event, EngineEvent::DtmfReceived { digit: heard, .. } if *heard == digit);
+        assert!(scene.saw(is), "digit {digit} in {:?}", scene.events);
+    }
+    assert!(scene.saw(|event| matches!(event, EngineEvent::ToneEnded { port } if *port == pcma)));
+    assert!(scene.saw(|event| matches!(event, EngineEvent::SsrcChanged { .. })));
+    assert!(scene.saw(|event| matches!(event, EngineEvent::FirstPacket { .. })));
+    assert!(scene.strays > 100);
+
+    // The end of a file, closing, rest, and work again after it.
+    scene.cards.clear();
+    scene.run(1500);
+    assert!(scene.saw(|event| matches!(event, EngineEvent::SourceEnded { port } if *port == file)));
+    for port in [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, card, fast_card, file, peer] {
+        scene.controller.close(port);
+    }
+    scene.run(50);
+    wait("nothing is wanted any more", || gate.is_parked());
+    let resting = scene.controller.counters().ticks;
+    assert!(resting > 500, "{resting} ticks");
+    scene.open_call([PortId(20), PortId(21)], Codec::Pcmu, 0);
+    scene.run(200);
+    assert!(scene.controller.counters().ticks > resting + 10);
+    gate.stop();
+    wait("the end", || stopped.load(Ordering::SeqCst));
+    assert_eq!(findings(), clean, "closing, rest and work after it");
+}

@@ -1,0 +1,268 @@
+//! WAV files as devices: what is recorded can be played, odd formats are understood, broken files are refused in words.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod sound_lab;
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sound_lab::*;
+use voipd::api::DeviceRole;
+use voipd::sound::{self, RECORDING_RATE, SoundEvent, SoundSystem};
+use voipd_audio::engine::{DevicePort, Pace};
+
+/// Takes all samples of a file being played, as fast as they come.
+fn drain(port: DevicePort) -> Vec<f32> {
+    assert_eq!(port.pace, Pace::Tick);
+    let mut ring = port.capture.unwrap();
+    let start = Instant::now();
+    let mut samples = Vec::new();
+    loop {
+        let ended = ring.is_abandoned();
+        while let Ok(sample) = ring.pop() {
+            samples.push(sample);
+        }
+        if ended {
+            return samples;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "the end never comes");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn play(path: &Path) -> Result<DevicePort, String> {
+    run(sound::play_file(OwnedFd::from(File::open(path).unwrap())))
+}
+
+fn chunk(id: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut chunk = [id, (body.len() as u32).to_le_bytes().as_slice(), body].concat();
+    chunk.resize(chunk.len().next_multiple_of(2), 0);
+    chunk
+}
+
+fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
+    let body = chunks.concat();
+    [b"RIFF", (body.len() as u32 + 4).to_le_bytes().as_slice(), b"WAVE", &body].concat()
+}
+
+fn fmt(tag: u16, channels: u16, rate: u32, bits: u16) -> Vec<u8> {
+    let frame = channels * bits / 8;
+    let bytes = rate.wrapping_mul(u32::from(frame));
+    let [tag, channels, frame, bits] = [tag, channels, frame, bits].map(u16::to_le_bytes);
+    let [rate, bytes] = [rate, bytes].map(u32::to_le_bytes);
+    let fields: [&[u8]; 6] = [&tag, &channels, &rate, &bytes, &frame, &bits];
+    chunk(b"fmt ", &fields.concat())
+}
+
+#[test]
+fn a_recording_can_be_played_and_is_what_was_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("call.wav");
+    fs::write(&path, "an older file, which a client has opened for writing").unwrap();
+    let tone = sine(440.0, 0.5, RECORDING_RATE, 3 * RECORDING_RATE as usize);
+    let file = File::create(&path).unwrap();
+    let finished = run(async {
+        let recording = sound::record_file(OwnedFd::from(file)).await.unwrap();
+        let mut ring = recording.port.playback.unwrap();
+        for part in tone.chunks(RECORDING_RATE as usize) {
+            wait_until(Duration::from_secs(5), "the recorder empties its ring", || {
+                ring.slots() >= part.len()
+            });
+            ring.push_entire_slice(part).unwrap();
+        }
+        drop(ring);
+        recording.finished.await.unwrap()
+    });
+    assert_eq!(finished, Ok(()));
+    let port = play(&path).unwrap();
+    assert_eq!(port.rate, RECORDING_RATE);
+    let played = drain(port);
+    assert_eq!(played.len(), tone.len());
+    assert!(played.iter().zip(&tone).all(|(a, b)| (a - b).abs() < 1.0 / 32_000.0));
+}
+
+#[test]
+fn a_recording_is_valid_while_it_is_being_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("call.wav");
+    let file = File::create(&path).unwrap();
+    let recording = run(sound::record_file(OwnedFd::from(file))).unwrap();
+    let mut ring = recording.port.playback.unwrap();
+    ring.push_entire_slice(&vec![0.25; 70_000]).unwrap();
+    let readable = || hound::WavReader::open(&path).is_ok_and(|reader| reader.len() >= RECORDING_RATE);
+    wait_until(Duration::from_secs(5), "the header says what is there", readable);
+    // A killed daemon leaves just this; nothing else is needed to play it.
+    assert!(drain(play(&path).unwrap()).iter().all(|sample| (sample - 0.25).abs() < 1e-4));
+}
+
+#[test]
+fn formats_of_all_widths_rates_and_channels_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.wav");
+    let float = |value: f32| value.to_le_bytes().to_vec();
+    // WAVEFORMATEXTENSIBLE: 24 valid bits, front left and right, PCM subformat.
+    let mut extensible = fmt(0xfffe, 2, 48_000, 24);
+    extensible[4..8].copy_from_slice(&40u32.to_le_bytes());
+    extensible.extend(22u16.to_le_bytes());
+    extensible.extend(24u16.to_le_bytes());
+    extensible.extend(3u32.to_le_bytes());
+    extensible.extend([1, 0, 0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71]);
+    // Format chunk, sound, and what comes of them: rate and samples.
+    type Case<'a> = (Vec<u8>, Vec<u8>, u32, &'a [f32]);
+    let cases: &[Case<'_>] = &[
+        (fmt(1, 1, 8_000, 8), vec![0, 64, 128, 192], 8_000, &[-1.0, -0.5, 0.0, 0.5]),
+        (fmt(1, 1, 11_025, 16), vec![0, 0x80, 0, 0x40], 11_025, &[-1.0, 0.5]),
+        (fmt(1, 2, 16_000, 16), vec![0, 0x40, 0, 0, 0, 0xc0, 0, 0xc0], 16_000, &[0.25, -0.5]),
+        (fmt(1, 1, 44_100, 24), vec![0, 0, 0x40, 0, 0, 0x80], 44_100, &[0.5, -1.0]),
+        (fmt(1, 1, 22_050, 32), vec![0, 0, 0, 0x40], 22_050, &[0.5]),
+        (fmt(3, 1, 96_000, 32), [float(0.5), float(f32::NAN), float(9.0)].concat(), 96_000, &[0.5, 0.0, 1.0]),
+        (extensible, vec![0, 0, 0x40, 0, 0, 0x40], 48_000, &[0.5]),
+    ];
+    for (format, data, rate, expected) in cases {
+        // A chunk of odd length before the sound, and one after it, are passed over.
+        let file =
+            riff(&[format.clone(), chunk(b"LIST", b"abc"), chunk(b"data", data), chunk(b"id3 ", b"tag!")]);
+        fs::write(&path, file).unwrap();
+        let port = play(&path).unwrap();
+        assert_eq!(port.rate, *rate);
+        assert_eq!(drain(port), *expected, "{rate} Hz");
+    }
+}
+
+#[test]
+fn a_file_cut_short_plays_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.wav");
+    let mut file = riff(&[fmt(1, 1, 8_000, 16), chunk(b"data", &[0, 0x40].repeat(9_000))]);
+    file.truncate(file.len() - 1);
+    // What a pipe writes for a length it does not know.
+    file[40..44].copy_from_slice(&u32::MAX.to_le_bytes());
+    fs::write(&path, file).unwrap();
+    assert_eq!(drain(play(&path).unwrap()), [0.5].repeat(8_999));
+}
+
+#[test]
+fn broken_files_are_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.wav");
+    let data = chunk(b"data", &[0; 64]);
+    let mut contradiction = fmt(1, 2, 8_000, 16);
+    contradiction[20] = 3;
+    let cases: &[(Vec<u8>, &str)] = &[
+        (vec![], "not a WAV file"),
+        (b"ID3\x04 and so on, an MP3 file".to_vec(), "not a WAV file"),
+        (riff(&[fmt(1, 1, 8_000, 16)]), "cut off in its header"),
+        (riff(std::slice::from_ref(&data)), "does not say what format"),
+        (riff(&[fmt(1, 0, 8_000, 16), data.clone()]), "no channels"),
+        (riff(&[fmt(1, 1, 0, 16), data.clone()]), "rate of 0 Hz"),
+        (riff(&[fmt(1, 1, u32::MAX, 16), data.clone()]), "rate of 4294967295 Hz"),
+        (riff(&[fmt(7, 1, 8_000, 8), data.clone()]), "encoding is not supported"),
+        (riff(&[fmt(1, 1, 8_000, 64), data.clone()]), "encoding is not supported"),
+        (riff(&[contradiction, data]), "contradicts itself"),
+        (riff(&[fmt(1, 1, 8_000, 16), chunk(b"data", &[])]), "holds no sound"),
+        (riff(&vec![chunk(b"junk", &[]); 5_000]), "no sound in it"),
+        ([riff(&[]), b"fmt \xff\xff\xff\xff".to_vec()].concat(), "cut off in its header"),
+        ([riff(&[]), b"junk\xff\xff\xff\xff".to_vec()].concat(), "cut off in its header"),
+    ];
+    for (bytes, words) in cases {
+        fs::write(&path, bytes).unwrap();
+        let reason = play(&path).map(|_| ()).unwrap_err();
+        assert!(reason.contains(words), "{words}: {reason}");
+    }
+}
+
+#[test]
+fn what_cannot_be_recorded_into_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read-only.wav");
+    fs::write(&path, "").unwrap();
+    let record = |file: File| run(sound::record_file(OwnedFd::from(file))).map(|_| ()).unwrap_err();
+    let reason = record(File::open(&path).unwrap());
+    assert!(reason.contains("cannot be written"), "{reason}");
+    let reason = record(File::options().write(true).open("/dev/null").unwrap());
+    assert!(reason.contains("not a regular file"), "{reason}");
+}
+
+#[test]
+fn file_devices_open_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |file: &str| format!("file:{}", folder.path().join(file).display());
+    write_wav(&folder.path().join("mic.wav"), &sine(300.0, 0.2, RATE, 200_000));
+    let mut sound = SoundSystem::start().unwrap();
+    run(async {
+        let (input, opened, _) = open(&mut sound, DeviceRole::Input, &name("mic.wav")).await;
+        assert_eq!(opened.to_string(), name("mic.wav"));
+        assert_eq!(drain(input).len(), 200_000, "once, then the end");
+
+        let (output, ..) = open(&mut sound, DeviceRole::Output, &name("out.wav")).await;
+        assert_eq!(output.pace, Pace::Tick);
+        let mut ring = output.playback.unwrap();
+        ring.push_entire_slice(&[0.5; 480]).unwrap();
+        drop(ring);
+        let complete =
+            || hound::WavReader::open(folder.path().join("out.wav")).is_ok_and(|file| file.len() == 480);
+        wait_until(Duration::from_secs(5), "the file is complete", complete);
+        // A recording may be replaced.
+        open(&mut sound, DeviceRole::Ringer, &name("out.wav")).await;
+
+        let reason = refusal(&mut sound, DeviceRole::Input, &name("none.wav")).await;
+        assert!(reason.contains("there is no such file"), "{reason}");
+        let reason = refusal(&mut sound, DeviceRole::Input, "file:/").await;
+        assert!(reason.contains("not a regular file"), "{reason}");
+        fs::write(folder.path().join("letter.txt"), "Dear").unwrap();
+        let reason = refusal(&mut sound, DeviceRole::Output, &name("letter.txt")).await;
+        assert!(reason.contains("does not overwrite"), "{reason}");
+        assert_eq!(fs::read_to_string(folder.path().join("letter.txt")).unwrap(), "Dear");
+    });
+}
+
+#[test]
+fn without_any_sound_default_is_silence() {
+    without_sound("inside_without_any_sound_default_is_silence");
+}
+
+#[test]
+#[ignore = "runs in an environment without sound"]
+fn inside_without_any_sound_default_is_silence() {
+    if inside().is_none() || Path::new("/proc/asound/pcm").exists() {
+        return;
+    }
+    let mut sound = SoundSystem::start().unwrap();
+    run(async {
+        let (port, name, description) = open(&mut sound, DeviceRole::Input, "default").await;
+        assert!(port.capture.is_none() && port.playback.is_none() && port.pace == Pace::Tick);
+        assert_eq!(name.to_string(), "null");
+        assert_eq!(description, "silence: no sound server and no sound card was found");
+        for (name, words) in [
+            ("pulseaudio:x", "PulseAudio does not run"),
+            ("alsa:PCH,0", "ALSA has no device `PCH,0`"),
+            ("pipewire:default", "PipeWire"),
+        ] {
+            let reason = refusal(&mut sound, DeviceRole::Input, name).await;
+            assert!(reason.contains(words), "{reason}");
+        }
+        let views = sound.list().await;
+        let names: Vec<_> = views.iter().map(|view| view.name.as_str()).collect();
+        assert_eq!((names.first(), names.last()), (Some(&"default"), Some(&"null")), "{views:#?}");
+        assert!(views.last().unwrap().default);
+    });
+}
+
+#[test]
+fn an_overtaken_wish_is_not_told() {
+    let mut sound = SoundSystem::start().unwrap();
+    run(async {
+        sound.open(DeviceRole::Input, "file:/nowhere.wav".parse().unwrap());
+        sound.open(DeviceRole::Input, "null".parse().unwrap());
+        let SoundEvent::Opened { name, .. } = event(&mut sound, 5).await else {
+            panic!("the first wish was told")
+        };
+        assert_eq!(name.to_string(), "null");
+        sound.open(DeviceRole::Output, "null".parse().unwrap());
+        sound.close(DeviceRole::Output);
+        let told = tokio::time::timeout(Duration::from_millis(300), sound.next_event()).await;
+        assert!(told.is_err(), "a closed role tells nothing");
+    });
+}

@@ -1,0 +1,173 @@
+//! The store: what it keeps, for whose eyes, and what it does with files that are not as they should be.
+
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use voipd::api::DeviceRole;
+use voipd::config::account::from_entries;
+use voipd::config::fields::{Entry, Placed, Value};
+use voipd::store::{Contents, Store, StoreError};
+use voipd_agent::AccountSettings;
+
+fn account(name: &str) -> AccountSettings {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let list = |items: &[&str]| {
+        Value::List(
+            items.iter().map(|item| Placed { value: Value::Text((*item).to_owned()), at: None }).collect(),
+        )
+    };
+    from_entries(vec![
+        Entry::new("name", text(name)),
+        Entry::new("address", text("sip:alice@example.org")),
+        Entry::new("display-name", text("Alice \"A\" O'Hara")),
+        Entry::new("registrar", text("sip:192.0.2.1:5070")),
+        Entry::new("outbound-proxy", text("sip:proxy.example.org;lr")),
+        Entry::new("auth-user", text("alice-auth")),
+        Entry::new("password", text("pass word'; --")),
+        Entry::new("realm", text("example.org")),
+        Entry::new("register", Value::Flag(false)),
+        Entry::new("expires", Value::Number(3600)),
+        Entry::new("codecs", list(&["PCMA", "opus"])),
+        Entry::new("ptime", Value::Number(30)),
+        Entry::new("enabled", Value::Flag(false)),
+        Entry::new("allow-from", list(&["192.0.2.0/24", "2001:db8::/32"])),
+    ])
+    .unwrap()
+}
+
+/// `Secret` shows itself in no format, so that it is compared by itself.
+fn same(a: &AccountSettings, b: &AccountSettings) -> bool {
+    format!("{a:?}") == format!("{b:?}") && a.password == b.password
+}
+
+#[track_caller]
+fn reopen(directory: &Path) -> (Store, Contents) {
+    Store::open(directory).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_after_a_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("state/voipd");
+    let (store, contents) = reopen(&directory);
+    assert!(contents.accounts.is_empty() && contents.enabled.is_empty() && !contents.do_not_disturb);
+    store.put_account(account("work")).await.unwrap();
+    store.put_account(account("gone")).await.unwrap();
+    store.set_enabled("work".into(), true).await.unwrap();
+    store.set_enabled("gone".into(), true).await.unwrap();
+    store.set_enabled("from-config".into(), false).await.unwrap();
+    store.remove_account("gone".into()).await.unwrap();
+    store.set_device(DeviceRole::Ringer, "old".into()).await.unwrap();
+    store.set_device(DeviceRole::Ringer, "alsa:Speaker".into()).await.unwrap();
+    // Nobody waits for this one: it is made all the same.
+    drop(store.set_do_not_disturb(true));
+    drop(store);
+
+    let (store, contents) = reopen(&directory);
+    let [kept] = contents.accounts.as_slice() else { panic!("{contents:?}") };
+    assert!(same(kept, &account("work")), "{kept:?}");
+    assert_eq!(contents.enabled, [("from-config".to_owned(), false), ("work".to_owned(), true)].into());
+    assert_eq!((contents.devices.input, contents.devices.ringer), (None, Some("alsa:Speaker".to_owned())));
+    assert!(contents.do_not_disturb);
+    drop(store);
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_it_and_removed_passwords_are_wiped() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("voipd");
+    // An existing directory and file that are too open are closed first.
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).unwrap();
+    let file = directory.join("voipd.sqlite");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+    let (store, _) = reopen(&directory);
+    store.put_account(account("work")).await.unwrap();
+    assert_eq!(mode(&directory), 0o700);
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    store.remove_account("work".into()).await.unwrap();
+    // Neither in the database nor in its journal, while it is open.
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(9).any(|window| window == b"pass word"));
+    }
+}
+
+#[test]
+fn a_shared_directory_is_refused_and_left_as_it_is() {
+    let shared = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(shared.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let error = Store::open(shared.path()).unwrap_err();
+    assert!(error.to_string().contains("shared with other users"), "{error}");
+    assert_eq!(mode(shared.path()), 0o1777);
+}
+
+#[test]
+fn a_link_in_place_of_the_file_is_not_followed() {
+    let home = tempfile::tempdir().unwrap();
+    let elsewhere = home.path().join("elsewhere");
+    std::fs::write(&elsewhere, "").unwrap();
+    std::fs::set_permissions(&elsewhere, PermissionsExt::from_mode(0o644)).unwrap();
+    let directory = home.path().join("voipd");
+    std::fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, directory.join("voipd.sqlite")).unwrap();
+    assert!(matches!(Store::open(&directory), Err(StoreError::Place { .. })));
+    assert_eq!(mode(&elsewhere), 0o644);
+}
+
+#[test]
+fn a_second_daemon_is_told_that_the_store_is_in_use() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, _) = reopen(home.path());
+    assert!(matches!(Store::open(home.path()), Err(StoreError::InUse(_))));
+    drop(store);
+    drop(reopen(home.path()));
+}
+
+#[test]
+fn damaged_and_newer_files_are_told_apart_and_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("voipd.sqlite");
+    std::fs::write(&file, "this is no database, and it is long enough to be looked at").unwrap();
+    let error = Store::open(home.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("this is no database"));
+
+    std::fs::remove_file(&file).unwrap();
+    drop(reopen(home.path()));
+    let tamper = rusqlite::Connection::open(&file).unwrap();
+    tamper.pragma_update(None, "user_version", 99).unwrap();
+    drop(tamper);
+    match Store::open(home.path()) {
+        Err(StoreError::Newer { found: 99, .. }) => {}
+        other => panic!("{:?}", other.map(|(_, contents)| contents)),
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_makes_no_sense_costs_only_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let (store, _) = reopen(home.path());
+    store.put_account(account("good")).await.unwrap();
+    store.put_account(account("bad")).await.unwrap();
+    drop(store);
+    let tamper = rusqlite::Connection::open(home.path().join("voipd.sqlite")).unwrap();
+    tamper.execute("UPDATE account SET kind = 'skype' WHERE name = 'bad'", []).unwrap();
+    drop(tamper);
+    let (store, contents) = reopen(home.path());
+    assert_eq!(contents.accounts.len(), 1);
+    let [(name, wrong)] = contents.unreadable.as_slice() else { panic!() };
+    assert_eq!(name, "bad");
+    assert!(wrong.contains("kind") && !wrong.contains("pass word"), "{wrong}");
+    drop(store);
+}

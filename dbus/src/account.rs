@@ -1,0 +1,129 @@
+//! `org.voipd.Account1`: what an account is set to be, and how its registration fares.
+
+use zbus::{SerializeDict, Type};
+
+use crate::Result;
+
+/// Settings of a new account; what is `None` gets the daemon's default. The keys are those of the configuration file.
+#[derive(Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct AccountSettings {
+    /// Unique name: letters, digits, `-`, `_`, `.`.
+    pub name: Option<String>,
+    /// `sip` or `echo`.
+    pub kind: Option<String>,
+    /// Address of record.
+    pub address: Option<String>,
+    /// The name shown to peers.
+    pub display_name: Option<String>,
+    /// Where REGISTER goes.
+    pub registrar: Option<String>,
+    /// Where requests go first.
+    pub outbound_proxy: Option<String>,
+    /// User name in digest authentication.
+    pub auth_user: Option<String>,
+    /// Password in digest authentication.
+    pub password: Option<String>,
+    /// The only realm the password is for.
+    pub realm: Option<String>,
+    /// Whether to register.
+    pub register: Option<bool>,
+    /// Life of a registration to ask for, in seconds.
+    pub expires: Option<u32>,
+    /// Codecs, most wanted first.
+    pub codecs: Option<Vec<String>>,
+    /// Milliseconds of sound in a packet.
+    pub ptime: Option<u32>,
+    /// Whether the account is enabled from the start.
+    pub enabled: Option<bool>,
+    /// Networks whose calls are taken besides those of the account's servers.
+    pub allow_from: Option<Vec<String>>,
+}
+
+/// An account.
+#[zbus::proxy(interface = "org.voipd.Account1", default_service = "org.voipd", async_name = "AccountProxy")]
+pub trait Account {
+    /// Enables the account.
+    fn enable(&self) -> Result<()>;
+
+    /// Disables the account.
+    fn disable(&self) -> Result<()>;
+
+    /// Registers now.
+    fn register(&self) -> Result<()>;
+
+    /// Takes the registration back.
+    fn unregister(&self) -> Result<()>;
+
+    /// Unique name.
+    #[zbus(property)]
+    fn name(&self) -> zbus::Result<String>;
+
+    /// `sip`, `direct` or `echo`.
+    #[zbus(property)]
+    fn kind(&self) -> zbus::Result<String>;
+
+    /// `config`, `bus` or `built-in`.
+    #[zbus(property)]
+    fn origin(&self) -> zbus::Result<String>;
+
+    /// Whether the account places and takes calls.
+    #[zbus(property)]
+    fn enabled(&self) -> zbus::Result<bool>;
+
+    /// Address of record, or empty.
+    #[zbus(property)]
+    fn address(&self) -> zbus::Result<String>;
+
+    /// The name shown to peers, or empty.
+    #[zbus(property)]
+    fn display_name(&self) -> zbus::Result<String>;
+
+    /// URI of the registrar, or empty.
+    #[zbus(property)]
+    fn registrar(&self) -> zbus::Result<String>;
+
+    /// URI of the outbound proxy, or empty.
+    #[zbus(property)]
+    fn outbound_proxy(&self) -> zbus::Result<String>;
+
+    /// User name in digest authentication, or empty.
+    #[zbus(property)]
+    fn auth_user(&self) -> zbus::Result<String>;
+
+    /// Whether a password is known.
+    #[zbus(property)]
+    fn has_password(&self) -> zbus::Result<bool>;
+
+    /// Whether the account is set to register.
+    #[zbus(property)]
+    fn registers(&self) -> zbus::Result<bool>;
+
+    /// Codecs, most wanted first.
+    #[zbus(property)]
+    fn codecs(&self) -> zbus::Result<Vec<String>>;
+
+    /// One of [`AccountState`](crate::AccountState).
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+
+    /// Why the state is what it is, or empty.
+    #[zbus(property)]
+    fn reason(&self) -> zbus::Result<String>;
+
+    /// Status of the last answer to REGISTER, or 0.
+    #[zbus(property)]
+    fn sip_status(&self) -> zbus::Result<u16>;
+
+    /// Seconds granted, or 0.
+    #[zbus(property)]
+    fn expires(&self) -> zbus::Result<u32>;
+
+    /// Seconds until the next try, or 0.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn retry_in(&self) -> zbus::Result<u32>;
+
+    /// The state changed: the signal `StateChanged`. (`receive_state_changed` tells of the property `State`.)
+    #[zbus(signal, name = "StateChanged")]
+    fn state_transition(&self, old: &str, new: &str, reason: &str, sip_status: u16) -> zbus::Result<()>;
+}

@@ -1,0 +1,61 @@
+//! `org.voipd.Manager1`: places calls, keeps accounts.
+
+use zbus::{OwnedFd, OwnedObjectPath, SerializeDict, Type};
+
+use crate::{AccountSettings, Result};
+
+/// Options of [`ManagerProxy::dial`].
+#[derive(Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct DialOptions {
+    /// Name or path of the account that calls.
+    pub account: Option<String>,
+    /// A WAV file open for reading, which the peer hears instead of the microphone.
+    pub play: Option<OwnedFd>,
+    /// A file open for writing, which becomes a WAV file of what the peer says.
+    pub record: Option<OwnedFd>,
+    /// Do not hold the other calls, mix them with this one.
+    pub mix: Option<bool>,
+}
+
+/// The telephone as a whole.
+#[zbus::proxy(
+    interface = "org.voipd.Manager1",
+    default_service = "org.voipd",
+    default_path = "/org/voipd",
+    async_name = "ManagerProxy"
+)]
+pub trait Manager {
+    /// Calls a target; answers with the call's path at once.
+    fn dial(&self, target: &str, options: &DialOptions) -> Result<OwnedObjectPath>;
+
+    /// Adds an account and keeps it across restarts.
+    fn add_account(&self, settings: &AccountSettings) -> Result<OwnedObjectPath>;
+
+    /// Removes an account that came over the bus.
+    fn remove_account(&self, account: &zbus::ObjectPath<'_>) -> Result<()>;
+
+    /// Version of the daemon.
+    #[zbus(property)]
+    fn version(&self) -> zbus::Result<String>;
+
+    /// `system` or `session`.
+    #[zbus(property)]
+    fn scope(&self) -> zbus::Result<String>;
+
+    /// Whether inbound calls are refused.
+    #[zbus(property)]
+    fn do_not_disturb(&self) -> zbus::Result<bool>;
+
+    /// Sets whether inbound calls are refused.
+    #[zbus(property)]
+    fn set_do_not_disturb(&self, on: bool) -> zbus::Result<()>;
+
+    /// Paths of all accounts.
+    #[zbus(property)]
+    fn accounts(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
+
+    /// Paths of all calls.
+    #[zbus(property)]
+    fn calls(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
+}

@@ -1,0 +1,158 @@
+//! baresip on a far host: a softphone with sound, controlled over its TCP interface.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::host::Wire;
+use crate::judge::Sound;
+use crate::process::Process;
+use crate::speech::{Speaker, speech_then_silence};
+use crate::{Lab, SOON, until};
+
+/// What it does with a call that comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Rings until told.
+    Manual,
+    /// Answers at once.
+    Auto,
+    /// Rings with sound (183) until told.
+    Early,
+}
+
+/// Where Debian's baresip has its modules.
+const MODULES: &str = "/usr/lib/baresip/modules";
+
+/// A running baresip that speaks Bob's sentence and records everything that it hears.
+#[derive(Debug)]
+pub struct Baresip {
+    /// Its address, on port 5060.
+    pub address: Ipv4Addr,
+    directory: PathBuf,
+    process: Process,
+    control: TcpStream,
+    unread: Vec<u8>,
+    events: Vec<Value>,
+}
+
+impl Baresip {
+    /// Starts one on the far host with one codec, such as `PCMU/8000/1`.
+    pub async fn start(lab: &Lab, wire: &Wire, codec: &str, answer: Answer) -> Self {
+        let directory = lab.directory("baresip");
+        let address = wire.there;
+        let opus = codec.starts_with("opus");
+        let (rate, channels) = if opus { (48_000, 2) } else { (8000, 1) };
+        let file = speech_then_silence(Speaker::Bob, rate, channels);
+        let (file, scratch) = (file.display(), directory.display());
+        // `aubridge` is a loudspeaker that nobody hears: without one it would not decode. `sndfile` records.
+        let config = format!(
+            "sip_listen {address}:5060\naudio_player aubridge,nobody\naudio_source aufile,{file}\n\
+             audio_alert aubridge,nobody\nausrc_srate {rate}\nauplay_srate {rate}\nausrc_channels {channels}\n\
+             auplay_channels {channels}\nrtp_ports 20000-20200\njitter_buffer_delay 2-10\nopus_bitrate 64000\n\
+             ctrl_tcp_listen {address}:4444\ncons_listen {address}:5555\nmodule_path {MODULES}\nmodule_app account.so\nmodule_app menu.so\n\
+             module_app ctrl_tcp.so\nmodule cons.so\nmodule g711.so\nmodule opus.so\nmodule aufile.so\nmodule aubridge.so\n\
+             module sndfile.so\nsnd_path {scratch}\n"
+        );
+        std::fs::write(directory.join("config"), config).unwrap();
+        let answer = match answer {
+            Answer::Manual => "manual",
+            Answer::Auto => "auto",
+            Answer::Early => "early",
+        };
+        let account = format!("<sip:bob@{address}>;regint=0;answermode={answer};audio_codecs={codec}\n");
+        std::fs::write(directory.join("accounts"), account).unwrap();
+        std::fs::write(directory.join("contacts"), "").unwrap();
+        let mut command = wire.program("baresip");
+        command.arg("-f").arg(&directory).arg("-4");
+        let mut process = Process::start("baresip", command, &directory.join("log"));
+        process.says("baresip is ready").await;
+        let control = SocketAddr::from((address, 4444));
+        let control =
+            until("baresip takes commands", SOON, async || TcpStream::connect(control).await.ok()).await;
+        Self { address, directory, process, control, unread: Vec::new(), events: Vec::new() }
+    }
+
+    /// Sends a command of its menu, such as `dial` or `hold`, and waits for its answer.
+    pub async fn command(&mut self, command: &str, parameters: &str) {
+        let text = json!({ "command": command, "params": parameters, "token": command }).to_string();
+        let netstring = format!("{}:{text},", text.len());
+        self.control.write_all(netstring.as_bytes()).await.unwrap();
+        let answer = self.next(|message| message["response"] == true).await;
+        assert_eq!(answer["ok"], true, "baresip refuses {command}: {answer}");
+    }
+
+    /// Presses and releases keys of its telephone keypad during a call.
+    pub async fn press(&mut self, keys: &str) {
+        let console = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
+        // End of transmission is baresip's word for the release of a key.
+        let keys: String = keys.chars().flat_map(|key| [key, '\u{4}']).collect();
+        console.send_to(keys.as_bytes(), (self.address, 5555)).await.unwrap();
+    }
+
+    /// Waits for an event such as `CALL_ESTABLISHED`; each is seen once.
+    pub async fn event(&mut self, kind: &str) -> Value {
+        self.next(|message| message["type"] == kind).await
+    }
+
+    async fn next(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = tokio::time::Instant::now() + SOON;
+        loop {
+            if let Some(index) = self.events.iter().position(&wanted) {
+                return self.events.remove(index);
+            }
+            let mut buffer = [0; 4096];
+            let read = tokio::time::timeout_at(end, self.control.read(&mut buffer)).await;
+            let Ok(read) = read else {
+                panic!("baresip did not tell what was waited for, only {:?}", self.events);
+            };
+            let length = read.unwrap();
+            assert!(length > 0, "baresip has closed its control connection");
+            self.unread.extend_from_slice(&buffer[..length]);
+            while let Some(message) = self.netstring() {
+                self.events.push(message);
+            }
+        }
+    }
+
+    fn netstring(&mut self) -> Option<Value> {
+        let colon = self.unread.iter().position(|byte| *byte == b':')?;
+        let length: usize = std::str::from_utf8(&self.unread[..colon]).unwrap().parse().unwrap();
+        let end = colon + 1 + length;
+        if self.unread.len() <= end {
+            return None;
+        }
+        let message = serde_json::from_slice(&self.unread[colon + 1..end]).unwrap();
+        self.unread.drain(..=end);
+        Some(message)
+    }
+
+    /// What it has heard in its last call; the call is over.
+    pub fn heard(&self) -> Sound {
+        let files = std::fs::read_dir(&self.directory).unwrap();
+        let mut recordings: Vec<PathBuf> = files
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.to_string_lossy().ends_with("-dec.wav"))
+            .collect();
+        recordings.sort();
+        Sound::load(recordings.last().expect("baresip has recorded nothing"))
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Ends it without a word to the peer, as a power cut does.
+    pub fn cut(&mut self) {
+        self.process.cut();
+    }
+}

@@ -1,0 +1,150 @@
+//! Network places of a test's own: loopback addresses, and hosts behind a wire. Two tests never get the same, whether
+//! they run in one process or in two, so that every program keeps its usual ports.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::process::{program, run};
+
+/// Most places of one kind on a machine at the same time.
+const PLACES: u8 = 250;
+
+/// A directory for lock files that all tests on the machine share.
+pub(crate) fn locks() -> PathBuf {
+    let directory = std::env::temp_dir().join("voipd-tests.locks");
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// A number that nobody else has until the file is closed.
+fn number(kind: &str) -> (u8, File) {
+    for number in 1..=PLACES {
+        let file = File::create(locks().join(format!("{kind}-{number}"))).unwrap();
+        if file.try_lock().is_ok() {
+            return (number, file);
+        }
+    }
+    panic!("all {PLACES} places of kind {kind} are taken");
+}
+
+/// A loopback address of one's own.
+#[derive(Debug)]
+pub struct Host {
+    /// The address, in 127.0.0.0/8.
+    pub address: Ipv4Addr,
+    _lock: File,
+}
+
+impl Host {
+    /// The next free address.
+    #[allow(clippy::new_without_default, reason = "each one is another")]
+    pub fn new() -> Self {
+        let (number, lock) = number("loopback");
+        Self { address: Ipv4Addr::new(127, 77, 0, number), _lock: lock }
+    }
+}
+
+/// A command for a program in a network namespace. The program has the process id of what is started.
+pub(crate) fn program_in(namespace: &str, name: impl AsRef<OsStr>) -> Command {
+    let mut command = program("ip");
+    command.args(["netns", "exec", namespace]).arg(name);
+    command
+}
+
+/// A second host in a network namespace, joined to this one by a wire (veth). For programs that do not use loopback
+/// addresses, and for harm done to the wire. Needs root.
+#[derive(Debug)]
+pub struct Wire {
+    /// This end's address.
+    pub here: Ipv4Addr,
+    /// The far host's address.
+    pub there: Ipv4Addr,
+    name: String,
+    _lock: File,
+}
+
+impl Wire {
+    /// Makes the far host and the wire. The addresses are of the network for benchmarks (RFC 2544): no real one.
+    #[allow(clippy::new_without_default, reason = "each one is another")]
+    pub fn new() -> Self {
+        let (number, lock) = number("wire");
+        let name = format!("voipd-{number}");
+        let wire = Self {
+            here: Ipv4Addr::new(198, 18, number, 1),
+            there: Ipv4Addr::new(198, 18, number, 2),
+            name: name.clone(),
+            _lock: lock,
+        };
+        // A test that was killed leaves its namespace behind; the lock says that nobody uses it.
+        wire.remove();
+        let ip = |arguments: String| run(Command::new("ip").args(arguments.split(' ')));
+        let (here, there) = (wire.here, wire.there);
+        ip(format!("netns add {name}"));
+        ip(format!("link add {name} type veth peer name eth0 netns {name}"));
+        ip(format!("address add {here}/30 dev {name}"));
+        ip(format!("link set {name} up"));
+        ip(format!("-n {name} address add {there}/30 dev eth0"));
+        ip(format!("-n {name} link set lo up"));
+        ip(format!("-n {name} link set eth0 up"));
+        ip(format!("-n {name} route add default via {here}"));
+        wire
+    }
+
+    /// A command for a program on the far host.
+    pub fn program(&self, name: &str) -> Command {
+        program_in(&self.name, name)
+    }
+
+    /// Name of the far host, for [`program_in`].
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many packets the far host has sent and received.
+    pub fn packets(&self) -> (u64, u64) {
+        let count = |way: &str| {
+            let file = format!("/sys/class/net/{}/statistics/{way}_packets", self.name);
+            fs::read_to_string(file).unwrap().trim().parse().unwrap()
+        };
+        (count("rx"), count("tx"))
+    }
+
+    /// Drops a share of the RTP packets (those to ports from 10000) that reach the far host, in percent; 0 heals it.
+    pub fn drop_rtp(&self, percent: u32) {
+        let mut rules = String::from("table inet harm\ndelete table inet harm\n");
+        if percent > 0 {
+            rules += &format!(
+                "table inet harm {{ chain input {{ type filter hook input priority 0; \
+                 udp dport >= 10000 numgen random mod 100 < {percent} drop\n }}\n }}\n"
+            );
+        }
+        self.rules(&rules);
+    }
+
+    /// Nothing passes any more, either way: the far host's plug is pulled.
+    pub fn pull(&self) {
+        run(Command::new("ip").args(["link", "set", &self.name, "down"]));
+    }
+
+    fn rules(&self, rules: &str) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), rules).unwrap();
+        run(self.program("nft").arg("-f").arg(file.path()));
+    }
+
+    fn remove(&self) {
+        for arguments in [["link", "delete", &self.name], ["netns", "delete", &self.name]] {
+            // Neither need be there.
+            let _ = Command::new("ip").args(arguments).output();
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
