@@ -157,7 +157,7 @@ impl Driver {
                 log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
                 self.agent.handle_datagram(now, flow, &bytes);
             }
-            Arrival::Unreachable(remote) => self.agent.handle_unreachable(now, remote),
+            Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
         }
     }
 
@@ -233,11 +233,11 @@ impl Driver {
         match output {
             Output::Transmit { flow, bytes } => {
                 log::debug!("SIP to {}: {}", flow.remote, start_line(&bytes));
-                if !self.transport.send(&flow, &bytes) {
-                    self.agent.handle_unreachable(Instant::now(), flow.remote);
+                if let Err(error) = self.transport.send(&flow, &bytes) {
+                    self.agent.handle_failed(Instant::now(), flow, error);
                 }
             }
-            Output::Resolve { id, next_hop } => self.resolve(id, next_hop),
+            Output::Resolve { id, next_hop, .. } => self.resolve(id, next_hop),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
