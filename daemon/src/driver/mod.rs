@@ -15,9 +15,10 @@ use voipd_agent::view::CallId;
 use voipd_agent::{Agent, Output};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
 
-use crate::api::{CallSound, CallStatistics, Request, Update};
+use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::RtpConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Resolver, Transport};
 use devices::Devices;
@@ -46,6 +47,13 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// Whether there is a device that was chosen.
+    DeviceFound {
+        role: DeviceRole,
+        name: String,
+        found: Result<(), FindError>,
+        reply: Reply<()>,
+    },
 }
 
 /// Everything that the driver is made of.
@@ -177,6 +185,9 @@ impl Driver {
             }
             Finished::RecordingDone { call } => self.updates.recorded(call),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
+            Finished::DeviceFound { role, name, found, reply } => {
+                self.select_device(role, name, found, reply);
+            }
         }
     }
 
