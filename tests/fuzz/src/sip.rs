@@ -30,7 +30,13 @@ pub fn sip_datagram(bytes: &[u8]) {
             assert!(!error.what.contains(['\r', '\n']), "a line of the peer's in the log: {}", error.what);
             if let Some(reply) = error.reply {
                 let written = write(&Message::Response(*reply));
-                assert!(matches!(read_datagram(&written), Ok(Some(Message::Response(_)))));
+                // It repeats what cannot be read, but adds little: nobody uses us to send more than he sent.
+                assert!(
+                    written.len() <= bytes.len() + 500,
+                    "{} bytes back for {}",
+                    written.len(),
+                    bytes.len()
+                );
             }
         }
     }
