@@ -88,8 +88,8 @@ pub fn rtp(bytes: &[u8]) {
         while controller.poll_event().is_some() {}
         while controller.poll_stray().is_some() {}
         while let Ok(sample) = output.pop() {
-            // Resampling overshoots a little; the sound system clips.
-            assert!(sample.abs() < 2.0, "{sample} is far beyond full scale");
+            // Resampling noise of full scale overshoots; the sound system clips.
+            assert!(sample.abs() < 4.0, "{sample} is far beyond full scale");
         }
     }
 }
