@@ -69,7 +69,8 @@ pub fn uri(bytes: &[u8]) {
             assert!(uri.equivalent(uri), "{written}: not equivalent to itself");
         }
     }
-    if let Ok(address) = text.parse::<NameAddr>() {
+    // The writer makes spaces of what would end a line.
+    if let Ok(address) = text.replace(['\r', '\n', '\0'], "").parse::<NameAddr>() {
         let written = address.to_string();
         assert!(!written.contains(['\r', '\n']), "{written:?}");
         assert_eq!(written.parse::<NameAddr>().as_ref(), Ok(&address), "{written}");
