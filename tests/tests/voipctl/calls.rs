@@ -44,7 +44,7 @@ async fn a_file_is_played_and_another_recorded_until_the_end() {
     let lines: Vec<_> = call.well().lines().collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
     // The echo of the speech, and nothing else to wait for: the file is whole when the command ends.
-    assert!(loudest(&heard, 1.5..5.0) > 0.1);
+    assert!(loudest(&heard, 1.0..60.0) > 0.1);
 
     // The other side can do the same.
     let call = start(&phone, &["call", &at(&friend), "--json", "--record", heard.to_str().unwrap()]);
@@ -61,8 +61,8 @@ async fn a_file_is_played_and_another_recorded_until_the_end() {
     let report = call.ends().await;
     report.well();
     assert_eq!(report.json()["sound"], "none", "the call is over");
-    assert!(loudest(&heard, 0.5..9.0) > 0.1, "the caller heard the speech");
-    assert!(loudest(&at_friend, 0.5..9.0) < SILENCE, "the caller's microphone is the null device");
+    assert!(loudest(&heard, 0.5..60.0) > 0.1, "the caller heard the speech");
+    assert!(loudest(&at_friend, 0.5..60.0) < SILENCE, "the caller's microphone is the null device");
     phone.stop().await;
     friend.stop().await;
 }
@@ -180,8 +180,8 @@ async fn mute_silences_this_side_alone() {
     assert!(ctl(&phone, &["calls"]).await.well().contains("active, muted"));
     ctl(&phone, &["hangup"]).await.silent();
     call.ends().await.well();
-    assert!(loudest(&heard, 0.5..9.0) > 0.1, "the muted side goes on hearing");
-    assert!(loudest(&at_friend, 0.5..9.0) < SILENCE, "the other one hears silence");
+    assert!(loudest(&heard, 0.5..60.0) > 0.1, "the muted side goes on hearing");
+    assert!(loudest(&at_friend, 0.5..60.0) < SILENCE, "the other one hears silence");
 
     let number = talk(&phone, &echo_at(&friend), &[]).await;
     ctl(&phone, &["mute", &number]).await.silent();

@@ -77,7 +77,7 @@ async fn a_call_that_was_answered_and_hung_up_is_a_success() {
     let here = ctl(&phone, &["call", &echo_at(&friend), "--hangup-after", "0.3"]).await;
     let lines: Vec<&str> = here.well().lines().collect();
     assert!(lines.contains(&"call 1: active") && lines.contains(&"call 1: ended, local"), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains(": hung up here after 0:0")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains(": hung up here after ")), "{lines:?}");
     assert!(lines.iter().any(|line| line.contains(" packets sent, ")), "{lines:?}");
 
     let call = start(&phone, &["call", &at(&friend), "--wait"]);
@@ -87,7 +87,7 @@ async fn a_call_that_was_answered_and_hung_up_is_a_success() {
     ctl(&friend, &["hangup"]).await.silent();
     let there = call.ends().await;
     let lines: Vec<&str> = there.well().lines().collect();
-    assert!(lines[0].contains(": the peer hung up after 0:0"), "{lines:?}");
+    assert!(lines[0].contains(": the peer hung up after "), "{lines:?}");
     assert!(lines[1].starts_with("  ") && lines[1].ends_with(", active, ended; opus"), "{lines:?}");
     phone.stop().await;
     friend.stop().await;
@@ -163,7 +163,7 @@ async fn a_peer_that_falls_silent_is_20_and_the_other_side_is_told_which_call() 
     friend.cut();
     let ended = call.ends().await;
     assert_eq!((ended.code, ended.errors.as_str()), (20, ""), "{}", ended.output);
-    assert!(ended.output.contains("the peer fell silent after 0:0"), "{}", ended.output);
+    assert!(ended.output.contains("the peer fell silent after "), "{}", ended.output);
     ctl(&phone, &["wait", "ended", "--call", "1"]).await.fails(20, &["call 1 has ended: network"]);
     phone.stop().await;
 }

@@ -97,8 +97,8 @@ async fn the_live_line_shows_the_call_and_its_keys_steer_it() {
     terminal.shows("ringing").await;
     let call = friend.incoming().await;
     call.accept().await;
-    terminal.shows("active  0:0").await;
-    terminal.shows("opus  loss 0.0 %  in ").await;
+    terminal.shows("active  ").await;
+    terminal.shows("opus  loss ").await;
     let mut monitor = crate::start(&friend, &["monitor"]);
     monitor.says("watching voipd").await;
     terminal.types("5#");
@@ -111,13 +111,13 @@ async fn the_live_line_shows_the_call_and_its_keys_steer_it() {
     terminal.types("1");
     terminal.shows("sending digits is not possible").await;
     terminal.types("h");
-    terminal.shows("active  0:0").await;
+    terminal.shows("active  ").await;
     ctl(&friend, &["dtmf", "9"]).await.silent();
     terminal.shows("the peer sent 9").await;
     terminal.types("q");
     let (code, last) = terminal.ends().await;
     assert_eq!(code, Some(0), "{last}");
-    assert!(last.contains(": hung up here after 0:0") && last.contains(" packets sent, "), "{last}");
+    assert!(last.contains(": hung up here after ") && last.contains(" packets sent, "), "{last}");
     assert!(terminal.echoes(), "the terminal is as it was");
     assert_eq!(call.ended().await.0, "remote");
     phone.stop().await;
@@ -134,7 +134,7 @@ async fn ctrl_c_hangs_up_and_gives_the_terminal_back() {
     terminal.types("\u{3}");
     let (code, last) = terminal.ends().await;
     assert_eq!(code, Some(0), "{last}");
-    assert!(last.contains(": hung up here after 0:0"), "{last}");
+    assert!(last.contains(": hung up here after "), "{last}");
     assert!(terminal.echoes(), "the terminal is as it was");
     phone.stop().await;
     friend.stop().await;
