@@ -274,7 +274,7 @@ pub(crate) enum DevicesCommand {
         /// What the device is for
         #[arg(value_name = "input|output|ringer")]
         role: Role,
-        /// A name of the list, default, null, or file:PATH.wav
+        /// A name of the list, default, or null
         name: String,
     },
     /// Play a tone and show the microphone's level

@@ -12,7 +12,7 @@ const SILENCE: f64 = 0.001;
 /// A call's property, as scripts see it.
 async fn property(voipd: &Voipd, number: &str, key: &str) -> serde_json::Value {
     let calls = ctl(voipd, &["calls", "--json"]).await.json();
-    let found = calls.as_array().unwrap().iter().find(|call| call["number"].to_string() == number);
+    let found = calls.as_array().unwrap().iter().find(|call| call["number"].as_u64() == number.parse().ok());
     found.unwrap_or_else(|| panic!("no call {number}: {calls}"))[key].clone()
 }
 

@@ -174,6 +174,9 @@ async fn a_chosen_device_is_kept_and_a_wrong_name_refused() {
     for name in ["", "jackdaw:7", "hw:0", "alsa:"] {
         ctl(&phone, &["devices", "select", "input", name]).await.fails(1, &["null", "device"]);
     }
+    ctl(&phone, &["devices", "select", "output", "file:/a.wav"])
+        .await
+        .fails(1, &["configuration", "[audio]"]);
     phone.restart().await;
     let chosen = ctl(&phone, &["devices", "--json"]).await.json();
     assert_eq!(
