@@ -197,7 +197,7 @@ pub(crate) struct DialArgs {
     #[command(flatten)]
     pub(crate) sound: SoundArgs,
     /// Hang up so many seconds after the call was answered
-    #[arg(long, value_name = "SECS", conflicts_with = "detach")]
+    #[arg(long, value_name = "SECS", conflicts_with = "detach", allow_negative_numbers = true)]
     pub(crate) hangup_after: Option<f64>,
     /// Wait until the call has ended without a live line
     #[arg(long, conflicts_with = "detach")]
@@ -272,8 +272,9 @@ pub(crate) enum DevicesCommand {
     /// Choose the device of a role
     Select {
         /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
         role: Role,
-        /// A name of the list, default, null, or file:PATH.wav
+        /// A name of the list, default, or null
         name: String,
     },
     /// Play a tone and show the microphone's level
@@ -316,9 +317,10 @@ pub(crate) struct TestArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
     /// What to wait for
+    #[arg(value_name = "registered|active|ended")]
     pub(crate) what: WaitFor,
     /// Give up after so many seconds, with exit code 5
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<f64>,
     /// The account that is to be registered; without it, all that register
     #[arg(long, conflicts_with = "call")]
