@@ -49,14 +49,14 @@ pub(crate) struct Stream<S> {
 }
 
 impl<S: MediaSocket> Stream<S> {
-    /// Control thread. `rate`: of the codec that is most likely to come.
-    pub(crate) fn new(socket: S, mut setup: StreamSetup, rate: u32, shared: Arc<StreamShared>) -> Self {
+    /// Control thread. `likely`: the codec that is most likely to come.
+    pub(crate) fn new(socket: S, mut setup: StreamSetup, likely: Codec, shared: Arc<StreamShared>) -> Self {
         let mut stream = Stream {
             socket,
             route: Route::new(setup.path),
             protection: setup.protection,
-            receiver: Receiver::new(rate),
-            sender: Sender::new(setup.ssrc, rate),
+            receiver: Receiver::new(likely),
+            sender: Sender::new(setup.ssrc, likely),
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
