@@ -332,7 +332,8 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.cards.clear();
     scene.run(1500);
     assert!(scene.saw(|event| matches!(event, EngineEvent::SourceEnded { port } if *port == file)));
-    for port in [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, g722, g722_far, card, fast_card, file, peer] {
+    for port in [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, g722, g722_far, card, fast_card, file, peer]
+    {
         scene.controller.close(port);
     }
     scene.run(50);

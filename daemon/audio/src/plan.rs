@@ -137,6 +137,13 @@ pub enum EngineEvent {
         /// The new one.
         ssrc: u32,
     },
+    /// Packets come in under the SSRC that this stream sends with (RFC 3550 section 8.2); told once for each SSRC.
+    SsrcCollision {
+        /// The stream.
+        port: PortId,
+        /// Who sends them.
+        source: SocketAddr,
+    },
     /// A source port that ends (a file player) has given its last sample.
     SourceEnded {
         /// The device port.

@@ -133,6 +133,7 @@ pub(super) fn reason(reason: Reason) -> &'static str {
         Reason::Unresolvable => ReasonWord::Unresolvable,
         Reason::Network => ReasonWord::Network,
         Reason::NoCommonCodec => ReasonWord::NoCommonCodec,
+        Reason::EncryptionRequired => ReasonWord::EncryptionRequired,
         Reason::NotFound => ReasonWord::NotFound,
         Reason::Credentials => ReasonWord::Credentials,
         Reason::Policy => ReasonWord::Policy,

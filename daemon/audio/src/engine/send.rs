@@ -68,6 +68,11 @@ impl Sender {
         }
     }
 
+    /// What we send with.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Rate of the sound wanted, in hertz; `None`: nothing is sent.
     pub(crate) fn rate(&self) -> Option<u32> {
         self.plan.as_ref().map(|plan| plan.codec.sample_rate())
@@ -92,10 +97,14 @@ impl Sender {
             self.set_packet_loss(self.packet_loss);
         }
         let shape = |plan: &SendPlan| (plan.codec, plan.ptime_ms, plan.events);
+        let reshaped = plan.as_ref().map(shape) != self.plan.as_ref().map(shape);
         let mut broken_off = None;
-        if anew || plan.as_ref().map(shape) != self.plan.as_ref().map(shape) {
+        if anew || reshaped {
             broken_off = self.events.interrupt();
-            (self.filled, self.in_phase, self.marker) = (0, false, true);
+            self.marker = true;
+        }
+        if reshaped {
+            (self.filled, self.in_phase) = (0, false);
         }
         if let Some(plan) = &plan {
             // With another clock rate the timestamps go on from where they are (RFC 7160 section 4.1).

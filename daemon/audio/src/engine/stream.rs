@@ -44,6 +44,8 @@ pub(crate) struct Stream<S> {
     pub(crate) converters: Converters,
     level_in: LevelMeter,
     level_out: LevelMeter,
+    /// The SSRC of ours under which packets have come in, as was reported.
+    collision_told: Option<u32>,
     counters: StreamCounters,
     shared: Arc<StreamShared>,
 }
@@ -60,6 +62,7 @@ impl<S: MediaSocket> Stream<S> {
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
+            collision_told: None,
             counters: StreamCounters::default(),
             shared,
         };
@@ -152,7 +155,13 @@ impl<S: MediaSocket> Stream<S> {
         if let Some(remote) = moved {
             outbox.event(EngineEvent::RemoteChanged { port: id, remote });
         }
-        match self.receiver.admit(packet.ssrc, packet.sequence, trusted) {
+        let ours = packet.ssrc == self.sender.ssrc();
+        if ours && self.collision_told != Some(packet.ssrc) {
+            self.collision_told = Some(packet.ssrc);
+            outbox.event(EngineEvent::SsrcCollision { port: id, source: *source });
+        }
+        // Who sends back what we send follows each of our changes; nobody else could guess the number.
+        match self.receiver.admit(packet.ssrc, packet.sequence, trusted || ours) {
             Origin::Known => {}
             Origin::First => outbox.event(EngineEvent::FirstPacket { port: id }),
             Origin::Changed => {
