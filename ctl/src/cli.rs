@@ -153,7 +153,7 @@ pub(crate) struct AddArgs {
     /// Life of a registration to ask for, in seconds
     #[arg(long, value_name = "SECS")]
     pub(crate) expires: Option<u32>,
-    /// Codecs, the most wanted first: opus,PCMU,PCMA
+    /// Codecs, the most wanted first: opus,G722,PCMU,PCMA
     #[arg(long, value_delimiter = ',', value_name = "CODEC")]
     pub(crate) codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet

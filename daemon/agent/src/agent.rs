@@ -4,7 +4,7 @@
 //! [`Output::Timeout`], before the next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -23,6 +23,7 @@ use crate::accounts::{Accounts, failure_name};
 use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
 use crate::error::AgentError;
+use crate::names::{MediaNameId, MediaNames};
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
@@ -67,6 +68,7 @@ pub struct Agent {
     last_port: u32,
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
+    pub(crate) media_names: MediaNames,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -119,6 +121,7 @@ impl Agent {
             last_port: FIRST_CALL_PORT,
             do_not_disturb: false,
             routing: Routing::default(),
+            media_names: MediaNames::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -144,6 +147,18 @@ impl Agent {
     /// The SIP transport could not deliver on `flow`, or its connection is lost.
     pub fn handle_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
         self.endpoint.handle_failed(now, flow, error);
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::ResolveMedia`]: all addresses of the name, best first, or a sentence for the log. Answers
+    /// that come too late, or for a session that is over, change nothing.
+    pub fn handle_media_resolved(
+        &mut self,
+        now: Instant,
+        id: MediaNameId,
+        result: Result<Vec<IpAddr>, String>,
+    ) {
+        self.media_resolved(now, id, result);
         self.settle(now);
     }
 
@@ -178,6 +193,7 @@ impl Agent {
             self.drain_endpoint();
         }
         self.call_timeouts(now);
+        self.media_name_timeouts(now);
         self.routing.handle_timeout(now);
         self.settle(now);
     }
@@ -194,7 +210,8 @@ impl Agent {
             return output;
         }
         let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
-        Output::Timeout(calls.chain(self.endpoint_timeout).chain(self.routing.next_timeout()).min())
+        let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
+        Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }
 
     // Accounts.
@@ -352,7 +369,13 @@ impl Agent {
         }
     }
 
-    fn handle_event(&mut self, now: Instant, event: Event) {
+    pub(crate) fn handle_event(&mut self, now: Instant, event: Event) {
+        let event = match event {
+            // Whether an INVITE is anybody's is asked before its names are.
+            Event::Incoming(incoming) => Some(Event::Incoming(incoming)),
+            event => self.await_names(now, event),
+        };
+        let Some(event) = event else { return };
         match event {
             Event::Registration { identity, state } => self.registration(identity, state),
             Event::Incoming(incoming) => self.incoming(now, incoming),
@@ -365,7 +388,10 @@ impl Agent {
             // DTMF by INFO and the like are not understood; the endpoint has answered.
             Event::Info { .. } => {}
             Event::Probed { session, alive } => self.probed(now, session, alive),
-            Event::Ended { session, end } => self.session_ended(now, session, &end),
+            Event::Ended { session, end } => {
+                self.media_names.forget(session);
+                self.session_ended(now, session, &end);
+            }
         }
     }
 

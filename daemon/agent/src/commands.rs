@@ -371,6 +371,8 @@ impl Agent {
             }
         }
         self.drain_endpoint();
+        // What is offered may come from now on.
+        self.apply_agreement(now, id);
     }
 
     /// Answers an inbound call that is not taken.
