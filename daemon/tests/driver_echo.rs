@@ -10,7 +10,7 @@ use voipd::config::{self, Scope};
 use voipd::driver::{Driver, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
-use voipd::transport::{Resolver, Transport};
+use voipd::transport::{Resolver, ResolverSettings, Transport};
 use voipd_agent::view::CallState;
 use voipd_agent::{Agent, AgentConfig};
 
@@ -68,7 +68,11 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let parts = Parts {
         agent,
         transport,
-        resolver: Resolver::new(),
+        resolver: Resolver::new(ResolverSettings {
+            name_servers: Vec::new(),
+            transports: vec![voipd_sip::endpoint::Transport::Udp],
+            seed: [1; 32],
+        }),
         controller,
         realtime,
         sound: SoundSystem::start().unwrap(),

@@ -191,6 +191,8 @@ impl Core {
 fn via(flow: Flow, branch: &str) -> Via {
     let transport = match flow.transport {
         Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+        Transport::Tls => "TLS",
     };
     let mut params = Params::default();
     params.set("rport", None);

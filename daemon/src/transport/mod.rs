@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use voipd_sip::endpoint::{Flow, Transport as Protocol};
 
-pub use resolve::Resolver;
+pub use resolve::{Place, Resolver, ResolverSettings};
 use udp::{Received, UdpSocket};
 
 /// Datagrams that wait for the driver; beyond that the kernel's buffer fills, and then drops.
@@ -102,12 +102,16 @@ impl Transport {
         }
     }
 
-    /// The flow that a message to `remote` would take: the system's route decides about the local address.
-    pub fn flow_to(&self, remote: SocketAddr) -> Option<Flow> {
+    /// The flow that a message to `place` would take: the system's route decides about the local address.
+    pub fn flow_to(&self, place: Place) -> Option<Flow> {
+        let Place { transport, remote } = place;
+        if transport != Protocol::Udp {
+            return None;
+        }
         let socket = self.sockets.iter().find(|socket| socket.bound().is_ipv4() == remote.is_ipv4())?;
         let bound = socket.bound();
         let ip = if bound.ip().is_unspecified() { local_ip_towards(remote).ok()? } else { bound.ip() };
-        Some(Flow { transport: Protocol::Udp, local: SocketAddr::new(ip, bound.port()), remote })
+        Some(Flow { transport, local: SocketAddr::new(ip, bound.port()), remote })
     }
 
     fn socket_for(&self, local: SocketAddr) -> Option<&Arc<UdpSocket>> {
@@ -187,10 +191,12 @@ mod tests {
         let mut transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let open = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let flow = transport.flow_to(closed).unwrap();
+        let flow = transport.flow_to(Place { transport: Protocol::Udp, remote: closed }).unwrap();
         assert!(transport.send(&flow, b"anyone?"));
         assert!(matches!(transport.receive().await, Arrival::Unreachable(remote) if remote == closed));
-        let flow = transport.flow_to(open.local_addr().unwrap()).unwrap();
+        let flow = transport
+            .flow_to(Place { transport: Protocol::Udp, remote: open.local_addr().unwrap() })
+            .unwrap();
         assert!(transport.send(&flow, b"you"));
         let mut buffer = [0; 16];
         assert_eq!(open.recv(&mut buffer).await.unwrap(), 3);

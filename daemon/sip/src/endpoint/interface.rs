@@ -22,6 +22,10 @@ pub struct ResolveId(pub u64);
 pub enum Transport {
     /// Datagrams: every message is one, and may be lost, doubled or overtaken.
     Udp,
+    /// A connection.
+    Tcp,
+    /// A connection with TLS.
+    Tls,
 }
 
 /// Between which two sockets a message travels. `local` is a concrete address, never unspecified.
@@ -108,8 +112,8 @@ pub struct NextHop {
     pub host: Host,
     /// Explicit port; without one SRV applies (RFC 3263), then 5060.
     pub port: Option<u16>,
-    /// How to get there.
-    pub transport: Transport,
+    /// How to get there; `None` lets NAPTR and SRV decide (RFC 3263 section 4.1).
+    pub transport: Option<Transport>,
 }
 
 /// Why a name led nowhere.
@@ -118,9 +122,15 @@ pub enum ResolveError {
     /// The name does not exist, or has no address.
     #[error("no such host: {0}")]
     NoSuchHost(String),
-    /// Whether it exists cannot be found out now.
-    #[error("the name servers do not answer for {0}")]
+    /// Whether it exists cannot be found out now: no name server answers.
+    #[error("no name server answers for {0}")]
     Unavailable(String),
+    /// Whether it exists cannot be found out now: the name servers have trouble of their own.
+    #[error("the name servers cannot tell about {0}: they answer with an error")]
+    ServerFailure(String),
+    /// The domain exists, and says that it takes SIP by no transport that we can use.
+    #[error("{0} offers no SIP by a transport that can be used here")]
+    NoService(String),
     /// It has addresses, but none that this machine reaches.
     #[error("no route to {0}")]
     NoRoute(String),
