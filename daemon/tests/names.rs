@@ -4,7 +4,7 @@ mod name_lab;
 
 use std::time::{Duration, Instant};
 
-use name_lab::{ALL, Forger, NameServer, SilentServer, has_ipv6, hop, resolve, resolver, text};
+use name_lab::{ALL, Forger, NameServer, SilentServer, has_ipv6, hop, resolve, resolver, secure_hop, text};
 use voipd_sip::endpoint::ResolveError;
 use voipd_sip::endpoint::Transport::{Tcp, Tls, Udp};
 
@@ -130,6 +130,8 @@ async fn rfc_3263_4_2_a_port_or_an_address_asks_for_no_service() {
     assert_eq!(of("192.0.2.7", None, None).await, ["UDP 192.0.2.7:5060"]);
     assert_eq!(of("192.0.2.7", None, Some(Tcp)).await, ["TCP 192.0.2.7:5060"]);
     assert_eq!(of("192.0.2.7", None, Some(Tls)).await, ["TLS 192.0.2.7:5061"]);
+    let secure = resolve(&resolver, &secure_hop("192.0.2.7", None)).await.unwrap();
+    assert_eq!(text(&secure), ["TLS 192.0.2.7:5061"]);
     assert_eq!(of("2001:db8::7", Some(5080), None).await, ["UDP [2001:db8::7]:5080"]);
     assert_eq!(of("localhost", None, None).await, ["UDP 127.0.0.1:5060", "UDP [::1]:5060"]);
     assert_eq!(server.questions(), [""; 0]);
@@ -161,7 +163,7 @@ async fn rfc_3263_4_1_a_transport_that_was_asked_for_needs_no_naptr() {
 }
 
 #[tokio::test]
-async fn rfc_3263_4_1_who_asks_for_tls_gets_tls_or_nothing() {
+async fn rfc_3263_4_1_sips_gets_tls_or_nothing() {
     let server = zone(&[
         "naptr-record=example.test,10,10,S,SIP+D2U,,_sip._udp.example.test",
         "srv-host=_sip._udp.example.test,a.test,5060",
@@ -172,14 +174,14 @@ async fn rfc_3263_4_1_who_asks_for_tls_gets_tls_or_nothing() {
         "srv-host=_sip._udp.plain.test,a.test,5060",
     ]);
     let secure = resolver(&[server.address()], &ALL, 1);
-    let of = async |host| resolve(&secure, &hop(host, None, Some(Tls))).await.map(|places| text(&places));
+    let of = async |host| resolve(&secure, &secure_hop(host, None)).await.map(|places| text(&places));
     assert_eq!(of("example.test").await.unwrap(), ["TLS 127.0.0.3:5071"]);
     assert_eq!(of("hosted.test").await.unwrap(), ["TLS 127.0.0.4:5061"]);
     assert_eq!(of("d.test").await.unwrap(), ["TLS 127.0.0.5:5061"]);
     assert_eq!(of("plain.test").await, Err(ResolveError::NoSuchHost("plain.test".into())));
     server.questions();
     let plain = resolver(&[server.address()], &[Udp, Tcp], 1);
-    let refused = resolve(&plain, &hop("example.test", None, Some(Tls))).await;
+    let refused = resolve(&plain, &secure_hop("example.test", None)).await;
     assert_eq!(refused, Err(ResolveError::NoService("example.test".into())));
     assert_eq!(server.questions(), [""; 0], "what cannot be used is not asked for");
 }

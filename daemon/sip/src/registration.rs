@@ -242,7 +242,7 @@ impl Registration {
         let Some(registrar) = &account.registrar else { return };
         let hop = account.route().map_or_else(|| dialog::next_hop(registrar), dialog::next_hop);
         self.report(core, RegistrationState::Registering);
-        self.state = State::Resolving(core.resolve(now, hop, Asker::Registration(self.id)));
+        self.state = State::Resolving(core.resolve(now, hop, Some(self.id), Asker::Registration(self.id)));
     }
 
     /// On the flow of the binding: the registrar and every NAT on the way know it.

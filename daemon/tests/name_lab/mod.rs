@@ -170,7 +170,12 @@ pub fn resolver(servers: &[SocketAddr], transports: &[Transport], seed: u8) -> R
 }
 
 pub fn hop(host: &str, port: Option<u16>, transport: Option<Transport>) -> NextHop {
-    NextHop { host: host.parse().unwrap(), port, transport }
+    NextHop { host: host.parse().unwrap(), port, transport, secure: false }
+}
+
+/// The next hop of a `sips:` URI.
+pub fn secure_hop(host: &str, port: Option<u16>) -> NextHop {
+    NextHop { secure: true, ..hop(host, port, None) }
 }
 
 /// Asks, and gives up the test when the answer takes for ever.

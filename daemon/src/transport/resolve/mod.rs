@@ -95,7 +95,7 @@ impl Resolver {
     /// [`ResolveError`] tells a name that does not exist from name servers that fail and from those that say nothing.
     pub async fn resolve(&self, next_hop: &NextHop) -> Result<Vec<Place>, ResolveError> {
         let transport = self.default_transport(next_hop)?;
-        let port = next_hop.port.unwrap_or(default_port(transport));
+        let port = next_hop.port.unwrap_or(transport.default_port());
         let text = match &next_hop.host {
             Host::Ip(ip) => return Ok(places(transport, port, [*ip])),
             Host::Name(name) => name.as_str(),
@@ -115,7 +115,7 @@ impl Resolver {
             let found = self.asker.addresses(&name, until).await.map_err(|why| complaint(why, text))?;
             return Ok(places(transport, port, in_turns(found)));
         }
-        self.domain(next_hop.transport, transport, &name, until).await.map_err(|why| match why {
+        self.domain(next_hop, transport, &name, until).await.map_err(|why| match why {
             Nowhere::Silence(silence) => complaint(silence, text),
             Nowhere::NoService => ResolveError::NoService(text.to_owned()),
         })
@@ -124,7 +124,7 @@ impl Resolver {
     /// What carries a request where no record says so: what the URI asks for, else what we like best.
     fn default_transport(&self, next_hop: &NextHop) -> Result<Transport, ResolveError> {
         let usable = |transport: &Transport| self.transports.contains(transport);
-        let found = match next_hop.transport {
+        let found = match wanted(next_hop) {
             Some(wanted) => Some(wanted).filter(usable),
             None => PREFERENCE.into_iter().find(usable),
         };
@@ -134,7 +134,7 @@ impl Resolver {
     /// The places of a domain.
     async fn domain(
         &self,
-        wanted: Option<Transport>,
+        next_hop: &NextHop,
         default: Transport,
         name: &Name,
         until: Instant,
@@ -142,9 +142,9 @@ impl Resolver {
         let mut domain = name.clone();
         domain.set_fqdn(true);
         let services_until = until - (DEADLINE - SERVICE_DEADLINE);
-        let usual = self.usual(wanted, default, &domain);
+        let usual = self.usual(wanted(next_hop), default, &domain);
         let (offered, usual, own) = tokio::join!(
-            self.offered(wanted, &domain, services_until),
+            self.offered(next_hop, &domain, services_until),
             join_all(usual.into_iter().map(|service| self.servers(service, services_until))),
             self.asker.addresses(name, until),
         );
@@ -159,7 +159,7 @@ impl Resolver {
         }
         // RFC 3263 section 4.2: without SRV records, the domain's name is that of its server.
         match own {
-            Ok(own) => Ok(places(fallback, default_port(fallback), in_turns(own))),
+            Ok(own) => Ok(places(fallback, fallback.default_port(), in_turns(own))),
             Err(why) => {
                 let others = groups.iter().filter_map(|group| group.servers.as_ref().err());
                 Err(Nowhere::Silence(others.copied().fold(why, Silence::max)))
@@ -186,15 +186,14 @@ impl Resolver {
         transports.into_iter().filter_map(service).collect()
     }
 
-    /// The services that NAPTR names and we can use (RFC 3263 section 4.1). A transport that the URI asks for needs no
-    /// NAPTR, except that `sips:` asks for no more than TLS, which may be served under another name.
+    /// The services that NAPTR names and we can use (RFC 3263 section 4.1); none where the URI says the transport.
     async fn offered(
         &self,
-        wanted: Option<Transport>,
+        next_hop: &NextHop,
         domain: &Name,
         until: Instant,
     ) -> Result<Vec<Service>, Nowhere> {
-        if !matches!(wanted, None | Some(Transport::Tls)) {
+        if next_hop.transport.is_some() {
             return Ok(Vec::new());
         }
         let pick = |data: &RData| match data {
@@ -205,13 +204,11 @@ impl Resolver {
         let records = self.asker.records(domain, RecordType::NAPTR, until, pick).await.unwrap_or_default();
         let mut services = order::services(&records);
         let any = !services.is_empty();
-        services.retain(|service| match wanted {
-            Some(wanted) => service.transport == wanted,
-            None => self.transports.contains(&service.transport),
-        });
+        let fits = |transport| !next_hop.secure || transport == Transport::Tls;
+        services.retain(|service| fits(service.transport) && self.transports.contains(&service.transport));
         services.truncate(MAX_SERVICES);
-        // Whoever asks for TLS alone is not told of it by services that are none.
-        if any && services.is_empty() && wanted.is_none() {
+        // Nothing but TLS is ever tried for `sips:`, whatever else there is.
+        if any && services.is_empty() && !next_hop.secure {
             return Err(Nowhere::NoService);
         }
         Ok(services)
@@ -291,6 +288,11 @@ impl Resolver {
     }
 }
 
+/// What the URI asks for: `sips:` TLS, whatever else it says.
+fn wanted(next_hop: &NextHop) -> Option<Transport> {
+    if next_hop.secure { Some(Transport::Tls) } else { next_hop.transport }
+}
+
 fn places(transport: Transport, port: u16, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Place> {
     let at = |ip| Place { transport, remote: SocketAddr::new(ip, port) };
     addresses.into_iter().map(at).collect()
@@ -298,14 +300,6 @@ fn places(transport: Transport, port: u16, addresses: impl IntoIterator<Item = I
 
 fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     order::take_turns(addresses, |address| super::local_ip_towards_ip(address).is_some())
-}
-
-/// RFC 3261 section 19.1.2.
-fn default_port(transport: Transport) -> u16 {
-    match transport {
-        Transport::Udp | Transport::Tcp => 5060,
-        Transport::Tls => 5061,
-    }
 }
 
 /// RFC 3263 section 4.1.
@@ -354,6 +348,6 @@ mod tests {
         let domain = Name::from_ascii("example.org.").unwrap();
         let names = PREFERENCE.map(|t| service_name(t).append_domain(&domain).unwrap().to_ascii());
         assert_eq!(names, ["_sip._udp.example.org.", "_sip._tcp.example.org.", "_sips._tcp.example.org."]);
-        assert_eq!(PREFERENCE.map(default_port), [5060, 5060, 5061]);
+        assert_eq!(PREFERENCE.map(Transport::default_port), [5060, 5060, 5061]);
     }
 }
