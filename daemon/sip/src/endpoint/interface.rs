@@ -207,9 +207,15 @@ pub enum ResolveError {
     /// The name does not exist, or has no address.
     #[error("no such host: {0}")]
     NoSuchHost(String),
-    /// Whether it exists cannot be found out now.
-    #[error("the name servers do not answer for {0}")]
+    /// Whether it exists cannot be found out now: no name server answers.
+    #[error("no name server answers for {0}")]
     Unavailable(String),
+    /// Whether it exists cannot be found out now: the name servers have trouble of their own.
+    #[error("the name servers cannot tell about {0}: they answer with an error")]
+    ServerFailure(String),
+    /// The domain exists, and says that it takes SIP by no transport that we can use.
+    #[error("{0} offers no SIP by a transport that can be used here")]
+    NoService(String),
     /// It has addresses, but none that this machine reaches.
     #[error("no route to {0}")]
     NoRoute(String),
