@@ -16,6 +16,7 @@ mod media;
 pub mod output;
 mod plan;
 mod reason;
+mod registration;
 mod session;
 mod sound;
 mod target;

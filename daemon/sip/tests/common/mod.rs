@@ -387,6 +387,8 @@ pub fn identity(aor: &str) -> Identity {
         outbound_proxy: None,
         credentials: None,
         expires: 3600,
+        instance: None,
+        push: None,
     }
 }
 
@@ -397,7 +399,8 @@ pub fn subscriber(aor: &str, registrar: &str, user: &str, password: &str) -> Ide
         credentials: Some(Credentials {
             user: user.to_owned(),
             password: Secret::new(password),
-            realm: None,
+            realms: Vec::new(),
+            allow_md5: true,
         }),
         ..identity(aor)
     }
