@@ -61,6 +61,7 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         password,
         realm: args.realm,
         expires: args.expires,
+        gruu: args.gruu.then_some(true),
         push_provider: args.push_provider,
         push_prid: args.push_prid,
         push_param: args.push_param,

@@ -156,6 +156,9 @@ pub(crate) struct AddArgs {
     /// Life of a registration to ask for, in seconds
     #[arg(long, value_name = "SECS")]
     pub(crate) expires: Option<u32>,
+    /// Let the registrar make addresses of this device alone (RFC 5627), and use them
+    #[arg(long)]
+    pub(crate) gruu: bool,
     /// Push service that the server can wake this device through (RFC 8599)
     #[arg(long, value_name = "NAME", requires = "push_prid")]
     pub(crate) push_provider: Option<String>,

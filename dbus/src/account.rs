@@ -32,6 +32,8 @@ pub struct AccountSettings {
     pub register: Option<bool>,
     /// Life of a registration to ask for, in seconds.
     pub expires: Option<u32>,
+    /// Whether to ask for GRUUs and to use them.
+    pub gruu: Option<bool>,
     /// Push service that the server can wake this device through.
     pub push_provider: Option<String>,
     /// What names this device there.

@@ -64,6 +64,8 @@ pub struct AccountSettings {
     pub register: bool,
     /// Registration life asked for, in seconds.
     pub expires: u32,
+    /// Asks for GRUUs and uses them.
+    pub gruu: bool,
     /// What the server can wake this device with.
     pub push: Option<Push>,
     /// Most wanted first; never empty.

@@ -220,6 +220,7 @@ impl Account {
             credentials,
             expires: settings.expires,
             instance,
+            gruu: settings.gruu,
             push: settings.push.clone(),
         }
     }

@@ -36,6 +36,7 @@ pub(crate) struct Account {
     /// What the binding was made on.
     pub(crate) registered: Option<Flow>,
     pub(crate) instance: Option<String>,
+    pub(crate) wants_gruu: bool,
     pub(crate) push: Option<Push>,
     binding: Binding,
     detour: Option<Detour>,
@@ -57,6 +58,7 @@ impl Account {
             servers: Vec::new(),
             registered: None,
             instance: identity.instance,
+            wants_gruu: identity.gruu,
             push: identity.push,
             binding: Binding::default(),
             detour: None,

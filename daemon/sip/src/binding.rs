@@ -33,7 +33,8 @@ pub(crate) fn granted(response: &Response, account: &Account) -> Option<u32> {
 pub(crate) fn read(response: &Response, account: &Account) -> Binding {
     let headers = &response.headers;
     let contacts = headers.contacts().unwrap_or_default();
-    let gruu = |name| ours(&contacts, account).and_then(|contact| read_gruu(contact.params.value(name)?));
+    let own = ours(&contacts, account).filter(|_| account.wants_gruu);
+    let gruu = |name| own.and_then(|contact| read_gruu(contact.params.value(name)?));
     let mut associated = headers.route_set(name::P_ASSOCIATED_URI).unwrap_or_default();
     associated.truncate(MAX_KEPT);
     let route = headers.route_set(name::SERVICE_ROUTE).unwrap_or_default();

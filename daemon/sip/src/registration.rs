@@ -340,16 +340,20 @@ impl Registration {
             headers.push(name::SUPPORTED, binding::PATH);
             if let Some(instance) = &account.instance {
                 contact.params.set(binding::INSTANCE, Some(&format!("<{instance}>")));
-                headers.push(name::SUPPORTED, binding::GRUU);
+                if account.wants_gruu {
+                    headers.push(name::SUPPORTED, binding::GRUU);
+                }
             }
         }
         if let (Manner::Full, Some(push), Uri::Sip(uri)) = (self.manner, &account.push, &mut contact.uri) {
-            // RFC 8599 section 4.1.2: in the URI, so that a proxy finds them in the Request-URI of what comes.
-            uri.params.set("pn-provider", Some(&push.provider));
+            // RFC 8599 section 4.1.2: in the URI, so that a proxy finds them in the Request-URI of what comes. Tokens of
+            // push services end in equals signs, which no parameter may hold.
+            let mut set = |name, value: &str| uri.params.set(name, Some(&value.replace('=', "%3D")));
+            set("pn-provider", &push.provider);
             if let Some(param) = &push.param {
-                uri.params.set("pn-param", Some(param));
+                set("pn-param", param);
             }
-            uri.params.set("pn-prid", Some(&push.prid));
+            set("pn-prid", &push.prid);
         }
         headers.push(name::CONTACT, contact.to_string());
         headers.push(name::EXPIRES, expires.to_string());

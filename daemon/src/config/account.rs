@@ -75,6 +75,7 @@ pub fn read(
     let password = password(&mut fields, read_file);
     let register = fields.flag("register");
     let expires = fields.number("expires", 60..=86_400).unwrap_or(EXPIRES);
+    let gruu = fields.flag("gruu").unwrap_or(false);
     let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -123,6 +124,7 @@ pub fn read(
         allow_md5: allow_md5.unwrap_or(true),
         register: register.unwrap_or(with_server),
         expires,
+        gruu,
         push,
         codecs,
         ptime_ms,
@@ -152,6 +154,7 @@ pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<A
         allow_md5: true,
         register: false,
         expires: EXPIRES,
+        gruu: false,
         push: None,
         codecs,
         ptime_ms,

@@ -18,8 +18,8 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
         .execute(
             "INSERT OR REPLACE INTO account (name, kind, address, display_name, registrar, outbound_proxy, \
              auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, allow_md5, \
-             push_provider, push_prid, push_param) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             push_provider, push_prid, push_param, gruu) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
             params![
                 account.name,
                 kind_name(account.kind),
@@ -40,6 +40,7 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
                 account.push.as_ref().map(|push| &push.provider),
                 account.push.as_ref().map(|push| &push.prid),
                 account.push.as_ref().and_then(|push| push.param.as_ref()),
+                account.gruu,
             ],
         )
         .map(drop)
@@ -89,7 +90,9 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
     for key in ["expires", "ptime"] {
         entries.push(Entry::new(key, Value::Number(row.get(key)?)));
     }
-    for (key, column) in [("register", "register"), ("enabled", "enabled"), ("allow-md5", "allow_md5")] {
+    let flags =
+        [("register", "register"), ("enabled", "enabled"), ("allow-md5", "allow_md5"), ("gruu", "gruu")];
+    for (key, column) in flags {
         entries.push(Entry::new(key, Value::Flag(row.get(column)?)));
     }
     let element = |word: &str| Placed { value: Value::Text(word.to_owned()), at: None };

@@ -42,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN push_provider TEXT;
     ALTER TABLE account ADD COLUMN push_prid TEXT;
     ALTER TABLE account ADD COLUMN push_param TEXT;
+    ALTER TABLE account ADD COLUMN gruu INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 

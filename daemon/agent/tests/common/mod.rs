@@ -777,6 +777,7 @@ pub fn direct() -> AccountSettings {
         allow_md5: true,
         register: false,
         expires: 3600,
+        gruu: false,
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,

@@ -61,9 +61,11 @@ pub struct Identity {
     pub credentials: Option<Credentials>,
     /// Seconds asked for in REGISTER.
     pub expires: u32,
-    /// URN that names this device for good, `urn:uuid:…` (RFC 5626 section 4.1): what a registrar makes GRUUs of. `None`
-    /// asks for none.
+    /// URN that names this device for good, `urn:uuid:…` (RFC 5626 section 4.1): with it a registrar knows an old binding
+    /// of this device, and makes GRUUs.
     pub instance: Option<String>,
+    /// Asks the registrar for GRUUs (RFC 5627), and uses them as Contact in dialogs through the identity's servers.
+    pub gruu: bool,
     /// What wakes this device when a request comes for it.
     pub push: Option<Push>,
 }

@@ -388,6 +388,7 @@ pub fn identity(aor: &str) -> Identity {
         credentials: None,
         expires: 3600,
         instance: None,
+        gruu: false,
         push: None,
     }
 }
