@@ -28,6 +28,7 @@ check: deps ## format, lints, documentation, licences, direction of dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	packaging/check-dependencies
 	@[ -x "$(DENY)" ] || $(CARGO) install cargo-deny --locked --quiet
+	$(CARGO) fetch --locked
 	"$(DENY)" --offline check --hide-inclusion-graph licenses bans sources
 	@packaging/check-advisories "$(DENY)"
 

@@ -87,6 +87,11 @@ impl Accounts {
         }
     }
 
+    /// Whose identity this is.
+    pub(crate) fn of_identity(&self, identity: IdentityId) -> Option<AccountId> {
+        self.by_identity.get(&identity).copied()
+    }
+
     /// Notes how an identity's registration fares; answers whose it is.
     pub(crate) fn set_registration(
         &mut self,

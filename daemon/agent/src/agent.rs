@@ -14,7 +14,7 @@ use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_media::LocalMedia;
 use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{
-    self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId,
+    self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId, TransportError,
 };
 
 use crate::account::{AccountId, AccountKind, AccountOrigin, AccountSettings};
@@ -142,9 +142,9 @@ impl Agent {
         self.settle(now);
     }
 
-    /// The SIP transport could not deliver to `remote`.
-    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
-        self.endpoint.handle_unreachable(now, remote);
+    /// The SIP transport could not deliver on `flow`, or its connection is lost.
+    pub fn handle_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
+        self.endpoint.handle_failed(now, flow, error);
         self.settle(now);
     }
 
@@ -340,8 +340,9 @@ impl Agent {
                 endpoint::Output::Transmit { flow, bytes } => {
                     self.outputs.push_back(Output::Transmit { flow, bytes });
                 }
-                endpoint::Output::Resolve { id, next_hop } => {
-                    self.outputs.push_back(Output::Resolve { id, next_hop });
+                endpoint::Output::Resolve { id, identity, next_hop } => {
+                    let account = identity.and_then(|identity| self.accounts.of_identity(identity));
+                    self.outputs.push_back(Output::Resolve { id, account, next_hop });
                 }
                 endpoint::Output::Event(event) => self.events.push_back(event),
                 endpoint::Output::Timeout(at) => {

@@ -25,8 +25,8 @@ pub(crate) const FIRST_CALL_PORT: u32 = 16;
 pub enum Output {
     /// Send a SIP message.
     Transmit { flow: Flow, bytes: Vec<u8> },
-    /// Find addresses; answer with [`crate::Agent::handle_resolved`].
-    Resolve { id: ResolveId, next_hop: NextHop },
+    /// Find addresses, for this account where one asks; answer with [`crate::Agent::handle_resolved`].
+    Resolve { id: ResolveId, account: Option<AccountId>, next_hop: NextHop },
     /// Bind RTP and RTCP sockets on the local address that faces `peer`, where the peer has said where its media is,
     /// else on `address`; answer with [`crate::Agent::handle_media_bound`].
     BindMedia { call: CallId, address: IpAddr, peer: Option<IpAddr> },

@@ -7,9 +7,7 @@ use crate::account::Account;
 use crate::auth::{Denied, Rounds};
 use crate::dialog::DialogId;
 use crate::digest::Proof;
-use crate::endpoint::{
-    EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport,
-};
+use crate::endpoint::{EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId};
 use crate::headers::{Via, name};
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
@@ -72,12 +70,18 @@ impl Core {
 
     // Names to addresses.
 
-    pub(crate) fn resolve(&mut self, now: Instant, next_hop: NextHop, asker: Asker) -> ResolveId {
+    pub(crate) fn resolve(
+        &mut self,
+        now: Instant,
+        next_hop: NextHop,
+        identity: Option<IdentityId>,
+        asker: Asker,
+    ) -> ResolveId {
         self.last_question += 1;
         let id = ResolveId(self.last_question);
         self.questions.insert(id, (asker, next_hop.clone()));
         self.outbox.timers.set(Timer::Resolve(id), now + RESOLVE_TIMEOUT);
-        self.outbox.push(Output::Resolve { id, next_hop });
+        self.outbox.push(Output::Resolve { id, identity, next_hop });
         id
     }
 
@@ -214,14 +218,11 @@ impl Core {
 
 /// The topmost Via of a request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
 fn via(flow: Flow, branch: &str) -> Via {
-    let transport = match flow.transport {
-        Transport::Udp => "UDP",
-    };
     let mut params = Params::default();
     params.set("rport", None);
     params.set("branch", Some(branch));
     Via {
-        transport: transport.to_owned(),
+        transport: flow.transport.name().to_owned(),
         host: Host::Ip(flow.local.ip()),
         port: Some(flow.local.port()),
         params,

@@ -283,7 +283,7 @@ impl Registration {
         let Some((registrar, route)) = account.registrar() else { return };
         let hop = dialog::next_hop(route.unwrap_or(registrar));
         self.report(core, RegistrationState::Registering);
-        self.state = State::Resolving(core.resolve(now, hop, Asker::Registration(self.id)));
+        self.state = State::Resolving(core.resolve(now, hop, Some(self.id), Asker::Registration(self.id)));
     }
 
     /// Goes where a 3xx points (RFC 3261 section 8.1.3.4); `false` where it points nowhere, or all too often.

@@ -15,9 +15,10 @@ use voipd_agent::view::CallId;
 use voipd_agent::{Agent, Output};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
 
-use crate::api::{CallSound, CallStatistics, Request, Update};
+use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::RtpConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Resolver, Transport};
 use devices::Devices;
@@ -46,6 +47,13 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// Whether there is a device that was chosen.
+    DeviceFound {
+        role: DeviceRole,
+        name: String,
+        found: Result<(), FindError>,
+        reply: Reply<()>,
+    },
 }
 
 /// Everything that the driver is made of.
@@ -157,7 +165,7 @@ impl Driver {
                 log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
                 self.agent.handle_datagram(now, flow, &bytes);
             }
-            Arrival::Unreachable(remote) => self.agent.handle_unreachable(now, remote),
+            Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
         }
     }
 
@@ -177,6 +185,9 @@ impl Driver {
             }
             Finished::RecordingDone { call } => self.updates.recorded(call),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
+            Finished::DeviceFound { role, name, found, reply } => {
+                self.select_device(role, name, found, reply);
+            }
         }
     }
 
@@ -233,11 +244,11 @@ impl Driver {
         match output {
             Output::Transmit { flow, bytes } => {
                 log::debug!("SIP to {}: {}", flow.remote, start_line(&bytes));
-                if !self.transport.send(&flow, &bytes) {
-                    self.agent.handle_unreachable(Instant::now(), flow.remote);
+                if let Err(error) = self.transport.send(&flow, &bytes) {
+                    self.agent.handle_failed(Instant::now(), flow, error);
                 }
             }
-            Output::Resolve { id, next_hop } => self.resolve(id, next_hop),
+            Output::Resolve { id, next_hop, .. } => self.resolve(id, next_hop),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);

@@ -26,7 +26,7 @@ use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
 use voipd_media::Codec;
-use voipd_sip::endpoint::{Flow, ResolveError, Transport};
+use voipd_sip::endpoint::{Flow, ResolveError, TlsRequirement, Transport, TransportError};
 use voipd_sip::message::{Message, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
 use voipd_sip::wire;
@@ -504,7 +504,7 @@ impl World {
                 assert_eq!(flow.local, self.address(host));
                 self.transmit(flow.local, flow.remote, bytes.clone());
             }
-            Output::Resolve { id, next_hop } => {
+            Output::Resolve { id, next_hop, .. } => {
                 let found = match &next_hop.host {
                     Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, next_hop.port.unwrap_or(5060))]),
                     Host::Name(name) => {
@@ -512,7 +512,7 @@ impl World {
                     }
                 };
                 let local = self.address(host);
-                let flow = |remote| Flow { transport: Transport::Udp, local, remote };
+                let flow = |remote| udp(local, remote);
                 let result = found.and_then(|found| {
                     let reached = found.iter().copied().filter(|to| to.is_ipv4() == local.is_ipv4());
                     let flows: Vec<Flow> = reached.map(flow).collect();
@@ -627,7 +627,7 @@ impl World {
         };
         match &mut self.hosts[host.0].role {
             Role::Agent(station) => {
-                let flow = Flow { transport: Transport::Udp, local: packet.to, remote: packet.from };
+                let flow = udp(packet.to, packet.from);
                 station.agent.handle_datagram(now, flow, &packet.bytes);
                 self.drain(host);
             }
@@ -642,7 +642,9 @@ impl World {
             Role::Closed => {
                 let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
                 if let Some(sender) = sender {
-                    self.act(sender, |agent, now| agent.handle_unreachable(now, packet.to));
+                    self.act(sender, |agent, now| {
+                        agent.handle_failed(now, udp(packet.from, packet.to), TransportError::Refused)
+                    });
                 }
             }
         }
@@ -832,4 +834,9 @@ pub fn direction(sdp: &str) -> &str {
     let directions = ["sendrecv", "sendonly", "recvonly", "inactive"];
     let line = sdp.lines().filter_map(|line| line.strip_prefix("a=")).find(|line| directions.contains(line));
     line.unwrap_or("sendrecv")
+}
+
+/// A UDP flow.
+pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
+    Flow { transport: Transport::Udp, local, remote, tls: TlsRequirement::default() }
 }

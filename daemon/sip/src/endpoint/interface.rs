@@ -22,6 +22,89 @@ pub struct ResolveId(pub u64);
 pub enum Transport {
     /// Datagrams: every message is one, and may be lost, doubled or overtaken.
     Udp,
+    /// A connection: messages arrive whole and in order, or the connection is lost.
+    Tcp,
+    /// A connection whose ends have proved who they are (RFC 3261 section 26.3.1, RFC 5922).
+    Tls,
+}
+
+impl Transport {
+    /// As Via names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+        }
+    }
+
+    /// Messages are neither lost nor doubled: no retransmissions (RFC 3261 section 17).
+    pub fn is_reliable(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// Where SIP lives without a port (RFC 3261 section 19.1.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+        }
+    }
+}
+
+/// What the far end of a connection must prove and what we show it: whoever answers [`Output::Resolve`] numbers these
+/// requirements, so that a connection made for one name or one account is not taken for another (RFC 5923 section 7).
+/// 0 where nothing is required: without TLS, and on connections that came to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TlsRequirement(pub u32);
+
+/// Why a flow does not deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Nobody listens there.
+    #[error("nobody listens there")]
+    Refused,
+    /// There is no way there.
+    #[error("there is no route")]
+    NoRoute,
+    /// A connection was not made in time.
+    #[error("it does not answer")]
+    TimedOut,
+    /// The far end closed the connection, or it broke.
+    #[error("the connection was lost")]
+    Closed,
+    /// The far end's certificate is not good.
+    #[error("{0}")]
+    Certificate(CertificateFault),
+    /// The far end does not take ours, or wants one and has none.
+    #[error("it does not accept this account's client certificate, or asks for one")]
+    ClientCertificate,
+    /// The two ends have no TLS in common, or the far end speaks none.
+    #[error("no TLS connection comes about")]
+    Handshake,
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// Its time is over.
+    #[error("its certificate has expired")]
+    Expired,
+    /// Its time has not come; most often this machine's clock is wrong.
+    #[error("its certificate is not valid yet: check this machine's clock")]
+    NotYetValid,
+    /// It is another server's.
+    #[error("its certificate is for another name")]
+    WrongName,
+    /// It signed itself, or who signed it is not known here.
+    #[error("its certificate is signed by nobody known here")]
+    UnknownIssuer,
+    /// It is not the pinned one.
+    #[error("its certificate is not the pinned one")]
+    NotPinned,
+    /// It was revoked, is for another purpose, or cannot be read.
+    #[error("its certificate is not fit for this use")]
+    Unfit,
 }
 
 /// Between which two sockets a message travels. `local` is a concrete address, never unspecified.
@@ -29,10 +112,12 @@ pub enum Transport {
 pub struct Flow {
     /// What carries the message.
     pub transport: Transport,
-    /// Our socket, as Via and Contact name it.
+    /// Our socket, as Via and Contact name it: of a connection that we made, the one that we listen on.
     pub local: SocketAddr,
     /// The next hop's socket.
     pub remote: SocketAddr,
+    /// What the far end must prove.
+    pub tls: TlsRequirement,
 }
 
 /// What the whole user agent has in common.
@@ -112,6 +197,8 @@ pub enum Output {
     Resolve {
         /// Number of the question.
         id: ResolveId,
+        /// For whom: its TLS settings hold.
+        identity: Option<IdentityId>,
         /// What to find.
         next_hop: NextHop,
     },
@@ -126,10 +213,12 @@ pub enum Output {
 pub struct NextHop {
     /// Name or address literal.
     pub host: Host,
-    /// Explicit port; without one SRV applies (RFC 3263), then 5060.
+    /// Explicit port; without one SRV applies (RFC 3263), then the transport's own.
     pub port: Option<u16>,
-    /// How to get there.
-    pub transport: Transport,
+    /// How to get there, where the URI says it; else NAPTR and SRV decide (RFC 3263 section 4.1).
+    pub transport: Option<Transport>,
+    /// `sips:`: nothing but TLS will do.
+    pub secure: bool,
 }
 
 /// Why a name led nowhere.

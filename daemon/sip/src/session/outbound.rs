@@ -23,7 +23,7 @@ impl Resolving {
         let identity = cx.sender.identity.ok_or(SessionError::NoSuchIdentity)?;
         let account = cx.core.accounts.get(&identity).ok_or(SessionError::NoSuchIdentity)?;
         let hop = account.next_hop(&target);
-        let asked = cx.core.resolve(cx.now, hop, Asker::Session(cx.sender.session));
+        let asked = cx.core.resolve(cx.now, hop, cx.sender.identity, Asker::Session(cx.sender.session));
         Ok(Self { asked, target })
     }
 

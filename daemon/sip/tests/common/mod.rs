@@ -20,7 +20,7 @@ use voipd_sip::Endpoint;
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{
     Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, Output, ResolveError, SessionEnd,
-    SessionId, Transport,
+    SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Method, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
@@ -261,7 +261,7 @@ impl Net {
                     assert_eq!(flow.local, local);
                     self.transmit(flow.local, flow.remote, bytes);
                 }
-                Output::Resolve { id, next_hop } => {
+                Output::Resolve { id, next_hop, .. } => {
                     let found = match &next_hop.host {
                         Host::Ip(ip) if ip.is_ipv4() != local.is_ipv4() => {
                             Err(ResolveError::NoRoute(ip.to_string()))
@@ -271,7 +271,7 @@ impl Net {
                             self.names.get(name).cloned().ok_or(ResolveError::NoSuchHost(name.clone()))
                         }
                     };
-                    let flow = |remote| Flow { transport: Transport::Udp, local, remote };
+                    let flow = |remote| udp(local, remote);
                     let result = found.map(|found| found.into_iter().map(flow).collect());
                     endpoint.handle_resolved(now, id, result);
                 }
@@ -288,7 +288,7 @@ impl Net {
         };
         match &mut self.hosts[host.0].role {
             Role::Agent { endpoint, .. } => {
-                let flow = Flow { transport: Transport::Udp, local: packet.to, remote: packet.from };
+                let flow = udp(packet.to, packet.from);
                 endpoint.handle_datagram(now, flow, &packet.bytes);
                 self.drain(host);
             }
@@ -314,7 +314,9 @@ impl Net {
             Role::Closed => {
                 let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
                 if let Some(sender) = sender {
-                    self.with(sender, |endpoint, now| endpoint.handle_unreachable(now, packet.to));
+                    self.with(sender, |endpoint, now| {
+                        endpoint.handle_failed(now, udp(packet.from, packet.to), TransportError::Refused)
+                    });
                 }
             }
         }
@@ -536,4 +538,9 @@ pub fn times(net: &Net, from: HostId, word: &str) -> Vec<u64> {
 
 pub fn method(name: &str) -> Method {
     Method::new(name).unwrap()
+}
+
+/// A UDP flow.
+pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
+    Flow { transport: Transport::Udp, local, remote, tls: TlsRequirement::default() }
 }
