@@ -52,6 +52,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let now = Instant::now();
     let agent_config = AgentConfig {
         product: "voipd-test".to_owned(),
+        instance: None,
         max_calls: 8,
         ring_timeout: Duration::from_secs(10),
         media_timeout: Duration::from_secs(20),

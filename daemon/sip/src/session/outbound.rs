@@ -64,8 +64,8 @@ impl Offering {
         };
         let flow = self.flows.remove(0);
         let mut headers = Headers::default();
-        if let Some(route) = account.route() {
-            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
+        for route in account.routes() {
+            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route)).to_string());
         }
         headers.push(name::ALLOW, ALLOW);
         headers.push(name::SUPPORTED, "");
