@@ -126,7 +126,12 @@ impl Net {
     }
 
     pub fn agent_with(&mut self, address: &str, max_sessions: usize, max_transactions: usize) -> HostId {
-        let config = EndpointConfig { product: "voipd-test".to_owned(), max_sessions, max_transactions };
+        let config = EndpointConfig {
+            product: "voipd-test".to_owned(),
+            max_sessions,
+            max_transactions,
+            session_expires: Some(1800),
+        };
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
         let endpoint = Box::new(Endpoint::new(config, seed));
