@@ -217,6 +217,11 @@ impl Endpoint {
         self.act(now, session, |session, cx| session.offer(cx, offer))
     }
 
+    /// Whether [`Endpoint::offer`] is possible now.
+    pub fn can_offer(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(Session::can_offer)
+    }
+
     /// Answers [`Event::Offered`]: with SDP, or with a final response of 300 to 699.
     ///
     /// # Errors

@@ -127,16 +127,12 @@ impl Active {
     // Our offers.
 
     /// A re-INVITE may go out: no offer and no INVITE is under way (RFC 3261 section 14.1).
-    fn can_offer(&self) -> bool {
+    pub(super) fn can_offer(&self) -> bool {
         self.offers.is_stable() && self.unacknowledged.is_none()
     }
 
-    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        if !self.can_offer() {
-            return Err(SessionError::WrongState);
-        }
+    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) {
         self.send_offer(cx, offer, Carrier::Invite);
-        Ok(())
     }
 
     pub(super) fn offer_again(&mut self, cx: &mut Cx<'_>) {

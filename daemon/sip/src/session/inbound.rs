@@ -135,14 +135,10 @@ impl Alerting {
         State::Active(Active::inbound(cx, self.leg, self.offers, self.server, &self.request, sdp))
     }
 
-    /// Offers anew in the early dialog, where the peer takes UPDATE.
-    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        let possible = self.offers.is_stable() && self.leg.awaited.is_none() && self.accepted.is_none();
-        if !possible || !self.leg.dialog.takes_update() {
-            return Err(SessionError::WrongState);
-        }
-        self.offers.update(cx, &mut self.leg, offer);
-        Ok(())
+    /// The early dialog has its answer, and the peer takes UPDATE.
+    pub(super) fn can_offer(&self) -> bool {
+        let is_settled = self.offers.is_stable() && self.leg.awaited.is_none() && self.accepted.is_none();
+        is_settled && self.leg.dialog.takes_update()
     }
 
     /// How our UPDATE ended. What becomes of the dialog, our final response decides.

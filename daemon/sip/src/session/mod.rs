@@ -527,13 +527,26 @@ impl Session {
         Ok(())
     }
 
+    pub(crate) fn can_offer(&self) -> bool {
+        match &self.state {
+            State::Calling(calling) => calling.can_offer(),
+            State::Alerting(alerting) => alerting.can_offer(),
+            State::Active(active) => active.can_offer(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
+        if !self.can_offer() {
+            return Err(SessionError::WrongState);
+        }
         match &mut self.state {
             State::Calling(calling) => calling.offer(cx, offer),
-            State::Alerting(alerting) => alerting.offer(cx, offer),
+            State::Alerting(alerting) => alerting.offers.update(cx, &mut alerting.leg, offer),
             State::Active(active) => active.offer(cx, offer),
-            _ => Err(SessionError::WrongState),
+            _ => {}
         }
+        Ok(())
     }
 
     pub(crate) fn answer_offer(

@@ -247,9 +247,7 @@ impl Offers {
 
     /// Takes the peer's request, to be answered now.
     pub(super) fn take_theirs(&mut self) -> Option<(ServerId, Request)> {
-        if self.theirs().is_none() {
-            return None;
-        }
+        self.theirs()?;
         match std::mem::replace(&mut self.exchange, Exchange::Stable) {
             Exchange::Theirs { server, request } => Some((server, *request)),
             _ => None,

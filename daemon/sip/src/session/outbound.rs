@@ -172,7 +172,11 @@ impl Calling {
             None => News::Progress(sdp(&response.headers, &response.body)),
         };
         if let News::Progress(sdp) = news {
-            if sdp.is_some() {
+            if sdp.is_some() && self.described.as_deref() != Some(tag) {
+                // Whatever is under way with another callee means nothing to the user any more.
+                if let Some(other) = self.described() {
+                    other.offers.close(cx);
+                }
                 self.described = Some(tag.to_owned());
             }
             let status = response.status;
@@ -295,13 +299,18 @@ impl Calling {
         self.early.iter_mut().find(|early| early.is(tag))
     }
 
-    /// Offers anew where one callee alone has answered, and takes UPDATE.
-    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        let alone = self.early.len() == 1;
-        let early = self.described().filter(|early| alone && early.offers.is_stable());
-        let early = early.filter(|early| early.dialog().takes_update()).ok_or(SessionError::WrongState)?;
-        early.offers.update(cx, &mut early.leg, offer);
-        Ok(())
+    /// One callee alone has answered, and takes UPDATE.
+    pub(super) fn can_offer(&self) -> bool {
+        match self.early.as_slice() {
+            [early] => early.offers.is_stable() && early.dialog().takes_update(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) {
+        if let Some(early) = self.described() {
+            early.offers.update(cx, &mut early.leg, offer);
+        }
     }
 
     /// Gives the call up; `Ended` is the caller's to tell.
