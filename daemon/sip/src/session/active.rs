@@ -418,6 +418,7 @@ impl Active {
         self.offers.close(cx);
         self.stop_repeating(cx);
         self.clock.stop(cx);
+        self.leg.awaited = None;
         self.leg
     }
 }

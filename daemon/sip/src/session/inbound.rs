@@ -181,7 +181,8 @@ impl Alerting {
     }
 
     /// No PRACK came in 64*T1 (RFC 3262 section 3).
-    pub(super) fn unacknowledged(self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn unacknowledged(mut self, cx: &mut Cx<'_>) -> State {
+        self.leg.awaited = None;
         let state = self.reject(cx, StatusCode::SERVER_TIME_OUT, None);
         cx.ended(EndCause::Timeout, None, None);
         state

@@ -217,7 +217,8 @@ impl Session {
 
     /// Nothing is left to send or to hear but repetitions.
     pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Over(_)) && !self.legs().any(Leg::is_waiting)
+        matches!(self.state, State::Over(_))
+            && !self.legs().any(|leg| leg.is_waiting() || leg.awaited.is_some())
     }
 
     pub(crate) fn dialog_ids(&self) -> impl Iterator<Item = &DialogId> {
@@ -471,6 +472,10 @@ impl Session {
             }
             (State::Active(active), SessionTimer::Expiry) => active.lost(cx, None),
             (State::Cancelling(cancelling), SessionTimer::Cancel) => cancelling.give_up(cx),
+            (State::Over(Some(mut leg)), SessionTimer::Acknowledge) => {
+                leg.awaited = None;
+                State::Over(Some(leg))
+            }
             (State::Over(leg), SessionTimer::Cancel) => {
                 cx.core.transactions.abandon_session(&mut cx.core.outbox, cx.sender.session);
                 State::Over(leg)

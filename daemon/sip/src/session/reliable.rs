@@ -169,6 +169,7 @@ impl Sending {
     /// The PRACK came: what is to be sent next.
     pub(super) fn acknowledged(&mut self, cx: &mut Cx<'_>) -> Option<(StatusCode, Option<Vec<u8>>)> {
         self.stop(cx);
+        cx.stop(SessionTimer::Acknowledge);
         self.next.take()
     }
 
@@ -177,10 +178,9 @@ impl Sending {
         self.unacknowledged.as_ref().is_some_and(|unacknowledged| unacknowledged.describes)
     }
 
-    /// The final response ends repetitions; a PRACK that is under way is still awaited.
+    /// The final response ends repetitions; a PRACK that is under way is awaited as long as before.
     pub(super) fn stop(&mut self, cx: &mut Cx<'_>) {
         cx.stop(SessionTimer::Retransmit);
-        cx.stop(SessionTimer::Acknowledge);
         self.unacknowledged = None;
     }
 }
