@@ -236,7 +236,7 @@ impl Calling {
             let mut request = report.sent.request.clone();
             request.cseq += 1;
             self.clock.ask(cx, &mut request);
-            return self.again(cx, request, report.sent.flow, report.sent.rounds);
+            return self.again(cx, request, report.sent.flow, report.sent.rounds.clone());
         }
         // This server is not in order: another may be (RFC 3263 section 4.3).
         if response.status == StatusCode::SERVICE_UNAVAILABLE && !self.rest.is_empty() {
