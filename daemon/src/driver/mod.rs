@@ -339,7 +339,7 @@ impl Driver {
         tokio::spawn(async move {
             let result = resolver.resolve(&media::host(name)).await;
             let result = result.map_err(|error| error.to_string());
-            let result = result.map(|found| found.into_iter().map(|address| address.ip()).collect());
+            let result = result.map(|found| found.into_iter().map(|place| place.remote.ip()).collect());
             let _ = finished.send(Finished::MediaResolved { id, result });
         });
     }
