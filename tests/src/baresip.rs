@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::host::Wire;
 use crate::judge::Sound;
-use crate::process::Process;
+use crate::process::{Process, on_time};
 use crate::speech::{Speaker, speech_then_silence};
 use crate::{Lab, SOON, until};
 
@@ -68,7 +68,7 @@ impl Baresip {
         std::fs::write(directory.join("contacts"), "").unwrap();
         let mut command = wire.program("baresip");
         command.arg("-f").arg(&directory).arg("-4");
-        let mut process = Process::start("baresip", command, &directory.join("log"));
+        let mut process = Process::start("baresip", on_time(&command), &directory.join("log"));
         process.says("baresip is ready").await;
         let control = SocketAddr::from((address, 4444));
         let control =

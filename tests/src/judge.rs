@@ -331,7 +331,7 @@ impl Verdict {
     }
 
     /// Panics unless all of the reference is in the recording. The delay may change by a packet at most, now and then:
-    /// a softphone's packets do not leave by the clock, and the jitter buffer follows.
+    /// on a real machine packets do not leave by the clock, and the jitter buffer follows.
     #[track_caller]
     pub fn assert_heard(&self, what: &str, correlation: f64) -> &Self {
         println!("{what}: {self}");

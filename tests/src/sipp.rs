@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::kamailio::listens;
-use crate::process::{Process, program};
+use crate::process::{Process, on_time, program};
 use crate::{Lab, pause};
 
 /// SIPp's port for sound.
@@ -326,7 +326,7 @@ impl Sipp {
             command.args(["-m", "1"]);
         }
         command.args(options).current_dir(&files);
-        let process = Process::start("SIPp", command, &files.join("screen"));
+        let process = Process::start("SIPp", on_time(&command), &files.join("screen"));
         Self { address, process, files }
     }
 

@@ -45,7 +45,7 @@ async fn a_callee_that_echoes_hears_and_is_heard() {
     call.assert_no_loss("through SIPp").await;
     call.hang_up().await;
     peer.succeeds().await;
-    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_whole("through SIPp", 0.97);
+    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_heard("through SIPp", 0.97);
     phone.stop().await;
 }
 
@@ -63,7 +63,7 @@ async fn a_caller_that_echoes_hears_and_is_heard() {
     call.assert_no_loss("from SIPp").await;
     call.hang_up().await;
     peer.succeeds().await;
-    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_whole("from SIPp", 0.97);
+    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_heard("from SIPp", 0.97);
     phone.stop().await;
 }
 
@@ -94,7 +94,7 @@ async fn early_media_is_heard_before_the_answer() {
     peer.succeeds().await;
     phone.stop().await;
     let said = Sound::load(&speech(Speaker::Bob, 8000));
-    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_whole("early", 0.97);
+    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_heard("early", 0.97);
 }
 
 #[tokio::test]
