@@ -14,12 +14,11 @@ use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_media::LocalMedia;
 use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{
-    self, EndpointConfig, Event, Flow, RegistrationState, ResolveError, ResolveId, SessionError, SessionId,
-    TransportError,
+    self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId, TransportError,
 };
 
 use crate::account::{AccountId, AccountKind, AccountOrigin, AccountSettings};
-use crate::accounts::{Accounts, failure_name};
+use crate::accounts::Accounts;
 use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
 use crate::error::AgentError;
@@ -43,12 +42,17 @@ const MAX_ENDED: usize = 128;
 pub struct AgentConfig {
     /// User-Agent and Server, `voipd/0.1.0`.
     pub product: String,
+    /// URN that names this device for good, `urn:uuid:…`; see [`Identity::instance`](endpoint::Identity::instance).
+    pub instance: Option<String>,
     /// Most calls at once.
     pub max_calls: usize,
     /// How long an unanswered call rings, either way.
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
+    /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
+    /// session timers.
+    pub session_timer: Option<u32>,
 }
 
 /// Accounts, calls and policy of one daemon.
@@ -104,6 +108,7 @@ impl Agent {
                 product: config.product.clone(),
                 max_sessions: config.max_calls.saturating_mul(2).max(16),
                 max_transactions: MAX_TRANSACTIONS,
+                session_expires: config.session_timer,
             },
             endpoint_seed,
         );
@@ -378,13 +383,16 @@ impl Agent {
         let Some(event) = event else { return };
         match event {
             Event::Registration { identity, state } => self.registration(identity, state),
+            Event::Digest { identity, algorithm } => self.digest_in_use(identity, algorithm),
+            Event::Bound { identity, binding } => self.bound(identity, *binding),
             Event::Incoming(incoming) => self.incoming(now, incoming),
             Event::OfferWanted { session, flow } => self.offer_wanted(session, flow),
             Event::Progress { session, status, sdp } => self.progress(now, session, status, sdp.as_deref()),
             Event::Answered { session, sdp, peer } => self.answered(now, session, sdp.as_deref(), peer),
             Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
-            Event::Reinvite { session, sdp } => self.reinvite(now, session, sdp.as_deref()),
-            Event::ReinviteDone { session, result } => self.reinvite_done(now, session, result),
+            Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
+            Event::OfferDone { session, result } => self.offer_done(now, session, result),
+            Event::RefreshWanted { session } => self.refresh_wanted(now, session),
             // DTMF by INFO and the like are not understood; the endpoint has answered.
             Event::Info { .. } => {}
             Event::Probed { session, alive } => self.probed(now, session, alive),
@@ -395,32 +403,10 @@ impl Agent {
         }
     }
 
-    fn registration(&mut self, identity: endpoint::IdentityId, state: RegistrationState) {
-        let Some(id) = self.accounts.set_registration(identity, state.clone()) else { return };
-        let name = self.accounts.get(id).map(|account| account.settings.name.clone());
-        let (weight, text) = match state {
-            RegistrationState::Registered { expires } => {
-                (Weight::Info, format!("registered for {expires} s"))
-            }
-            RegistrationState::Failed { reason, status, retry } => {
-                let status = status.map(|s| format!(" ({s})")).unwrap_or_default();
-                let next = if retry.is_some() { "; trying again" } else { "; not tried again" };
-                (Weight::Warning, format!("registration failed: {}{status}{next}", failure_name(reason)))
-            }
-            RegistrationState::Unregistered => (Weight::Info, "not registered any more".to_owned()),
-            RegistrationState::Registering => {
-                self.account_changed(id);
-                return;
-            }
-        };
-        self.outputs.push_back(Output::Log(Note { weight, text, call: None, account: name }));
-        self.account_changed(id);
-    }
-
     fn switch_on(&mut self, now: Instant, id: AccountId) {
         let Some(account) = self.accounts.get(id) else { return };
         let register = account.wants_registration();
-        let identity = self.endpoint.add_identity(account.identity());
+        let identity = self.endpoint.add_identity(account.identity(self.config.instance.clone()));
         self.accounts.set_identity(id, Some(identity));
         if register {
             // An address without a server is shown as unregistered.
@@ -437,7 +423,7 @@ impl Agent {
         }
     }
 
-    fn account_changed(&mut self, id: AccountId) {
+    pub(crate) fn account_changed(&mut self, id: AccountId) {
         if let Some(account) = self.accounts.get(id) {
             self.outputs.push_back(Output::AccountChanged(Box::new(account.view(id))));
         }

@@ -17,6 +17,7 @@ mod names;
 pub mod output;
 mod plan;
 mod reason;
+mod registration;
 mod session;
 mod sound;
 mod target;

@@ -21,11 +21,14 @@ const CHECK: Duration = Duration::from_secs(1);
 const MAX_CONFLICTS: usize = 4;
 
 impl Agent {
-    /// Starts or changes the call's stream as agreed.
+    /// Starts or changes the call's stream as agreed; that of an inbound call when it is answered.
     pub(crate) fn apply_agreement(&mut self, now: Instant, id: CallId) {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.touched.insert(id);
+        if matches!(call.phase, Phase::Incoming { .. } | Phase::Accepting) {
+            return;
+        }
         let Some(agreement) = call.negotiation.agreement() else { return };
         let rate = clock_rate(agreement);
         let port = call.stream_port;

@@ -169,8 +169,8 @@ fn session_of(event: &Event) -> Option<SessionId> {
         Event::Progress { session, .. }
         | Event::Answered { session, .. }
         | Event::Confirmed { session, .. }
-        | Event::Reinvite { session, .. }
-        | Event::ReinviteDone { session, .. } => Some(*session),
+        | Event::Offered { session, .. }
+        | Event::OfferDone { session, .. } => Some(*session),
         _ => None,
     }
 }
@@ -182,8 +182,8 @@ fn description_of(event: &mut Event) -> Option<&mut Vec<u8>> {
         Event::Progress { sdp, .. }
         | Event::Answered { sdp, .. }
         | Event::Confirmed { sdp, .. }
-        | Event::Reinvite { sdp, .. } => sdp.as_mut(),
-        Event::ReinviteDone { result, .. } => result.as_mut().ok()?.as_mut(),
+        | Event::Offered { sdp, .. } => sdp.as_mut(),
+        Event::OfferDone { result, .. } => result.as_mut().ok()?.as_mut(),
         _ => None,
     }
 }

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use voipd_sip::digest::Algorithm;
+use voipd_sip::endpoint::Binding;
+
 use crate::account::{AccountId, AccountSettings};
 
 /// A call. Numbers are never reused while the daemon runs.
@@ -34,7 +37,8 @@ pub struct AccountView {
     pub settings: AccountSettings,
     /// How it fares.
     pub state: AccountState,
-    /// `''`, `credentials`, `foreign-realm`, `rejected`, `timeout`, `unresolvable`, `unreachable`.
+    /// `''`, `credentials`, `foreign-realm`, `weak-digest`, `unknown-digest`, `server-proof`, `rejected`, `timeout`,
+    /// `unresolvable`, `unreachable`.
     pub reason: &'static str,
     /// Status of the last registration response, 0 without one.
     pub sip_status: u16,
@@ -42,6 +46,10 @@ pub struct AccountView {
     pub expires: u32,
     /// When the next try is made.
     pub retry_at: Option<std::time::Instant>,
+    /// The weakest algorithm that its servers' challenges were answered with; `None` before the first.
+    pub digest: Option<Algorithm>,
+    /// What the registrar says of the registration.
+    pub binding: Binding,
 }
 
 /// Who began a call, as this side sees it.

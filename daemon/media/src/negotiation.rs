@@ -75,7 +75,7 @@ pub struct SendFormat {
 ///
 /// A failed call leaves everything as it was. The caller keeps the order of RFC 3264: it answers or refuses the peer's
 /// offer before it makes one, and resolves glare (491) itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Negotiation {
     preferences: Preferences,
     session_id: u64,
@@ -96,7 +96,7 @@ enum Slot {
 }
 
 /// Whose offer stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Exchange {
     None,
     /// Ours; answers may come several times.
@@ -150,6 +150,11 @@ impl Negotiation {
     /// What holds now.
     pub fn agreement(&self) -> Option<&Agreement> {
         self.agreement.as_ref()
+    }
+
+    /// The last offer is the peer's: [`Negotiation::make_answer`] has what it needs.
+    pub fn has_their_offer(&self) -> bool {
+        matches!(self.exchange, Exchange::Theirs(_))
     }
 
     /// The peer's media address in its offer that is being answered: tells which of our addresses faces it.

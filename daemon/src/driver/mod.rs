@@ -8,6 +8,7 @@ mod requests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use crate::config::RtpConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::sound::FindError;
 use crate::store::Store;
-use crate::transport::{Arrival, Resolver, Transport};
+use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
 use media::{MediaPorts, RtcpPacket};
 use outbox::Outbox;
@@ -36,7 +37,7 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 enum Finished {
     Resolved {
         id: ResolveId,
-        result: Result<Vec<std::net::SocketAddr>, ResolveError>,
+        result: Result<Vec<Place>, ResolveError>,
     },
     MediaResolved {
         id: MediaNameId,
@@ -89,7 +90,7 @@ pub struct Parts {
 pub struct Driver {
     agent: Agent,
     transport: Transport,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     patchbay: Patchbay<UdpMediaSocket>,
     realtime: RealtimeThread,
     devices: Devices,
@@ -112,7 +113,7 @@ impl Driver {
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
-            resolver: parts.resolver,
+            resolver: Arc::new(parts.resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
@@ -177,7 +178,10 @@ impl Driver {
     fn task_finished(&mut self, result: Finished) {
         match result {
             Finished::Resolved { id, result } => {
-                let flows = result.and_then(|addresses| self.flows_to(&addresses));
+                let flows = result.and_then(|places| self.flows_to(&places));
+                if let Err(error) = &flows {
+                    log::info!("{error}");
+                }
                 self.agent.handle_resolved(Instant::now(), id, flows);
             }
             Finished::MediaResolved { id, result } => {
@@ -199,10 +203,10 @@ impl Driver {
         }
     }
 
-    fn flows_to(&self, addresses: &[std::net::SocketAddr]) -> Result<Vec<Flow>, ResolveError> {
-        let flows: Vec<Flow> = addresses.iter().filter_map(|to| self.transport.flow_to(*to)).collect();
-        match (flows.is_empty(), addresses.first()) {
-            (true, Some(address)) => Err(ResolveError::NoRoute(address.to_string())),
+    fn flows_to(&self, places: &[Place]) -> Result<Vec<Flow>, ResolveError> {
+        let flows: Vec<Flow> = places.iter().filter_map(|place| self.transport.flow_to(*place)).collect();
+        match (flows.is_empty(), places.first()) {
+            (true, Some(place)) => Err(ResolveError::NoRoute(place.remote.to_string())),
             _ => Ok(flows),
         }
     }
@@ -322,7 +326,7 @@ impl Driver {
     }
 
     fn resolve(&self, id: ResolveId, next_hop: NextHop) {
-        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        let (resolver, finished) = (Arc::clone(&self.resolver), self.finished.clone());
         tokio::spawn(async move {
             let result = resolver.resolve(&next_hop).await;
             // The driver is gone when nobody listens.
@@ -335,7 +339,7 @@ impl Driver {
         tokio::spawn(async move {
             let result = resolver.resolve(&media::host(name)).await;
             let result = result.map_err(|error| error.to_string());
-            let result = result.map(|found| found.into_iter().map(|address| address.ip()).collect());
+            let result = result.map(|found| found.into_iter().map(|place| place.remote.ip()).collect());
             let _ = finished.send(Finished::MediaResolved { id, result });
         });
     }

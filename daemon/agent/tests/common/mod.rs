@@ -767,9 +767,11 @@ impl Pair {
 pub fn config() -> AgentConfig {
     AgentConfig {
         product: "voipd-test".to_owned(),
+        instance: None,
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),
+        session_timer: Some(1800),
     }
 }
 
@@ -786,9 +788,12 @@ pub fn direct() -> AccountSettings {
         outbound_proxy: None,
         auth_user: None,
         password: None,
-        realm: None,
+        realms: Vec::new(),
+        allow_md5: true,
         register: false,
         expires: 3600,
+        gruu: false,
+        push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
