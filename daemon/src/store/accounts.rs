@@ -5,17 +5,23 @@ use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
 use crate::config::account::{codec_name, from_entries, kind_name};
+use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
 
 /// Writes an account, in place of one with the same name.
 pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlite::Result<()> {
     let codecs: Vec<&str> = account.codecs.iter().map(|codec| codec_name(*codec)).collect();
     let allow_from: Vec<String> = account.allow_from.iter().map(ToString::to_string).collect();
+    let plan = &account.dial_plan;
+    let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
     connection
         .execute(
             "INSERT OR REPLACE INTO account (name, kind, address, display_name, registrar, outbound_proxy, \
-             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, \
+             country, area, trunk_prefix, international_prefix, outside_prefix, local_digits, rewrite, \
+             number_format, number_uri, emergency, blocked) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+             ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
             params![
                 account.name,
                 kind_name(account.kind),
@@ -32,6 +38,17 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
                 account.ptime_ms,
                 account.enabled,
                 allow_from.join(" "),
+                plan.country,
+                plan.area,
+                plan.trunk_prefix,
+                plan.international_prefix,
+                plan.outside_prefix,
+                plan.local_digits,
+                rewrite.join(" "),
+                plan.format.map(format_name),
+                uri_name(plan.uri),
+                plan.emergency.as_ref().map(|numbers| numbers.join(" ")),
+                plan.blocked.join(" "),
             ],
         )
         .map(drop)
@@ -70,6 +87,13 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("auth-user", "auth_user"),
         ("password", "password"),
         ("realm", "realm"),
+        ("country", "country"),
+        ("area", "area"),
+        ("trunk-prefix", "trunk_prefix"),
+        ("international-prefix", "international_prefix"),
+        ("outside-prefix", "outside_prefix"),
+        ("number-format", "number_format"),
+        ("number-uri", "number_uri"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {
@@ -82,8 +106,19 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
     for key in ["register", "enabled"] {
         entries.push(Entry::new(key, Value::Flag(row.get(key)?)));
     }
-    for (key, column) in [("codecs", "codecs"), ("allow-from", "allow_from")] {
-        let text: String = row.get(column)?;
+    let digits: Option<i64> = row.get("local_digits")?;
+    entries.extend(digits.map(|digits| Entry::new("local-digits", Value::Number(digits))));
+    let lists = [
+        ("codecs", "codecs"),
+        ("allow-from", "allow_from"),
+        ("rewrite", "rewrite"),
+        ("emergency", "emergency"),
+        ("blocked", "blocked"),
+    ];
+    for (key, column) in lists {
+        let text: Option<String> = row.get(column)?;
+        // Not there: as usual. Empty: none.
+        let Some(text) = text else { continue };
         let element = |word: &str| Placed { value: Value::Text(word.to_owned()), at: None };
         entries.push(Entry::new(key, Value::List(text.split_ascii_whitespace().map(element).collect())));
     }

@@ -15,7 +15,8 @@ const FILE: &str = "voipd.sqlite";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each step of the format; `user_version` counts those that are done. Steps are added, never changed.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE account (
         name TEXT NOT NULL PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -35,7 +36,21 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE enabled (account TEXT NOT NULL PRIMARY KEY, enabled INTEGER NOT NULL) STRICT;
     CREATE TABLE setting (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE account ADD COLUMN country TEXT;
+    ALTER TABLE account ADD COLUMN area TEXT;
+    ALTER TABLE account ADD COLUMN trunk_prefix TEXT;
+    ALTER TABLE account ADD COLUMN international_prefix TEXT;
+    ALTER TABLE account ADD COLUMN outside_prefix TEXT;
+    ALTER TABLE account ADD COLUMN local_digits INTEGER;
+    ALTER TABLE account ADD COLUMN rewrite TEXT;
+    ALTER TABLE account ADD COLUMN number_format TEXT;
+    ALTER TABLE account ADD COLUMN number_uri TEXT;
+    ALTER TABLE account ADD COLUMN emergency TEXT;
+    ALTER TABLE account ADD COLUMN blocked TEXT;
+",
+];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.
 pub(super) fn prepare(directory: &Path) -> Result<PathBuf, StoreError> {
