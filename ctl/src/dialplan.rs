@@ -30,7 +30,7 @@ pub(crate) struct DialPlanArgs {
     /// How numbers are sent: dialled, plus, or national
     #[arg(long, value_name = "FORMAT")]
     number_format: Option<String>,
-    /// In which kind of URI numbers are sent: sip, phone (with user=phone), or tel
+    /// In which kind of URI numbers are sent: sip, or phone (with user=phone)
     #[arg(long, value_name = "KIND")]
     number_uri: Option<String>,
     /// Emergency numbers, when they are not those of the country: never blocked or rewritten
@@ -55,5 +55,32 @@ impl DialPlanArgs {
         settings.number_uri = self.number_uri;
         settings.emergency = self.emergency;
         settings.blocked = self.blocked;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use voipd_dbus::AccountSettings;
+
+    use super::DialPlanArgs;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        dial_plan: DialPlanArgs,
+    }
+
+    #[test]
+    fn options_become_settings_and_what_is_not_said_stays_unsaid() {
+        let line = "add --country 49 --trunk-prefix= --local-digits 4 --rewrite 7$:+4930,9: --blocked 0900,+1900";
+        let mut settings = AccountSettings { name: Some("a".to_owned()), ..AccountSettings::default() };
+        Line::try_parse_from(line.split(' ')).unwrap().dial_plan.add_to(&mut settings);
+        assert_eq!(settings.name.as_deref(), Some("a"));
+        assert_eq!((settings.country.as_deref(), settings.trunk_prefix.as_deref()), (Some("49"), Some("")));
+        assert_eq!((settings.local_digits, settings.area), (Some(4), None));
+        assert_eq!(settings.rewrite.unwrap(), ["7$:+4930", "9:"]);
+        assert_eq!(settings.blocked.unwrap(), ["0900", "+1900"]);
+        assert_eq!(settings.emergency, None);
     }
 }

@@ -41,7 +41,7 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("local-digits", Value::Number(4)),
         Entry::new("rewrite", list(&["7$:+4930", "9:"])),
         Entry::new("number-format", text("national")),
-        Entry::new("number-uri", text("tel")),
+        Entry::new("number-uri", text("phone")),
         Entry::new("emergency", list(&[])),
         Entry::new("blocked", list(&["0900", "+1900"])),
     ])

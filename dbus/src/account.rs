@@ -54,7 +54,7 @@ pub struct AccountSettings {
     pub rewrite: Option<Vec<String>>,
     /// `dialled`, `plus` or `national`.
     pub number_format: Option<String>,
-    /// `sip`, `phone` or `tel`.
+    /// `sip` or `phone`.
     pub number_uri: Option<String>,
     /// Numbers that are never blocked or rewritten.
     pub emergency: Option<Vec<String>>,

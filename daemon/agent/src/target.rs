@@ -156,14 +156,6 @@ impl Home<'_> {
     }
 
     fn uri_of(&self, number: &str, params: &str) -> Uri {
-        if self.plan.uri == NumberUri::Tel {
-            // RFC 3966 section 5.1.5: a local number names its context.
-            let context = match number.starts_with('+') || params.contains(";phone-context=") {
-                true => String::new(),
-                false => format!(";phone-context={}", self.address.host),
-            };
-            return Uri::Other { scheme: "tel".to_owned(), rest: format!("{number}{params}{context}") };
-        }
         // RFC 3261 section 25.1: a user part holds no bare `#`.
         let user = format!("{number}{params}").replace('#', "%23");
         let mut uri = SipUri::new(Some(&user), self.address.host.clone(), self.address.port);
@@ -267,10 +259,6 @@ mod tests {
         let phone = DialPlan { uri: NumberUri::Phone, ..germany() };
         assert_eq!(with(&phone, "030 123"), "sip:+4930123@example.org;user=phone");
         assert_eq!(with(&phone, "alice"), "sip:alice@example.org");
-        let tel = DialPlan { uri: NumberUri::Tel, ..germany() };
-        assert_eq!(with(&tel, "030 123"), "tel:+4930123");
-        assert_eq!(with(&tel, "20"), "tel:20;phone-context=example.org");
-        assert_eq!(with(&tel, "112"), "tel:112;phone-context=example.org");
     }
 
     #[test]
