@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn options_become_settings_and_what_is_not_said_stays_unsaid() {
-        let line = "add --country 49 --trunk-prefix= --local-digits 4 --rewrite 7$:+4930,9: --blocked 0900,+1900";
+        let line =
+            "add --country 49 --trunk-prefix= --local-digits 4 --rewrite 7$:+4930,9: --blocked 0900,+1900";
         let mut settings = AccountSettings { name: Some("a".to_owned()), ..AccountSettings::default() };
         Line::try_parse_from(line.split(' ')).unwrap().dial_plan.add_to(&mut settings);
         assert_eq!(settings.name.as_deref(), Some("a"));

@@ -126,7 +126,7 @@ async fn serve(
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
-    let agent = make_agent(&config, contents)?;
+    let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
         transport,
@@ -164,13 +164,16 @@ async fn serve(
 fn make_agent(
     config: &Config,
     contents: Contents,
+    store: &Store,
 ) -> Result<(Agent, [String; 3]), Box<dyn std::error::Error>> {
     let now = Instant::now();
     let agent_config = AgentConfig {
         product: config.sip.user_agent.clone(),
+        instance: Some(instance(contents.instance, store)?),
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
+        session_timer: config.calls.session_timer,
     };
     let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());
     for unreadable in &contents.unreadable {
@@ -195,6 +198,17 @@ fn make_agent(
         devices.ringer.unwrap_or_else(|| audio.ringer.clone()),
     ];
     Ok((agent, names))
+}
+
+/// What names this installation to registrars: drawn once, and kept.
+fn instance(kept: Option<String>, store: &Store) -> std::io::Result<String> {
+    if let Some(urn) = kept {
+        return Ok(urn);
+    }
+    let urn = voipd::instance::urn(random_seed()?);
+    // A store that cannot be written says so with the next change that someone waits for.
+    drop(store.set_instance(urn.clone()));
+    Ok(urn)
 }
 
 /// 256 bits from the kernel; everything random in the daemon grows from them.

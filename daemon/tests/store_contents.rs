@@ -184,7 +184,7 @@ async fn an_account_that_makes_no_sense_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn accounts_of_the_first_format_are_kept_and_get_no_dial_plan() {
+async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("voipd");
     drop(reopen(&directory));
@@ -208,7 +208,7 @@ async fn accounts_of_the_first_format_are_kept_and_get_no_dial_plan() {
     database
         .execute_batch(
             "INSERT INTO account (name, kind, address, register, expires, codecs, ptime, enabled, allow_from) \
-             VALUES ('old', 'sip', 'sip:a@example.org', 1, 600, 'opus', 20, 1, ''); PRAGMA user_version = 1;",
+             VALUES ('old', 'sip', 'sip:a@example.org', 1, 600, 'opus', 20, 1, ''); PRAGMA user_version = 2;",
         )
         .unwrap();
     drop(database);

@@ -7,13 +7,14 @@ mod patchbay;
 mod requests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::CallId;
-use voipd_agent::{Agent, Output};
+use voipd_agent::{Agent, MediaNameId, Output};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
@@ -37,6 +38,10 @@ enum Finished {
     Resolved {
         id: ResolveId,
         result: Result<Vec<Place>, ResolveError>,
+    },
+    MediaResolved {
+        id: MediaNameId,
+        result: Result<Vec<IpAddr>, String>,
     },
     FileOpened {
         call: CallId,
@@ -179,6 +184,9 @@ impl Driver {
                 }
                 self.agent.handle_resolved(Instant::now(), id, flows);
             }
+            Finished::MediaResolved { id, result } => {
+                self.agent.handle_media_resolved(Instant::now(), id, result);
+            }
             Finished::FileOpened { call, port, device } => {
                 let opened = device.and_then(|device| {
                     self.patchbay.open_device(port, device).map_err(|error| error.to_string())
@@ -253,6 +261,7 @@ impl Driver {
                 }
             }
             Output::Resolve { id, next_hop, .. } => self.resolve(id, next_hop),
+            Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
@@ -292,7 +301,9 @@ impl Driver {
                 self.devices.use_ringer(wanted, &mut self.patchbay);
                 self.publish_audio();
             }
-            Output::SendRtcp { call, remote, bytes } => self.media.send_rtcp(call, remote, &bytes),
+            Output::SendRtcp { call, remote, muxed, bytes } => {
+                self.media.send_rtcp(call, remote, muxed, &bytes);
+            }
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => self.tell(Update::Account(view)),
             Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
@@ -320,6 +331,16 @@ impl Driver {
             let result = resolver.resolve(&next_hop).await;
             // The driver is gone when nobody listens.
             let _ = finished.send(Finished::Resolved { id, result });
+        });
+    }
+
+    fn resolve_media(&self, id: MediaNameId, name: String) {
+        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        tokio::spawn(async move {
+            let result = resolver.resolve(&media::host(name)).await;
+            let result = result.map_err(|error| error.to_string());
+            let result = result.map(|found| found.into_iter().map(|place| place.remote.ip()).collect());
+            let _ = finished.send(Finished::MediaResolved { id, result });
         });
     }
 
