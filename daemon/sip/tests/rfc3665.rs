@@ -88,7 +88,7 @@ impl Towns {
     }
 
     /// What nobody has lost sight of is over some time later.
-    fn is_quiet(mut self) {
+    fn ends_quietly(mut self) {
         self.net.run(Duration::from_secs(120));
         for host in [self.alice, self.bob] {
             assert!(self.net.events(host).is_empty());
@@ -128,7 +128,7 @@ fn s3_2_session_establishment_through_two_proxies() {
     assert_eq!(towns.said(biloxi, towns.bob)[0], "INVITE");
     assert_eq!(towns.said(towns.bob, biloxi), ["180 INVITE", "200 INVITE", "BYE"]);
     assert!(towns.said(towns.alice, towns.bob).is_empty(), "both stay in the path");
-    towns.is_quiet();
+    towns.ends_quietly();
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn s3_7_session_with_reinvite() {
         ["INVITE", "ACK", "200 INVITE", "BYE"],
         "also the new offer goes by the proxies"
     );
-    towns.is_quiet();
+    towns.ends_quietly();
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn s3_8_unsuccessful_no_answer() {
     let [atlanta, biloxi] = towns.proxies;
     assert_eq!(towns.said(towns.alice, atlanta), ["INVITE", "CANCEL", "ACK"]);
     assert_eq!(towns.said(towns.bob, biloxi), ["180 INVITE", "200 CANCEL", "487 INVITE"]);
-    towns.is_quiet();
+    towns.ends_quietly();
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn s3_9_and_3_11_unsuccessful_busy_and_temporarily_unavailable() {
         towns.net.events(towns.bob);
         let [atlanta, _] = towns.proxies;
         assert_eq!(towns.said(towns.alice, atlanta), ["INVITE", "ACK"]);
-        towns.is_quiet();
+        towns.ends_quietly();
     }
 }
 
