@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use crate::account::Account;
 use crate::auth::{Denied, Rounds};
 use crate::dialog::DialogId;
-use crate::endpoint::{
-    EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport,
-};
+use crate::digest::Proof;
+use crate::endpoint::{EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId};
 use crate::headers::{Via, name};
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
@@ -76,12 +75,18 @@ impl Core {
 
     // Names to addresses.
 
-    pub(crate) fn resolve(&mut self, now: Instant, next_hop: NextHop, asker: Asker) -> ResolveId {
+    pub(crate) fn resolve(
+        &mut self,
+        now: Instant,
+        next_hop: NextHop,
+        identity: Option<IdentityId>,
+        asker: Asker,
+    ) -> ResolveId {
         self.last_question += 1;
         let id = ResolveId(self.last_question);
         self.questions.insert(id, (asker, next_hop.clone()));
         self.outbox.timers.set(Timer::Resolve(id), now + RESOLVE_TIMEOUT);
-        self.outbox.push(Output::Resolve { id, next_hop });
+        self.outbox.push(Output::Resolve { id, identity, next_hop });
         id
     }
 
@@ -110,7 +115,7 @@ impl Core {
         if let Some(account) = account.filter(|account| account.is_server(flow.remote.ip()))
             && request.method != Method::Cancel
         {
-            account.auth.authorize(&mut self.random, &mut request, rounds);
+            account.auth.authorize(&mut self.random, &mut request, &rounds);
         }
         self.finish(flow, &mut request);
         self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, owner)
@@ -140,14 +145,38 @@ impl Core {
         if !account.is_server(report.sent.flow.remote.ip()) {
             return Err(Denied::ForeignRealm);
         }
-        let rounds = account.auth.learn(response, report.sent.rounds)?;
+        let rounds = account.auth.learn(response, report.sent.rounds.clone())?;
+        if let (Some(algorithm), Some(identity)) = (account.auth.news(), identity) {
+            self.outbox.event(Event::Digest { identity, algorithm });
+        }
         let mut request = report.sent.request.clone();
         request.via.clear();
         Ok((request, rounds))
     }
 
-    /// Our Contact on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    /// Takes the next nonce of a 2xx, and answers what its server's proof is worth.
+    pub(crate) fn confirm_server(
+        &mut self,
+        identity: Option<IdentityId>,
+        report: &Report,
+        response: &Response,
+    ) -> Proof {
+        let account = identity.and_then(|id| self.accounts.get_mut(&id));
+        account.map_or(Proof::Missing, |account| account.auth.confirm(&report.sent.request, response))
+    }
+
+    /// Our Contact in a dialog on a flow: the GRUU where the identity's server has given one, since others than its own
+    /// server could not follow it (RFC 5627 section 4.4.1).
     pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
+        let account = identity.and_then(|id| self.accounts.get(&id));
+        match account.and_then(|account| account.gruu_on(flow)) {
+            Some(gruu) => NameAddr::new(Uri::Sip(gruu.clone())),
+            None => self.local_contact(identity, flow),
+        }
+    }
+
+    /// Our own address on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);
         NameAddr::new(Uri::Sip(SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()))))
@@ -194,14 +223,11 @@ impl Core {
 
 /// The topmost Via of a request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
 fn via(flow: Flow, branch: &str) -> Via {
-    let transport = match flow.transport {
-        Transport::Udp => "UDP",
-    };
     let mut params = Params::default();
     params.set("rport", None);
     params.set("branch", Some(branch));
     Via {
-        transport: transport.to_owned(),
+        transport: flow.transport.name().to_owned(),
         host: Host::Ip(flow.local.ip()),
         port: Some(flow.local.port()),
         params,

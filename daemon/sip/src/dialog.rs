@@ -206,7 +206,12 @@ pub(crate) fn next_hop(uri: &SipUri) -> NextHop {
         let literal = maddr.trim_start_matches('[').trim_end_matches(']').parse();
         literal.map_or_else(|_| Host::Name(maddr.to_owned()), Host::Ip)
     });
-    NextHop { host: maddr.unwrap_or_else(|| uri.host.clone()), port: uri.port, transport: Transport::Udp }
+    let transport = uri.params.value("transport").and_then(|name| {
+        [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .into_iter()
+            .find(|t| t.name().eq_ignore_ascii_case(name))
+    });
+    NextHop { host: maddr.unwrap_or_else(|| uri.host.clone()), port: uri.port, transport, secure: uri.secure }
 }
 
 /// Without the parts that a Request-URI must not have (RFC 3261 section 19.1.1, table 1).

@@ -6,7 +6,7 @@
 mod interface;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::account::Account;
@@ -57,9 +57,10 @@ impl Endpoint {
         self.on_resolved(now, id, result);
     }
 
-    /// The transport could not deliver to `remote` (ICMP port unreachable, no route).
-    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
-        for report in self.core.transactions.unreachable(&mut self.core.outbox, remote) {
+    /// The transport could not deliver on `flow` (ICMP port unreachable, no route), or its connection is lost.
+    pub fn handle_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
+        log::debug!("{}:{}: {error}", flow.transport.name(), flow.remote);
+        for report in self.core.transactions.failed(&mut self.core.outbox, flow) {
             self.on_report(now, report);
         }
     }

@@ -101,7 +101,7 @@ impl Leg {
                 self.dispatch(core, now, sender, flow, outgoing);
             }
         } else {
-            let id = core.resolve(now, hop.clone(), Asker::Session(sender.session));
+            let id = core.resolve(now, hop.clone(), sender.identity, Asker::Session(sender.session));
             self.path = Some(Path::Asking { hop, id, waiting });
         }
     }

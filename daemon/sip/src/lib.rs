@@ -10,6 +10,7 @@
 
 mod account;
 mod auth;
+mod binding;
 mod core;
 mod dialog;
 pub mod digest;

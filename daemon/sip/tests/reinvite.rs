@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use voipd_sip::endpoint::{EndCause, Event, SessionError, SessionId};
+use voipd_sip::endpoint::{EndCause, Event, SessionError, SessionId, TransportError};
 use voipd_sip::message::{Message, Request, Response};
 
 const HOLD: &[u8] = b"v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\na=sendonly\r\n";
@@ -124,7 +124,8 @@ fn an_unreachable_peer_refuses_for_now() {
     let (caller, _) = pair.talking();
     let bob = pair.net.address(pair.bob);
     pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
-    pair.net.with(pair.alice, |e, now| e.handle_unreachable(now, bob));
+    let flow = common::udp(pair.net.address(pair.alice), bob);
+    pair.net.with(pair.alice, |e, now| e.handle_failed(now, flow, TransportError::Refused));
     let events = pair.net.events(pair.alice);
     assert!(matches!(&events[..], [Event::OfferDone { result: Err(code), .. }] if code.get() == 503));
     pair.net.with(pair.alice, |e, now| e.probe(now, caller)).unwrap();

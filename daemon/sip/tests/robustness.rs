@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use proptest::prelude::*;
 use voipd_sip::Endpoint;
-use voipd_sip::endpoint::{EndpointConfig, Event, Flow, Output, Transport};
+use voipd_sip::endpoint::{EndpointConfig, Event, Flow, Output, TlsRequirement, Transport};
 
 /// Everything that was said in a call with hold, probe and hang-up, and in one that was cancelled.
 fn conversation() -> Vec<Vec<u8>> {
@@ -46,6 +46,7 @@ fn flow() -> Flow {
         transport: Transport::Udp,
         local: "192.0.2.2:5060".parse().unwrap(),
         remote: "192.0.2.1:5060".parse().unwrap(),
+        tls: TlsRequirement::default(),
     }
 }
 

@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use voipd_sip::endpoint::{Flow, Transport as Protocol};
+use voipd_sip::endpoint::{Flow, TlsRequirement, Transport as Protocol, TransportError};
 
-pub use resolve::Resolver;
+pub use resolve::{Place, Resolver, ResolverSettings};
 use udp::{Received, UdpSocket};
 
 /// Datagrams that wait for the driver; beyond that the kernel's buffer fills, and then drops.
@@ -26,8 +26,13 @@ pub enum Arrival {
         /// What it holds.
         bytes: Vec<u8>,
     },
-    /// ICMP said that nobody is at this address.
-    Unreachable(SocketAddr),
+    /// A flow does not deliver.
+    Failed {
+        /// Which. Of a datagram that ICMP gave back, `local` is what the socket is bound to.
+        flow: Flow,
+        /// Why.
+        error: TransportError,
+    },
 }
 
 /// Why a SIP socket could not be opened.
@@ -89,25 +94,29 @@ impl Transport {
         }
     }
 
-    /// Sends one datagram; `false` when the system says that `flow.remote` cannot be reached.
-    pub fn send(&self, flow: &Flow, bytes: &[u8]) -> bool {
-        let Some(socket) = self.socket_for(flow.local) else { return false };
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// The system says that `flow.remote` cannot be reached.
+    pub fn send(&self, flow: &Flow, bytes: &[u8]) -> Result<(), TransportError> {
+        let socket = self.socket_for(flow.local).ok_or(TransportError::NoRoute)?;
         match socket.send(flow.local.ip(), flow.remote, bytes) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => {
                 log::info!("cannot send to {}: {error}", flow.remote);
-                false
+                Err(TransportError::NoRoute)
             }
         }
     }
 
-    /// The flow that a message to `remote` would take: the system's route decides about the local address.
-    pub fn flow_to(&self, remote: SocketAddr) -> Option<Flow> {
+    /// The flow that a message to `place` would take: the system's route decides about the local address.
+    pub fn flow_to(&self, place: Place) -> Option<Flow> {
+        let Place { transport: Protocol::Udp, remote } = place else { return None };
         let socket = self.sockets.iter().find(|socket| socket.bound().is_ipv4() == remote.is_ipv4())?;
         let bound = socket.bound();
         let ip = if bound.ip().is_unspecified() { local_ip_towards(remote).ok()? } else { bound.ip() };
-        Some(Flow { transport: Protocol::Udp, local: SocketAddr::new(ip, bound.port()), remote })
+        Some(udp_flow(SocketAddr::new(ip, bound.port()), remote))
     }
 
     fn socket_for(&self, local: SocketAddr) -> Option<&Arc<UdpSocket>> {
@@ -121,15 +130,21 @@ impl Transport {
     }
 }
 
+fn udp_flow(local: SocketAddr, remote: SocketAddr) -> Flow {
+    Flow { transport: Protocol::Udp, local, remote, tls: TlsRequirement::default() }
+}
+
 async fn receive(socket: Arc<UdpSocket>, arrivals: mpsc::Sender<Arrival>) {
     let mut buffer = vec![0; voipd_sip::wire::MAX_MESSAGE + 1];
     loop {
         let arrival = match socket.receive(&mut buffer).await {
             Ok(Received::Datagram { len, local, remote }) => Arrival::Datagram {
-                flow: Flow { transport: Protocol::Udp, local, remote },
+                flow: udp_flow(local, remote),
                 bytes: buffer.get(..len).unwrap_or_default().to_vec(),
             },
-            Ok(Received::Unreachable(remote)) => Arrival::Unreachable(remote),
+            Ok(Received::Unreachable(remote)) => {
+                Arrival::Failed { flow: udp_flow(socket.bound(), remote), error: TransportError::Refused }
+            }
             Err(error) => {
                 log::warn!("receiving on {}: {error}", socket.bound());
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -165,6 +180,10 @@ fn is_missing_family(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    fn udp_place(remote: SocketAddr) -> Place {
+        Place { transport: Protocol::Udp, remote }
+    }
+
     #[tokio::test]
     async fn datagrams_arrive_with_both_addresses_and_answers_leave_from_the_one_that_was_asked() {
         let mut transport = Transport::bind(&["0.0.0.0:0".parse().unwrap()]).unwrap();
@@ -176,7 +195,7 @@ mod tests {
         assert_eq!(bytes, b"hello");
         assert_eq!(flow.local, format!("127.0.0.2:{port}").parse().unwrap());
         assert_eq!(flow.remote, peer.local_addr().unwrap());
-        assert!(transport.send(&flow, b"answer"));
+        transport.send(&flow, b"answer").unwrap();
         let mut buffer = [0; 16];
         let (len, source) = peer.recv_from(&mut buffer).await.unwrap();
         assert_eq!((&buffer[..len], source), (&b"answer"[..], flow.local));
@@ -187,11 +206,12 @@ mod tests {
         let mut transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let open = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let flow = transport.flow_to(closed).unwrap();
-        assert!(transport.send(&flow, b"anyone?"));
-        assert!(matches!(transport.receive().await, Arrival::Unreachable(remote) if remote == closed));
-        let flow = transport.flow_to(open.local_addr().unwrap()).unwrap();
-        assert!(transport.send(&flow, b"you"));
+        let flow = transport.flow_to(udp_place(closed)).unwrap();
+        transport.send(&flow, b"anyone?").unwrap();
+        let Arrival::Failed { flow: failed, .. } = transport.receive().await else { panic!("a report") };
+        assert_eq!(failed.remote, closed);
+        let flow = transport.flow_to(udp_place(open.local_addr().unwrap())).unwrap();
+        transport.send(&flow, b"you").unwrap();
         let mut buffer = [0; 16];
         assert_eq!(open.recv(&mut buffer).await.unwrap(), 3);
     }

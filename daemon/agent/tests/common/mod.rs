@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
-    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, Network, Output, SoundChoice,
+    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, MediaNameId, Network, Output,
+    SoundChoice,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
 use voipd_media::Codec;
-use voipd_sip::endpoint::{Flow, ResolveError, Transport};
+use voipd_sip::endpoint::{Flow, ResolveError, TlsRequirement, Transport, TransportError};
 use voipd_sip::message::{Message, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
 use voipd_sip::wire;
@@ -103,6 +104,8 @@ pub struct World {
     pub rtcp: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// RTP addresses of scripted peers that send sound to whoever sends there.
     pub speakers: BTreeSet<SocketAddr>,
+    /// Questions for names in session descriptions; those that the world knows are answered at once.
+    pub media_questions: Vec<(HostId, MediaNameId, String)>,
     /// RTP is lost.
     pub media_cut: bool,
     /// Events of the engines are lost.
@@ -129,6 +132,7 @@ impl World {
             capture: Vec::new(),
             rtcp: Vec::new(),
             speakers: BTreeSet::new(),
+            media_questions: Vec::new(),
             media_cut: false,
             deaf_engine: false,
             names: BTreeMap::new(),
@@ -504,7 +508,7 @@ impl World {
                 assert_eq!(flow.local, self.address(host));
                 self.transmit(flow.local, flow.remote, bytes.clone());
             }
-            Output::Resolve { id, next_hop } => {
+            Output::Resolve { id, next_hop, .. } => {
                 let found = match &next_hop.host {
                     Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, next_hop.port.unwrap_or(5060))]),
                     Host::Name(name) => {
@@ -512,7 +516,7 @@ impl World {
                     }
                 };
                 let local = self.address(host);
-                let flow = |remote| Flow { transport: Transport::Udp, local, remote };
+                let flow = |remote| udp(local, remote);
                 let result = found.and_then(|found| {
                     let reached = found.iter().copied().filter(|to| to.is_ipv4() == local.is_ipv4());
                     let flows: Vec<Flow> = reached.map(flow).collect();
@@ -530,8 +534,16 @@ impl World {
             Output::SendDtmf { port, digit, duration_ms } => {
                 self.send_digit(host, *port, *digit, *duration_ms)
             }
-            Output::SendRtcp { call, remote, bytes } => {
-                let local = self.books(host).bound[call].1;
+            Output::ResolveMedia { id, name } => {
+                self.media_questions.push((host, *id, name.clone()));
+                if let Some(addresses) = self.names.get(name) {
+                    let addresses = addresses.iter().map(|address| address.ip()).collect();
+                    self.station(host).agent.handle_media_resolved(now, *id, Ok(addresses));
+                }
+            }
+            Output::SendRtcp { call, remote, muxed, bytes } => {
+                let (rtp, rtcp) = self.books(host).bound[call];
+                let local = if *muxed { rtp } else { rtcp };
                 self.rtcp.push((local, *remote, bytes.clone()));
                 self.fly(local, *remote, bytes.clone(), self.link.latency);
             }
@@ -627,7 +639,7 @@ impl World {
         };
         match &mut self.hosts[host.0].role {
             Role::Agent(station) => {
-                let flow = Flow { transport: Transport::Udp, local: packet.to, remote: packet.from };
+                let flow = udp(packet.to, packet.from);
                 station.agent.handle_datagram(now, flow, &packet.bytes);
                 self.drain(host);
             }
@@ -642,7 +654,9 @@ impl World {
             Role::Closed => {
                 let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
                 if let Some(sender) = sender {
-                    self.act(sender, |agent, now| agent.handle_unreachable(now, packet.to));
+                    self.act(sender, |agent, now| {
+                        agent.handle_failed(now, udp(packet.from, packet.to), TransportError::Refused)
+                    });
                 }
             }
         }
@@ -654,7 +668,7 @@ impl World {
                 continue;
             }
             let mut bound = self.books(host).bound.iter();
-            if let Some((&call, _)) = bound.find(|(_, (_, rtcp))| *rtcp == packet.to) {
+            if let Some((&call, _)) = bound.find(|(_, (rtp, rtcp))| [*rtp, *rtcp].contains(&packet.to)) {
                 return self.act(host, |agent, now| agent.handle_rtcp(now, call, packet.from, &packet.bytes));
             }
         }
@@ -753,6 +767,7 @@ impl Pair {
 pub fn config() -> AgentConfig {
     AgentConfig {
         product: "voipd-test".to_owned(),
+        instance: None,
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),
@@ -773,9 +788,12 @@ pub fn direct() -> AccountSettings {
         outbound_proxy: None,
         auth_user: None,
         password: None,
-        realm: None,
+        realms: Vec::new(),
+        allow_md5: true,
         register: false,
         expires: 3600,
+        gruu: false,
+        push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
@@ -829,4 +847,9 @@ pub fn direction(sdp: &str) -> &str {
     let directions = ["sendrecv", "sendonly", "recvonly", "inactive"];
     let line = sdp.lines().filter_map(|line| line.strip_prefix("a=")).find(|line| directions.contains(line));
     line.unwrap_or("sendrecv")
+}
+
+/// A UDP flow.
+pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
+    Flow { transport: Transport::Udp, local, remote, tls: TlsRequirement::default() }
 }

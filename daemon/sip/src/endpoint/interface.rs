@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::digest::Secret;
+use crate::digest::{Algorithm, Secret};
 use crate::message::StatusCode;
-use crate::uri::{Host, NameAddr, Uri};
+use crate::uri::{Host, NameAddr, SipUri, Uri};
 
 /// An account as signalling sees it. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,89 @@ pub struct ResolveId(pub u64);
 pub enum Transport {
     /// Datagrams: every message is one, and may be lost, doubled or overtaken.
     Udp,
+    /// A connection: messages arrive whole and in order, or the connection is lost.
+    Tcp,
+    /// A connection whose ends have proved who they are (RFC 3261 section 26.3.1, RFC 5922).
+    Tls,
+}
+
+impl Transport {
+    /// As Via names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+        }
+    }
+
+    /// Messages are neither lost nor doubled: no retransmissions (RFC 3261 section 17).
+    pub fn is_reliable(self) -> bool {
+        self != Transport::Udp
+    }
+
+    /// Where SIP lives without a port (RFC 3261 section 19.1.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+        }
+    }
+}
+
+/// What the far end of a connection must prove and what we show it: whoever answers [`Output::Resolve`] numbers these
+/// requirements, so that a connection made for one name or one account is not taken for another (RFC 5923 section 7).
+/// 0 where nothing is required: without TLS, and on connections that came to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TlsRequirement(pub u32);
+
+/// Why a flow does not deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Nobody listens there.
+    #[error("nobody listens there")]
+    Refused,
+    /// There is no way there.
+    #[error("there is no route")]
+    NoRoute,
+    /// A connection was not made in time.
+    #[error("it does not answer")]
+    TimedOut,
+    /// The far end closed the connection, or it broke.
+    #[error("the connection was lost")]
+    Closed,
+    /// The far end's certificate is not good.
+    #[error("{0}")]
+    Certificate(CertificateFault),
+    /// The far end does not take ours, or wants one and has none.
+    #[error("it does not accept this account's client certificate, or asks for one")]
+    ClientCertificate,
+    /// The two ends have no TLS in common, or the far end speaks none.
+    #[error("no TLS connection comes about")]
+    Handshake,
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// Its time is over.
+    #[error("its certificate has expired")]
+    Expired,
+    /// Its time has not come; most often this machine's clock is wrong.
+    #[error("its certificate is not valid yet: check this machine's clock")]
+    NotYetValid,
+    /// It is another server's.
+    #[error("its certificate is for another name")]
+    WrongName,
+    /// It signed itself, or who signed it is not known here.
+    #[error("its certificate is signed by nobody known here")]
+    UnknownIssuer,
+    /// It is not the pinned one.
+    #[error("its certificate is not the pinned one")]
+    NotPinned,
+    /// It was revoked, is for another purpose, or cannot be read.
+    #[error("its certificate is not fit for this use")]
+    Unfit,
 }
 
 /// Between which two sockets a message travels. `local` is a concrete address, never unspecified.
@@ -29,10 +112,12 @@ pub enum Transport {
 pub struct Flow {
     /// What carries the message.
     pub transport: Transport,
-    /// Our socket, as Via and Contact name it.
+    /// Our socket, as Via and Contact name it: of a connection that we made, the one that we listen on.
     pub local: SocketAddr,
     /// The next hop's socket.
     pub remote: SocketAddr,
+    /// What the far end must prove.
+    pub tls: TlsRequirement,
 }
 
 /// What the whole user agent has in common.
@@ -64,19 +149,39 @@ pub struct Identity {
     pub credentials: Option<Credentials>,
     /// Seconds asked for in REGISTER.
     pub expires: u32,
+    /// URN that names this device for good, `urn:uuid:…` (RFC 5626 section 4.1): with it a registrar knows an old binding
+    /// of this device, and makes GRUUs.
+    pub instance: Option<String>,
+    /// Asks the registrar for GRUUs (RFC 5627), and uses them as Contact in dialogs through the identity's servers.
+    pub gruu: bool,
+    /// What wakes this device when a request comes for it.
+    pub push: Option<Push>,
+}
+
+/// A push notification service that reaches this device (RFC 8599 section 4.1), as the Contact of REGISTER names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// `pn-provider`: the service.
+    pub provider: String,
+    /// `pn-prid`: this device at that service.
+    pub prid: String,
+    /// `pn-param`: what else the service needs.
+    pub param: Option<String>,
 }
 
 /// Digest credentials. They answer only challenges to requests that were sent to an address of the identity's own
-/// registrar or outbound proxy, and only for `realm`; where none is given, for any realm until a registration has
-/// succeeded, then for the realm it succeeded with.
+/// registrar or outbound proxy, and only for `realms`; where none is given, for any realm until a registration has
+/// succeeded, then for those it succeeded with.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name of the digest.
     pub user: String,
     /// Password of the digest.
     pub password: Secret,
-    /// The only realm that is answered.
-    pub realm: Option<String>,
+    /// The only realms that are answered; may be empty.
+    pub realms: Vec<String>,
+    /// Also where the server has nothing better than MD5.
+    pub allow_md5: bool,
 }
 
 /// What signalling asks of or tells its owner.
@@ -95,6 +200,8 @@ pub enum Output {
     Resolve {
         /// Number of the question.
         id: ResolveId,
+        /// For whom: its TLS settings hold.
+        identity: Option<IdentityId>,
         /// What to find.
         next_hop: NextHop,
     },
@@ -109,10 +216,12 @@ pub enum Output {
 pub struct NextHop {
     /// Name or address literal.
     pub host: Host,
-    /// Explicit port; without one SRV applies (RFC 3263), then 5060.
+    /// Explicit port; without one SRV applies (RFC 3263), then the transport's own.
     pub port: Option<u16>,
-    /// How to get there.
-    pub transport: Transport,
+    /// How to get there, where the URI says it; else NAPTR and SRV decide (RFC 3263 section 4.1).
+    pub transport: Option<Transport>,
+    /// `sips:`: nothing but TLS will do.
+    pub secure: bool,
 }
 
 /// Why a name led nowhere.
@@ -121,9 +230,15 @@ pub enum ResolveError {
     /// The name does not exist, or has no address.
     #[error("no such host: {0}")]
     NoSuchHost(String),
-    /// Whether it exists cannot be found out now.
-    #[error("the name servers do not answer for {0}")]
+    /// Whether it exists cannot be found out now: no name server answers.
+    #[error("no name server answers for {0}")]
     Unavailable(String),
+    /// Whether it exists cannot be found out now: the name servers have trouble of their own.
+    #[error("the name servers cannot tell about {0}: they answer with an error")]
+    ServerFailure(String),
+    /// The domain exists, and says that it takes SIP by no transport that we can use.
+    #[error("{0} offers no SIP by a transport that can be used here")]
+    NoService(String),
     /// It has addresses, but none that this machine reaches.
     #[error("no route to {0}")]
     NoRoute(String),
@@ -152,6 +267,21 @@ pub enum RegistrationState {
     },
 }
 
+/// What the registrar says of a binding besides its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Addresses that are the identity's, the default one first (P-Associated-URI, RFC 7315 section 4.1).
+    pub associated: Vec<NameAddr>,
+    /// Leads to this device alone, from anywhere (RFC 5627): the Contact of dialogs.
+    pub public_gruu: Option<SipUri>,
+    /// The same without the address of record in it.
+    pub temporary_gruu: Option<SipUri>,
+    /// The way of requests outside of dialogs (RFC 3608), behind the outbound proxy.
+    pub service_route: Vec<SipUri>,
+    /// The push service that the server will use (`+sip.pns` of Feature-Caps, RFC 8599 section 4.1.2).
+    pub push_service: Option<String>,
+}
+
 /// Why a registration failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationFailure {
@@ -159,6 +289,12 @@ pub enum RegistrationFailure {
     Credentials,
     /// The challenge is not for this account's realm, or not from its servers.
     ForeignRealm,
+    /// The server has nothing better than MD5, and [`Credentials::allow_md5`] is off.
+    WeakDigest,
+    /// The server asks for a scheme or an algorithm that this stack does not have.
+    UnknownDigest,
+    /// Whoever accepted the registration has tried to prove that he knows the password, and does not.
+    ServerProof,
     /// The registrar said no.
     Rejected,
     /// The registrar says nothing.
@@ -179,6 +315,20 @@ pub enum Event {
         identity: IdentityId,
         /// What it is now.
         state: RegistrationState,
+    },
+    /// The weakest digest algorithm that the identity's servers are answered with has changed.
+    Digest {
+        /// Whose.
+        identity: IdentityId,
+        /// The weakest of all realms.
+        algorithm: Algorithm,
+    },
+    /// What the registrar says of the binding has changed; told before the state, and empty when the binding is gone.
+    Bound {
+        /// Whose.
+        identity: IdentityId,
+        /// All of it.
+        binding: Box<Binding>,
     },
     /// A new inbound session. Answer in the same drain with `ring`, `accept` or `reject`, or at leisure: 100 is sent
     /// after 200 ms.

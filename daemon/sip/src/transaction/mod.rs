@@ -7,7 +7,6 @@ mod non_invite_client;
 mod non_invite_server;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -255,12 +254,14 @@ impl Transactions {
         }
     }
 
-    /// Ends every transaction whose request went to `remote` and has no response yet.
-    pub(crate) fn unreachable(&mut self, outbox: &mut Outbox, remote: SocketAddr) -> Vec<Report> {
+    /// Ends every transaction whose request went to the far end of `flow` and has no response yet. ICMP does not say
+    /// which of our addresses it was sent from.
+    pub(crate) fn failed(&mut self, outbox: &mut Outbox, flow: Flow) -> Vec<Report> {
+        let far_end = |flow: Flow| (flow.transport, flow.remote, flow.tls);
         let unanswered = self
             .clients
             .iter()
-            .filter(|(_, client)| client.sent.flow.remote == remote && client.is_unanswered());
+            .filter(|(_, client)| far_end(client.sent.flow) == far_end(flow) && client.is_unanswered());
         let ids: Vec<_> = unanswered.map(|(&id, _)| id).collect();
         ids.into_iter().filter_map(|id| self.remove_client(outbox, id, Outcome::Unreachable)).collect()
     }

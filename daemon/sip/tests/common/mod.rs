@@ -22,7 +22,7 @@ use voipd_sip::Endpoint;
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{
     Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, Output, ResolveError, SessionEnd,
-    SessionId, Transport,
+    SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Method, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
@@ -278,7 +278,7 @@ impl Net {
                     assert_eq!(flow.local, local);
                     self.transmit(flow.local, flow.remote, bytes);
                 }
-                Output::Resolve { id, next_hop } => {
+                Output::Resolve { id, next_hop, .. } => {
                     let found = match &next_hop.host {
                         Host::Ip(ip) if ip.is_ipv4() != local.is_ipv4() => {
                             Err(ResolveError::NoRoute(ip.to_string()))
@@ -288,7 +288,7 @@ impl Net {
                             self.names.get(name).cloned().ok_or(ResolveError::NoSuchHost(name.clone()))
                         }
                     };
-                    let flow = |remote| Flow { transport: Transport::Udp, local, remote };
+                    let flow = |remote| udp(local, remote);
                     let result = found.map(|found| found.into_iter().map(flow).collect());
                     endpoint.handle_resolved(now, id, result);
                 }
@@ -305,7 +305,7 @@ impl Net {
         };
         match &mut self.hosts[host.0].role {
             Role::Agent { endpoint, .. } => {
-                let flow = Flow { transport: Transport::Udp, local: packet.to, remote: packet.from };
+                let flow = udp(packet.to, packet.from);
                 endpoint.handle_datagram(now, flow, &packet.bytes);
                 self.drain(host);
             }
@@ -336,7 +336,9 @@ impl Net {
             Role::Closed => {
                 let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
                 if let Some(sender) = sender {
-                    self.with(sender, |endpoint, now| endpoint.handle_unreachable(now, packet.to));
+                    self.with(sender, |endpoint, now| {
+                        endpoint.handle_failed(now, udp(packet.from, packet.to), TransportError::Refused)
+                    });
                 }
             }
         }
@@ -418,6 +420,9 @@ pub fn identity(aor: &str) -> Identity {
         outbound_proxy: None,
         credentials: None,
         expires: 3600,
+        instance: None,
+        gruu: false,
+        push: None,
     }
 }
 
@@ -428,7 +433,8 @@ pub fn subscriber(aor: &str, registrar: &str, user: &str, password: &str) -> Ide
         credentials: Some(Credentials {
             user: user.to_owned(),
             password: Secret::new(password),
-            realm: None,
+            realms: Vec::new(),
+            allow_md5: true,
         }),
         ..identity(aor)
     }
@@ -563,4 +569,9 @@ pub fn times(net: &Net, from: HostId, word: &str) -> Vec<u64> {
 
 pub fn method(name: &str) -> Method {
     Method::new(name).unwrap()
+}
+
+/// A UDP flow.
+pub fn udp(local: SocketAddr, remote: SocketAddr) -> Flow {
+    Flow { transport: Transport::Udp, local, remote, tls: TlsRequirement::default() }
 }
