@@ -62,6 +62,8 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         expires: args.expires,
         codecs: args.codecs,
         ptime: args.ptime,
+        redirect: args.redirect,
+        dtmf: args.dtmf,
         allow_from: args.allow_from,
     };
     let path = daemon.manager().await?.add_account(&settings).await?;

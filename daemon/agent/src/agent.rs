@@ -356,14 +356,19 @@ impl Agent {
         match event {
             Event::Registration { identity, state } => self.registration(identity, state),
             Event::Incoming(incoming) => self.incoming(now, incoming),
-            Event::OfferWanted { session, flow } => self.offer_wanted(session, flow),
-            Event::Progress { session, status, sdp } => self.progress(now, session, status, sdp.as_deref()),
-            Event::Answered { session, sdp, peer } => self.answered(now, session, sdp.as_deref(), peer),
+            Event::OfferWanted { session, flow } => self.offer_wanted(now, session, flow),
+            Event::Progress { session, status, sdp, dialog } => {
+                self.progress(now, session, status, sdp.as_deref(), &dialog);
+            }
+            Event::Redirected { session, target } => self.redirected(session, target),
+            Event::Answered { session, sdp, peer, asserted } => {
+                self.answered(now, session, sdp.as_deref(), peer, asserted);
+            }
             Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
             Event::Reinvite { session, sdp } => self.reinvite(now, session, sdp.as_deref()),
             Event::ReinviteDone { session, result } => self.reinvite_done(now, session, result),
-            // DTMF by INFO and the like are not understood; the endpoint has answered.
-            Event::Info { .. } => {}
+            Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
+            Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => self.session_ended(now, session, &end),
         }

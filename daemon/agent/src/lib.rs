@@ -9,9 +9,12 @@ pub mod account;
 mod accounts;
 pub mod agent;
 mod call;
+mod caller;
 mod commands;
 mod complaints;
+mod digits;
 mod error;
+mod forks;
 mod media;
 pub mod output;
 mod plan;
@@ -21,9 +24,11 @@ mod sound;
 mod target;
 pub mod view;
 
-pub use account::{AccountId, AccountKind, AccountOrigin, AccountSettings, Network};
+pub use account::{
+    AccountId, AccountKind, AccountOrigin, AccountSettings, DtmfMethod, Network, RedirectPolicy,
+};
 pub use agent::{Agent, AgentConfig};
-pub use call::SoundChoice;
+pub use call::{DialOptions, SoundChoice};
 pub use error::AgentError;
 pub use output::Output;
 pub use target::TargetError;

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng;
-use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_audio::plan::{EngineEvent, StreamCounters, StreamPlan};
 use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpSession, SentCounters};
 use voipd_sip::endpoint::SessionId;
 
 use crate::agent::{Agent, ENDED_FOR};
-use crate::call::{Call, DtmfQueue, Media, Phase, Stream};
+use crate::call::{Call, Media, Phase, Stream};
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, stream_plan};
 use crate::view::{CallId, Reason};
@@ -23,6 +23,7 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.touched.insert(id);
         let Some(agreement) = call.negotiation.agreement() else { return };
+        let moved = call.forks.take_moved();
         let rate = clock_rate(agreement);
         let port = call.stream_port;
         match &mut call.media {
@@ -48,18 +49,19 @@ impl Agent {
             }
             Media::Streaming(stream) => {
                 let old = &stream.plan;
-                // A source keeps its clock (RFC 7160): with another one it is a new source.
-                let same_clock = rate == stream.clock_rate;
-                let ssrc = if same_clock { old.ssrc } else { new_ssrc(&mut self.rng) };
+                // A source keeps its clock (RFC 7160): with another one it is a new source. Another peer has never
+                // heard of the old one.
+                let same_source = rate == stream.clock_rate && !moved;
+                let ssrc = if same_source { old.ssrc } else { new_ssrc(&mut self.rng) };
                 let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
                 if plan == *old {
                     return;
                 }
                 plan.generation += 1;
-                if plan.path != old.path {
+                if moved || plan.path != old.path {
                     (stream.moved_to, stream.rtcp_from) = (None, None);
                 }
-                if !same_clock {
+                if !same_source {
                     stream.rtcp = new_rtcp(now, &mut self.rng, ssrc, rate);
                     stream.clock_rate = rate;
                 }
@@ -69,9 +71,20 @@ impl Agent {
             }
             Media::None | Media::Wanted(_) | Media::Binding => {}
         }
-        if call.send_plan().is_none_or(|plan| plan.events.is_none()) {
-            call.dtmf = DtmfQueue::default();
+        call.review_digits();
+    }
+
+    /// The call goes on to somebody else: nothing more is sent to whom it was with, and nothing heard of it.
+    pub(crate) fn hush(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let port = call.stream_port;
+        let Some(stream) = call.stream_mut() else { return };
+        if stream.plan.send.is_none() && !stream.plan.play {
+            return;
         }
+        let generation = stream.plan.generation + 1;
+        stream.plan = StreamPlan { generation, send: None, play: false, ..stream.plan.clone() };
+        self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
     }
 
     pub(crate) fn engine_event(&mut self, now: Instant, event: EngineEvent) {
@@ -82,11 +95,9 @@ impl Agent {
                 }
             }
             EngineEvent::DtmfSent { port, .. } => {
-                let Some(id) = self.call_at(port) else { return };
-                if let Some(call) = self.calls.get_mut(&id) {
-                    call.dtmf.busy_until = None;
+                if let Some(id) = self.call_at(port) {
+                    self.event_sent(now, id);
                 }
-                self.next_digit(now, id);
             }
             EngineEvent::RemoteChanged { port, remote } => {
                 if let Some(id) = self.call_at(port) {

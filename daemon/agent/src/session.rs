@@ -5,10 +5,11 @@ use std::time::Instant;
 use voipd_media::{LocalMedia, NegotiationError};
 use voipd_sip::endpoint::{Flow, Incoming, SessionEnd, SessionId};
 use voipd_sip::message::StatusCode;
-use voipd_sip::uri::NameAddr;
+use voipd_sip::uri::{NameAddr, Uri};
 
 use crate::agent::Agent;
-use crate::call::{DtmfQueue, Media, Offering, Phase, Sound};
+use crate::call::{Media, Offering, Phase, Sound};
+use crate::digits::DtmfQueue;
 use crate::output::{Output, Weight};
 use crate::reason;
 use crate::view::{CallDirection, CallId, Reason};
@@ -38,7 +39,9 @@ impl Agent {
             incoming.from,
             Media::Wanted(incoming.flow.local.ip()),
         );
+        let known = self.known(account, remote.ip(), incoming.caller);
         let Some(call) = self.calls.get_mut(&id) else { return };
+        call.known = known;
         if echo {
             call.sound = Sound::Echo;
         }
@@ -79,9 +82,17 @@ impl Agent {
         self.refuse(now, id, status, Some((warning, error.to_string())), reason::of_negotiation(error));
     }
 
-    pub(crate) fn offer_wanted(&mut self, session: SessionId, flow: Flow) {
+    pub(crate) fn offer_wanted(&mut self, now: Instant, session: SessionId, flow: Flow) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
+        // After a redirection: what is bound stays, unless another network is used now and nothing streams yet.
+        let kept = call.local().filter(|local| call.is_streaming() || local.address == flow.local.ip());
+        if let Some(local) = kept {
+            let offer = call.offer(local);
+            // A session that ended meanwhile has reported it.
+            let _ = self.endpoint.send_invite(now, session, offer);
+            return self.drain_endpoint();
+        }
         call.media = Media::Binding;
         // Where the peer's media is, only its answer will tell.
         self.outputs.push_back(Output::BindMedia { call: id, address: flow.local.ip(), peer: None });
@@ -106,7 +117,7 @@ impl Agent {
             }
         };
         call.media = Media::Bound(local);
-        if call.phase == Phase::Dialing {
+        if call.direction == CallDirection::Outbound {
             let offer = call.offer(local);
             // A session that ended meanwhile has reported it.
             let _ = self.endpoint.send_invite(now, call.session, offer);
@@ -127,16 +138,41 @@ impl Agent {
         }
     }
 
+    /// A 3xx is followed.
+    pub(crate) fn redirected(&mut self, session: SessionId, target: Uri) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.peer = NameAddr::new(target);
+        call.forks.forget();
+        call.negotiation.withdraw_offer();
+        let text = format!("redirected: calling {}", call.peer.uri);
+        self.hush(id);
+        self.touched.insert(id);
+        self.note(Weight::Info, Some(id), text);
+    }
+
     pub(crate) fn progress(
         &mut self,
         now: Instant,
         session: SessionId,
         status: StatusCode,
         sdp: Option<&[u8]>,
+        dialog: &str,
     ) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
+        if status == StatusCode::EARLY_DIALOG_TERMINATED {
+            if let Some(heard) = call.forks.ended(dialog) {
+                call.negotiation.choose_answer(heard);
+                self.apply_agreement(now, id);
+            }
+            return;
+        }
         let answer = sdp.map(|sdp| call.negotiation.handle_answer(sdp));
+        if let Some(Ok(agreement)) = &answer {
+            let heard = call.forks.answer(dialog, agreement.clone());
+            call.negotiation.choose_answer(heard);
+        }
         let agreed = matches!(answer, Some(Ok(_)));
         call.sip_status = status.get();
         let before = call.state();
@@ -155,17 +191,25 @@ impl Agent {
         }
     }
 
-    pub(crate) fn answered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>, peer: NameAddr) {
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        sdp: Option<&[u8]>,
+        peer: NameAddr,
+        asserted: Vec<NameAddr>,
+    ) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let early = call.forks.won(peer.tag().unwrap_or_default());
+        call.known.asserted = asserted.into_iter().next();
         if peer.display_name.is_some() {
             call.peer.display_name = peer.display_name;
         }
         let result = match sdp {
             Some(sdp) => call.negotiation.handle_answer(sdp).map(|_| ()),
-            // The early answer was the answer (RFC 3261 section 13.2.1).
-            None if call.agreement().is_some() => Ok(()),
-            None => Err(missing()),
+            // The early answer was the answer (RFC 3261 section 13.2.1): that of the fork that has won.
+            None => early.map(|early| call.negotiation.choose_answer(early)).ok_or_else(missing),
         };
         match result {
             Ok(()) => self.activate(now, id, Reason::Remote),
@@ -295,6 +339,8 @@ impl Agent {
         call.phase = Phase::Ended { at: now, reason };
         call.reason = reason;
         call.sip_status = end.status.unwrap_or(call.sip_status);
+        call.q850 = end.q850.unwrap_or(0);
+        call.contacts.clone_from(&end.contacts);
         call.ended_at = ended_at;
         call.ring_deadline = None;
         call.next_check = None;

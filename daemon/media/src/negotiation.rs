@@ -199,6 +199,13 @@ impl Negotiation {
         Ok(agreement)
     }
 
+    /// One of several answers to our offer is the one that counts: an INVITE that forked is answered by each callee.
+    pub fn choose_answer(&mut self, agreement: Agreement) {
+        if matches!(self.exchange, Exchange::Ours { .. }) {
+            self.agreement = Some(agreement);
+        }
+    }
+
     /// Our offer was refused (final response without answer): what was agreed before holds again.
     pub fn withdraw_offer(&mut self) {
         if let Exchange::Ours { agreed_before, .. } = &mut self.exchange {

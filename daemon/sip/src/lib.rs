@@ -10,17 +10,23 @@
 
 mod account;
 mod auth;
+mod body;
+pub mod caller;
 mod core;
 mod dialog;
 pub mod digest;
 mod dispatch;
+pub mod dtmf_info;
 pub mod endpoint;
 mod grammar;
 pub mod headers;
 mod leg;
 pub mod message;
+pub mod multipart;
 mod outbox;
 mod random;
+pub mod reason;
+mod redirect;
 mod registration;
 mod session;
 mod timer;

@@ -22,6 +22,12 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("Reason", reason(view.reason).into()),
         ("Peer", view.peer.clone().into()),
         ("PeerName", view.peer_name.clone().into()),
+        ("AssertedIdentity", view.asserted.clone().into()),
+        ("AssertedName", view.asserted_name.clone().into()),
+        ("Anonymous", view.anonymous.into()),
+        ("Diversion", view.diversions.clone().into()),
+        ("DiversionReason", view.diversion_reason.clone().into()),
+        ("RedirectContacts", view.contacts.clone().into()),
         ("Account", Object::Account(view.account).path().into()),
         ("Codec", view.codec.into()),
         ("Security", "none".into()),
@@ -32,6 +38,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("Sound", sound(view.sound).into()),
         ("EndReason", view.end_reason.map_or("", reason).into()),
         ("SipStatus", view.sip_status.into()),
+        ("Q850Cause", view.q850.into()),
         ("CreatedAt", view.created_at.into()),
         ("AnsweredAt", view.answered_at.into()),
         ("EndedAt", view.ended_at.into()),
@@ -138,6 +145,8 @@ pub(super) fn reason(reason: Reason) -> &'static str {
         Reason::Policy => ReasonWord::Policy,
         Reason::Protocol => ReasonWord::Protocol,
         Reason::Rejected => ReasonWord::Rejected,
+        Reason::AnsweredElsewhere => ReasonWord::AnsweredElsewhere,
+        Reason::Redirected => ReasonWord::Redirected,
     }
     .as_str()
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
-use crate::config::account::{codec_name, from_entries, kind_name};
+use crate::config::account::{codec_name, dtmf_name, from_entries, kind_name, redirect_name};
 use crate::config::fields::{Entry, Placed, Value};
 
 /// Writes an account, in place of one with the same name.
@@ -14,8 +14,8 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
     connection
         .execute(
             "INSERT OR REPLACE INTO account (name, kind, address, display_name, registrar, outbound_proxy, \
-             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, redirect, dtmf) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             params![
                 account.name,
                 kind_name(account.kind),
@@ -32,6 +32,8 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
                 account.ptime_ms,
                 account.enabled,
                 allow_from.join(" "),
+                redirect_name(account.redirect),
+                dtmf_name(account.dtmf),
             ],
         )
         .map(drop)
@@ -70,6 +72,8 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("auth-user", "auth_user"),
         ("password", "password"),
         ("realm", "realm"),
+        ("redirect", "redirect"),
+        ("dtmf", "dtmf"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {

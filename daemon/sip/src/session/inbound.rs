@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Cx, State, active::Active, common, reason};
-use crate::core::SDP;
+use super::{Cx, State, active::Active, common};
+use crate::core::ACCEPT;
 use crate::dialog::Dialog;
 use crate::endpoint::{EndCause, Flow};
 use crate::headers::name;
@@ -69,16 +69,15 @@ impl Alerting {
             response.headers.push(name::WARNING, format!("{code:03} {} \"{text}\"", self.leg.flow.local));
         }
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            response.headers.push("Accept", SDP);
+            response.headers.push(name::ACCEPT, ACCEPT);
         }
         cx.respond(self.server, response);
         State::Over(Some(self.leg))
     }
 
     pub(super) fn on_cancel(self, cx: &mut Cx<'_>, cancel: &Request) -> State {
-        let (status, text) = reason::read(&cancel.headers);
         let state = self.reject(cx, StatusCode::REQUEST_TERMINATED, None);
-        cx.ended(EndCause::Cancelled, status, text);
+        cx.ended_by(EndCause::Cancelled, &cancel.headers);
         state
     }
 
@@ -95,9 +94,8 @@ impl Alerting {
             // The caller may end an early dialog so (RFC 3261 section 15).
             Method::Bye => {
                 cx.refuse(server, &request, StatusCode::OK);
-                let (status, text) = reason::read(&request.headers);
                 let state = self.reject(cx, StatusCode::REQUEST_TERMINATED, None);
-                cx.ended(EndCause::Remote, status, text);
+                cx.ended_by(EndCause::Remote, &request.headers);
                 state
             }
             Method::Invite => {

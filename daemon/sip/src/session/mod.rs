@@ -4,8 +4,8 @@
 
 mod active;
 mod inbound;
+mod info;
 mod outbound;
-mod reason;
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,23 @@ use self::active::Active;
 use self::inbound::Alerting;
 use self::outbound::{Calling, Cancelling, Offering, Resolving};
 use crate::auth::Rounds;
+use crate::body;
+use crate::caller::Caller;
 use crate::core::{ALLOW, Core, SDP};
 use crate::dialog::{Dialog, DialogId};
+use crate::dtmf_info::Digit;
 use crate::endpoint::{
-    EndCause, Event, Flow, IdentityId, ResolveError, ResolveId, SessionEnd, SessionError, SessionId,
+    EndCause, Event, Flow, IdentityId, InviteOptions, ResolveError, ResolveId, SessionEnd, SessionError,
+    SessionId,
 };
 use crate::headers::{Headers, name};
 use crate::leg::{Kind, Leg, Outgoing, Sender};
 use crate::message::{Method, Request, Response, StatusCode};
+use crate::reason::{Reason, Reasons};
 use crate::timer::{SessionTimer, Timer};
 use crate::transaction::{Outcome, Owner, Report, ServerId};
 use crate::uas;
-use crate::uri::SipUri;
+use crate::uri::{NameAddr, SipUri};
 
 /// Dialogs of one INVITE that are kept: no honest fork has more.
 const MAX_FORKS: usize = 8;
@@ -40,6 +45,8 @@ pub(crate) enum Purpose {
     ForkBye,
     /// OPTIONS that asks for a sign of life.
     Probe,
+    /// INFO with a digit.
+    Info,
 }
 
 /// What a session works with.
@@ -56,7 +63,18 @@ impl Cx<'_> {
     }
 
     fn ended(&mut self, cause: EndCause, status: Option<u16>, text: Option<String>) {
-        self.event(|session| Event::Ended { session, end: SessionEnd { cause, status, text } });
+        self.ended_as(SessionEnd { cause, status, q850: None, text, contacts: Vec::new() });
+    }
+
+    /// Ended by the peer's BYE or CANCEL, which may say why.
+    fn ended_by(&mut self, cause: EndCause, headers: &Headers) {
+        let reasons = Reasons::of(headers);
+        let (status, q850, text) = (reasons.status(), reasons.q850_cause(), reasons.text());
+        self.ended_as(SessionEnd { cause, status, q850, text, contacts: Vec::new() });
+    }
+
+    fn ended_as(&mut self, end: SessionEnd) {
+        self.event(|session| Event::Ended { session, end });
     }
 
     fn set(&mut self, timer: SessionTimer, after: Duration) {
@@ -125,9 +143,21 @@ impl Cx<'_> {
         leg.send(self.core, self.now, self.sender, outgoing);
     }
 
-    fn bye(&mut self, leg: &mut Leg, purpose: Purpose) {
-        let bye = leg.dialog.request(Method::Bye);
+    fn bye(&mut self, leg: &mut Leg, purpose: Purpose, why: Option<&Reason>) {
+        let mut bye = leg.dialog.request(Method::Bye);
+        if let Some(why) = why {
+            bye.headers.push(name::REASON, why.to_string());
+        }
         self.send(leg, bye, purpose);
+    }
+
+    /// Who has answered, in the words of the identity's own server; of nobody else they are believed (RFC 3325).
+    fn asserted(&self, report: &Report, response: &Response) -> Vec<NameAddr> {
+        let account = self.sender.identity.and_then(|identity| self.core.accounts.get(&identity));
+        match account.is_some_and(|account| account.is_server(report.sent.flow.remote.ip())) {
+            true => Caller::of(&response.to, &response.headers).asserted,
+            false => Vec::new(),
+        }
     }
 
     fn acknowledge(&mut self, leg: &mut Leg, invite: &Request) {
@@ -182,9 +212,10 @@ impl Session {
         session: SessionId,
         identity: IdentityId,
         target: SipUri,
+        options: InviteOptions,
     ) -> Result<Self, SessionError> {
         let sender = Sender { session, identity: Some(identity) };
-        let resolving = Resolving::begin(&mut Cx { core, now, sender }, target)?;
+        let resolving = Resolving::begin(&mut Cx { core, now, sender }, target, options)?;
         Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new() })
     }
 
@@ -286,6 +317,7 @@ impl Session {
             }
             (State::Active(active), Purpose::Reinvite) => active.on_reinvite(cx, report),
             (State::Active(active), Purpose::Probe) => active.on_probe(cx, report),
+            (State::Active(active), Purpose::Info) => active.on_info(cx, report),
             (State::Over(Some(mut leg)), Purpose::Reinvite) => {
                 if let Outcome::Response(response) = &report.outcome
                     && response.status.is_success()
@@ -302,7 +334,7 @@ impl Session {
                 }
                 State::Over(Some(leg))
             }
-            (state, Purpose::Reinvite | Purpose::Probe | Purpose::Bye) => state,
+            (state, Purpose::Reinvite | Purpose::Probe | Purpose::Info | Purpose::Bye) => state,
         };
     }
 
@@ -326,7 +358,7 @@ impl Session {
             cx.index(&dialog);
             let mut fork = Leg::new(dialog, report.sent.flow);
             cx.acknowledge(&mut fork, &report.sent.request);
-            cx.bye(&mut fork, Purpose::ForkBye);
+            cx.bye(&mut fork, Purpose::ForkBye, Some(&Reason::answered_elsewhere()));
             self.forks.push(fork);
         }
     }
@@ -402,7 +434,7 @@ impl Session {
                 State::Unacknowledged(active)
             }
             (State::Active(active), SessionTimer::Acknowledge) => active.unacknowledged(cx),
-            (State::Unacknowledged(active), SessionTimer::Acknowledge) => active.leave(cx),
+            (State::Unacknowledged(active), SessionTimer::Acknowledge) => active.leave(cx, None),
             (State::Active(mut active), SessionTimer::Glare) => {
                 active.offer_again(cx);
                 State::Active(active)
@@ -480,7 +512,16 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn hangup(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn send_digit(&mut self, cx: &mut Cx<'_>, digit: Digit) -> Result<(), SessionError> {
+        let State::Active(active) = &mut self.state else { return Err(SessionError::WrongState) };
+        active.send_digit(cx, digit)
+    }
+
+    pub(crate) fn takes_digits(&self) -> bool {
+        matches!(&self.state, State::Active(active) if info::is_allowed(&active.leg))
+    }
+
+    pub(crate) fn hangup(&mut self, cx: &mut Cx<'_>, why: Option<Reason>) {
         if self.has_ended() {
             return;
         }
@@ -489,9 +530,9 @@ impl Session {
                 cx.core.answered(resolving.asked);
                 State::Over(None)
             }
-            State::Calling(calling) => calling.cancel(cx),
+            State::Calling(calling) => calling.cancel(cx, why),
             State::Alerting(alerting) => alerting.reject(cx, StatusCode::DECLINE, None),
-            State::Active(active) => active.hangup(cx),
+            State::Active(active) => active.hangup(cx, why.as_ref()),
             State::Offering(_) => State::Over(None),
             state => state,
         };
@@ -524,11 +565,7 @@ fn common(cx: &mut Cx<'_>, leg: &mut Leg, server: ServerId, request: Request) ->
             let response = uas::options(cx.core, &request);
             cx.respond(server, response);
         }
-        Method::Info => {
-            cx.refuse(server, &request, StatusCode::OK);
-            let content_type = request.headers.content_type().unwrap_or_default();
-            cx.event(|session| Event::Info { session, content_type, body: request.body });
-        }
+        Method::Info => info::receive(cx, server, &request),
         // Not in our Allow; but where it offers nothing it is a target refresh (RFC 3311 section 5.2) and costs nothing.
         Method::Update => {
             if leg.dialog.refresh_target(&request.headers).is_err() {
@@ -543,8 +580,7 @@ fn common(cx: &mut Cx<'_>, leg: &mut Leg, server: ServerId, request: Request) ->
     None
 }
 
-/// The SDP of a message.
+/// The SDP of a message, alone or among other parts; `None` also where its body cannot be used.
 pub(crate) fn sdp(headers: &Headers, body: &[u8]) -> Option<Vec<u8>> {
-    let is_sdp = !body.is_empty() && headers.content_type().is_none_or(|content_type| content_type == SDP);
-    is_sdp.then(|| body.to_vec())
+    body::session_description(headers, body).ok().flatten().map(<[u8]>::to_vec)
 }

@@ -2,32 +2,70 @@
 
 use super::{Cx, MAX_FORKS, Purpose, State, active::Active, common, sdp};
 use crate::auth::Rounds;
+use crate::caller;
 use crate::core::{ALLOW, Asker, SDP};
 use crate::dialog::{self, Dialog, DialogId, FIRST_CSEQ};
-use crate::endpoint::{EndCause, Event, Flow, ResolveError, ResolveId, SessionError};
+use crate::endpoint::{
+    EndCause, Event, Flow, InviteOptions, ResolveError, ResolveId, SessionEnd, SessionError,
+};
 use crate::headers::{Headers, name};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
+use crate::reason::{Reason, Reasons};
+use crate::redirect::{self, Targets};
 use crate::timer::{SessionTimer, TRANSACTION_TIMEOUT};
 use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, ServerId};
 use crate::uri::{NameAddr, SipUri, Uri};
+
+/// What stays the same while the INVITE goes from target to target.
+pub(super) struct Invitation {
+    options: InviteOptions,
+    targets: Targets,
+    /// As it was sent to the target before: the next one has its Call-ID, From and To (RFC 3261 section 8.1.3.4).
+    sent: Option<Request>,
+}
 
 /// Waits for the resolver.
 pub(super) struct Resolving {
     pub(super) asked: ResolveId,
     target: SipUri,
+    invitation: Invitation,
 }
 
 impl Resolving {
-    pub(super) fn begin(cx: &mut Cx<'_>, target: SipUri) -> Result<Self, SessionError> {
+    pub(super) fn begin(
+        cx: &mut Cx<'_>,
+        target: SipUri,
+        options: InviteOptions,
+    ) -> Result<Self, SessionError> {
+        let targets = Targets::new(target.clone(), options.follow);
+        Self::ask(cx, target, Invitation { options, targets, sent: None })
+    }
+
+    fn ask(cx: &mut Cx<'_>, target: SipUri, invitation: Invitation) -> Result<Self, SessionError> {
         let identity = cx.sender.identity.ok_or(SessionError::NoSuchIdentity)?;
         let account = cx.core.accounts.get(&identity).ok_or(SessionError::NoSuchIdentity)?;
         let hop = account.next_hop(&target);
         let asked = cx.core.resolve(cx.now, hop, cx.sender.identity, Asker::Session(cx.sender.session));
-        Ok(Self { asked, target })
+        Ok(Self { asked, target, invitation })
     }
 
-    pub(super) fn on_resolved(self, cx: &mut Cx<'_>, result: Result<Vec<Flow>, ResolveError>) -> State {
+    /// Goes to another target.
+    fn redirected(cx: &mut Cx<'_>, target: SipUri, invitation: Invitation) -> State {
+        let uri = Uri::Sip(target.clone());
+        match Self::ask(cx, target, invitation) {
+            Ok(resolving) => {
+                cx.event(|session| Event::Redirected { session, target: uri });
+                State::Resolving(resolving)
+            }
+            Err(_) => {
+                cx.ended(EndCause::Unresolvable, None, None);
+                State::Over(None)
+            }
+        }
+    }
+
+    pub(super) fn on_resolved(mut self, cx: &mut Cx<'_>, result: Result<Vec<Flow>, ResolveError>) -> State {
         let (mut flows, nowhere) = match result {
             Ok(flows) => (flows, EndCause::Unresolvable),
             // The name is known; the network is what is missing.
@@ -40,11 +78,14 @@ impl Resolving {
             flows.sort_by_key(|flow| *flow != registered);
         }
         let Some(&flow) = flows.first() else {
+            if let Some(target) = self.invitation.targets.after_failure(None) {
+                return Self::redirected(cx, target, self.invitation);
+            }
             cx.ended(nowhere, None, None);
             return State::Over(None);
         };
         cx.event(|session| Event::OfferWanted { session, flow });
-        State::Offering(Offering { flows, target: self.target })
+        State::Offering(Offering { flows, target: self.target, invitation: self.invitation })
     }
 }
 
@@ -53,6 +94,7 @@ pub(super) struct Offering {
     /// At least one.
     flows: Vec<Flow>,
     target: SipUri,
+    invitation: Invitation,
 }
 
 impl Offering {
@@ -70,22 +112,43 @@ impl Offering {
         headers.push(name::ALLOW, ALLOW);
         headers.push(name::SUPPORTED, "");
         headers.push(name::CONTENT_TYPE, SDP);
-        let target = dialog::as_request_uri(&self.target);
         let aor = account.aor_on(flow);
+        if self.invitation.options.anonymous {
+            headers.push(name::PRIVACY, "id");
+            // RFC 3325 section 9.2: only who can keep it is told.
+            if account.is_server(flow.remote.ip()) {
+                headers.push(name::P_PREFERRED_IDENTITY, aor.to_string());
+            }
+        }
+        let target = dialog::as_request_uri(&self.target);
+        let (from, to, call_id, cseq) = match self.invitation.sent.take() {
+            Some(sent) => (sent.from, sent.to, sent.call_id, sent.cseq + 1),
+            None => {
+                let from = if self.invitation.options.anonymous { caller::anonymous() } else { aor };
+                let to = NameAddr::new(Uri::Sip(dialog::as_address_of_record(&target)));
+                (from.with_tag(&cx.core.random.tag()), to, cx.core.random.call_id(), FIRST_CSEQ)
+            }
+        };
         let request = Request {
             method: Method::Invite,
-            to: NameAddr::new(Uri::Sip(dialog::as_address_of_record(&target))),
             uri: Uri::Sip(target),
             via: Vec::new(),
-            from: aor.with_tag(&cx.core.random.tag()),
-            call_id: cx.core.random.call_id(),
-            cseq: FIRST_CSEQ,
+            from,
+            to,
+            call_id,
+            cseq,
             max_forwards: MAX_FORWARDS,
             headers,
             body: offer,
         };
         let client = send(cx, request, flow, Rounds::default());
-        State::Calling(Calling { client, rest: self.flows, early: Vec::new(), heard: Heard::Nothing })
+        State::Calling(Calling {
+            client,
+            rest: self.flows,
+            early: Vec::new(),
+            heard: Heard::Nothing,
+            invitation: self.invitation,
+        })
     }
 }
 
@@ -112,6 +175,7 @@ pub(super) struct Calling {
     rest: Vec<Flow>,
     early: Vec<Leg>,
     heard: Heard,
+    invitation: Invitation,
 }
 
 impl Calling {
@@ -155,7 +219,8 @@ impl Calling {
             }
         }
         let (status, sdp) = (response.status, sdp(&response.headers, &response.body));
-        cx.event(|session| Event::Progress { session, status, sdp });
+        let dialog = response.to.tag().unwrap_or_default().to_owned();
+        cx.event(|session| Event::Progress { session, status, sdp, dialog });
     }
 
     /// The first 2xx wins (RFC 3261 section 13.2.2.4).
@@ -166,7 +231,8 @@ impl Calling {
         };
         cx.acknowledge(&mut leg, &report.sent.request);
         let (sdp, peer) = (sdp(&response.headers, &response.body), response.to.clone());
-        cx.event(|session| Event::Answered { session, sdp, peer });
+        let asserted = cx.asserted(report, response);
+        cx.event(|session| Event::Answered { session, sdp, peer, asserted });
         State::Active(Active::outbound(leg))
     }
 
@@ -207,14 +273,31 @@ impl Calling {
             return self.next(cx, report, EndCause::Refused);
         }
         self.forget_early(cx);
-        let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
-        cx.ended(EndCause::Refused, Some(code), text);
+        let targets = &mut self.invitation.targets;
+        let (next, dead_end) = match response.status.is_redirection().then(|| targets.redirected(response)) {
+            Some(Ok(target)) => (Some(target), None),
+            Some(Err(dead_end)) => (targets.after_failure(Some(response.status)), dead_end.words()),
+            None => (targets.after_failure(Some(response.status)), None),
+        };
+        if let Some(target) = next {
+            return self.retarget(cx, report, target);
+        }
+        cx.ended_as(refusal(response, dead_end));
         State::Over(None)
+    }
+
+    /// Goes to another target with the same Call-ID, From and To.
+    fn retarget(mut self, cx: &mut Cx<'_>, report: &Report, target: SipUri) -> State {
+        self.invitation.sent = Some(report.sent.request.clone());
+        Resolving::redirected(cx, target, self.invitation)
     }
 
     fn next(mut self, cx: &mut Cx<'_>, report: &Report, cause: EndCause) -> State {
         self.forget_early(cx);
         if self.rest.is_empty() {
+            if let Some(target) = self.invitation.targets.after_failure(None) {
+                return self.retarget(cx, report, target);
+            }
             cx.ended(cause, None, None);
             return State::Over(None);
         }
@@ -247,9 +330,9 @@ impl Calling {
     }
 
     /// Gives the call up; `Ended` is the caller's to tell.
-    pub(super) fn cancel(mut self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn cancel(mut self, cx: &mut Cx<'_>, why: Option<Reason>) -> State {
         self.forget_early(cx);
-        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing };
+        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing, why };
         if self.heard == Heard::Provisional {
             cancelling.send_cancel(cx);
         }
@@ -257,10 +340,33 @@ impl Calling {
     }
 }
 
+/// How a final response to our INVITE ends the session. What it says of the reason (RFC 6432) stands beside its status.
+fn refusal(response: &Response, dead_end: Option<&str>) -> SessionEnd {
+    let reasons = Reasons::of(&response.headers);
+    let phrase = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
+    // RFC 3261 section 21.4.15: which extension it wants is in Require.
+    let wanted = response.headers.tokens(name::REQUIRE).join(", ");
+    let text = match response.status {
+        StatusCode::EXTENSION_REQUIRED if !wanted.is_empty() => Some(format!("Extension Required: {wanted}")),
+        _ => dead_end.map(str::to_owned).or(phrase).or_else(|| reasons.text()),
+    };
+    SessionEnd {
+        cause: EndCause::Refused,
+        status: Some(response.status.get()),
+        q850: reasons.q850_cause(),
+        text,
+        contacts: match response.status.is_redirection() {
+            true => redirect::contacts(&response.headers),
+            false => Vec::new(),
+        },
+    }
+}
+
 /// The user has given up: CANCEL is sent as soon as a provisional response allows it.
 pub(super) struct Cancelling {
     client: ClientId,
     heard: Heard,
+    why: Option<Reason>,
 }
 
 impl Cancelling {
@@ -271,6 +377,9 @@ impl Cancelling {
         let mut headers = Headers::default();
         for route in invite.headers.get_all(name::ROUTE) {
             headers.push(name::ROUTE, route);
+        }
+        if let Some(why) = &self.why {
+            headers.push(name::REASON, why.to_string());
         }
         let cancel = Request {
             method: Method::Cancel,
@@ -308,7 +417,7 @@ impl Cancelling {
             cx.index(&dialog);
             let mut leg = Leg::new(dialog, report.sent.flow);
             cx.acknowledge(&mut leg, &report.sent.request);
-            cx.bye(&mut leg, Purpose::Bye);
+            cx.bye(&mut leg, Purpose::Bye, self.why.as_ref());
             leg
         });
         self.over(cx, leg)
