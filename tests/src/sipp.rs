@@ -46,17 +46,26 @@ pub struct Script {
     caller: bool,
     /// Whether sound is sent back.
     echoes: bool,
+    /// A scenario file that stands for all steps.
+    file: Option<PathBuf>,
 }
 
 impl Script {
+    /// A scenario file of `tests/interop/`, in SIPp's own words.
+    pub fn file(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name);
+        assert!(path.exists(), "{} is not there", path.display());
+        Self { file: Some(path), ..Self::callee() }
+    }
+
     /// A script that begins with an INVITE to the other side.
     pub fn caller() -> Self {
-        Self { steps: String::new(), count: 0, invite: 0, caller: true, echoes: true }
+        Self { steps: String::new(), count: 0, invite: 0, caller: true, echoes: true, file: None }
     }
 
     /// A script that begins with an INVITE from the other side.
     pub fn callee() -> Self {
-        Self { steps: String::new(), count: 0, invite: 0, caller: false, echoes: true }
+        Self { steps: String::new(), count: 0, invite: 0, caller: false, echoes: true, file: None }
     }
 
     /// As callee: waits for the INVITE and keeps what later requests need.
@@ -241,6 +250,9 @@ impl Script {
 
     /// The scenario file.
     pub(crate) fn xml(&self) -> String {
+        if let Some(file) = &self.file {
+            return std::fs::read_to_string(file).unwrap();
+        }
         let variables = ["from", "to", "contact", "via", "number", "found"];
         let used: Vec<&str> =
             variables.into_iter().filter(|v| self.steps.contains(&format!("assign_to=\"{v}\""))).collect();
