@@ -165,6 +165,7 @@ fn make_agent(
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
+        session_timer: config.calls.session_timer,
     };
     let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());
     for unreadable in &contents.unreadable {

@@ -44,6 +44,7 @@ fn nothing_written_means_the_defaults() {
     assert_eq!(config.audio.input, "default");
     assert_eq!((config.calls.max, config.calls.ring_timeout), (64, Duration::from_secs(120)));
     assert_eq!(config.calls.media_timeout, Duration::from_secs(20));
+    assert_eq!(config.calls.session_timer, Some(1800));
     assert_eq!(config.log_level, log::LevelFilter::Info);
     assert!(config.accounts.is_empty());
 }
@@ -216,6 +217,18 @@ fn sound_files_have_whole_paths() {
     assert!(faults("[audio]\ninput = \"file:tone.wav\"")[0].contains("file:/PATH.wav"));
     assert!(faults("[audio]\nringer = \"jackdaw:7\"")[0].contains("`voipctl devices` shows"));
     assert_eq!(read("[audio]\noutput = \"null\"").unwrap().audio.output, "null");
+}
+
+#[test]
+fn session_timers_have_a_shortest_time_and_can_be_switched_off() {
+    let timer = |seconds: u32| read(&format!("[calls]\nsession-timer = {seconds}"));
+    assert_eq!(timer(0).unwrap().calls.session_timer, None);
+    assert_eq!(timer(90).unwrap().calls.session_timer, Some(90));
+    let told = faults("[calls]\nsession-timer = 89");
+    assert!(
+        matches!(&told[..], [told] if told.contains("calls.session-timer") && told.contains("90 or more")),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -54,6 +54,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         max_calls: 8,
         ring_timeout: Duration::from_secs(10),
         media_timeout: Duration::from_secs(20),
+        session_timer: Some(1800),
     };
     let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {

@@ -48,6 +48,9 @@ pub struct AgentConfig {
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
+    /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
+    /// session timers.
+    pub session_timer: Option<u32>,
 }
 
 /// Accounts, calls and policy of one daemon.
@@ -102,6 +105,7 @@ impl Agent {
                 product: config.product.clone(),
                 max_sessions: config.max_calls.saturating_mul(2).max(16),
                 max_transactions: MAX_TRANSACTIONS,
+                session_expires: config.session_timer,
             },
             endpoint_seed,
         );
@@ -365,8 +369,9 @@ impl Agent {
                 self.answered(now, session, sdp.as_deref(), peer, asserted);
             }
             Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
-            Event::Reinvite { session, sdp } => self.reinvite(now, session, sdp.as_deref()),
-            Event::ReinviteDone { session, result } => self.reinvite_done(now, session, result),
+            Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
+            Event::OfferDone { session, result } => self.offer_done(now, session, result),
+            Event::RefreshWanted { session } => self.refresh_wanted(now, session),
             Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),

@@ -93,12 +93,21 @@ fn is_address(address: SocketAddr) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offering {
     Idle,
-    /// In a re-INVITE; what the peer knew of our hold before.
+    /// In a re-INVITE or UPDATE; what the peer knew of our hold before.
     Outstanding {
         told_before: bool,
     },
     /// In a 2xx to an INVITE that had none; the ACK brings the answer.
     InAnswer,
+    /// In a provisional response to such an INVITE; the PRACK brings the answer (RFC 3262 section 5).
+    InRinging,
+}
+
+/// What our INVITE offered: each callee answers it for itself.
+#[derive(Clone)]
+pub(crate) struct Invited {
+    negotiation: Negotiation,
+    told_hold: bool,
 }
 
 /// Where a call's sound comes from and goes to.
@@ -161,6 +170,8 @@ pub(crate) struct Call {
     pub(crate) q850: u16,
     pub(crate) negotiation: Negotiation,
     pub(crate) forks: Forks,
+    /// Until the call is answered.
+    pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
     pub(crate) offering: Offering,
     /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
@@ -232,6 +243,35 @@ impl Call {
     pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
         self.told_hold = self.local_hold;
         self.negotiation.make_offer(local, self.wanted_direction())
+    }
+
+    /// The offer of our INVITE.
+    pub(crate) fn first_offer(&mut self, local: LocalMedia) -> Vec<u8> {
+        let offer = self.offer(local);
+        let invited = Invited { negotiation: self.negotiation.clone(), told_hold: self.told_hold };
+        self.invited = Some(Box::new(invited));
+        offer
+    }
+
+    /// The INVITE goes to somebody else: what was agreed on the way is void.
+    pub(crate) fn start_over(&mut self) {
+        self.forks.forget();
+        if let Some(invited) = self.invited.take() {
+            let Invited { mut negotiation, told_hold } = *invited;
+            negotiation.withdraw_offer();
+            (self.negotiation, self.told_hold) = (negotiation, told_hold);
+        }
+        self.offering = Offering::Idle;
+    }
+
+    /// Takes an answer to the offer of our INVITE. It undoes what was agreed with another callee.
+    pub(crate) fn take_first_answer(&mut self, sdp: &[u8]) -> Result<(), NegotiationError> {
+        let invited = self.invited.as_deref().cloned();
+        let Invited { mut negotiation, told_hold } = invited.ok_or(NegotiationError::Unexpected)?;
+        negotiation.handle_answer(sdp)?;
+        (self.negotiation, self.told_hold) = (negotiation, told_hold);
+        self.offering = Offering::Idle;
+        Ok(())
     }
 
     /// Our answer to the peer's offer; it tells whether we hold.

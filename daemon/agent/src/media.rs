@@ -18,10 +18,13 @@ use crate::view::{CallId, Reason};
 const CHECK: Duration = Duration::from_secs(1);
 
 impl Agent {
-    /// Starts or changes the call's stream as agreed.
+    /// Starts or changes the call's stream as agreed; that of an inbound call when it is answered.
     pub(crate) fn apply_agreement(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.touched.insert(id);
+        if matches!(call.phase, Phase::Incoming { .. } | Phase::Accepting) {
+            return;
+        }
         let Some(agreement) = call.negotiation.agreement() else { return };
         let moved = call.forks.take_moved();
         let rate = clock_rate(agreement);

@@ -72,7 +72,7 @@ pub struct SendFormat {
 ///
 /// A failed call leaves everything as it was. The caller keeps the order of RFC 3264: it answers or refuses the peer's
 /// offer before it makes one, and resolves glare (491) itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Negotiation {
     preferences: Preferences,
     session_id: u64,
@@ -93,7 +93,7 @@ enum Slot {
 }
 
 /// Whose offer stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Exchange {
     None,
     /// Ours; answers may come several times.
@@ -149,6 +149,11 @@ impl Negotiation {
         self.agreement.as_ref()
     }
 
+    /// The last offer is the peer's: [`Negotiation::make_answer`] has what it needs.
+    pub fn has_their_offer(&self) -> bool {
+        matches!(self.exchange, Exchange::Theirs(_))
+    }
+
     /// The peer's media address in its offer that is being answered: tells which of our addresses faces it.
     pub fn offered_address(&self) -> Option<IpAddr> {
         match &self.exchange {
@@ -197,13 +202,6 @@ impl Negotiation {
         };
         self.agreement = Some(agreement.clone());
         Ok(agreement)
-    }
-
-    /// One of several answers to our offer is the one that counts: an INVITE that forked is answered by each callee.
-    pub fn choose_answer(&mut self, agreement: Agreement) {
-        if matches!(self.exchange, Exchange::Ours { .. }) {
-            self.agreement = Some(agreement);
-        }
     }
 
     /// Our offer was refused (final response without answer): what was agreed before holds again.

@@ -17,7 +17,7 @@ use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
 use crate::wire;
 
 /// What we take part in (RFC 3261 section 20.5).
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
 /// What a session is described with.
 pub(crate) const SDP: &str = "application/sdp";
 /// Bodies of INVITE that are read (RFC 3261 section 20.1).
@@ -67,6 +67,11 @@ impl Core {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.outbox.event(event);
+    }
+
+    /// The extensions that we take part in (RFC 3261 section 20.37).
+    pub(crate) fn supported(&self) -> &'static str {
+        if self.config.session_expires.is_some() { "199, 100rel, timer" } else { "199, 100rel" }
     }
 
     // Names to addresses.

@@ -101,7 +101,8 @@ impl Dialog {
         self.refresh_target(&response.headers)
     }
 
-    /// Takes the Contact of a target refresh request or of its 2xx (RFC 3261 section 12.2); the route set stays.
+    /// Takes the Contact of a target refresh request or of its 2xx (RFC 3261 section 12.2), and its Allow; the route set
+    /// stays.
     ///
     /// # Errors
     /// There is a Contact that leads nowhere.
@@ -118,6 +119,18 @@ impl Dialog {
     /// The peer takes requests of this method, or has not said which it takes (RFC 3261 section 20.5).
     pub(crate) fn allows(&self, method: &Method) -> bool {
         self.remote_allow.as_ref().is_none_or(|methods| methods.iter().any(|name| name == method.as_str()))
+    }
+
+    /// The peer takes UPDATE, and has said so (RFC 3311 section 4).
+    pub(crate) fn takes_update(&self) -> bool {
+        self.remote_allow.is_some() && self.allows(&Method::Update)
+    }
+
+    /// The peer has an UPDATE refused that it does not know, whatever its Allow says.
+    pub(crate) fn without_update(&mut self) {
+        if let Some(methods) = &mut self.remote_allow {
+            methods.retain(|name| name != Method::Update.as_str());
+        }
     }
 
     /// Takes the sequence number of a request from the peer; `false` when it is not above the last one

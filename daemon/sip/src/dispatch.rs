@@ -169,6 +169,7 @@ impl Endpoint {
             call_id: request.call_id.clone(),
             offer: session::sdp(&request.headers, &request.body),
             caller: Caller::of(&request.from, &request.headers),
+            reliable: session::wants_reliable(&request),
         };
         let sender = Sender { session, identity };
         let mut cx = Cx { core: &mut self.core, now, sender };

@@ -25,6 +25,9 @@ const MOST_CALLS: u32 = 1000;
 const CALLS: u32 = 64;
 const RING_SECONDS: u32 = 120;
 const MEDIA_SECONDS: u32 = 20;
+/// RFC 4028 section 4 recommends it, and allows 90 at the least.
+const SESSION_SECONDS: u32 = 1800;
+const SHORTEST_SESSION: u32 = 90;
 const USER_AGENT: &str = concat!("voipd/", env!("CARGO_PKG_VERSION"));
 
 /// Reads all sections. `None` when there was a fault.
@@ -151,10 +154,17 @@ fn read_calls(mut fields: Fields<'_>) -> Option<CallsConfig> {
     let max = fields.number("max", 1..=MOST_CALLS).unwrap_or(CALLS);
     let ring = fields.number("ring-timeout", 5..=3600).unwrap_or(RING_SECONDS);
     let media = fields.number("media-timeout", 5..=3600).unwrap_or(MEDIA_SECONDS);
+    let session = fields.number("session-timer", 0..=86_400).unwrap_or(SESSION_SECONDS);
+    if (1..SHORTEST_SESSION).contains(&session) {
+        let message =
+            format!("is {session}: write {SHORTEST_SESSION} or more seconds, or 0 for no session timers");
+        fields.reject("session-timer", message);
+    }
     fields.finish().then(|| CallsConfig {
         max: max as usize,
         ring_timeout: Duration::from_secs(ring.into()),
         media_timeout: Duration::from_secs(media.into()),
+        session_timer: Some(session).filter(|seconds| *seconds > 0),
     })
 }
 

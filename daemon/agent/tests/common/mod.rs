@@ -759,6 +759,7 @@ pub fn config() -> AgentConfig {
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),
+        session_timer: Some(1800),
     }
 }
 

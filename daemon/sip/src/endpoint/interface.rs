@@ -131,6 +131,9 @@ pub struct EndpointConfig {
     /// Most server transactions at once; a request beyond is answered 503 without state. Requests in dialogs have as
     /// much room again, so that calls can end when strangers have filled the table.
     pub max_transactions: usize,
+    /// Seconds that a session may go without a refresh, as we ask for it (RFC 4028); at least 90. `None`: session timers
+    /// are not taken part in at all.
+    pub session_expires: Option<u32>,
 }
 
 /// Who we are to a server or a peer.
@@ -284,7 +287,7 @@ pub enum Event {
         session: SessionId,
         /// Its status.
         status: StatusCode,
-        /// An early answer.
+        /// An early answer to the INVITE's offer; with forking, each callee may bring its own.
         sdp: Option<Vec<u8>>,
         /// To tag: tells the early dialogs of an INVITE that forked apart; empty where there is no tag.
         dialog: String,
@@ -301,34 +304,45 @@ pub enum Event {
     Answered {
         /// Which session.
         session: SessionId,
-        /// The answer.
+        /// The answer to the INVITE's offer; `None` where what [`Event::Progress`] and the offers after it brought last
+        /// holds.
         sdp: Option<Vec<u8>>,
         /// To of the 2xx; its tag tells which early dialog has won.
         peer: NameAddr,
         /// P-Asserted-Identity of who has answered (RFC 3325), where it comes from the identity's own servers.
         asserted: Vec<NameAddr>,
     },
-    /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost.
+    /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost. Before
+    /// that, where [`Endpoint::ring`](super::Endpoint::ring) has made the offer: the PRACK that answers it.
     Confirmed {
         /// Which session.
         session: SessionId,
-        /// The answer, where our 2xx had the offer.
+        /// The answer, where our 2xx or provisional response had the offer.
         sdp: Option<Vec<u8>>,
     },
-    /// re-INVITE from the peer: answer with [`Endpoint::answer_reinvite`](super::Endpoint::answer_reinvite).
-    Reinvite {
+    /// The peer offers anew, in a re-INVITE, an UPDATE or a PRACK: answer with
+    /// [`Endpoint::answer_offer`](super::Endpoint::answer_offer). In a session that is not answered yet, this too may
+    /// come.
+    Offered {
         /// Which session.
         session: SessionId,
-        /// The offer; without one the 2xx must carry it.
+        /// The offer; a re-INVITE without one wants it in our answer.
         sdp: Option<Vec<u8>>,
     },
-    /// How our re-INVITE ended. 491 is retried by itself (RFC 3261 section 14.1) and reported only where the peer
-    /// offered anew before the retry: ours is given up then, since it was made for what was before.
-    ReinviteDone {
+    /// How our offer ended ([`Endpoint::offer`](super::Endpoint::offer)). 491 is retried by itself (RFC 3261 section
+    /// 14.1) and reported only where the peer offered anew before the retry: ours is given up then, since it was made
+    /// for what was before.
+    OfferDone {
         /// Which session.
         session: SessionId,
         /// The answer, or the status that refused it; 503 stands for a transport that could not deliver.
         result: Result<Option<Vec<u8>>, StatusCode>,
+    },
+    /// The session timer wants the session refreshed by a re-INVITE, since the peer takes no UPDATE (RFC 4028 section
+    /// 7.4): answer with [`Endpoint::offer`](super::Endpoint::offer) of what is agreed already. Every offer refreshes.
+    RefreshWanted {
+        /// Which session.
+        session: SessionId,
     },
     /// The peer has sent a digit in INFO; it is answered already.
     Digit {
@@ -384,6 +398,9 @@ pub struct Incoming {
     pub offer: Option<Vec<u8>>,
     /// What the INVITE says of its caller beside From.
     pub caller: Caller,
+    /// The caller wants every provisional response to be reliable (RFC 3262): where it makes no offer, the first has
+    /// to.
+    pub reliable: bool,
 }
 
 /// How an outbound session is begun.
@@ -422,7 +439,7 @@ pub enum EndCause {
     Cancelled,
     /// Final response 3xx to 6xx to our INVITE.
     Refused,
-    /// No response at all, 408 in the dialog, or no ACK to our 2xx.
+    /// No response at all, 408 in the dialog, no ACK to our 2xx, no PRACK, or no refresh of the session.
     Timeout,
     /// The target's name led nowhere.
     Unresolvable,

@@ -61,7 +61,7 @@ impl Active {
                     return State::Active(self);
                 }
                 // RFC 3261 section 12.2.1.2.
-                481 => return self.gone(cx, response),
+                481 => return self.gone(cx, &report),
                 _ => response.status.is_success(),
             },
             // The call itself is looked after by other means: a peer may have no ear for INFO alone.

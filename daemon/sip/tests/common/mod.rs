@@ -10,7 +10,9 @@
     clippy::indexing_slicing
 )]
 
+pub mod proxy;
 pub mod registrar;
+pub mod script;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,6 +50,8 @@ enum Role {
     Raw { inbox: Vec<(Duration, Message)> },
     /// Answers requests by a function.
     Server { answer: Server, seen: Vec<(Duration, Request)> },
+    /// Passes messages on.
+    Proxy(proxy::Proxy),
     /// Nobody listens: the sender gets an ICMP error.
     Closed,
 }
@@ -122,11 +126,18 @@ impl Net {
     }
 
     pub fn agent(&mut self, address: &str) -> HostId {
-        self.agent_with(address, 100, 1000)
+        self.agent_of(address, config())
     }
 
     pub fn agent_with(&mut self, address: &str, max_sessions: usize, max_transactions: usize) -> HostId {
-        let config = EndpointConfig { product: "voipd-test".to_owned(), max_sessions, max_transactions };
+        self.agent_of(address, EndpointConfig { max_sessions, max_transactions, ..config() })
+    }
+
+    pub fn agent_without_timers(&mut self, address: &str) -> HostId {
+        self.agent_of(address, EndpointConfig { session_expires: None, ..config() })
+    }
+
+    fn agent_of(&mut self, address: &str, config: EndpointConfig) -> HostId {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
         let endpoint = Box::new(Endpoint::new(config, seed));
@@ -143,6 +154,12 @@ impl Net {
         answer: impl FnMut(Instant, &Request) -> Vec<Response> + 'static,
     ) -> HostId {
         self.add(address, Role::Server { answer: Box::new(answer), seen: Vec::new() })
+    }
+
+    /// A proxy that passes on to `next` what names no address.
+    pub fn proxy(&mut self, address: &str, next: &str, realm: Option<&'static str>) -> HostId {
+        let (here, next) = (address.parse().unwrap(), next.parse().unwrap());
+        self.add(address, Role::Proxy(proxy::Proxy { address: here, next, realm }))
     }
 
     pub fn closed(&mut self, address: &str) -> HostId {
@@ -311,6 +328,11 @@ impl Net {
                     }
                 }
             }
+            Role::Proxy(proxy) => {
+                for (to, bytes) in proxy.pass(packet.from, read(&packet.bytes)) {
+                    self.transmit(packet.to, to, bytes);
+                }
+            }
             Role::Closed => {
                 let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
                 if let Some(sender) = sender {
@@ -366,6 +388,15 @@ impl Net {
             }
         }
         self.now = end;
+    }
+}
+
+fn config() -> EndpointConfig {
+    EndpointConfig {
+        product: "voipd-test".to_owned(),
+        max_sessions: 100,
+        max_transactions: 1000,
+        session_expires: Some(1800),
     }
 }
 
