@@ -88,7 +88,7 @@ fn an_account_needs_a_name_and_an_address_and_gets_the_rest() {
     assert_eq!((account.register, account.enabled, account.expires), (true, true, 600));
     assert_eq!(
         (account.codecs.as_slice(), account.ptime_ms),
-        ([Codec::Opus, Codec::Pcmu, Codec::Pcma].as_slice(), 20)
+        ([Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma].as_slice(), 20)
     );
     assert!(account.allow_from.is_empty());
 }
@@ -139,7 +139,7 @@ codecs = [\"opus\", \"G729\", \"opus\"]
             "voipd.toml:12:1: account.address is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
             "voipd.toml:14:1: account.adress is not a key here: did you mean 'address'?",
             "voipd.toml:15:11: account.expires is 5: write a number from 60 to 86400",
-            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, PCMU or PCMA",
+            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, G722, PCMU or PCMA",
             "voipd.toml:17:27: account.codecs names 'opus' twice: remove one",
         ]
     );

@@ -55,22 +55,30 @@ pub(crate) struct Stream {
     /// Since when no packet has come, or when the peer was last asked for a sign of life.
     pub(crate) quiet_since: Instant,
     /// Where the peer's media comes from, where that is not where it said (symmetric RTP, RFC 4961).
-    pub(crate) moved_to: Option<IpAddr>,
+    pub(crate) moved_to: Option<SocketAddr>,
     /// Where its RTCP came from last.
     pub(crate) rtcp_from: Option<SocketAddr>,
+    /// What was counted under SSRCs of ours that are past.
+    pub(crate) counted_before: StreamCounters,
+    /// Where packets under an SSRC of ours have come from (RFC 3550 section 8.2).
+    pub(crate) conflicts: Vec<SocketAddr>,
 }
 
 impl Stream {
     /// Whether RTCP from there is believed: from where the peer said, or from where its media comes.
     pub(crate) fn expects_rtcp_from(&self, agreement: &Agreement, source: SocketAddr) -> bool {
         let said = agreement.remote_rtcp.ip().to_canonical();
-        [Some(said), self.moved_to].contains(&Some(source.ip().to_canonical()))
+        let moved = self.moved_to.map(|moved| moved.ip().to_canonical());
+        [Some(said), moved].contains(&Some(source.ip().to_canonical()))
     }
 
     /// Where RTCP goes, if anywhere: a peer that holds with c=0.0.0.0 has no address. A peer behind a NAT, whose media
-    /// comes from elsewhere than it said, gets it where its own comes from.
+    /// comes from elsewhere than it said, gets it where its own comes from: for RTP and RTCP on one port, that is known.
     pub(crate) fn rtcp_remote(&self, agreement: &Agreement) -> Option<SocketAddr> {
-        let heard = self.moved_to.and(self.rtcp_from);
+        let heard = self.moved_to.and_then(|moved| match agreement.rtcp_mux {
+            true => Some(moved),
+            false => self.rtcp_from,
+        });
         let remote = heard.unwrap_or(agreement.remote_rtcp);
         is_address(remote).then_some(remote)
     }

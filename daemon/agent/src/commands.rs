@@ -343,6 +343,8 @@ impl Agent {
         // A session that ended meanwhile has reported it.
         let _ = self.endpoint.offer(now, call.session, offer);
         self.drain_endpoint();
+        // What is offered may come from now on.
+        self.apply_agreement(now, id);
     }
 
     /// Answers an inbound call that is not taken.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use voipd_media::{LocalMedia, NegotiationError};
-use voipd_sip::endpoint::{Flow, Incoming, SessionEnd, SessionId};
+use voipd_sip::endpoint::{Event, Flow, Incoming, SessionEnd, SessionId};
 use voipd_sip::message::StatusCode;
 use voipd_sip::uri::{NameAddr, Uri};
 
@@ -30,6 +30,9 @@ impl Agent {
             let why = || format!("turned away a call from {remote}: there are {most} calls already");
             return self.turn_away(now, incoming.session, StatusCode::BUSY_HERE, Some(&why));
         }
+        let Some(Event::Incoming(incoming)) = self.await_names(now, Event::Incoming(incoming)) else {
+            return;
+        };
         let id = self.add_call(
             now,
             account,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::account::Account;
 use crate::auth::{Denied, Rounds};
 use crate::dialog::DialogId;
+use crate::digest::Proof;
 use crate::endpoint::{EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId};
 use crate::headers::{Via, name};
 use crate::message::{Message, Method, Request, Response, StatusCode};
@@ -116,7 +117,7 @@ impl Core {
         if let Some(account) = account.filter(|account| account.is_server(flow.remote.ip()))
             && request.method != Method::Cancel
         {
-            account.auth.authorize(&mut self.random, &mut request, rounds);
+            account.auth.authorize(&mut self.random, &mut request, &rounds);
         }
         self.finish(flow, &mut request);
         self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, owner)
@@ -146,14 +147,38 @@ impl Core {
         if !account.is_server(report.sent.flow.remote.ip()) {
             return Err(Denied::ForeignRealm);
         }
-        let rounds = account.auth.learn(response, report.sent.rounds)?;
+        let rounds = account.auth.learn(response, report.sent.rounds.clone())?;
+        if let (Some(algorithm), Some(identity)) = (account.auth.news(), identity) {
+            self.outbox.event(Event::Digest { identity, algorithm });
+        }
         let mut request = report.sent.request.clone();
         request.via.clear();
         Ok((request, rounds))
     }
 
-    /// Our Contact on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    /// Takes the next nonce of a 2xx, and answers what its server's proof is worth.
+    pub(crate) fn confirm_server(
+        &mut self,
+        identity: Option<IdentityId>,
+        report: &Report,
+        response: &Response,
+    ) -> Proof {
+        let account = identity.and_then(|id| self.accounts.get_mut(&id));
+        account.map_or(Proof::Missing, |account| account.auth.confirm(&report.sent.request, response))
+    }
+
+    /// Our Contact in a dialog on a flow: the GRUU where the identity's server has given one, since others than its own
+    /// server could not follow it (RFC 5627 section 4.4.1).
     pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
+        let account = identity.and_then(|id| self.accounts.get(&id));
+        match account.and_then(|account| account.gruu_on(flow)) {
+            Some(gruu) => NameAddr::new(Uri::Sip(gruu.clone())),
+            None => self.local_contact(identity, flow),
+        }
+    }
+
+    /// Our own address on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);
         NameAddr::new(Uri::Sip(SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()))))

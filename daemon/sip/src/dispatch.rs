@@ -12,7 +12,7 @@ use crate::message::{Message, Method, Request, StatusCode};
 use crate::registration::Registration;
 use crate::session::{self, Cx, Session};
 use crate::timer::Timer;
-use crate::transaction::{Match, Owner, Report, ServerId};
+use crate::transaction::{Match, Outcome, Owner, Report, ServerId};
 use crate::uas;
 use crate::uri::Uri;
 use crate::wire::{self, ReadError};
@@ -184,10 +184,9 @@ impl Endpoint {
     /// Whose contact the Request-URI names, if the request came from that identity's servers.
     fn identity_for(&self, request: &Request, flow: Flow) -> Option<IdentityId> {
         let Uri::Sip(uri) = &request.uri else { return None };
-        let user = uri.user.as_deref()?;
         let mut accounts = self.core.accounts.iter();
         let (&id, _) = accounts
-            .find(|(_, account)| account.contact_user == user && account.is_server(flow.remote.ip()))?;
+            .find(|(_, account)| account.is_reached_by(uri) && account.is_server(flow.remote.ip()))?;
         self.is_known(id).then_some(id)
     }
 
@@ -229,6 +228,13 @@ impl Endpoint {
                 });
             }
             Owner::Session(session, _) => {
+                if let Outcome::Response(response) = &report.outcome
+                    && response.status.is_success()
+                    && let Some(session) = self.sessions.get(&session)
+                {
+                    // Only a registration depends on whether the server knows the password.
+                    self.core.confirm_server(session.sender().identity, &report, response);
+                }
                 self.with_session(now, session, |session, cx| session.on_report(cx, report));
             }
         }

@@ -13,6 +13,8 @@ pub mod name {
     pub const ACCEPT: &str = "Accept";
     /// RFC 3261 section 20.5.
     pub const ALLOW: &str = "Allow";
+    /// RFC 3261 section 20.6, RFC 7615.
+    pub const AUTHENTICATION_INFO: &str = "Authentication-Info";
     /// RFC 3261 section 20.7.
     pub const AUTHORIZATION: &str = "Authorization";
     /// RFC 3261 section 20.8.
@@ -35,6 +37,8 @@ pub mod name {
     pub const EXPIRES: &str = "Expires";
     /// RFC 3261 section 20.20.
     pub const FROM: &str = "From";
+    /// RFC 6809.
+    pub const FEATURE_CAPS: &str = "Feature-Caps";
     /// RFC 7044.
     pub const HISTORY_INFO: &str = "History-Info";
     /// RFC 6086.
@@ -43,6 +47,8 @@ pub mod name {
     pub const MAX_FORWARDS: &str = "Max-Forwards";
     /// RFC 3261 section 20.23.
     pub const MIN_EXPIRES: &str = "Min-Expires";
+    /// RFC 7315 section 4.1.
+    pub const P_ASSOCIATED_URI: &str = "P-Associated-URI";
     /// RFC 4028 section 5.
     pub const MIN_SE: &str = "Min-SE";
     /// RFC 3325.
@@ -53,6 +59,8 @@ pub mod name {
     pub const PRIVACY: &str = "Privacy";
     /// RFC 3261 section 20.27.
     pub const PROXY_AUTHENTICATE: &str = "Proxy-Authenticate";
+    /// RFC 7615.
+    pub const PROXY_AUTHENTICATION_INFO: &str = "Proxy-Authentication-Info";
     /// RFC 3261 section 20.28.
     pub const PROXY_AUTHORIZATION: &str = "Proxy-Authorization";
     /// RFC 3262 section 7.2.
@@ -73,6 +81,8 @@ pub mod name {
     pub const RSEQ: &str = "RSeq";
     /// RFC 3261 section 20.35.
     pub const SERVER: &str = "Server";
+    /// RFC 3608.
+    pub const SERVICE_ROUTE: &str = "Service-Route";
     /// RFC 4028 section 4.
     pub const SESSION_EXPIRES: &str = "Session-Expires";
     /// RFC 3261 section 20.37.

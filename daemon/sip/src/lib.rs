@@ -10,6 +10,7 @@
 
 mod account;
 mod auth;
+mod binding;
 mod body;
 pub mod caller;
 mod core;

@@ -7,6 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{EndCause, Event, Identity, InviteOptions, SessionError, SessionId};
 use voipd_sip::message::{Request, Response};
 
@@ -95,7 +96,8 @@ fn every_request_of_a_call_has_the_credentials_it_needs() {
     script.accept(second);
     let ack = script.request("ACK");
     assert_eq!(credentials(&ack), credentials(second), "RFC 3261 section 13.2.2.4");
-    assert!(matches!(script.net.events(script.alice)[..], [Event::Answered { .. }]));
+    let events = script.net.events(script.alice);
+    assert!(matches!(events[..], [Event::Digest { algorithm: Algorithm::Md5, .. }, Event::Answered { .. }]));
 
     // A re-INVITE goes with credentials at once; when their nonce is stale, again with others.
     let session = script.session;

@@ -34,7 +34,7 @@ impl Towns {
         identity.credentials = realms[0].map(|_| Credentials {
             user: "alice".to_owned(),
             password: voipd_sip::digest::Secret::new("secret"),
-            realm: None,
+            realms: Vec::new(),
         });
         let id = net.with(alice, |e, _| e.add_identity(identity));
         Self { net, alice, bob, proxies, id }

@@ -63,6 +63,8 @@ pub struct SipConfig {
     pub listen: Vec<SocketAddr>,
     /// Value of User-Agent and Server.
     pub user_agent: String,
+    /// The only name servers to ask; empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Where media is received, and how its packets are marked.

@@ -17,6 +17,9 @@ use crate::sound::DeviceName;
 /// The port that SIP has (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
 const MOST_SOCKETS: usize = 16;
+/// RFC 1035 section 4.2.1.
+const DNS_PORT: u16 = 53;
+const MOST_NAME_SERVERS: usize = 8;
 const RTP_PORTS: RangeInclusive<u16> = 16_384..=32_766;
 /// Expedited forwarding (RFC 3246), which RFC 4594 section 4.1 names for telephony.
 const DSCP: u32 = 46;
@@ -84,7 +87,15 @@ fn read_sip(mut fields: Fields<'_>) -> Option<SipConfig> {
         1..=100 if text.is_ascii() => Ok(text.to_owned()),
         _ => Err("must be 1 to 100 ASCII characters, such as \"voipd/0.1.0\"".to_owned()),
     });
+    let name_servers = fields.parse_list("name-servers", name_server);
+    if let Some(servers) = &name_servers
+        && servers.len() > MOST_NAME_SERVERS
+    {
+        let message = format!("names {} servers: name {MOST_NAME_SERVERS} at most", servers.len());
+        fields.reject("name-servers", message);
+    }
     fields.finish().then(|| SipConfig {
+        name_servers: name_servers.unwrap_or_default(),
         listen: listen.unwrap_or_else(|| {
             vec![
                 SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SIP_PORT),
@@ -93,6 +104,16 @@ fn read_sip(mut fields: Fields<'_>) -> Option<SipConfig> {
         }),
         user_agent: user_agent.unwrap_or_else(|| USER_AGENT.to_owned()),
     })
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+    match address {
+        Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => Ok(address),
+        _ => Err(format!(
+            "holds '{text}': write the address of a name server, such as \"192.0.2.53\" or \"127.0.0.1:5353\""
+        )),
+    }
 }
 
 fn read_rtp(mut fields: Fields<'_>) -> Option<RtpConfig> {

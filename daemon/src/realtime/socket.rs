@@ -48,6 +48,14 @@ impl UdpMediaSocket {
         Ok(UdpMediaSocket { socket, scratch: Scratch::new() })
     }
 
+    /// The same socket for whoever sends what is not RTP from its port (RTCP: RFC 5761). Its calls do not block either.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn sender(&self) -> io::Result<UdpSocket> {
+        self.socket.try_clone()
+    }
+
     /// Where it is bound.
     ///
     /// # Errors

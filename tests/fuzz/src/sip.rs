@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use voipd_sip::digest::{self, Secret};
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, Output, TlsRequirement, Transport,
+    Credentials, EndpointConfig, Event, Flow, Identity, InviteOptions, Output, TlsRequirement, Transport,
 };
+use voipd_sip::caller::Caller;
 use voipd_sip::headers::name;
+use voipd_sip::multipart;
+use voipd_sip::reason::Reasons;
 use voipd_sip::wire::{MAX_MESSAGE, read_datagram, write};
 use voipd_sip::{Endpoint, Message, NameAddr, Uri};
 
@@ -57,6 +60,34 @@ fn touch(message: &Message) {
     for list in [name::WWW_AUTHENTICATE, name::PROXY_AUTHENTICATE] {
         _ = digest::challenges(headers, list);
     }
+    let from = match message {
+        Message::Request(request) => &request.from,
+        Message::Response(response) => &response.from,
+    };
+    _ = Caller::of(from, headers);
+    let reasons = Reasons::of(headers);
+    for reason in [reasons.sip, reasons.q850].into_iter().flatten() {
+        assert!(!reason.to_string().contains(['\r', '\n']), "{reason}");
+    }
+}
+
+/// A Content-Type's value on the first line, and a body of several parts behind it: each part's content is a piece of
+/// the body, and a part that is of several parts itself is cut open as well.
+pub fn multipart(bytes: &[u8]) {
+    let (content_type, body) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0));
+    let content_type = String::from_utf8_lossy(content_type);
+    let mut open = vec![(content_type.into_owned(), body)];
+    for _ in 0..64 {
+        let Some((content_type, body)) = open.pop() else { return };
+        let Ok(parts) = multipart::read(&content_type, body) else { continue };
+        assert!((1..=multipart::MAX_PARTS).contains(&parts.len()));
+        let all: usize = parts.iter().map(|part| part.body.len()).sum();
+        assert!(all <= body.len(), "more content than there is");
+        for part in parts {
+            assert!(part.headers.iter().count() <= multipart::MAX_FIELDS);
+            open.extend(part.headers.get("Content-Type").map(|inside| (inside.to_owned(), part.body)));
+        }
+    }
 }
 
 /// A URI, and the same text as a name-addr: what reads is written and reads back equal.
@@ -93,10 +124,8 @@ pub fn challenges(bytes: &[u8]) {
     let message = message_with(name::WWW_AUTHENTICATE, bytes, b"SIP/2.0/UDP h;branch=z9hG4bK1");
     if let Ok(Some(Message::Response(response))) = read_datagram(&message) {
         let read = digest::challenges(&response.headers, name::WWW_AUTHENTICATE);
-        assert!(
-            read.is_err() || !read.is_ok_and(|list| list.len() > bytes.len()),
-            "more than the bytes hold"
-        );
+        let more = read.is_ok_and(|offer| offer.challenges.len() > bytes.len());
+        assert!(!more, "more challenges than the bytes hold");
     }
     sip_datagram(&message);
 }
@@ -110,6 +139,7 @@ pub fn sip_endpoint(bytes: &[u8]) {
         product: "voipd-fuzz".to_owned(),
         max_sessions: MOST_SESSIONS,
         max_transactions: 32,
+        session_expires: Some(1800),
     };
     let mut host = Host { endpoint: Endpoint::new(config, [7; 32]), sent: 0 };
     let Ok(registrar) = "sip:192.0.2.1".parse() else { return };
@@ -118,12 +148,20 @@ pub fn sip_endpoint(bytes: &[u8]) {
         aor: NameAddr::new(aor),
         registrar: Some(registrar),
         outbound_proxy: None,
-        credentials: Some(Credentials { user: "alice".to_owned(), password: Secret::new("x"), realm: None }),
+        credentials: Some(Credentials {
+            user: "alice".to_owned(),
+            password: Secret::new("x"),
+            realms: Vec::new(),
+            allow_md5: true,
+        }),
         expires: 60,
+        instance: Some("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6".to_owned()),
+        gruu: true,
+        push: None,
     });
     _ = host.endpoint.register(start, identity);
     host.drain(start);
-    _ = host.endpoint.invite(start, identity, target);
+    _ = host.endpoint.invite(start, identity, target, InviteOptions { anonymous: false, follow: true });
     host.drain(start);
     let (mut rest, mut now) = (bytes, start);
     while let Some((length, tail)) = rest.split_first_chunk::<2>() {
@@ -166,11 +204,11 @@ impl Host {
                 Output::Event(Event::OfferWanted { session, .. }) => {
                     _ = endpoint.send_invite(now, session, SDP.to_vec());
                 }
-                Output::Event(Event::Reinvite { session, .. }) => {
-                    _ = endpoint.answer_reinvite(now, session, Ok(SDP.to_vec()));
+                Output::Event(Event::Offered { session, .. }) => {
+                    _ = endpoint.answer_offer(now, session, Ok(SDP.to_vec()));
                 }
                 Output::Event(Event::Answered { session, .. }) => {
-                    _ = endpoint.reinvite(now, session, SDP.to_vec());
+                    _ = endpoint.offer(now, session, SDP.to_vec());
                 }
                 Output::Event(_) => {}
                 Output::Transmit { bytes, .. } => {

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::caller::Caller;
-use crate::digest::Secret;
+use crate::digest::{Algorithm, Secret};
 use crate::message::StatusCode;
-use crate::uri::{Host, NameAddr, Uri};
+use crate::uri::{Host, NameAddr, SipUri, Uri};
 
 /// An account as signalling sees it. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,19 +150,39 @@ pub struct Identity {
     pub credentials: Option<Credentials>,
     /// Seconds asked for in REGISTER.
     pub expires: u32,
+    /// URN that names this device for good, `urn:uuid:…` (RFC 5626 section 4.1): with it a registrar knows an old binding
+    /// of this device, and makes GRUUs.
+    pub instance: Option<String>,
+    /// Asks the registrar for GRUUs (RFC 5627), and uses them as Contact in dialogs through the identity's servers.
+    pub gruu: bool,
+    /// What wakes this device when a request comes for it.
+    pub push: Option<Push>,
+}
+
+/// A push notification service that reaches this device (RFC 8599 section 4.1), as the Contact of REGISTER names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// `pn-provider`: the service.
+    pub provider: String,
+    /// `pn-prid`: this device at that service.
+    pub prid: String,
+    /// `pn-param`: what else the service needs.
+    pub param: Option<String>,
 }
 
 /// Digest credentials. They answer only challenges to requests that were sent to an address of the identity's own
-/// registrar or outbound proxy, and only for `realm`; where none is given, for any realm until a registration has
-/// succeeded, then for the realm it succeeded with.
+/// registrar or outbound proxy, and only for `realms`; where none is given, for any realm until a registration has
+/// succeeded, then for those it succeeded with.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name of the digest.
     pub user: String,
     /// Password of the digest.
     pub password: Secret,
-    /// The only realm that is answered.
-    pub realm: Option<String>,
+    /// The only realms that are answered; may be empty.
+    pub realms: Vec<String>,
+    /// Also where the server has nothing better than MD5.
+    pub allow_md5: bool,
 }
 
 /// What signalling asks of or tells its owner.
@@ -211,9 +231,15 @@ pub enum ResolveError {
     /// The name does not exist, or has no address.
     #[error("no such host: {0}")]
     NoSuchHost(String),
-    /// Whether it exists cannot be found out now.
-    #[error("the name servers do not answer for {0}")]
+    /// Whether it exists cannot be found out now: no name server answers.
+    #[error("no name server answers for {0}")]
     Unavailable(String),
+    /// Whether it exists cannot be found out now: the name servers have trouble of their own.
+    #[error("the name servers cannot tell about {0}: they answer with an error")]
+    ServerFailure(String),
+    /// The domain exists, and says that it takes SIP by no transport that we can use.
+    #[error("{0} offers no SIP by a transport that can be used here")]
+    NoService(String),
     /// It has addresses, but none that this machine reaches.
     #[error("no route to {0}")]
     NoRoute(String),
@@ -242,6 +268,21 @@ pub enum RegistrationState {
     },
 }
 
+/// What the registrar says of a binding besides its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Addresses that are the identity's, the default one first (P-Associated-URI, RFC 7315 section 4.1).
+    pub associated: Vec<NameAddr>,
+    /// Leads to this device alone, from anywhere (RFC 5627): the Contact of dialogs.
+    pub public_gruu: Option<SipUri>,
+    /// The same without the address of record in it.
+    pub temporary_gruu: Option<SipUri>,
+    /// The way of requests outside of dialogs (RFC 3608), behind the outbound proxy.
+    pub service_route: Vec<SipUri>,
+    /// The push service that the server will use (`+sip.pns` of Feature-Caps, RFC 8599 section 4.1.2).
+    pub push_service: Option<String>,
+}
+
 /// Why a registration failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationFailure {
@@ -249,6 +290,12 @@ pub enum RegistrationFailure {
     Credentials,
     /// The challenge is not for this account's realm, or not from its servers.
     ForeignRealm,
+    /// The server has nothing better than MD5, and [`Credentials::allow_md5`] is off.
+    WeakDigest,
+    /// The server asks for a scheme or an algorithm that this stack does not have.
+    UnknownDigest,
+    /// Whoever accepted the registration has tried to prove that he knows the password, and does not.
+    ServerProof,
     /// The registrar said no.
     Rejected,
     /// The registrar says nothing.
@@ -269,6 +316,20 @@ pub enum Event {
         identity: IdentityId,
         /// What it is now.
         state: RegistrationState,
+    },
+    /// The weakest digest algorithm that the identity's servers are answered with has changed.
+    Digest {
+        /// Whose.
+        identity: IdentityId,
+        /// The weakest of all realms.
+        algorithm: Algorithm,
+    },
+    /// What the registrar says of the binding has changed; told before the state, and empty when the binding is gone.
+    Bound {
+        /// Whose.
+        identity: IdentityId,
+        /// All of it.
+        binding: Box<Binding>,
     },
     /// A new inbound session. Answer in the same drain with `ring`, `accept` or `reject`, or at leisure: 100 is sent
     /// after 200 ms.

@@ -109,8 +109,8 @@ impl Offering {
         };
         let flow = self.flows.remove(0);
         let mut headers = Headers::default();
-        if let Some(route) = account.route() {
-            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
+        for route in account.routes() {
+            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route)).to_string());
         }
         headers.push(name::ALLOW, ALLOW);
         headers.push(name::SUPPORTED, cx.core.supported());
@@ -327,7 +327,7 @@ impl Calling {
             let mut request = report.sent.request.clone();
             request.cseq += 1;
             self.clock.ask(cx, &mut request);
-            return self.again(cx, request, report.sent.flow, report.sent.rounds);
+            return self.again(cx, request, report.sent.flow, report.sent.rounds.clone());
         }
         // This server is not in order: another may be (RFC 3263 section 4.3).
         if response.status == StatusCode::SERVICE_UNAVAILABLE && !self.rest.is_empty() {

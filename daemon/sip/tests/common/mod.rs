@@ -420,6 +420,9 @@ pub fn identity(aor: &str) -> Identity {
         outbound_proxy: None,
         credentials: None,
         expires: 3600,
+        instance: None,
+        gruu: false,
+        push: None,
     }
 }
 
@@ -430,7 +433,8 @@ pub fn subscriber(aor: &str, registrar: &str, user: &str, password: &str) -> Ide
         credentials: Some(Credentials {
             user: user.to_owned(),
             password: Secret::new(password),
-            realm: None,
+            realms: Vec::new(),
+            allow_md5: true,
         }),
         ..identity(aor)
     }
