@@ -35,6 +35,7 @@ impl Towns {
             user: "alice".to_owned(),
             password: voipd_sip::digest::Secret::new("secret"),
             realms: Vec::new(),
+            allow_md5: true,
         });
         let id = net.with(alice, |e, _| e.add_identity(identity));
         Self { net, alice, bob, proxies, id }

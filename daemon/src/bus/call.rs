@@ -152,6 +152,7 @@ mod tests {
             Reason::Unresolvable,
             Reason::Network,
             Reason::NoCommonCodec,
+            Reason::EncryptionRequired,
             Reason::NotFound,
             Reason::Credentials,
             Reason::Policy,

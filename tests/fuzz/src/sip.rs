@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use voipd_sip::caller::Caller;
 use voipd_sip::digest::{self, Secret};
 use voipd_sip::endpoint::{
     Credentials, EndpointConfig, Event, Flow, Identity, InviteOptions, Output, TlsRequirement, Transport,
 };
-use voipd_sip::caller::Caller;
 use voipd_sip::headers::name;
 use voipd_sip::multipart;
 use voipd_sip::reason::Reasons;
