@@ -46,26 +46,30 @@ pub struct Script {
     caller: bool,
     /// Whether sound is sent back.
     echoes: bool,
-    /// A scenario file that stands for all steps.
-    file: Option<PathBuf>,
 }
 
 impl Script {
-    /// A scenario file of `tests/interop/`, in SIPp's own words.
-    pub fn file(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name);
-        assert!(path.exists(), "{} is not there", path.display());
-        Self { file: Some(path), ..Self::callee() }
-    }
-
     /// A script that begins with an INVITE to the other side.
     pub fn caller() -> Self {
-        Self { steps: String::new(), count: 0, invite: 0, caller: true, echoes: true, file: None }
+        Self { steps: String::new(), count: 0, invite: 0, caller: true, echoes: true }
     }
 
     /// A script that begins with an INVITE from the other side.
     pub fn callee() -> Self {
-        Self { steps: String::new(), count: 0, invite: 0, caller: false, echoes: true, file: None }
+        Self { steps: String::new(), count: 0, invite: 0, caller: false, echoes: true }
+    }
+
+    /// The steps of a scenario file in `tests/interop/`; as callee or as caller, as they begin.
+    pub fn scenario(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("interop/{name}.xml"));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let inner = text.split_once("<scenario").and_then(|(_, rest)| rest.split_once('>'));
+        let steps = inner.and_then(|(_, rest)| rest.split_once("</scenario>")).expect("a scenario").0;
+        let steps = steps.split("<Reference").next().unwrap_or_default().to_owned();
+        let caller = steps.trim_start().starts_with("<send");
+        let count = steps.matches("<recv").count() + steps.matches("<send").count();
+        Self { steps, count, invite: 0, caller, echoes: true }
     }
 
     /// As callee: waits for the INVITE and keeps what later requests need.
@@ -250,10 +254,7 @@ impl Script {
 
     /// The scenario file.
     pub(crate) fn xml(&self) -> String {
-        if let Some(file) = &self.file {
-            return std::fs::read_to_string(file).unwrap();
-        }
-        let variables = ["from", "to", "contact", "via", "number", "found"];
+        let variables = ["from", "to", "contact", "via", "number", "rseq", "found"];
         let used: Vec<&str> =
             variables.into_iter().filter(|v| self.steps.contains(&format!("assign_to=\"{v}\""))).collect();
         let reference = match used.as_slice() {

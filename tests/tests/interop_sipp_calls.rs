@@ -17,7 +17,7 @@ async fn phone(lab: &Lab) -> Voipd {
 async fn of_several_forks_the_newest_is_heard_and_the_winner_stays() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, Script::file("fork.xml")).await;
+    let peer = Sipp::callee(&lab, Script::scenario("fork")).await;
     let (said, heard) = (speech(Speaker::Alice, 8000), lab.path("heard.wav"));
     let call = phone.dial_speaking(&format!("sip:bob@{}", peer.address), &said, &heard).await;
     call.is("early").await;
@@ -43,7 +43,7 @@ async fn of_several_forks_the_newest_is_heard_and_the_winner_stays() {
 async fn a_redirection_without_consent_ends_the_call_and_shows_where_it_leads() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, Script::file("moved.xml")).await;
+    let peer = Sipp::callee(&lab, Script::scenario("moved")).await;
     let call = phone.dial(&format!("sip:bob@{}", peer.address)).await;
     assert_eq!(call.ended().await, ("redirected".to_owned(), 302));
     let contacts = ["moved", "there"].map(|user| format!("sip:{user}@{}:5060", peer.address));
@@ -56,7 +56,7 @@ async fn a_redirection_without_consent_ends_the_call_and_shows_where_it_leads() 
 async fn a_redirection_is_followed_with_consent_to_who_answers() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, Script::file("redirect.xml")).await;
+    let peer = Sipp::callee(&lab, Script::scenario("redirect")).await;
     let options = DialOptions { follow: Some(true), ..DialOptions::default() };
     let call = phone.dial_with(&format!("sip:bob@{}", peer.address), options).await;
     call.is("active").await;
