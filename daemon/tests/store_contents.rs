@@ -31,6 +31,8 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("expires", Value::Number(3600)),
         Entry::new("codecs", list(&["PCMA", "opus"])),
         Entry::new("ptime", Value::Number(30)),
+        Entry::new("redirect", text("follow")),
+        Entry::new("dtmf", text("info")),
         Entry::new("enabled", Value::Flag(false)),
         Entry::new("allow-from", list(&["192.0.2.0/24", "2001:db8::/32"])),
         Entry::new("country", text("49")),

@@ -230,7 +230,10 @@ fn three_proxies_in_a_row_are_each_answered() {
     let mut setup = Setup::new(guards);
     let id = setup.id;
     let target = "sip:bob@example.org".parse().unwrap();
-    let session = setup.net.with(setup.alice, |e, now| e.invite(now, id, target)).unwrap();
+    let session = setup
+        .net
+        .with(setup.alice, |e, now| e.invite(now, id, target, voipd_sip::endpoint::InviteOptions::default()))
+        .unwrap();
     setup.net.with(setup.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
     setup.net.run_ms(2000);
     let seen: Vec<_> = setup.seen().iter().map(realms).collect();
@@ -311,7 +314,12 @@ fn every_algorithm_and_qop_gets_a_call_through() {
             assert_eq!(setup.result(), (REGISTERED, vec![algorithm]), "{challenge}");
             let id = setup.id;
             let target = "sip:bob@example.org".parse().unwrap();
-            let session = setup.net.with(setup.alice, |e, now| e.invite(now, id, target)).unwrap();
+            let session = setup
+                .net
+                .with(setup.alice, |e, now| {
+                    e.invite(now, id, target, voipd_sip::endpoint::InviteOptions::default())
+                })
+                .unwrap();
             setup.net.with(setup.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
             setup.net.run_ms(200);
             // The guard has checked the body's hash, too.

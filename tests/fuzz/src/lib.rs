@@ -9,7 +9,7 @@ mod sip;
 
 pub use media::{rtcp, sdp};
 pub use rtp::rtp;
-pub use sip::{challenges, sip_datagram, sip_endpoint, uri, via};
+pub use sip::{challenges, multipart, sip_datagram, sip_endpoint, uri, via};
 
 /// A target's name and its function. The name is that of its binary and of its folder under `corpus/`.
 pub type Target = (&'static str, fn(&[u8]));
@@ -17,6 +17,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("challenges", challenges),
+    ("multipart", multipart),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp", sdp),

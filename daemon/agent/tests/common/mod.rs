@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use voipd_agent::dialplan::DialPlan;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
-    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, MediaNameId, Network, Output,
-    SoundChoice,
+    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, DialOptions, DtmfMethod,
+    MediaNameId, Network, Output, RedirectPolicy, SoundChoice,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
@@ -401,8 +401,8 @@ impl World {
         self.act(host, |agent, now| agent.dial(now, target, None, SoundChoice::default())).unwrap()
     }
 
-    pub fn dial_with(&mut self, host: HostId, target: &str, sound: SoundChoice) -> CallId {
-        self.act(host, |agent, now| agent.dial(now, target, None, sound)).unwrap()
+    pub fn dial_with(&mut self, host: HostId, target: &str, options: impl Into<DialOptions>) -> CallId {
+        self.act(host, |agent, now| agent.dial(now, target, None, options)).unwrap()
     }
 
     pub fn accept(&mut self, host: HostId, call: CallId) {
@@ -797,6 +797,8 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        redirect: RedirectPolicy::Ask,
+        dtmf: DtmfMethod::Auto,
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
         dial_plan: DialPlan::default(),
     }
