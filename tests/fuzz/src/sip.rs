@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use voipd_sip::digest::{self, Secret};
+use voipd_sip::digest::{self, Covered, Exchange, Info, Login, Proof, Secret};
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, Output, TlsRequirement, Transport,
+    Credentials, EndpointConfig, Event, Flow, Identity, Output, Push, TlsRequirement, Transport,
 };
 use voipd_sip::headers::name;
 use voipd_sip::wire::{MAX_MESSAGE, read_datagram, write};
-use voipd_sip::{Endpoint, Message, NameAddr, Uri};
+use voipd_sip::{Endpoint, Message, Method, NameAddr, Uri};
 
 /// What is read can be written, and reads back as the same message, whose text then stays as it is.
 pub fn sip_datagram(bytes: &[u8]) {
@@ -92,11 +92,19 @@ pub fn via(bytes: &[u8]) {
 pub fn challenges(bytes: &[u8]) {
     let message = message_with(name::WWW_AUTHENTICATE, bytes, b"SIP/2.0/UDP h;branch=z9hG4bK1");
     if let Ok(Some(Message::Response(response))) = read_datagram(&message) {
-        let read = digest::challenges(&response.headers, name::WWW_AUTHENTICATE);
-        assert!(
-            read.is_err() || !read.is_ok_and(|list| list.len() > bytes.len()),
-            "more than the bytes hold"
-        );
+        let read = digest::challenges(&response.headers, name::WWW_AUTHENTICATE).unwrap_or_default();
+        assert!(read.challenges.len() <= bytes.len(), "more than the bytes hold");
+        let password = Secret::new("p");
+        let login = Login { user: "u", password: &password };
+        for challenge in &read.challenges {
+            let covered = Covered { method: &Method::Register, uri: "sip:h", body: bytes };
+            let exchange = Exchange { nonce_count: 1, cnonce: "c", first_nonce: &challenge.nonce };
+            let answer = digest::authorization(challenge, login, covered, exchange);
+            assert!(digest::realm_of(&answer).is_some(), "what we write we can read");
+            let info = Info::read(&String::from_utf8_lossy(bytes));
+            let proof = info.check(challenge.algorithm, login, &challenge.nonce, &answer, bytes);
+            assert_ne!(proof, Proof::Right, "nobody guesses a digest");
+        }
     }
     sip_datagram(&message);
 }
@@ -118,8 +126,16 @@ pub fn sip_endpoint(bytes: &[u8]) {
         aor: NameAddr::new(aor),
         registrar: Some(registrar),
         outbound_proxy: None,
-        credentials: Some(Credentials { user: "alice".to_owned(), password: Secret::new("x"), realm: None }),
+        credentials: Some(Credentials {
+            user: "alice".to_owned(),
+            password: Secret::new("x"),
+            realms: Vec::new(),
+            allow_md5: true,
+        }),
         expires: 60,
+        instance: Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".to_owned()),
+        gruu: true,
+        push: Some(Push { provider: "fcm".to_owned(), prid: "device".to_owned(), param: None }),
     });
     _ = host.endpoint.register(start, identity);
     host.drain(start);
