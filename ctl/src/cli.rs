@@ -168,7 +168,7 @@ pub(crate) struct AddArgs {
     /// What else the push service needs
     #[arg(long, value_name = "TEXT", requires = "push_provider")]
     pub(crate) push_param: Option<String>,
-    /// Codecs, the most wanted first: opus,PCMU,PCMA
+    /// Codecs, the most wanted first: opus,G722,PCMU,PCMA
     #[arg(long, value_delimiter = ',', value_name = "CODEC")]
     pub(crate) codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet
@@ -212,7 +212,7 @@ pub(crate) struct DialArgs {
     #[command(flatten)]
     pub(crate) sound: SoundArgs,
     /// Hang up so many seconds after the call was answered
-    #[arg(long, value_name = "SECS", conflicts_with = "detach")]
+    #[arg(long, value_name = "SECS", conflicts_with = "detach", allow_negative_numbers = true)]
     pub(crate) hangup_after: Option<f64>,
     /// Wait until the call has ended without a live line
     #[arg(long, conflicts_with = "detach")]
@@ -287,8 +287,9 @@ pub(crate) enum DevicesCommand {
     /// Choose the device of a role
     Select {
         /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
         role: Role,
-        /// A name of the list, default, null, or file:PATH.wav
+        /// A name of the list, default, or null
         name: String,
     },
     /// Play a tone and show the microphone's level
@@ -331,9 +332,10 @@ pub(crate) struct TestArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
     /// What to wait for
+    #[arg(value_name = "registered|active|ended")]
     pub(crate) what: WaitFor,
     /// Give up after so many seconds, with exit code 5
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<f64>,
     /// The account that is to be registered; without it, all that register
     #[arg(long, conflicts_with = "call")]

@@ -14,9 +14,10 @@ use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
 use voipd::store::{Contents, Store};
-use voipd::transport::{Resolver, Transport};
+use voipd::transport::{Resolver, ResolverSettings, Transport};
 use voipd::{logging, service};
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::endpoint;
 
 /// Most streams, devices and files at once in the audio engine.
 const MAX_PORTS: usize = 256;
@@ -109,6 +110,11 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let transport = Transport::bind(&config.sip.listen)?;
+    let resolver_settings = ResolverSettings {
+        name_servers: config.sip.name_servers.clone(),
+        transports: vec![endpoint::Transport::Udp],
+        seed: random_seed()?,
+    };
     let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
     let (updates, outgoing_updates) = mpsc::unbounded_channel();
     let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
@@ -124,7 +130,7 @@ async fn serve(
     let parts = Parts {
         agent: agent.0,
         transport,
-        resolver: Resolver::new(),
+        resolver: Resolver::new(resolver_settings),
         controller,
         realtime,
         sound: SoundSystem::start()?,
@@ -167,6 +173,7 @@ fn make_agent(
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
+        session_timer: config.calls.session_timer,
     };
     let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());
     for unreadable in &contents.unreadable {

@@ -4,7 +4,7 @@
 //! [`Output::Timeout`], before the next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -22,6 +22,7 @@ use crate::accounts::Accounts;
 use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
 use crate::error::AgentError;
+use crate::names::{MediaNameId, MediaNames};
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
@@ -49,6 +50,9 @@ pub struct AgentConfig {
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
+    /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
+    /// session timers.
+    pub session_timer: Option<u32>,
 }
 
 /// Accounts, calls and policy of one daemon.
@@ -68,6 +72,7 @@ pub struct Agent {
     last_port: u32,
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
+    pub(crate) media_names: MediaNames,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -103,6 +108,7 @@ impl Agent {
                 product: config.product.clone(),
                 max_sessions: config.max_calls.saturating_mul(2).max(16),
                 max_transactions: MAX_TRANSACTIONS,
+                session_expires: config.session_timer,
             },
             endpoint_seed,
         );
@@ -120,6 +126,7 @@ impl Agent {
             last_port: FIRST_CALL_PORT,
             do_not_disturb: false,
             routing: Routing::default(),
+            media_names: MediaNames::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -145,6 +152,18 @@ impl Agent {
     /// The SIP transport could not deliver on `flow`, or its connection is lost.
     pub fn handle_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
         self.endpoint.handle_failed(now, flow, error);
+        self.settle(now);
+    }
+
+    /// The answer to [`Output::ResolveMedia`]: all addresses of the name, best first, or a sentence for the log. Answers
+    /// that come too late, or for a session that is over, change nothing.
+    pub fn handle_media_resolved(
+        &mut self,
+        now: Instant,
+        id: MediaNameId,
+        result: Result<Vec<IpAddr>, String>,
+    ) {
+        self.media_resolved(now, id, result);
         self.settle(now);
     }
 
@@ -179,6 +198,7 @@ impl Agent {
             self.drain_endpoint();
         }
         self.call_timeouts(now);
+        self.media_name_timeouts(now);
         self.routing.handle_timeout(now);
         self.settle(now);
     }
@@ -195,7 +215,8 @@ impl Agent {
             return output;
         }
         let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
-        Output::Timeout(calls.chain(self.endpoint_timeout).chain(self.routing.next_timeout()).min())
+        let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
+        Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }
 
     // Accounts.
@@ -353,7 +374,13 @@ impl Agent {
         }
     }
 
-    fn handle_event(&mut self, now: Instant, event: Event) {
+    pub(crate) fn handle_event(&mut self, now: Instant, event: Event) {
+        let event = match event {
+            // Whether an INVITE is anybody's is asked before its names are.
+            Event::Incoming(incoming) => Some(Event::Incoming(incoming)),
+            event => self.await_names(now, event),
+        };
+        let Some(event) = event else { return };
         match event {
             Event::Registration { identity, state } => self.registration(identity, state),
             Event::Digest { identity, algorithm } => self.digest_in_use(identity, algorithm),
@@ -363,12 +390,16 @@ impl Agent {
             Event::Progress { session, status, sdp } => self.progress(now, session, status, sdp.as_deref()),
             Event::Answered { session, sdp, peer } => self.answered(now, session, sdp.as_deref(), peer),
             Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
-            Event::Reinvite { session, sdp } => self.reinvite(now, session, sdp.as_deref()),
-            Event::ReinviteDone { session, result } => self.reinvite_done(now, session, result),
+            Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
+            Event::OfferDone { session, result } => self.offer_done(now, session, result),
+            Event::RefreshWanted { session } => self.refresh_wanted(now, session),
             // DTMF by INFO and the like are not understood; the endpoint has answered.
             Event::Info { .. } => {}
             Event::Probed { session, alive } => self.probed(now, session, alive),
-            Event::Ended { session, end } => self.session_ended(now, session, &end),
+            Event::Ended { session, end } => {
+                self.media_names.forget(session);
+                self.session_ended(now, session, &end);
+            }
         }
     }
 

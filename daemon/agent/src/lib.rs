@@ -13,6 +13,7 @@ mod commands;
 mod complaints;
 mod error;
 mod media;
+mod names;
 pub mod output;
 mod plan;
 mod reason;
@@ -26,6 +27,7 @@ pub use account::{AccountId, AccountKind, AccountOrigin, AccountSettings, Networ
 pub use agent::{Agent, AgentConfig};
 pub use call::SoundChoice;
 pub use error::AgentError;
+pub use names::MediaNameId;
 pub use output::Output;
 pub use target::TargetError;
 pub use view::{AccountView, CallId, CallView};

@@ -118,6 +118,8 @@ pub enum Reason {
     Network,
     /// No codec, or no kind of media, in common (415, 488, 606).
     NoCommonCodec,
+    /// The peer wants its media encrypted, and this side has no encryption.
+    EncryptionRequired,
     /// The address leads to nobody (404, 410, 484, 604).
     NotFound,
     /// The credentials were refused (401, 407).
@@ -144,6 +146,7 @@ impl Reason {
             Reason::Unresolvable => "unresolvable",
             Reason::Network => "network",
             Reason::NoCommonCodec => "no-common-codec",
+            Reason::EncryptionRequired => "encryption-required",
             Reason::NotFound => "not-found",
             Reason::Credentials => "credentials",
             Reason::Policy => "policy",
@@ -192,7 +195,7 @@ pub struct CallView {
     pub peer: String,
     /// Display name of the peer, as it says itself; may be empty.
     pub peer_name: String,
-    /// `''` before media; `opus`, `PCMU`, `PCMA`.
+    /// `''` before media; `opus`, `G722`, `PCMU`, `PCMA`.
     pub codec: &'static str,
     /// The peer hears silence.
     pub muted: bool,

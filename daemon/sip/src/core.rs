@@ -18,7 +18,7 @@ use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
 use crate::wire;
 
 /// What we take part in (RFC 3261 section 20.5).
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
 /// The only body that a session may have.
 pub(crate) const SDP: &str = "application/sdp";
 /// A resolver that takes longer has no answer.
@@ -66,6 +66,11 @@ impl Core {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.outbox.event(event);
+    }
+
+    /// The extensions that we take part in (RFC 3261 section 20.37).
+    pub(crate) fn supported(&self) -> &'static str {
+        if self.config.session_expires.is_some() { "100rel, timer" } else { "100rel" }
     }
 
     // Names to addresses.

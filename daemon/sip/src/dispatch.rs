@@ -167,6 +167,7 @@ impl Endpoint {
             flow,
             call_id: request.call_id.clone(),
             offer: session::sdp(&request.headers, &request.body),
+            reliable: session::wants_reliable(&request),
         };
         let sender = Sender { session, identity };
         let mut cx = Cx { core: &mut self.core, now, sender };

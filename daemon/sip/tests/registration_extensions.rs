@@ -461,7 +461,7 @@ fn a_gruu_is_the_contact_of_dialogs_and_never_of_the_registration() {
     assert_eq!(associated, ["sip:+15551234@example.org;user=phone", "tel:+15551234"]);
 
     let session = setup.invite("sip:bob@example.org");
-    setup.net.with(setup.alice, |e, now| e.reinvite(now, session, OFFER.to_vec())).unwrap();
+    setup.net.with(setup.alice, |e, now| e.offer(now, session, OFFER.to_vec())).unwrap();
     setup.net.run_ms(100);
     let invites: Vec<_> =
         setup.seen(setup.server).into_iter().filter(|request| request.method == Method::Invite).collect();

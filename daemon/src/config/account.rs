@@ -23,7 +23,8 @@ const LONGEST_TEXT: usize = 255;
 const LONGEST_PUSH_ID: usize = 1024;
 /// Registration life in seconds that is asked for when nothing is said.
 const EXPIRES: u32 = 600;
-const CODECS: [Codec; 3] = [Codec::Opus, Codec::Pcmu, Codec::Pcma];
+/// All that there are, in the order in which they are offered when nothing is said: the widest band first.
+const CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 const PTIME_MS: u16 = 20;
 
 /// How the file named by `password-file` is read.
@@ -177,13 +178,14 @@ pub fn codec_name(codec: Codec) -> &'static str {
         Codec::Opus => "opus",
         Codec::Pcmu => "PCMU",
         Codec::Pcma => "PCMA",
+        Codec::G722 => "G722",
     }
 }
 
 fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
     let codecs = fields.parse_list("codecs", codec);
     if codecs.as_ref().is_some_and(Vec::is_empty) {
-        fields.reject("codecs", "is empty: name at least one of opus, PCMU, PCMA");
+        fields.reject("codecs", "is empty: name at least one of opus, G722, PCMU, PCMA");
     }
     let ptime = fields.number("ptime", 10..=60);
     let ptime_ms = match ptime {
@@ -321,7 +323,7 @@ fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
 
 fn codec(text: &str) -> Result<Codec, String> {
     let known = CODECS.iter().find(|codec| codec_name(**codec).eq_ignore_ascii_case(text));
-    known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, PCMU or PCMA"))
+    known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, G722, PCMU or PCMA"))
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {

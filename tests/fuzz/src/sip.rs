@@ -118,6 +118,7 @@ pub fn sip_endpoint(bytes: &[u8]) {
         product: "voipd-fuzz".to_owned(),
         max_sessions: MOST_SESSIONS,
         max_transactions: 32,
+        session_expires: Some(1800),
     };
     let mut host = Host { endpoint: Endpoint::new(config, [7; 32]), sent: 0 };
     let Ok(registrar) = "sip:192.0.2.1".parse() else { return };
@@ -182,11 +183,11 @@ impl Host {
                 Output::Event(Event::OfferWanted { session, .. }) => {
                     _ = endpoint.send_invite(now, session, SDP.to_vec());
                 }
-                Output::Event(Event::Reinvite { session, .. }) => {
-                    _ = endpoint.answer_reinvite(now, session, Ok(SDP.to_vec()));
+                Output::Event(Event::Offered { session, .. }) => {
+                    _ = endpoint.answer_offer(now, session, Ok(SDP.to_vec()));
                 }
                 Output::Event(Event::Answered { session, .. }) => {
-                    _ = endpoint.reinvite(now, session, SDP.to_vec());
+                    _ = endpoint.offer(now, session, SDP.to_vec());
                 }
                 Output::Event(_) => {}
                 Output::Transmit { bytes, .. } => {

@@ -130,6 +130,9 @@ pub struct EndpointConfig {
     /// Most server transactions at once; a request beyond is answered 503 without state. Requests in dialogs have as
     /// much room again, so that calls can end when strangers have filled the table.
     pub max_transactions: usize,
+    /// Seconds that a session may go without a refresh, as we ask for it (RFC 4028); at least 90. `None`: session timers
+    /// are not taken part in at all.
+    pub session_expires: Option<u32>,
 }
 
 /// Who we are to a server or a peer.
@@ -227,9 +230,15 @@ pub enum ResolveError {
     /// The name does not exist, or has no address.
     #[error("no such host: {0}")]
     NoSuchHost(String),
-    /// Whether it exists cannot be found out now.
-    #[error("the name servers do not answer for {0}")]
+    /// Whether it exists cannot be found out now: no name server answers.
+    #[error("no name server answers for {0}")]
     Unavailable(String),
+    /// Whether it exists cannot be found out now: the name servers have trouble of their own.
+    #[error("the name servers cannot tell about {0}: they answer with an error")]
+    ServerFailure(String),
+    /// The domain exists, and says that it takes SIP by no transport that we can use.
+    #[error("{0} offers no SIP by a transport that can be used here")]
+    NoService(String),
     /// It has addresses, but none that this machine reaches.
     #[error("no route to {0}")]
     NoRoute(String),
@@ -338,39 +347,50 @@ pub enum Event {
         session: SessionId,
         /// Its status.
         status: StatusCode,
-        /// An early answer.
+        /// An early answer to the INVITE's offer; with forking, each callee may bring its own.
         sdp: Option<Vec<u8>>,
     },
     /// 2xx to our INVITE; the ACK is sent already.
     Answered {
         /// Which session.
         session: SessionId,
-        /// The answer.
+        /// The answer to the INVITE's offer; `None` where what [`Event::Progress`] and the offers after it brought last
+        /// holds.
         sdp: Option<Vec<u8>>,
         /// To of the 2xx.
         peer: NameAddr,
     },
-    /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost.
+    /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost. Before
+    /// that, where [`Endpoint::ring`](super::Endpoint::ring) has made the offer: the PRACK that answers it.
     Confirmed {
         /// Which session.
         session: SessionId,
-        /// The answer, where our 2xx had the offer.
+        /// The answer, where our 2xx or provisional response had the offer.
         sdp: Option<Vec<u8>>,
     },
-    /// re-INVITE from the peer: answer with [`Endpoint::answer_reinvite`](super::Endpoint::answer_reinvite).
-    Reinvite {
+    /// The peer offers anew, in a re-INVITE, an UPDATE or a PRACK: answer with
+    /// [`Endpoint::answer_offer`](super::Endpoint::answer_offer). In a session that is not answered yet, this too may
+    /// come.
+    Offered {
         /// Which session.
         session: SessionId,
-        /// The offer; without one the 2xx must carry it.
+        /// The offer; a re-INVITE without one wants it in our answer.
         sdp: Option<Vec<u8>>,
     },
-    /// How our re-INVITE ended. 491 is retried by itself (RFC 3261 section 14.1) and reported only where the peer
-    /// offered anew before the retry: ours is given up then, since it was made for what was before.
-    ReinviteDone {
+    /// How our offer ended ([`Endpoint::offer`](super::Endpoint::offer)). 491 is retried by itself (RFC 3261 section
+    /// 14.1) and reported only where the peer offered anew before the retry: ours is given up then, since it was made
+    /// for what was before.
+    OfferDone {
         /// Which session.
         session: SessionId,
         /// The answer, or the status that refused it; 503 stands for a transport that could not deliver.
         result: Result<Option<Vec<u8>>, StatusCode>,
+    },
+    /// The session timer wants the session refreshed by a re-INVITE, since the peer takes no UPDATE (RFC 4028 section
+    /// 7.4): answer with [`Endpoint::offer`](super::Endpoint::offer) of what is agreed already. Every offer refreshes.
+    RefreshWanted {
+        /// Which session.
+        session: SessionId,
     },
     /// An in-dialog INFO, answered 200 already.
     Info {
@@ -417,6 +437,9 @@ pub struct Incoming {
     pub call_id: String,
     /// SDP; `None` asks for an offer in our 2xx.
     pub offer: Option<Vec<u8>>,
+    /// The caller wants every provisional response to be reliable (RFC 3262): where it makes no offer, the first has
+    /// to.
+    pub reliable: bool,
 }
 
 /// How a session ended.
@@ -441,7 +464,7 @@ pub enum EndCause {
     Cancelled,
     /// Final response 3xx to 6xx to our INVITE.
     Refused,
-    /// No response at all, 408 in the dialog, or no ACK to our 2xx.
+    /// No response at all, 408 in the dialog, no ACK to our 2xx, no PRACK, or no refresh of the session.
     Timeout,
     /// The target's name led nowhere.
     Unresolvable,

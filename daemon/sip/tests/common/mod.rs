@@ -11,6 +11,7 @@
 )]
 
 pub mod registrar;
+pub mod script;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -122,11 +123,18 @@ impl Net {
     }
 
     pub fn agent(&mut self, address: &str) -> HostId {
-        self.agent_with(address, 100, 1000)
+        self.agent_of(address, config())
     }
 
     pub fn agent_with(&mut self, address: &str, max_sessions: usize, max_transactions: usize) -> HostId {
-        let config = EndpointConfig { product: "voipd-test".to_owned(), max_sessions, max_transactions };
+        self.agent_of(address, EndpointConfig { max_sessions, max_transactions, ..config() })
+    }
+
+    pub fn agent_without_timers(&mut self, address: &str) -> HostId {
+        self.agent_of(address, EndpointConfig { session_expires: None, ..config() })
+    }
+
+    fn agent_of(&mut self, address: &str, config: EndpointConfig) -> HostId {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
         let endpoint = Box::new(Endpoint::new(config, seed));
@@ -366,6 +374,15 @@ impl Net {
             }
         }
         self.now = end;
+    }
+}
+
+fn config() -> EndpointConfig {
+    EndpointConfig {
+        product: "voipd-test".to_owned(),
+        max_sessions: 100,
+        max_transactions: 1000,
+        session_expires: Some(1800),
     }
 }
 
