@@ -424,6 +424,15 @@ fn nextnonce_is_used_for_the_next_request() {
     assert_eq!(counts(&seen[0]), ["00000001"]);
 }
 
+#[test]
+fn a_nextnonce_that_is_the_last_one_goes_on_counting() {
+    let mut setup = Setup::new(vec![guard(false, "home", &[SHA_256])]);
+    setup.chain.borrow_mut().thanks = |_| vec![("Authentication-Info", "nextnonce=\"home-1\"".to_owned())];
+    setup.register();
+    assert_eq!(counts(&setup.register()[0]), ["00000002"]);
+    assert_eq!(counts(&setup.register()[0]), ["00000003"]);
+}
+
 /// `rspauth` of a server that knows `password`, for SHA-256 and auth (RFC 7616 section 3.5).
 fn proof(request: &Request, password: &str) -> Vec<(&'static str, String)> {
     let Some(credentials) = request.headers.get("Authorization") else { return Vec::new() };
