@@ -297,6 +297,7 @@ impl Agent {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let before = call.state();
+        let kept = (call.negotiation.clone(), call.offering, call.told_hold);
         let answer = match (call.local(), sdp) {
             // Not before there is media: it was bound before the first 2xx.
             (None, _) => Err(NegotiationError::Unexpected),
@@ -310,8 +311,12 @@ impl Agent {
             self.note(Weight::Warning, Some(id), format!("the peer's new offer cannot be taken: {error}"));
             StatusCode::new(error.status().0).unwrap_or(StatusCode::NOT_ACCEPTABLE_HERE)
         });
-        // A session that ended meanwhile has reported it.
-        let _ = self.endpoint.answer_offer(now, session, answer);
+        // An offer that was taken back meanwhile, or whose callee is not heard any more, has changed nothing.
+        if self.endpoint.answer_offer(now, session, answer).is_err()
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            (call.negotiation, call.offering, call.told_hold) = kept;
+        }
         self.drain_endpoint();
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use voipd_sip::endpoint::{Credentials, EndCause, Event, IdentityId, InviteOptions, SessionId};
+use voipd_sip::endpoint::{Credentials, EndCause, Event, IdentityId, SessionId};
 use voipd_sip::message::Message;
 
 /// Alice in Atlanta, Bob in Biloxi, and the proxies of both towns.
@@ -44,8 +44,7 @@ impl Towns {
     fn dial(&mut self) -> SessionId {
         let id = self.id;
         let target = "sip:bob@biloxi.example.com".parse().unwrap();
-        let session =
-            self.net.with(self.alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
+        let session = self.net.with(self.alice, |e, now| e.invite(now, id, target)).unwrap();
         self.net.with(self.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         self.net.events(self.alice);
         session
@@ -58,9 +57,11 @@ impl Towns {
         let callee = incoming(&self.net.events(self.bob));
         self.net.with(self.bob, |e, now| e.ring(now, callee, None)).unwrap();
         self.net.run_ms(100);
-        let mut events = self.net.events(self.alice);
-        events.retain(|event| !matches!(event, Event::Digest { .. }));
-        assert!(matches!(&events[..], [Event::Progress { status, .. }] if status.get() == 180), "{events:?}");
+        let events = self.net.events(self.alice);
+        assert!(
+            matches!(events.last(), Some(Event::Progress { status, .. }) if status.get() == 180),
+            "{events:?}"
+        );
         (caller, callee)
     }
 
@@ -135,6 +136,26 @@ fn s3_2_session_establishment_through_two_proxies() {
 }
 
 #[test]
+fn s3_3_session_establishment_with_multiple_proxy_authentication() {
+    let mut towns = Towns::new([Some("atlanta.example.com"), Some("biloxi.example.com")]);
+    let (_, callee) = towns.talking();
+    let bob = towns.net.address(towns.bob);
+    let to_bob = towns.net.capture.iter().find(|(_, _, to, _)| *to == bob).unwrap();
+    let Message::Request(invite) = read(&to_bob.3) else { panic!() };
+    let realms: Vec<_> = invite.headers.get_all("Proxy-Authorization").collect();
+    assert_eq!(realms.len(), 2, "{realms:?}");
+    let [atlanta, biloxi] = towns.proxies;
+    assert_eq!(towns.said(towns.alice, atlanta), ["INVITE", "ACK", "INVITE", "ACK", "INVITE", "ACK"]);
+    assert_eq!(towns.said(biloxi, towns.bob), ["INVITE", "ACK"]);
+    towns.net.with(towns.bob, |e, now| e.hangup(now, callee)).unwrap();
+    towns.net.run_ms(200);
+    for host in [towns.alice, towns.bob] {
+        assert!(matches!(towns.net.events(host)[..], [Event::Ended { .. }]));
+    }
+    towns.ends_quietly();
+}
+
+#[test]
 fn s3_4_successful_session_with_proxy_failure() {
     // The first proxy says nothing: the second, which the name has too, is tried.
     let mut net = Net::new();
@@ -146,7 +167,7 @@ fn s3_4_successful_session_with_proxy_failure() {
     identity.outbound_proxy = Some("sip:proxy.example.com;lr".parse().unwrap());
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
-    let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
+    let caller = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
     net.with(alice, |e, now| e.send_invite(now, caller, OFFER.to_vec())).unwrap();
     net.run_with(Duration::from_secs(35), |net, host, event| {
         if let (true, Event::Incoming(incoming)) = (host == bob, event) {
@@ -227,7 +248,7 @@ fn s3_10_unsuccessful_no_response_from_user_agent() {
     identity.outbound_proxy = Some("sip:192.0.2.111;lr".parse().unwrap());
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
-    let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
+    let caller = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
     net.with(alice, |e, now| e.send_invite(now, caller, OFFER.to_vec())).unwrap();
     net.run(Duration::from_secs(33));
     assert_eq!(times(&net, alice, "INVITE"), [0, 500, 1500, 3500, 7500, 15_500, 31_500]);
