@@ -158,6 +158,8 @@ mod tests {
             Reason::Policy,
             Reason::Protocol,
             Reason::Rejected,
+            Reason::AnsweredElsewhere,
+            Reason::Redirected,
         ];
         let words = voipd_dbus::Reason::ALL.iter().map(|word| word.as_str());
         assert!(words.eq(reasons.map(Reason::name)));
