@@ -27,6 +27,7 @@ pub mod multipart;
 mod outbox;
 mod random;
 pub mod reason;
+pub mod redact;
 mod redirect;
 mod registration;
 mod session;
