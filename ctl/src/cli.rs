@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Wait(WaitArgs),
     /// Print everything that happens
     Monitor,
+    /// Show the SIP messages that go in and out, without credentials and keys, until Ctrl-C
+    Trace(TraceArgs),
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -368,6 +370,19 @@ pub(crate) enum WaitFor {
     Active,
     /// A call has ended
     Ended,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Number or object path of a call: show what belongs to it, and nothing else
+    #[arg(long)]
+    pub(crate) call: Option<CallName>,
+    /// Write the messages also into this file, for Wireshark; one that exists is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Show one line for each message
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) brief: bool,
 }
 
 #[derive(Debug, Subcommand)]

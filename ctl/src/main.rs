@@ -14,9 +14,11 @@ mod keys;
 mod monitor;
 mod objects;
 mod output;
+mod pcap;
 mod stats;
 mod status;
 mod text;
+mod trace;
 mod wait;
 
 use clap::Parser;
@@ -83,6 +85,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Stats(one) => stats::run(daemon, out, one).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,
+        Command::Trace(args) => trace::run(daemon, out, args).await,
         Command::Monitor => monitor::run(daemon, out).await,
         // Done before, without a daemon.
         Command::Config(_) => Ok(()),

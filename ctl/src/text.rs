@@ -18,6 +18,17 @@ fn harmless(c: char) -> bool {
     !(c.is_control() || turns || breaks || unseen)
 }
 
+/// The text with each control character as a picture of itself (`␛`), and whatever else misleads as a replacement.
+pub(crate) fn visible(text: &str) -> String {
+    let picture = |c: char| match c {
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\u{7f}' => '\u{2421}',
+        c if harmless(c) => c,
+        _ => char::REPLACEMENT_CHARACTER,
+    };
+    text.chars().map(picture).collect()
+}
+
 /// At most so many characters, with an ellipsis where text was cut off.
 pub(crate) fn cut(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {

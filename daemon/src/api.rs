@@ -138,6 +138,12 @@ pub enum Request {
         call: CallId,
         reply: Reply<CallStatistics>,
     },
+    /// Whoever holds the other end of the answer reads what is sent and received, until it is closed.
+    Trace {
+        /// Nothing but this call.
+        call: Option<CallId>,
+        reply: Reply<OwnedFd>,
+    },
     ListDevices {
         reply: Reply<Vec<DeviceView>>,
     },

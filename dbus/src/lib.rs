@@ -16,7 +16,7 @@ pub use account::{AccountProxy, AccountSettings};
 pub use audio::{AudioProxy, TestOptions};
 pub use call::{AcceptOptions, CallProxy, ResumeOptions};
 pub use error::{Error, Result};
-pub use manager::{DialOptions, ManagerProxy};
+pub use manager::{DialOptions, ManagerProxy, TraceOptions};
 pub use states::{AccountState, CallState, Reason};
 pub use statistics::{CallStatisticsProxy, Figures};
 

@@ -22,6 +22,14 @@ pub struct DialOptions {
     pub follow: Option<bool>,
 }
 
+/// Options of [`ManagerProxy::trace`].
+#[derive(Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct TraceOptions {
+    /// Number of the only call whose messages are wanted.
+    pub call: Option<u32>,
+}
+
 /// The telephone as a whole.
 #[zbus::proxy(
     interface = "org.voipd.Manager1",
@@ -38,6 +46,9 @@ pub trait Manager {
 
     /// Removes an account that came over the bus.
     fn remove_account(&self, account: &zbus::ObjectPath<'_>) -> Result<()>;
+
+    /// Begins a trace of SIP messages; it ends when what this answers with is closed.
+    fn trace(&self, options: &TraceOptions) -> Result<OwnedFd>;
 
     /// Version of the daemon.
     #[zbus(property)]

@@ -314,6 +314,18 @@ impl Agent {
         self.settle(now);
     }
 
+    /// The call whose messages have this Call-ID. For traces: it looks at all.
+    pub fn call_of(&self, call_id: &str) -> Option<CallId> {
+        let session = self.endpoint.session_of(call_id)?;
+        self.calls.values().find(|call| call.session == session).map(|call| call.id)
+    }
+
+    /// # Errors
+    /// [`AgentError::NoSuchCall`] where there is none of that number, not even an ended one.
+    pub fn find_call(&self, id: CallId) -> Result<(), AgentError> {
+        self.calls.get(&id).map(|_| ()).ok_or(AgentError::NoSuchCall(id.0))
+    }
+
     // The end.
 
     /// Hangs up every call and removes every registration; nothing can be placed or taken any more. Go on until

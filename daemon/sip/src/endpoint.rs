@@ -283,6 +283,12 @@ impl Endpoint {
         })
     }
 
+    /// The session whose messages have this Call-ID, as long as anything is left of it. For traces: it looks at all.
+    pub fn session_of(&self, call_id: &str) -> Option<SessionId> {
+        let dialog = self.core.dialogs.iter().find(|(dialog, _)| dialog.call_id == call_id);
+        dialog.map(|(_, session)| *session).or_else(|| self.core.transactions.session_of(call_id))
+    }
+
     /// No live transaction, dialog or registration is left to finish (for an orderly stop).
     pub fn is_idle(&self) -> bool {
         self.sessions.values().all(Session::is_idle)

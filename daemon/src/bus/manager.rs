@@ -1,6 +1,7 @@
 //! `org.voipd.Manager1`: the telephone as a whole.
 
 use voipd_agent::AccountId;
+use voipd_agent::view::CallId;
 use voipd_dbus::{Error, names};
 use zbus::message::Body;
 use zbus::{OwnedObjectPath, Variant};
@@ -66,6 +67,13 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
                 )))
             })?;
             requests.order(|reply| Request::RemoveAccount { account: AccountId(number), reply })
+        }
+        "Trace" => {
+            let options: Received = arguments(member, "options", body)?;
+            let mut options = Options::new(options);
+            let call = options.number("call")?.map(CallId);
+            options.finish()?;
+            requests.ask(|reply| Request::Trace { call, reply }, |file| Ok(Reply::File(file.into())))
         }
         _ => Err(unknown_method(member)),
     }

@@ -32,6 +32,14 @@ impl Options {
         }
     }
 
+    pub(super) fn number(&mut self, key: &'static str) -> Result<Option<u32>, Failure> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Variant::U32(number)) => Ok(Some(number)),
+            Some(other) => Err(wrong_type(key, "a number (u)", &other)),
+        }
+    }
+
     /// `play`, `record` and `mix`.
     pub(super) fn sound(&mut self) -> Result<CallSound, Failure> {
         Ok(CallSound {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use voipd_dbus::Error;
 use zbus::message::{Body, Header};
 use zbus::wire::Type;
-use zbus::{BoxDBusError, Message, ObjectPath, Variant, fdo};
+use zbus::{BoxDBusError, Message, ObjectPath, OwnedFd, Variant, fdo};
 
 use crate::api::{self, ErrorKind, Request, RequestError};
 
@@ -28,6 +28,7 @@ pub(super) enum Reply {
     Nothing,
     Text(String),
     Path(ObjectPath<'static>),
+    File(OwnedFd),
     Value(Variant<'static>),
     Dict(Dict),
     Dicts(Vec<Dict>),
@@ -41,6 +42,7 @@ impl Reply {
             Self::Nothing => message.build(&()),
             Self::Text(text) => message.build(text),
             Self::Path(path) => message.build(path),
+            Self::File(file) => message.build(file),
             Self::Value(value) => message.build(value),
             Self::Dict(dict) => message.build(dict),
             Self::Dicts(dicts) => message.build(dicts),

@@ -5,6 +5,7 @@ mod media;
 mod outbox;
 mod patchbay;
 mod requests;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ use devices::Devices;
 use media::{MediaPorts, RtcpPacket};
 use outbox::Outbox;
 use patchbay::Patchbay;
+use traces::{Direction, Traces};
 
 /// How often the engine's counters, the wall clock and the watchdog are served.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -100,6 +102,7 @@ pub struct Driver {
     statistics: BTreeMap<CallId, CallStatistics>,
     store: Store,
     updates: Outbox,
+    traces: Traces,
     finished: mpsc::UnboundedSender<Finished>,
     /// What the agent asked to be woken for.
     wake_at: Option<Instant>,
@@ -122,6 +125,7 @@ impl Driver {
             statistics: BTreeMap::new(),
             store: parts.store,
             updates: Outbox::new(parts.updates),
+            traces: Traces::default(),
             finished,
             wake_at: None,
         };
@@ -169,7 +173,11 @@ impl Driver {
         match arrival {
             Arrival::Datagram { flow, bytes } => {
                 log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
+                let call = self.traces.call(&self.agent, &bytes);
                 self.agent.handle_datagram(now, flow, &bytes);
+                // A new call exists only now.
+                let call = call.or_else(|| self.traces.call(&self.agent, &bytes));
+                self.traces.record(unix_micros(), Direction::In, &flow, call, &bytes);
             }
             Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
         }
@@ -256,6 +264,8 @@ impl Driver {
         match output {
             Output::Transmit { flow, bytes } => {
                 log::debug!("SIP to {}: {}", flow.remote, start_line(&bytes));
+                let call = self.traces.call(&self.agent, &bytes);
+                self.traces.record(unix_micros(), Direction::Out, &flow, call, &bytes);
                 if let Err(error) = self.transport.send(&flow, &bytes) {
                     self.agent.handle_failed(Instant::now(), flow, error);
                 }

@@ -10,6 +10,7 @@ use voipd_agent::{AccountId, AgentError, DialOptions, SoundChoice, TargetError};
 use voipd_audio::plan::EngineCounters;
 
 use super::devices::role_name;
+use super::traces::TraceError;
 use super::{Driver, Finished};
 use crate::api::{
     AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
@@ -134,6 +135,10 @@ impl Driver {
                 let statistics = self.call_statistics(call);
                 self.answer(reply, Ok(statistics));
             }
+            Request::Trace { call, reply } => {
+                let result = self.trace(call);
+                self.answer(reply, result);
+            }
             Request::ListDevices { reply } => {
                 let (list, updates) = (self.devices.list(), self.updates.sender());
                 tokio::spawn(async move {
@@ -177,6 +182,17 @@ impl Driver {
         })?;
         self.files.insert(call, sound);
         Ok(call)
+    }
+
+    fn trace(&mut self, call: Option<CallId>) -> Result<OwnedFd, RequestError> {
+        call.map_or(Ok(()), |call| self.agent.find_call(call))?;
+        self.traces.begin(call).map_err(|error| {
+            let kind = match &error {
+                TraceError::TooMany(_) => ErrorKind::LimitReached,
+                TraceError::System(_) => ErrorKind::Failed,
+            };
+            RequestError { kind, message: error.to_string() }
+        })
     }
 
     fn find_account(&self, choice: AccountChoice) -> Result<AccountId, RequestError> {

@@ -304,6 +304,16 @@ impl Transactions {
         self.clients.get(&id).map(|client| Arc::clone(&client.sent))
     }
 
+    /// The session that has sent a request under this Call-ID whose transaction goes on.
+    pub(crate) fn session_of(&self, call_id: &str) -> Option<SessionId> {
+        self.clients.values().filter(|client| client.sent.request.call_id == call_id).find_map(|client| {
+            match client.owner {
+                Owner::Session(session, _) => Some(session),
+                Owner::Registration(_) => None,
+            }
+        })
+    }
+
     /// Does the session have client transactions left?
     pub(crate) fn owns_any(&self, session: SessionId) -> bool {
         self.owned.contains_key(&session)
