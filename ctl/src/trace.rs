@@ -53,7 +53,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: TraceArgs) -> Result
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let mut capture = args.pcap.as_deref().map(Capture::create).transpose()?;
     let call = match &args.call {
-        Some(name) => daemon.snapshot().await?.call(Some(name), Fit::Any)?.id(),
+        Some(name) => Some(daemon.snapshot().await?.call(Some(name), Fit::Any)?.id()),
         None => None,
     };
     let pipe = daemon.manager().await?.trace(&TraceOptions { call }).await?;
