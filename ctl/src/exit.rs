@@ -16,6 +16,7 @@ pub(crate) enum Exit {
     NoAnswer,
     Unreachable,
     NoCommonCodec,
+    EncryptionRequired,
     NotFound,
     Credentials,
     Policy,
@@ -49,6 +50,7 @@ impl Exit {
         (Self::Protocol, 18, "the peer broke the protocol"),
         (Self::Rejected, 19, "the call or the registration was refused for another reason"),
         (Self::Network, 20, "the peer fell silent in mid-call"),
+        (Self::EncryptionRequired, 21, "the peer wants encrypted media, and the account has none"),
         (Self::BrokenPipe, 141, "the reader of the output went away"),
     ];
 
@@ -80,6 +82,7 @@ impl Exit {
             ) => Self::Unreachable,
             Some(Reason::Network) => Self::Network,
             Some(Reason::NoCommonCodec) => Self::NoCommonCodec,
+            Some(Reason::EncryptionRequired) => Self::EncryptionRequired,
             Some(Reason::NotFound) => Self::NotFound,
             Some(Reason::Credentials) => Self::Credentials,
             Some(Reason::Policy) => Self::Policy,

@@ -10,9 +10,10 @@ use voipd::config::{self, Scope};
 use voipd::driver::{Driver, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
-use voipd::transport::{Resolver, Transport};
+use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
 use voipd_agent::view::CallState;
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::endpoint::Transport::Udp;
 
 const CONFIG: &str = "
 [audio]
@@ -51,16 +52,18 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let now = Instant::now();
     let agent_config = AgentConfig {
         product: "voipd-test".to_owned(),
+        instance: None,
         max_calls: 8,
         ring_timeout: Duration::from_secs(10),
         media_timeout: Duration::from_secs(20),
+        session_timer: Some(1800),
     };
     let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
         agent.add_account(now, settings).unwrap();
     }
     let transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-    let probe = transport.flow_to("127.0.0.1:9".parse().unwrap()).unwrap();
+    let probe = transport.flow_to(Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() }).unwrap();
     let port = probe.local.port();
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
@@ -68,7 +71,11 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let parts = Parts {
         agent,
         transport,
-        resolver: Resolver::new(),
+        resolver: Resolver::new(ResolverSettings {
+            name_servers: Vec::new(),
+            transports: vec![Udp],
+            seed: [1; 32],
+        }),
         controller,
         realtime,
         sound: SoundSystem::start().unwrap(),

@@ -63,6 +63,8 @@ pub struct SipConfig {
     pub listen: Vec<SocketAddr>,
     /// Value of User-Agent and Server.
     pub user_agent: String,
+    /// The only name servers to ask; empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Where media is received, and how its packets are marked.
@@ -96,6 +98,9 @@ pub struct CallsConfig {
     pub ring_timeout: Duration,
     /// Silence on the wire after which the peer is asked for a sign of life.
     pub media_timeout: Duration,
+    /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; `None` switches session
+    /// timers off.
+    pub session_timer: Option<u32>,
 }
 
 /// Why there is no configuration.

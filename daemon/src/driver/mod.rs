@@ -7,19 +7,22 @@ mod patchbay;
 mod requests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::CallId;
-use voipd_agent::{Agent, Output};
+use voipd_agent::{Agent, MediaNameId, Output};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
 
-use crate::api::{CallSound, CallStatistics, Request, Update};
+use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::RtpConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::sound::FindError;
 use crate::store::Store;
-use crate::transport::{Arrival, Resolver, Transport};
+use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
 use media::{MediaPorts, RtcpPacket};
 use outbox::Outbox;
@@ -34,7 +37,11 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 enum Finished {
     Resolved {
         id: ResolveId,
-        result: Result<Vec<std::net::SocketAddr>, ResolveError>,
+        result: Result<Vec<Place>, ResolveError>,
+    },
+    MediaResolved {
+        id: MediaNameId,
+        result: Result<Vec<IpAddr>, String>,
     },
     FileOpened {
         call: CallId,
@@ -46,6 +53,13 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// Whether there is a device that was chosen.
+    DeviceFound {
+        role: DeviceRole,
+        name: String,
+        found: Result<(), FindError>,
+        reply: Reply<()>,
+    },
 }
 
 /// Everything that the driver is made of.
@@ -76,7 +90,7 @@ pub struct Parts {
 pub struct Driver {
     agent: Agent,
     transport: Transport,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     patchbay: Patchbay<UdpMediaSocket>,
     realtime: RealtimeThread,
     devices: Devices,
@@ -99,7 +113,7 @@ impl Driver {
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
-            resolver: parts.resolver,
+            resolver: Arc::new(parts.resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
@@ -164,8 +178,14 @@ impl Driver {
     fn task_finished(&mut self, result: Finished) {
         match result {
             Finished::Resolved { id, result } => {
-                let flows = result.and_then(|addresses| self.flows_to(&addresses));
+                let flows = result.and_then(|places| self.flows_to(&places));
+                if let Err(error) = &flows {
+                    log::info!("{error}");
+                }
                 self.agent.handle_resolved(Instant::now(), id, flows);
+            }
+            Finished::MediaResolved { id, result } => {
+                self.agent.handle_media_resolved(Instant::now(), id, result);
             }
             Finished::FileOpened { call, port, device } => {
                 let opened = device.and_then(|device| {
@@ -177,13 +197,16 @@ impl Driver {
             }
             Finished::RecordingDone { call } => self.updates.recorded(call),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
+            Finished::DeviceFound { role, name, found, reply } => {
+                self.select_device(role, name, found, reply);
+            }
         }
     }
 
-    fn flows_to(&self, addresses: &[std::net::SocketAddr]) -> Result<Vec<Flow>, ResolveError> {
-        let flows: Vec<Flow> = addresses.iter().filter_map(|to| self.transport.flow_to(*to)).collect();
-        match (flows.is_empty(), addresses.first()) {
-            (true, Some(address)) => Err(ResolveError::NoRoute(address.to_string())),
+    fn flows_to(&self, places: &[Place]) -> Result<Vec<Flow>, ResolveError> {
+        let flows: Vec<Flow> = places.iter().filter_map(|place| self.transport.flow_to(*place)).collect();
+        match (flows.is_empty(), places.first()) {
+            (true, Some(place)) => Err(ResolveError::NoRoute(place.remote.to_string())),
             _ => Ok(flows),
         }
     }
@@ -238,6 +261,7 @@ impl Driver {
                 }
             }
             Output::Resolve { id, next_hop, .. } => self.resolve(id, next_hop),
+            Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
@@ -277,7 +301,9 @@ impl Driver {
                 self.devices.use_ringer(wanted, &mut self.patchbay);
                 self.publish_audio();
             }
-            Output::SendRtcp { call, remote, bytes } => self.media.send_rtcp(call, remote, &bytes),
+            Output::SendRtcp { call, remote, muxed, bytes } => {
+                self.media.send_rtcp(call, remote, muxed, &bytes);
+            }
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => self.tell(Update::Account(view)),
             Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
@@ -300,11 +326,21 @@ impl Driver {
     }
 
     fn resolve(&self, id: ResolveId, next_hop: NextHop) {
-        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        let (resolver, finished) = (Arc::clone(&self.resolver), self.finished.clone());
         tokio::spawn(async move {
             let result = resolver.resolve(&next_hop).await;
             // The driver is gone when nobody listens.
             let _ = finished.send(Finished::Resolved { id, result });
+        });
+    }
+
+    fn resolve_media(&self, id: MediaNameId, name: String) {
+        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        tokio::spawn(async move {
+            let result = resolver.resolve(&media::host(name)).await;
+            let result = result.map_err(|error| error.to_string());
+            let result = result.map(|found| found.into_iter().map(|place| place.remote.ip()).collect());
+            let _ = finished.send(Finished::MediaResolved { id, result });
         });
     }
 

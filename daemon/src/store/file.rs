@@ -15,7 +15,8 @@ const FILE: &str = "voipd.sqlite";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each step of the format; `user_version` counts those that are done. Steps are added, never changed.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE account (
         name TEXT NOT NULL PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -35,7 +36,15 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE enabled (account TEXT NOT NULL PRIMARY KEY, enabled INTEGER NOT NULL) STRICT;
     CREATE TABLE setting (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE account ADD COLUMN allow_md5 INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE account ADD COLUMN push_provider TEXT;
+    ALTER TABLE account ADD COLUMN push_prid TEXT;
+    ALTER TABLE account ADD COLUMN push_param TEXT;
+    ALTER TABLE account ADD COLUMN gruu INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.
 pub(super) fn prepare(directory: &Path) -> Result<PathBuf, StoreError> {

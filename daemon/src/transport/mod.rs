@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use voipd_sip::endpoint::{Flow, TlsRequirement, Transport as Protocol, TransportError};
 
-pub use resolve::Resolver;
+pub use resolve::{Place, Resolver, ResolverSettings};
 use udp::{Received, UdpSocket};
 
 /// Datagrams that wait for the driver; beyond that the kernel's buffer fills, and then drops.
@@ -110,8 +110,9 @@ impl Transport {
         }
     }
 
-    /// The flow that a message to `remote` would take: the system's route decides about the local address.
-    pub fn flow_to(&self, remote: SocketAddr) -> Option<Flow> {
+    /// The flow that a message to `place` would take: the system's route decides about the local address.
+    pub fn flow_to(&self, place: Place) -> Option<Flow> {
+        let Place { transport: Protocol::Udp, remote } = place else { return None };
         let socket = self.sockets.iter().find(|socket| socket.bound().is_ipv4() == remote.is_ipv4())?;
         let bound = socket.bound();
         let ip = if bound.ip().is_unspecified() { local_ip_towards(remote).ok()? } else { bound.ip() };
@@ -179,6 +180,10 @@ fn is_missing_family(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    fn udp_place(remote: SocketAddr) -> Place {
+        Place { transport: Protocol::Udp, remote }
+    }
+
     #[tokio::test]
     async fn datagrams_arrive_with_both_addresses_and_answers_leave_from_the_one_that_was_asked() {
         let mut transport = Transport::bind(&["0.0.0.0:0".parse().unwrap()]).unwrap();
@@ -201,11 +206,11 @@ mod tests {
         let mut transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let open = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let flow = transport.flow_to(closed).unwrap();
+        let flow = transport.flow_to(udp_place(closed)).unwrap();
         transport.send(&flow, b"anyone?").unwrap();
         let Arrival::Failed { flow: failed, .. } = transport.receive().await else { panic!("a report") };
         assert_eq!(failed.remote, closed);
-        let flow = transport.flow_to(open.local_addr().unwrap()).unwrap();
+        let flow = transport.flow_to(udp_place(open.local_addr().unwrap())).unwrap();
         transport.send(&flow, b"you").unwrap();
         let mut buffer = [0; 16];
         assert_eq!(open.recv(&mut buffer).await.unwrap(), 3);
