@@ -341,7 +341,7 @@ impl Transactions {
         }
         // A connection that was idle may have been closed as the request went out: the far end knows a second copy by
         // its branch.
-        let again = error == TransportError::Closed && !client.reconnected;
+        let again = error == TransportError::Closed && flow.transport.is_reliable() && !client.reconnected;
         if again {
             client.reconnected = true;
             outbox.transmit(client.flow, client.bytes.clone());
