@@ -73,7 +73,18 @@ impl Exit {
             Some(Reason::Busy) => Self::Busy,
             Some(Reason::Declined) => Self::Declined,
             Some(Reason::NoAnswer) => Self::NoAnswer,
-            Some(Reason::Unreachable | Reason::Unresolvable) => Self::Unreachable,
+            Some(
+                Reason::Unreachable
+                | Reason::Unresolvable
+                | Reason::CertificateExpired
+                | Reason::CertificateNotYetValid
+                | Reason::CertificateWrongName
+                | Reason::CertificateUnknownIssuer
+                | Reason::CertificateNotPinned
+                | Reason::CertificateUnfit
+                | Reason::ClientCertificate
+                | Reason::TlsFailed,
+            ) => Self::Unreachable,
             Some(Reason::Network) => Self::Network,
             Some(Reason::NoCommonCodec) => Self::NoCommonCodec,
             Some(Reason::EncryptionRequired) => Self::EncryptionRequired,

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Cx;
-use crate::endpoint::Flow;
+use super::{Answer, Cx};
 use crate::headers::{Headers, name};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
@@ -102,7 +101,7 @@ pub(super) struct Sending {
 
 struct Unacknowledged {
     /// As sent; `None` where its transaction was gone.
-    sent: Option<(Flow, Vec<u8>)>,
+    sent: Option<Answer>,
     interval: Duration,
     describes: bool,
 }
@@ -159,8 +158,8 @@ impl Sending {
 
     pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) {
         let Some(Unacknowledged { sent, interval, .. }) = &mut self.unacknowledged else { return };
-        if let Some((flow, bytes)) = sent {
-            cx.core.outbox.transmit(*flow, bytes.clone());
+        if let Some(sent) = sent {
+            cx.repeat(sent);
         }
         *interval *= 2;
         cx.set(SessionTimer::Retransmit, *interval);
