@@ -108,7 +108,7 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let transport = Transport::bind(&config.sip.listen)?;
+    let transport = Transport::bind(&config.sip)?;
     let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
     let (updates, outgoing_updates) = mpsc::unbounded_channel();
     let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;

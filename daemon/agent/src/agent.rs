@@ -141,6 +141,11 @@ impl Agent {
         self.settle(now);
     }
 
+    /// A registration or a call relies on the connection of `flow`.
+    pub fn uses(&self, flow: Flow) -> bool {
+        self.endpoint.uses(flow)
+    }
+
     /// The answer to [`Output::Resolve`].
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, result: Result<Vec<Flow>, ResolveError>) {
         self.endpoint.handle_resolved(now, id, result);

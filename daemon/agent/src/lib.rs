@@ -21,7 +21,7 @@ mod sound;
 mod target;
 pub mod view;
 
-pub use account::{AccountId, AccountKind, AccountOrigin, AccountSettings, Network};
+pub use account::{AccountId, AccountKind, AccountOrigin, AccountSettings, Network, TlsSettings};
 pub use agent::{Agent, AgentConfig};
 pub use call::SoundChoice;
 pub use error::AgentError;

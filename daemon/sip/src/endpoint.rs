@@ -71,6 +71,13 @@ impl Endpoint {
         }
     }
 
+    /// A registration or a session relies on `flow`: what the far end sends comes on it, and nowhere else perhaps.
+    pub fn uses(&self, flow: Flow) -> bool {
+        let registered = |account: &Account| account.registered == Some(flow);
+        self.core.accounts.values().any(registered)
+            || self.sessions.values().any(|session| session.uses(flow))
+    }
+
     /// The time of [`Output::Timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.core.outbox.timers.pop_due(now) {

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::CallId;
-use voipd_agent::{Agent, Output};
-use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
+use voipd_agent::{AccountId, Agent, Output, TlsSettings};
+use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
+use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, Request, Update};
 use crate::config::RtpConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::store::Store;
-use crate::transport::{Arrival, Resolver, Transport};
+use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
 use media::{MediaPorts, RtcpPacket};
 use outbox::Outbox;
@@ -34,7 +35,10 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 enum Finished {
     Resolved {
         id: ResolveId,
-        result: Result<Vec<std::net::SocketAddr>, ResolveError>,
+        /// Whose certificate is expected, and by which account.
+        host: Host,
+        account: Option<AccountId>,
+        result: Result<Vec<Place>, ResolveError>,
     },
     FileOpened {
         call: CallId,
@@ -120,6 +124,7 @@ impl Driver {
             driver.carry_out();
             let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
+                driver.transport.close_all().await;
                 return;
             }
             let held = driver.updates.held_until();
@@ -157,14 +162,24 @@ impl Driver {
                 log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
                 self.agent.handle_datagram(now, flow, &bytes);
             }
+            Arrival::Message { flow, bytes } => {
+                log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
+                self.agent.handle_message(now, flow, &bytes);
+            }
             Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
+            Arrival::Idle { flow } => {
+                if !self.agent.uses(flow) {
+                    log::debug!("the connection with {} is closed: nobody uses it", flow.remote);
+                    self.transport.close(&flow);
+                }
+            }
         }
     }
 
     fn task_finished(&mut self, result: Finished) {
         match result {
-            Finished::Resolved { id, result } => {
-                let flows = result.and_then(|addresses| self.flows_to(&addresses));
+            Finished::Resolved { id, host, account, result } => {
+                let flows = result.and_then(|places| self.flows_to(&places, &host, account));
                 self.agent.handle_resolved(Instant::now(), id, flows);
             }
             Finished::FileOpened { call, port, device } => {
@@ -180,11 +195,38 @@ impl Driver {
         }
     }
 
-    fn flows_to(&self, addresses: &[std::net::SocketAddr]) -> Result<Vec<Flow>, ResolveError> {
-        let flows: Vec<Flow> = addresses.iter().filter_map(|to| self.transport.flow_to(*to)).collect();
-        match (flows.is_empty(), addresses.first()) {
-            (true, Some(address)) => Err(ResolveError::NoRoute(address.to_string())),
+    /// The ways to all places that this machine reaches.
+    fn flows_to(
+        &mut self,
+        places: &[Place],
+        host: &Host,
+        account: Option<AccountId>,
+    ) -> Result<Vec<Flow>, ResolveError> {
+        let tls = if places.iter().any(|place| place.transport == Protocol::Tls) {
+            self.tls_requirement(host, account)
+        } else {
+            None
+        };
+        let flow_to = |place: &Place| {
+            let tls = if place.transport == Protocol::Tls { tls? } else { TlsRequirement::default() };
+            self.transport.flow_to(*place, tls)
+        };
+        let flows: Vec<Flow> = places.iter().filter_map(flow_to).collect();
+        match (flows.is_empty(), places.first()) {
+            (true, Some(place)) => Err(ResolveError::NoRoute(place.remote.to_string())),
             _ => Ok(flows),
+        }
+    }
+
+    fn tls_requirement(&mut self, host: &Host, account: Option<AccountId>) -> Option<TlsRequirement> {
+        let settings = account.and_then(|account| self.agent.account_settings(account));
+        let settings = settings.map_or_else(TlsSettings::default, |settings| settings.tls.clone());
+        match self.transport.require(host, &settings) {
+            Ok(number) => Some(number),
+            Err(error) => {
+                log::warn!("no TLS connection with {host}: {error}");
+                None
+            }
         }
     }
 
@@ -211,6 +253,7 @@ impl Driver {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
+        self.transport.refresh_certificate();
         self.publish_audio();
         crate::service::watchdog();
     }
@@ -237,7 +280,7 @@ impl Driver {
                     self.agent.handle_failed(Instant::now(), flow, error);
                 }
             }
-            Output::Resolve { id, next_hop, .. } => self.resolve(id, next_hop),
+            Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
@@ -299,12 +342,12 @@ impl Driver {
         }
     }
 
-    fn resolve(&self, id: ResolveId, next_hop: NextHop) {
+    fn resolve(&self, id: ResolveId, account: Option<AccountId>, next_hop: NextHop) {
         let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
         tokio::spawn(async move {
             let result = resolver.resolve(&next_hop).await;
             // The driver is gone when nobody listens.
-            let _ = finished.send(Finished::Resolved { id, result });
+            let _ = finished.send(Finished::Resolved { id, host: next_hop.host, account, result });
         });
     }
 

@@ -53,9 +53,7 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         CertificateDer::pem_slice_iter(pem.as_bytes()).take(MOST_CERTIFICATES).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => {
-            Err("holds no certificate: write it as PEM, from -----BEGIN CERTIFICATE----- on".to_owned())
-        }
+        Ok(_) => Err("holds no certificate: write it as PEM, from -----BEGIN CERTIFICATE----- on".to_owned()),
         Err(error) => Err(format!("is no PEM text ({error}): write each certificate as PEM")),
     }
 }
@@ -67,9 +65,8 @@ fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, String> {
                 .to_owned(),
         );
     }
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-        "holds no private key: write it as PEM, from -----BEGIN PRIVATE KEY----- on".to_owned()
-    })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| "holds no private key: write it as PEM, from -----BEGIN PRIVATE KEY----- on".to_owned())
 }
 
 /// A SHA-256 of a certificate or of its public key: 64 hexadecimal digits, as they come or with colons between.
@@ -86,7 +83,8 @@ pub fn pin(text: &str) -> Result<[u8; 32], String> {
         .filter(|c| *c != ':')
         .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or_else(wrong))
         .collect::<Result<_, _>>()?;
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |all, d| all * 16 + d)).collect();
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |all, d| all * 16 + d)).collect();
     if digits.len() != 64 {
         return Err(wrong());
     }

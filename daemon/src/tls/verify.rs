@@ -102,9 +102,11 @@ impl Verifier {
     /// domain (section 7.2), and the common name counts for nothing.
     fn verify_name(&self, certificate: &EndEntityCert<'_>) -> Result<(), Error> {
         let domains: Vec<&str> = certificate.valid_uri_names().filter_map(sip_domain).collect();
-        let expected = self.name.to_string();
-        let expected = expected.trim_end_matches('.');
-        let is = |domain: &str| domain.trim_end_matches('.').eq_ignore_ascii_case(expected);
+        let expected = match &self.name {
+            Host::Name(name) => name.trim_end_matches('.').to_owned(),
+            ip => ip.to_string(),
+        };
+        let is = |domain: &str| domain.trim_end_matches('.').eq_ignore_ascii_case(&expected);
         let fits = match &self.name {
             _ if !domains.is_empty() => domains.iter().any(|domain| is(domain)),
             Host::Name(_) => certificate.valid_dns_names().any(is),
@@ -119,7 +121,7 @@ impl Verifier {
         }
         let uris = certificate.valid_uri_names();
         let presented = uris.chain(certificate.valid_dns_names()).map(str::to_owned).collect();
-        Err(match ServerName::try_from(expected.to_owned()) {
+        Err(match ServerName::try_from(expected) {
             Ok(expected) => CertificateError::NotValidForNameContext { expected, presented },
             Err(_) => CertificateError::NotValidForName,
         }
@@ -134,7 +136,7 @@ fn sip_domain(uri: &str) -> Option<&str> {
         return None;
     }
     let end = match rest.strip_prefix('[') {
-        Some(reference) => reference.find(']')? + 2,
+        Some(reference) => reference.find(']')? + "[]".len(),
         None => rest.find([':', ';', '?']).unwrap_or(rest.len()),
     };
     rest.get(..end).filter(|domain| !domain.is_empty())
@@ -143,7 +145,9 @@ fn sip_domain(uri: &str) -> Option<&str> {
 /// The total map from what webpki finds to what TLS says of it.
 fn refusal(error: webpki::Error) -> Error {
     match error {
-        webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        webpki::Error::CertExpired { time, not_after } => {
+            CertificateError::ExpiredContext { time, not_after }
+        }
         webpki::Error::InvalidCertValidity => CertificateError::Expired,
         webpki::Error::CertNotValidYet { time, not_before } => {
             CertificateError::NotValidYetContext { time, not_before }

@@ -5,15 +5,22 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
-use voipd_sip::endpoint::{NextHop, ResolveError};
+use voipd_sip::endpoint::{NextHop, ResolveError, Transport};
 use voipd_sip::uri::Host;
 
-/// Where SIP over UDP lives without a port (RFC 3261 section 19.1.2).
-const SIP_PORT: u16 = 5060;
 /// How long one name server has for an answer.
 const TRY: Duration = Duration::from_secs(2);
 /// Most SRV targets followed.
 const MAX_TARGETS: usize = 8;
+
+/// Where a request can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// What carries it.
+    pub transport: Transport,
+    /// To which socket.
+    pub remote: SocketAddr,
+}
 
 /// Asks the system's name servers; `/etc/hosts` comes first.
 #[derive(Clone)]
@@ -36,17 +43,25 @@ impl Resolver {
         Self { inner: inner.ok() }
     }
 
-    /// All addresses of a next hop, best first.
+    /// All places of a next hop, best first.
     ///
     /// # Errors
     /// No such host, or no answer.
-    pub async fn resolve(&self, next_hop: &NextHop) -> Result<Vec<SocketAddr>, ResolveError> {
+    pub async fn resolve(&self, next_hop: &NextHop) -> Result<Vec<Place>, ResolveError> {
+        let default = if next_hop.secure { Transport::Tls } else { Transport::Udp };
+        let transport = next_hop.transport.unwrap_or(default);
+        let found = self.find(next_hop, transport).await?;
+        Ok(found.into_iter().map(|remote| Place { transport, remote }).collect())
+    }
+
+    async fn find(&self, next_hop: &NextHop, transport: Transport) -> Result<Vec<SocketAddr>, ResolveError> {
+        let default_port = transport.default_port();
         let name = match &next_hop.host {
-            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, next_hop.port.unwrap_or(SIP_PORT))]),
+            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, next_hop.port.unwrap_or(default_port))]),
             Host::Name(name) => name.as_str(),
         };
         if name.eq_ignore_ascii_case("localhost") {
-            let port = next_hop.port.unwrap_or(SIP_PORT);
+            let port = next_hop.port.unwrap_or(default_port);
             return Ok(vec![
                 ([127, 0, 0, 1], port).into(),
                 (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), port).into(),
@@ -56,16 +71,21 @@ impl Resolver {
             return self.addresses(name, port).await;
         }
         let mut found = Vec::new();
-        for (target, port) in self.services(name).await {
+        for (target, port) in self.services(name, transport).await {
             found.extend(self.addresses(&target, port).await.unwrap_or_default());
         }
-        if found.is_empty() { self.addresses(name, SIP_PORT).await } else { Ok(found) }
+        if found.is_empty() { self.addresses(name, default_port).await } else { Ok(found) }
     }
 
     /// SRV targets by priority, then weight.
-    async fn services(&self, name: &str) -> Vec<(String, u16)> {
+    async fn services(&self, name: &str, transport: Transport) -> Vec<(String, u16)> {
         let Some(resolver) = &self.inner else { return Vec::new() };
-        let Ok(lookup) = resolver.lookup(format!("_sip._udp.{name}."), RecordType::SRV).await else {
+        let service = match transport {
+            Transport::Udp => "_sip._udp",
+            Transport::Tcp => "_sip._tcp",
+            Transport::Tls => "_sips._tcp",
+        };
+        let Ok(lookup) = resolver.lookup(format!("{service}.{name}."), RecordType::SRV).await else {
             return Vec::new();
         };
         let mut services: Vec<_> = lookup

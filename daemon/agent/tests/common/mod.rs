@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, Network, Output, SoundChoice,
+    TlsSettings,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
@@ -772,6 +773,8 @@ pub fn direct() -> AccountSettings {
         display_name: None,
         registrar: None,
         outbound_proxy: None,
+        transport: None,
+        tls: TlsSettings::default(),
         auth_user: None,
         password: None,
         realm: None,

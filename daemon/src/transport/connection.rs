@@ -1,0 +1,341 @@
+//! One connection: bytes cut into messages one way, messages written the other, and the time that each may take. It
+//! knows neither who made the connection nor whether TLS lies below.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use voipd_sip::endpoint::TransportError;
+use voipd_sip::wire::stream::{Frame, StreamReader};
+
+/// How long the rest of a message may take.
+pub(super) const HALF_MESSAGE: Duration = Duration::from_secs(20);
+/// How long a connection that came to us may be without a first message.
+pub(super) const SILENT: Duration = Duration::from_secs(30);
+/// How long the far end may take no bytes that we have for it.
+pub(super) const STALLED: Duration = Duration::from_secs(30);
+/// Most bytes that wait to be written; a far end that leaves more is hung up on.
+pub(super) const QUEUE: usize = 512 * 1024;
+/// How often our end of a connection shows that it lives (RFC 5626 section 4.4.1: 95 to 120 s).
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(100);
+/// How long the answer to that may take (the same).
+pub(super) const PONG: Duration = Duration::from_secs(10);
+/// How long what is left may take to be written when we close.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the far end's reason is waited for when it takes nothing any more.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+const BUFFER: usize = 16 * 1024;
+/// How often a connection is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Asks for a sign of life, and gives one (RFC 5626 section 3.5.1).
+const TWO_LINE_ENDS: &[u8] = b"\r\n\r\n";
+const LINE_END: &[u8] = b"\r\n";
+
+/// The way into a connection. Dropped, it lets the connection write what it has, and close.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    sender: mpsc::UnboundedSender<Vec<u8>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Why a message could not be given to a connection.
+#[derive(Debug)]
+pub(super) struct Overrun;
+
+impl Outlet {
+    /// Queues a message.
+    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Overrun> {
+        // An empty queue takes a message of any size.
+        let waiting = self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
+        if waiting > 0 && waiting + bytes.len() > QUEUE {
+            return Err(Overrun);
+        }
+        // A connection that has just ended is reported as such, and with it all that was sent on it.
+        let _ = self.sender.send(bytes.to_vec());
+        Ok(())
+    }
+}
+
+/// What waits to be written.
+#[derive(Debug)]
+pub(super) struct Inlet {
+    receiver: mpsc::UnboundedReceiver<Vec<u8>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Both ends of a queue of messages.
+pub(super) fn queue() -> (Outlet, Inlet) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    (Outlet { sender, waiting: Arc::clone(&waiting) }, Inlet { receiver, waiting })
+}
+
+/// Who made a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It came to us.
+    Inbound,
+    /// We made it.
+    Outbound,
+}
+
+/// Where a connection's messages go, and how it asks whether it is still wanted.
+pub(super) trait Owner: Send + Sync {
+    /// A whole message came.
+    fn message(&self, bytes: Vec<u8>) -> impl Future<Output = ()> + Send;
+    /// Nothing but signs of life has crossed for a while.
+    fn idle(&self) -> impl Future<Output = ()> + Send;
+    /// How long that may be.
+    fn idle_limit(&self) -> Duration;
+    /// What an error of the stream means, if it is one of TLS.
+    fn tls_failure(&self, error: &io::Error) -> Option<TransportError>;
+}
+
+/// Serves a connection until it ends: `None` when we closed it, else why it does not deliver any more.
+pub(super) async fn serve<S, O>(
+    stream: S,
+    remote: SocketAddr,
+    origin: Origin,
+    inlet: Inlet,
+    owner: &O,
+) -> Option<TransportError>
+where
+    S: AsyncRead + AsyncWrite + Send,
+    O: Owner,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let life = Life::new();
+    let end = {
+        let (signs, wanted) = mpsc::channel(1);
+        let reading = read(&mut reader, remote, &life, &signs, owner);
+        let writing = write(&mut writer, inlet, wanted, &life);
+        tokio::pin!(reading, writing);
+        tokio::select! {
+            end = &mut reading => end,
+            end = &mut writing => match end {
+                // The far end may have said why it takes nothing any more: a TLS alert that is on its way.
+                End::Failed(error) => match timeout(LAST_WORDS, &mut reading).await {
+                    Ok(End::Failed(reason)) => End::Failed(reason),
+                    _ => End::Failed(error),
+                },
+                end => end,
+            },
+            () = silence(&life, origin) => End::hang_up("it sent no message"),
+            () = keep_alive(&life, origin, &signs) => End::hang_up("it gives no sign of life"),
+            never = watch(&life, owner) => match never {},
+        }
+    };
+    match end {
+        End::Failed(error) => Some(owner.tls_failure(&error).unwrap_or(TransportError::Closed)),
+        End::Farewell => {
+            farewell(&mut writer, None).await;
+            None
+        }
+        End::HangUp { why, answer } => {
+            log::info!("the connection with {remote} is closed: {why}");
+            farewell(&mut writer, answer).await;
+            Some(TransportError::Closed)
+        }
+    }
+}
+
+/// How a connection comes to its end.
+enum End {
+    /// Nobody here wants it any more, and all is written.
+    Farewell,
+    /// It is of no more use; `answer` is the last that the far end hears.
+    HangUp { why: String, answer: Option<Vec<u8>> },
+    /// It broke.
+    Failed(io::Error),
+}
+
+impl End {
+    fn hang_up(why: &str) -> Self {
+        Self::HangUp { why: why.to_owned(), answer: None }
+    }
+}
+
+/// What crossed a connection, and when.
+struct Life(Mutex<Signs>);
+
+struct Signs {
+    /// A message either way, or the far end's question for a sign of life.
+    used: Instant,
+    /// Anything at all from the far end.
+    heard: Instant,
+    had_message: bool,
+    /// A question of ours is open.
+    asked: bool,
+    /// Answers to such questions: a far end that has given one will always give one.
+    answers: u32,
+}
+
+impl Life {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self(Mutex::new(Signs { used: now, heard: now, had_message: false, asked: false, answers: 0 }))
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Signs) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, frame: &Frame) {
+        self.with(|signs| match frame {
+            Frame::Message(_) => {
+                signs.used = Instant::now();
+                signs.had_message = true;
+            }
+            Frame::Ping => {
+                signs.used = Instant::now();
+                // Its first half was taken for an answer.
+                signs.answers = signs.answers.saturating_sub(1);
+            }
+            Frame::Pong => signs.answers += u32::from(signs.asked),
+        });
+    }
+}
+
+async fn read<O: Owner>(
+    reader: &mut (impl AsyncRead + Unpin),
+    remote: SocketAddr,
+    life: &Life,
+    signs: &mpsc::Sender<&'static [u8]>,
+    owner: &O,
+) -> End {
+    let mut cutter = StreamReader::new(remote);
+    let mut buffer = vec![0; BUFFER];
+    // When the message that is under way began.
+    let mut begun: Option<Instant> = None;
+    loop {
+        let read = match begun {
+            None => reader.read(&mut buffer).await,
+            Some(begun) => match timeout_at(begun + HALF_MESSAGE, reader.read(&mut buffer)).await {
+                Ok(read) => read,
+                Err(_) => return End::hang_up("the rest of a message did not come"),
+            },
+        };
+        let bytes = match read {
+            Ok(0) => return End::hang_up("the far end closed it"),
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Err(error) => return End::Failed(error),
+        };
+        life.with(|signs| signs.heard = Instant::now());
+        cutter.push(bytes);
+        loop {
+            let frame = match cutter.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return End::HangUp { why: error.what, answer: error.reply },
+            };
+            begun = None;
+            life.note(&frame);
+            match frame {
+                Frame::Message(message) => owner.message(message).await,
+                // One that waits already answers this question too.
+                Frame::Ping => {
+                    let _ = signs.try_send(LINE_END);
+                }
+                Frame::Pong => {}
+            }
+        }
+        begun = cutter.is_half_sent().then(|| begun.unwrap_or_else(Instant::now));
+    }
+}
+
+async fn write(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut inlet: Inlet,
+    mut signs: mpsc::Receiver<&'static [u8]>,
+    life: &Life,
+) -> End {
+    loop {
+        let written = tokio::select! {
+            biased;
+            Some(sign) = signs.recv() => put(writer, sign).await,
+            message = inlet.receiver.recv() => match message {
+                None => return End::Farewell,
+                Some(message) => {
+                    life.with(|signs| signs.used = Instant::now());
+                    let written = put(writer, &message).await;
+                    inlet.waiting.fetch_sub(message.len(), Ordering::Relaxed);
+                    written
+                }
+            },
+        };
+        if let Err(error) = written {
+            return End::Failed(error);
+        }
+    }
+}
+
+async fn put(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let written = async {
+        writer.write_all(bytes).await?;
+        writer.flush().await
+    };
+    timeout(STALLED, written).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn farewell(writer: &mut (impl AsyncWrite + Unpin), answer: Option<Vec<u8>>) {
+    let said = async {
+        if let Some(answer) = answer {
+            writer.write_all(&answer).await?;
+        }
+        writer.shutdown().await
+    };
+    // The connection ends all the same.
+    let _ = timeout(FAREWELL, said).await;
+}
+
+/// Ends when a stranger has sent no message for too long.
+async fn silence(life: &Life, origin: Origin) {
+    if origin == Origin::Inbound {
+        sleep(SILENT).await;
+        if !life.with(|signs| signs.had_message) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Shows the far end of a connection of ours that we live, and ends when it does not show the same (RFC 5626
+/// section 4.4.1). Only of those that have answered once an answer is expected: most servers answer, some do not.
+async fn keep_alive(life: &Life, origin: Origin, signs: &mpsc::Sender<&'static [u8]>) {
+    if origin == Origin::Inbound {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(PING_INTERVAL).await;
+        let asked = Instant::now();
+        life.with(|signs| signs.asked = true);
+        let _ = signs.try_send(TWO_LINE_ENDS);
+        sleep(PONG).await;
+        let answered = life.with(|signs| {
+            signs.asked = false;
+            signs.answers == 0 || signs.heard >= asked
+        });
+        if !answered {
+            return;
+        }
+    }
+}
+
+/// Tells the owner whenever the connection has been idle for too long.
+async fn watch<O: Owner>(life: &Life, owner: &O) -> Infallible {
+    let mut told = Instant::now();
+    loop {
+        sleep(WATCH_INTERVAL).await;
+        let since = life.with(|signs| signs.used).max(told);
+        if since.elapsed() >= owner.idle_limit() {
+            told = Instant::now();
+            owner.idle().await;
+        }
+    }
+}
