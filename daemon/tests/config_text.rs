@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use voipd::config::account::local_networks;
+use voipd::config::account::{FileText, Holds, local_networks};
 use voipd::config::{Config, ConfigError, ConfigFault, Scope, parse};
 use voipd_agent::AccountKind;
 use voipd_media::Codec;
@@ -14,10 +14,13 @@ fn read(text: &str) -> Result<Config, Vec<ConfigFault>> {
 }
 
 fn read_for(text: &str, scope: Scope) -> Result<Config, Vec<ConfigFault>> {
-    let files = |path: &Path| match path.to_str() {
-        Some("home.password") => Ok("hunter2\n".to_owned()),
-        Some("two-lines") => Ok("one\ntwo\n".to_owned()),
-        _ => Err(std::io::ErrorKind::NotFound.into()),
+    let files = |path: &Path, _: Holds| {
+        let text = match path.to_str() {
+            Some("home.password") => "hunter2\n",
+            Some("two-lines") => "one\ntwo\n",
+            _ => return Err(std::io::ErrorKind::NotFound.into()),
+        };
+        Ok(FileText { path: path.to_owned(), text: text.to_owned() })
     };
     parse(text, Path::new("voipd.toml"), scope, &files).map_err(|error| match error {
         ConfigError::Faulty(faults) => faults,

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
+use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::driver::{Driver, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
-use voipd::transport::{Resolver, Transport};
+use voipd::transport::{Place, Resolver, Transport};
 use voipd_agent::view::CallState;
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::endpoint::{TlsRequirement, Transport as Protocol};
 
 const CONFIG: &str = "
 [audio]
@@ -59,8 +61,10 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
         agent.add_account(now, settings).unwrap();
     }
-    let transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-    let probe = transport.flow_to("127.0.0.1:9".parse().unwrap()).unwrap();
+    let transport =
+        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
+    let place = Place { transport: Protocol::Udp, remote: "127.0.0.1:9".parse().unwrap() };
+    let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();

@@ -339,3 +339,152 @@ async fn watch<O: Owner>(life: &Life, owner: &O) -> Infallible {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    /// A connection whose idle limit is a minute, and its far end.
+    struct Line {
+        far: DuplexStream,
+        outlet: Outlet,
+        messages: mpsc::Receiver<Vec<u8>>,
+        idle: Arc<AtomicBool>,
+        task: tokio::task::JoinHandle<Option<TransportError>>,
+    }
+
+    struct Ears {
+        messages: mpsc::Sender<Vec<u8>>,
+        idle: Arc<AtomicBool>,
+    }
+
+    impl Owner for Ears {
+        async fn message(&self, bytes: Vec<u8>) {
+            let _ = self.messages.send(bytes).await;
+        }
+        async fn idle(&self) {
+            self.idle.store(true, Ordering::Relaxed);
+        }
+        fn idle_limit(&self) -> Duration {
+            Duration::from_secs(60)
+        }
+        fn tls_failure(&self, _: &io::Error) -> Option<TransportError> {
+            None
+        }
+    }
+
+    impl Line {
+        fn new(origin: Origin) -> Self {
+            let (near, far) = duplex(1024);
+            let (outlet, inlet) = queue();
+            let (sender, messages) = mpsc::channel(8);
+            let idle = Arc::new(AtomicBool::new(false));
+            let ears = Ears { messages: sender, idle: Arc::clone(&idle) };
+            let task = tokio::spawn(async move {
+                serve(near, "192.0.2.1:5060".parse().unwrap(), origin, inlet, &ears).await
+            });
+            Self { far, outlet, messages, idle, task }
+        }
+
+        /// How long it takes until the connection ends.
+        async fn ends(self) -> (Option<TransportError>, Duration) {
+            let begun = Instant::now();
+            let Self { far: _far, outlet: _outlet, messages: _messages, task, .. } = self;
+            (task.await.unwrap(), begun.elapsed())
+        }
+    }
+
+    const MESSAGE: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_sent_message_is_waited_for_twenty_seconds_in_all() {
+        let mut line = Line::new(Origin::Outbound);
+        line.far.write_all(MESSAGE).await.unwrap();
+        assert_eq!(line.messages.recv().await.unwrap(), MESSAGE);
+        // A byte now and then gains no time.
+        for byte in MESSAGE.iter().take(9) {
+            line.far.write_all(&[*byte]).await.unwrap();
+            sleep(Duration::from_secs(2)).await;
+        }
+        let (error, took) = line.ends().await;
+        assert_eq!(error, Some(TransportError::Closed));
+        assert_eq!(took.as_secs(), HALF_MESSAGE.as_secs() - 18);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_who_sends_no_message_is_hung_up_on_though_it_shows_signs_of_life() {
+        let mut line = Line::new(Origin::Inbound);
+        sleep(Duration::from_secs(10)).await;
+        line.far.write_all(TWO_LINE_ENDS).await.unwrap();
+        let (error, took) = line.ends().await;
+        assert_eq!((error, took.as_secs()), (Some(TransportError::Closed), SILENT.as_secs() - 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unused_connection_is_told_and_stays_until_its_owner_lets_go() {
+        let mut line = Line::new(Origin::Inbound);
+        line.far.write_all(MESSAGE).await.unwrap();
+        line.messages.recv().await.unwrap();
+        sleep(Duration::from_secs(50)).await;
+        // Using it begins the time anew.
+        line.outlet.send(b"x").unwrap();
+        sleep(Duration::from_secs(50)).await;
+        assert!(!line.idle.load(Ordering::Relaxed));
+        sleep(Duration::from_secs(20)).await;
+        assert!(line.idle.load(Ordering::Relaxed));
+        assert!(!line.task.is_finished());
+        let Line { mut far, outlet, task, .. } = line;
+        drop(outlet);
+        assert_eq!(task.await.unwrap(), None);
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_no_bytes_is_hung_up_on() {
+        let line = Line::new(Origin::Outbound);
+        line.outlet.send(&[b'x'; 5000]).unwrap();
+        let (error, took) = line.ends().await;
+        assert_eq!((error, took.as_secs()), (Some(TransportError::Closed), STALLED.as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_queue_is_bounded_but_takes_any_one_message() {
+        let line = Line::new(Origin::Outbound);
+        line.outlet.send(&vec![b'x'; QUEUE + 1]).unwrap();
+        assert!(line.outlet.send(b"x").is_err());
+    }
+
+    /// RFC 5626 section 4.4.1.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_has_answered_pings_and_stops_is_taken_for_dead() {
+        let mut line = Line::new(Origin::Outbound);
+        let mut ping = [0; 4];
+        line.far.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping, TWO_LINE_ENDS);
+        line.far.write_all(LINE_END).await.unwrap();
+        line.far.read_exact(&mut ping).await.unwrap();
+        let (error, took) = line.ends().await;
+        assert_eq!((error, took.as_secs()), (Some(TransportError::Closed), PONG.as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_pings_is_not() {
+        let mut line = Line::new(Origin::Outbound);
+        for _ in 0..5 {
+            let mut ping = [0; 4];
+            line.far.read_exact(&mut ping).await.unwrap();
+            // Questions of its own are no answers.
+            line.far.write_all(TWO_LINE_ENDS).await.unwrap();
+            let mut pong = [0; 2];
+            line.far.read_exact(&mut pong).await.unwrap();
+            assert_eq!(pong, LINE_END);
+        }
+        assert!(!line.task.is_finished());
+    }
+}
