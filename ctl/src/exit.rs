@@ -22,6 +22,7 @@ pub(crate) enum Exit {
     Protocol,
     Rejected,
     Network,
+    Tls,
     BrokenPipe,
 }
 
@@ -49,6 +50,11 @@ impl Exit {
         (Self::Protocol, 18, "the peer broke the protocol"),
         (Self::Rejected, 19, "the call or the registration was refused for another reason"),
         (Self::Network, 20, "the peer fell silent in mid-call"),
+        (
+            Self::Tls,
+            21,
+            "no TLS connection: a certificate is not good, or the two sides have no TLS in common",
+        ),
         (Self::BrokenPipe, 141, "the reader of the output went away"),
     ];
 
@@ -67,6 +73,16 @@ impl Exit {
             Some(Reason::Declined) => Self::Declined,
             Some(Reason::NoAnswer) => Self::NoAnswer,
             Some(Reason::Unreachable | Reason::Unresolvable) => Self::Unreachable,
+            Some(
+                Reason::CertificateExpired
+                | Reason::CertificateNotYetValid
+                | Reason::CertificateWrongName
+                | Reason::CertificateUntrusted
+                | Reason::CertificateNotPinned
+                | Reason::CertificateUnfit
+                | Reason::ClientCertificate
+                | Reason::Tls,
+            ) => Self::Tls,
             Some(Reason::Network) => Self::Network,
             Some(Reason::NoCommonCodec) => Self::NoCommonCodec,
             Some(Reason::NotFound) => Self::NotFound,

@@ -10,6 +10,7 @@ use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Placed, Value};
 use voipd::store::{Contents, Store, StoreError};
 use voipd_agent::AccountSettings;
+use voipd_tests::authority::{Authority, Validity};
 
 fn account(name: &str) -> AccountSettings {
     let text = |text: &str| Value::Text(text.to_owned());
@@ -18,12 +19,17 @@ fn account(name: &str) -> AccountSettings {
             items.iter().map(|item| Placed { value: Value::Text((*item).to_owned()), at: None }).collect(),
         )
     };
+    let certificate = Authority::new("store").issue(&["alice"], Validity::Good);
     from_entries(vec![
         Entry::new("name", text(name)),
         Entry::new("address", text("sip:alice@example.org")),
         Entry::new("display-name", text("Alice \"A\" O'Hara")),
         Entry::new("registrar", text("sip:192.0.2.1:5070")),
         Entry::new("outbound-proxy", text("sip:proxy.example.org;lr")),
+        Entry::new("transport", text("tls")),
+        Entry::new("tls-ca", text(&certificate.chain)),
+        Entry::new("tls-certificate", text(&certificate.chain)),
+        Entry::new("tls-key", text(&certificate.key)),
         Entry::new("auth-user", text("alice-auth")),
         Entry::new("password", text("pass word'; --")),
         Entry::new("realm", text("example.org")),
@@ -39,7 +45,7 @@ fn account(name: &str) -> AccountSettings {
 
 /// `Secret` shows itself in no format, so that it is compared by itself.
 fn same(a: &AccountSettings, b: &AccountSettings) -> bool {
-    format!("{a:?}") == format!("{b:?}") && a.password == b.password
+    format!("{a:?}") == format!("{b:?}") && a.password == b.password && a.tls == b.tls
 }
 
 #[track_caller]

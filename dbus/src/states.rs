@@ -69,6 +69,22 @@ words! {
         Unreachable = "unreachable",
         /// The host's name was not found.
         Unresolvable = "unresolvable",
+        /// The server's certificate has expired.
+        CertificateExpired = "certificate-expired",
+        /// The server's certificate is not valid yet, or this machine's clock is wrong.
+        CertificateNotYetValid = "certificate-not-yet-valid",
+        /// The server's certificate is for another name.
+        CertificateWrongName = "certificate-wrong-name",
+        /// The server's certificate signed itself, or nobody knows who signed it.
+        CertificateUntrusted = "certificate-untrusted",
+        /// The server's certificate is not the pinned one.
+        CertificateNotPinned = "certificate-not-pinned",
+        /// The server's certificate is revoked, for another purpose, or unreadable.
+        CertificateUnfit = "certificate-unfit",
+        /// The server wants a client certificate, or another one.
+        ClientCertificate = "client-certificate",
+        /// No TLS comes about with the server.
+        Tls = "tls",
         /// The peer fell silent in mid-call.
         Network = "network",
         /// No codec fits both sides.

@@ -11,7 +11,7 @@ use zbus::message::Body;
 
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use crate::api::Request;
-use crate::config::account::{codec_name, kind_name};
+use crate::config::account::{codec_name, kind_name, transport_name};
 
 pub(super) fn properties(view: &AccountView) -> Dict {
     let settings = &view.settings;
@@ -27,6 +27,7 @@ pub(super) fn properties(view: &AccountView) -> Dict {
         ("DisplayName", text(&settings.display_name).into()),
         ("Registrar", uri(&settings.registrar).into()),
         ("OutboundProxy", uri(&settings.outbound_proxy).into()),
+        ("Transport", settings.transport.map_or("", transport_name).into()),
         ("AuthUser", text(&settings.auth_user).into()),
         ("HasPassword", settings.password.is_some().into()),
         ("Registers", settings.register.into()),

@@ -4,18 +4,21 @@ use rusqlite::{Connection, Row, params};
 use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
-use crate::config::account::{codec_name, from_entries, kind_name};
+use crate::config::account::{codec_name, from_entries, kind_name, transport_name};
 use crate::config::fields::{Entry, Placed, Value};
+use crate::tls::material::pin_text;
 
 /// Writes an account, in place of one with the same name.
 pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlite::Result<()> {
+    let client = account.tls.client.as_ref();
     let codecs: Vec<&str> = account.codecs.iter().map(|codec| codec_name(*codec)).collect();
     let allow_from: Vec<String> = account.allow_from.iter().map(ToString::to_string).collect();
     connection
         .execute(
             "INSERT OR REPLACE INTO account (name, kind, address, display_name, registrar, outbound_proxy, \
-             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, \
+             transport, tls_ca, tls_pin, tls_certificate, tls_key) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
             params![
                 account.name,
                 kind_name(account.kind),
@@ -32,6 +35,11 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
                 account.ptime_ms,
                 account.enabled,
                 allow_from.join(" "),
+                account.transport.map(transport_name),
+                account.tls.authorities,
+                account.tls.pin.as_ref().map(pin_text),
+                client.map(|client| &client.chain),
+                client.map(|client| client.key.expose()),
             ],
         )
         .map(drop)
@@ -70,6 +78,11 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("auth-user", "auth_user"),
         ("password", "password"),
         ("realm", "realm"),
+        ("transport", "transport"),
+        ("tls-ca", "tls_ca"),
+        ("tls-pin", "tls_pin"),
+        ("tls-certificate", "tls_certificate"),
+        ("tls-key", "tls_key"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {

@@ -15,7 +15,8 @@ const FILE: &str = "voipd.sqlite";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each step of the format; `user_version` counts those that are done. Steps are added, never changed.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE account (
         name TEXT NOT NULL PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -35,7 +36,15 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE enabled (account TEXT NOT NULL PRIMARY KEY, enabled INTEGER NOT NULL) STRICT;
     CREATE TABLE setting (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE account ADD COLUMN transport TEXT;
+    ALTER TABLE account ADD COLUMN tls_ca TEXT;
+    ALTER TABLE account ADD COLUMN tls_pin TEXT;
+    ALTER TABLE account ADD COLUMN tls_certificate TEXT;
+    ALTER TABLE account ADD COLUMN tls_key TEXT;
+",
+];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.
 pub(super) fn prepare(directory: &Path) -> Result<PathBuf, StoreError> {

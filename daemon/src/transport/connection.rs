@@ -1,7 +1,6 @@
 //! One connection: bytes cut into messages one way, messages written the other, and the time that each may take. It
 //! knows neither who made the connection nor whether TLS lies below.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,9 +21,7 @@ pub(super) const SILENT: Duration = Duration::from_secs(30);
 pub(super) const STALLED: Duration = Duration::from_secs(30);
 /// Most bytes that wait to be written; a far end that leaves more is hung up on.
 pub(super) const QUEUE: usize = 512 * 1024;
-/// How often our end of a connection shows that it lives (RFC 5626 section 4.4.1: 95 to 120 s).
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(100);
-/// How long the answer to that may take (the same).
+/// How long the answer to a ping of ours may take (RFC 5626 section 4.4.1).
 pub(super) const PONG: Duration = Duration::from_secs(10);
 /// How long what is left may take to be written when we close.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -33,7 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const BUFFER: usize = 16 * 1024;
 /// How often a connection is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
-/// Asks for a sign of life, and gives one (RFC 5626 section 3.5.1).
+/// A ping, as signalling sends it to keep a connection, and the answer to one (RFC 5626 section 3.5.1).
 const TWO_LINE_ENDS: &[u8] = b"\r\n\r\n";
 const LINE_END: &[u8] = b"\r\n";
 
@@ -127,8 +124,7 @@ where
                 end => end,
             },
             () = silence(&life, origin) => End::hang_up("it sent no message"),
-            () = keep_alive(&life, origin, &signs) => End::hang_up("it gives no sign of life"),
-            never = watch(&life, owner) => match never {},
+            () = watch(&life, owner) => End::hang_up("it gives no sign of life any more"),
         }
     };
     match end {
@@ -167,11 +163,9 @@ struct Life(Mutex<Signs>);
 struct Signs {
     /// A message either way, or the far end's question for a sign of life.
     used: Instant,
-    /// Anything at all from the far end.
-    heard: Instant,
     had_message: bool,
-    /// A question of ours is open.
-    asked: bool,
+    /// When we asked for a sign of life and have heard nothing since.
+    asked: Option<Instant>,
     /// Answers to such questions: a far end that has given one will always give one.
     answers: u32,
 }
@@ -179,7 +173,7 @@ struct Signs {
 impl Life {
     fn new() -> Self {
         let now = Instant::now();
-        Self(Mutex::new(Signs { used: now, heard: now, had_message: false, asked: false, answers: 0 }))
+        Self(Mutex::new(Signs { used: now, had_message: false, asked: None, answers: 0 }))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Signs) -> T) -> T {
@@ -197,8 +191,23 @@ impl Life {
                 // Its first half was taken for an answer.
                 signs.answers = signs.answers.saturating_sub(1);
             }
-            Frame::Pong => signs.answers += u32::from(signs.asked),
+            Frame::Pong => signs.answers += u32::from(signs.asked.is_some()),
         });
+        self.with(|signs| signs.asked = None);
+    }
+
+    fn sent(&self, bytes: &[u8]) {
+        let now = Instant::now();
+        self.with(|signs| match bytes == TWO_LINE_ENDS {
+            true => signs.asked = Some(now),
+            false => signs.used = now,
+        });
+    }
+
+    /// Nothing has come from a far end that should have answered. Most servers answer pings, but not all: an answer is
+    /// expected only where there was one before.
+    fn is_gone(&self) -> bool {
+        self.with(|signs| signs.answers > 0 && signs.asked.is_some_and(|asked| asked.elapsed() >= PONG))
     }
 }
 
@@ -226,7 +235,6 @@ async fn read<O: Owner>(
             Ok(length) => buffer.get(..length).unwrap_or_default(),
             Err(error) => return End::Failed(error),
         };
-        life.with(|signs| signs.heard = Instant::now());
         cutter.push(bytes);
         loop {
             let frame = match cutter.next() {
@@ -262,7 +270,7 @@ async fn write(
             message = inlet.receiver.recv() => match message {
                 None => return End::Farewell,
                 Some(message) => {
-                    life.with(|signs| signs.used = Instant::now());
+                    life.sent(&message);
                     let written = put(writer, &message).await;
                     inlet.waiting.fetch_sub(message.len(), Ordering::Relaxed);
                     written
@@ -305,33 +313,14 @@ async fn silence(life: &Life, origin: Origin) {
     std::future::pending().await
 }
 
-/// Shows the far end of a connection of ours that we live, and ends when it does not show the same (RFC 5626
-/// section 4.4.1). Only of those that have answered once an answer is expected: most servers answer, some do not.
-async fn keep_alive(life: &Life, origin: Origin, signs: &mpsc::Sender<&'static [u8]>) {
-    if origin == Origin::Inbound {
-        return std::future::pending().await;
-    }
-    loop {
-        sleep(PING_INTERVAL).await;
-        let asked = Instant::now();
-        life.with(|signs| signs.asked = true);
-        let _ = signs.try_send(TWO_LINE_ENDS);
-        sleep(PONG).await;
-        let answered = life.with(|signs| {
-            signs.asked = false;
-            signs.answers == 0 || signs.heard >= asked
-        });
-        if !answered {
-            return;
-        }
-    }
-}
-
-/// Tells the owner whenever the connection has been idle for too long.
-async fn watch<O: Owner>(life: &Life, owner: &O) -> Infallible {
+/// Tells the owner whenever the connection has been idle for too long, and ends when the far end is gone.
+async fn watch<O: Owner>(life: &Life, owner: &O) {
     let mut told = Instant::now();
     loop {
         sleep(WATCH_INTERVAL).await;
+        if life.is_gone() {
+            return;
+        }
         let since = life.with(|signs| signs.used).max(told);
         if since.elapsed() >= owner.idle_limit() {
             told = Instant::now();
@@ -465,18 +454,22 @@ mod tests {
     async fn a_server_that_has_answered_pings_and_stops_is_taken_for_dead() {
         let mut line = Line::new(Origin::Outbound);
         let mut ping = [0; 4];
-        line.far.read_exact(&mut ping).await.unwrap();
-        assert_eq!(ping, TWO_LINE_ENDS);
-        line.far.write_all(LINE_END).await.unwrap();
-        line.far.read_exact(&mut ping).await.unwrap();
+        for answer in [LINE_END, b""] {
+            sleep(Duration::from_secs(100)).await;
+            line.outlet.send(TWO_LINE_ENDS).unwrap();
+            line.far.read_exact(&mut ping).await.unwrap();
+            line.far.write_all(answer).await.unwrap();
+        }
         let (error, took) = line.ends().await;
-        assert_eq!((error, took.as_secs()), (Some(TransportError::Closed), PONG.as_secs()));
+        assert_eq!(error, Some(TransportError::Closed));
+        assert!(took >= PONG && took <= PONG + WATCH_INTERVAL, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_answers_pings_is_not() {
         let mut line = Line::new(Origin::Outbound);
         for _ in 0..5 {
+            line.outlet.send(TWO_LINE_ENDS).unwrap();
             let mut ping = [0; 4];
             line.far.read_exact(&mut ping).await.unwrap();
             // Questions of its own are no answers.
@@ -484,6 +477,7 @@ mod tests {
             let mut pong = [0; 2];
             line.far.read_exact(&mut pong).await.unwrap();
             assert_eq!(pong, LINE_END);
+            sleep(Duration::from_secs(100)).await;
         }
         assert!(!line.task.is_finished());
     }
