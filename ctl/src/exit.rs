@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Protocol,
     Rejected,
     Network,
-    Tls,
+    TlsFailed,
     BrokenPipe,
 }
 
@@ -51,7 +51,7 @@ impl Exit {
         (Self::Rejected, 19, "the call or the registration was refused for another reason"),
         (Self::Network, 20, "the peer fell silent in mid-call"),
         (
-            Self::Tls,
+            Self::TlsFailed,
             21,
             "no TLS connection: a certificate is not good, or the two sides have no TLS in common",
         ),
@@ -77,12 +77,12 @@ impl Exit {
                 Reason::CertificateExpired
                 | Reason::CertificateNotYetValid
                 | Reason::CertificateWrongName
-                | Reason::CertificateUntrusted
+                | Reason::CertificateUnknownIssuer
                 | Reason::CertificateNotPinned
                 | Reason::CertificateUnfit
                 | Reason::ClientCertificate
-                | Reason::Tls,
-            ) => Self::Tls,
+                | Reason::TlsFailed,
+            ) => Self::TlsFailed,
             Some(Reason::Network) => Self::Network,
             Some(Reason::NoCommonCodec) => Self::NoCommonCodec,
             Some(Reason::NotFound) => Self::NotFound,

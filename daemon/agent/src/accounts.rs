@@ -9,6 +9,7 @@ use voipd_sip::endpoint::{
 use voipd_sip::uri::{Host, NameAddr, SipUri, Uri};
 
 use crate::account::{AccountId, AccountKind, AccountSettings};
+use crate::reason;
 use crate::view::{AccountState, AccountView};
 
 /// One account.
@@ -255,7 +256,7 @@ pub(crate) fn failure_name(failure: RegistrationFailure) -> &'static str {
         RegistrationFailure::Rejected => "rejected",
         RegistrationFailure::Timeout => "timeout",
         RegistrationFailure::Unresolvable => "unresolvable",
-        RegistrationFailure::Unreachable => "unreachable",
+        RegistrationFailure::Unreachable(error) => reason::of_transport(error).name(),
     }
 }
 

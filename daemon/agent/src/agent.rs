@@ -297,6 +297,14 @@ impl Agent {
         self.accounts.get(id).map(|account| &account.settings)
     }
 
+    /// What the account is registered on, if it is.
+    pub fn registered_on(&self, id: AccountId) -> Option<Flow> {
+        self.accounts
+            .get(id)
+            .and_then(|account| account.identity)
+            .and_then(|id| self.endpoint.registered_on(id))
+    }
+
     /// While on, inbound calls are answered 480 at once and nothing rings.
     pub fn set_do_not_disturb(&mut self, now: Instant, on: bool) {
         self.do_not_disturb = on;

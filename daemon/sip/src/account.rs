@@ -7,11 +7,14 @@ use crate::dialog::{self, SIP_PORT};
 use crate::endpoint::{Flow, Identity, NextHop};
 use crate::uri::{Host, NameAddr, SipUri, Uri};
 
+/// Most addresses of an identity's own servers.
+const MAX_SERVERS: usize = 64;
+
 /// The preloaded route.
 enum Proxy {
     None,
     Loose(SipUri),
-    /// A proxy that cannot be reached yet. Going past it would tell the network what the proxy was to hide.
+    /// A proxy that is no SIP URI. Going past it would tell the network what the proxy was to hide.
     Unsupported,
 }
 
@@ -90,17 +93,33 @@ impl Account {
     /// Where a request for `target` goes: by the proxy; to the registrar, where the target is of its domain; else to
     /// the target itself.
     pub(crate) fn next_hop(&self, target: &SipUri) -> NextHop {
-        let own_domain = matches!(&self.aor.uri, Uri::Sip(aor) if same_host(aor, target));
-        match self.server() {
+        let own_domain = matches!(&self.aor.uri, Uri::Sip(aor) if same_host(&aor.host, &target.host));
+        let hop = match self.server() {
             Some(server) if self.route().is_some() || own_domain => server,
             _ => dialog::next_hop(target),
-        }
+        };
+        // RFC 3261 section 26.2.2: each hop of a request for a `sips:` URI is TLS, the first one too.
+        if target.secure { hop.secured() } else { hop }
+    }
+
+    /// `hop` is this identity's own server, and the configuration says how to get there.
+    pub(crate) fn fixes_transport(&self, hop: &NextHop) -> bool {
+        let server = self.server().filter(|server| same_host(&server.host, &hop.host));
+        server.is_some_and(|server| server.secure || server.transport.is_some())
     }
 
     /// Takes note of what `hop` resolved to.
     pub(crate) fn resolved(&mut self, hop: &NextHop, flows: &[Flow]) {
-        if self.server().as_ref() == Some(hop) {
+        let Some(server) = self.server().filter(|server| same_host(&server.host, &hop.host)) else { return };
+        if server == *hop {
             self.servers = flows.iter().map(|flow| flow.remote.ip()).collect();
+            return;
+        }
+        // The same server by another transport may be at other addresses.
+        for ip in flows.iter().map(|flow| flow.remote.ip()) {
+            if self.servers.len() < MAX_SERVERS && !self.servers.contains(&ip) {
+                self.servers.push(ip);
+            }
         }
     }
 
@@ -121,13 +140,13 @@ impl Account {
 
 fn sip(uri: Uri) -> Option<SipUri> {
     match uri {
-        Uri::Sip(uri) if !uri.secure => Some(uri),
-        Uri::Sip(_) | Uri::Other { .. } => None,
+        Uri::Sip(uri) => Some(uri),
+        Uri::Other { .. } => None,
     }
 }
 
-fn same_host(one: &SipUri, two: &SipUri) -> bool {
-    match (&one.host, &two.host) {
+fn same_host(one: &Host, two: &Host) -> bool {
+    match (one, two) {
         (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two),
         (one, two) => one == two,
     }

@@ -10,6 +10,7 @@
 
 mod account;
 mod auth;
+mod avoided;
 mod core;
 mod dialog;
 pub mod digest;

@@ -22,7 +22,7 @@ pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
         response.headers.push(name::ALLOW, ALLOW);
         return Some(response);
     }
-    if !matches!(&request.uri, Uri::Sip(uri) if !uri.secure) {
+    if !matches!(&request.uri, Uri::Sip(_)) {
         return Some(core.response(request, StatusCode::UNSUPPORTED_URI_SCHEME));
     }
     // We support no extension yet, so that whatever is required is too much.

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::dialog::SIP_PORT;
-use crate::endpoint::Flow;
+use crate::endpoint::{Flow, NextHop, Transport};
 use crate::headers::Via;
+use crate::message::Request;
 use crate::uri::Host;
 
 /// Takes down in the topmost Via where a request came from (RFC 3261 section 18.2.1, RFC 3581 section 4), and says
@@ -31,4 +32,65 @@ pub(crate) fn stamp(via: &mut [Via], source: SocketAddr) -> SocketAddr {
         via.params.set("received", Some(&ip));
     }
     SocketAddr::new(source.ip(), via.port.unwrap_or(SIP_PORT))
+}
+
+/// Where a server transaction's responses go: the way that the request came; where that was a connection and is lost, a
+/// new one to the topmost Via's sent-by (RFC 3261 section 18.2.2).
+pub(crate) struct WayBack {
+    state: State,
+    sent_by: NextHop,
+}
+
+enum State {
+    Arrived(Flow),
+    /// The connection is lost, and sent-by is being looked up.
+    Asking,
+    Found(Flow),
+    /// The new connection failed as well.
+    Lost,
+}
+
+impl WayBack {
+    /// `flow` is where responses go at first.
+    pub(crate) fn new(request: &Request, flow: Flow) -> Self {
+        let via = request.via.first();
+        // Who comes by TLS is found again by the name that its certificate must show, others by their address.
+        let named = via.map(|via| via.host.clone()).filter(|_| flow.transport == Transport::Tls);
+        let port = via.and_then(|via| via.port).unwrap_or_else(|| flow.transport.default_port());
+        let sent_by = NextHop {
+            host: named.unwrap_or(Host::Ip(flow.remote.ip())),
+            port: Some(port),
+            transport: Some(flow.transport),
+            secure: flow.transport == Transport::Tls,
+        };
+        Self { state: State::Arrived(flow), sent_by }
+    }
+
+    pub(crate) fn flow(&self) -> Option<Flow> {
+        match self.state {
+            State::Arrived(flow) | State::Found(flow) => Some(flow),
+            State::Asking | State::Lost => None,
+        }
+    }
+
+    /// A flow does not deliver any more: whom to ask for, where this was ours and there is another way.
+    pub(crate) fn lose(&mut self, flow: Flow) -> Option<NextHop> {
+        match self.state {
+            State::Arrived(ours) if ours.far_end() == flow.far_end() && flow.transport.is_reliable() => {
+                self.state = State::Asking;
+                Some(self.sent_by.clone())
+            }
+            State::Found(ours) if ours.far_end() == flow.far_end() => {
+                self.state = State::Lost;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn found(&mut self, flow: Flow) {
+        if matches!(self.state, State::Asking) {
+            self.state = State::Found(flow);
+        }
+    }
 }

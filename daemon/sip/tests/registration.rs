@@ -14,6 +14,7 @@ use common::*;
 use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{
     EndCause, Event, Identity, IdentityId, RegistrationFailure, RegistrationState, SessionError,
+    TransportError,
 };
 
 struct Setup {
@@ -338,7 +339,7 @@ fn a_silent_registrar_and_an_unknown_name_are_tried_again() {
 
     let mut setup = Setup::with(subscriber("<sip:a@192.0.2.1>", "sip:[2001:db8::1]", "a", "b"));
     setup.register();
-    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable);
+    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable(TransportError::NoRoute));
 
     let mut setup = Setup::with(subscriber("<sip:a@nowhere.example>", "sip:nowhere.example", "a", "b"));
     setup.register();
@@ -364,7 +365,7 @@ fn another_address_is_tried_when_the_first_is_dead() {
     setup.net.name("example.org", &["192.0.2.99:5060"]);
     setup.register();
     setup.net.run_ms(200);
-    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable);
+    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable(TransportError::Refused));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
-use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, Agent, Output, TlsSettings};
+use voipd_agent::view::{AccountState, CallId};
+use voipd_agent::{AccountId, AccountView, Agent, Output, TlsSettings};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
 use voipd_sip::uri::Host;
 
@@ -322,7 +322,10 @@ impl Driver {
             }
             Output::SendRtcp { call, remote, bytes } => self.media.send_rtcp(call, remote, &bytes),
             Output::WantCounters { call, port } => self.count(call, port),
-            Output::AccountChanged(view) => self.tell(Update::Account(view)),
+            Output::AccountChanged(view) => {
+                let security = self.account_security(&view);
+                self.tell(Update::Account { view, security });
+            }
             Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
             Output::CallChanged(view) => self.tell(Update::Call(view)),
             Output::CallStateChanged { call, old, new, reason, sip_status } => {
@@ -409,6 +412,17 @@ impl Driver {
         let counters = ports.iter().find_map(|port| self.patchbay.controller().stream_counters(*port));
         if let Some(counters) = counters {
             self.statistics.entry(call).or_default().stream = counters;
+        }
+    }
+
+    fn account_security(&mut self, view: &AccountView) -> String {
+        let Some(flow) = self.agent.registered_on(view.id).filter(|_| view.state == AccountState::Registered)
+        else {
+            return String::new();
+        };
+        match self.transport.security(&flow) {
+            Some(security) => format!("{} {}", security.version, security.cipher),
+            None => "none".to_owned(),
         }
     }
 

@@ -164,7 +164,7 @@ pub fn account(number: u32, state: AccountState) -> Update {
         Entry::new("password", text("hunter2")),
     ])
     .unwrap();
-    Update::Account(Box::new(AccountView {
+    let view = Box::new(AccountView {
         id: AccountId(number),
         settings,
         state,
@@ -172,7 +172,8 @@ pub fn account(number: u32, state: AccountState) -> Update {
         sip_status: 0,
         expires: 0,
         retry_at: None,
-    }))
+    });
+    Update::Account { view, security: String::new() }
 }
 
 pub fn call_view(number: u32, state: CallState) -> CallView {

@@ -201,6 +201,16 @@ pub struct NextHop {
     pub secure: bool,
 }
 
+impl NextHop {
+    /// The same place, over nothing but TLS: at TLS's own port, where the one named is another transport's.
+    pub(crate) fn secured(self) -> Self {
+        match self.secure || self.transport == Some(Transport::Tls) {
+            true => Self { secure: true, ..self },
+            false => Self { secure: true, port: None, transport: None, ..self },
+        }
+    }
+}
+
 /// Why a name led nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
@@ -251,8 +261,8 @@ pub enum RegistrationFailure {
     Timeout,
     /// The registrar's name led nowhere.
     Unresolvable,
-    /// The transport said that nobody is there, or there is no way to it.
-    Unreachable,
+    /// The transport could not deliver, or there is no way to the registrar.
+    Unreachable(TransportError),
 }
 
 /// What happened.
@@ -390,8 +400,8 @@ pub enum EndCause {
     Timeout,
     /// The target's name led nowhere.
     Unresolvable,
-    /// The transport said that nobody is there.
-    Unreachable,
+    /// The transport could not deliver, or there is no way there.
+    Unreachable(TransportError),
     /// The peer broke the protocol beyond repair.
     Protocol,
 }
@@ -411,7 +421,7 @@ pub enum SessionError {
     /// [`EndpointConfig::max_sessions`] is reached.
     #[error("too many sessions")]
     TooMany,
-    /// `sips:`, `tel:` and others lead nowhere yet.
-    #[error("only sip: targets can be called")]
+    /// `tel:` and others lead nowhere.
+    #[error("only sip: and sips: targets can be called")]
     NotASipUri,
 }

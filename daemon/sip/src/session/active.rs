@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Cx, Purpose, State, common, reason, sdp};
 use crate::core::{ALLOW, SDP};
-use crate::endpoint::{EndCause, Event, Flow, SessionError};
+use crate::endpoint::{EndCause, Event, SessionError};
 use crate::headers::name;
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
@@ -58,8 +58,9 @@ enum Invite {
 /// A 2xx of ours.
 struct Sent2xx {
     cseq: u32,
+    server: ServerId,
     /// As sent; `None` where its transaction was gone.
-    sent: Option<(Flow, Vec<u8>)>,
+    bytes: Option<Vec<u8>>,
     content: Content,
 }
 
@@ -93,7 +94,7 @@ impl Active {
         let content =
             if sdp(&request.headers, &request.body).is_some() { Content::Answer } else { Content::Offer };
         let response = cx.dialog_response(request, &self.leg, StatusCode::OK, Some(body));
-        let sent = Sent2xx { cseq: request.cseq, sent: cx.respond(server, response), content };
+        let sent = Sent2xx { cseq: request.cseq, server, bytes: cx.respond(server, response), content };
         cx.set(SessionTimer::Retransmit, T1);
         cx.set(SessionTimer::Acknowledge, TRANSACTION_TIMEOUT);
         self.negotiation = Negotiation::Unacknowledged { sent, of, interval: T1 };
@@ -101,8 +102,8 @@ impl Active {
 
     pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) {
         let Negotiation::Unacknowledged { sent, interval, .. } = &mut self.negotiation else { return };
-        if let Some((flow, bytes)) = &sent.sent {
-            cx.core.outbox.transmit(*flow, bytes.clone());
+        if let Some(bytes) = &sent.bytes {
+            cx.core.transactions.repeat(&mut cx.core.outbox, sent.server, bytes);
         }
         *interval = T2.min(*interval * 2);
         cx.set(SessionTimer::Retransmit, *interval);
@@ -174,8 +175,8 @@ impl Active {
             Outcome::Response(response) => response,
             Outcome::Timeout if current => return self.lost(cx, None),
             // RFC 3261 section 8.1.3.1: as if it were a 503.
-            Outcome::Unreachable if current => return self.refused(cx, StatusCode::SERVICE_UNAVAILABLE),
-            Outcome::Timeout | Outcome::Unreachable | Outcome::Over => return State::Active(self),
+            Outcome::Unreachable(_) if current => return self.refused(cx, StatusCode::SERVICE_UNAVAILABLE),
+            Outcome::Timeout | Outcome::Unreachable(_) | Outcome::Over => return State::Active(self),
         };
         if response.status.is_success() {
             cx.acknowledge(&mut self.leg, invite);
@@ -336,7 +337,7 @@ impl Active {
                 return self.lost(cx, None);
             }
             // As if it were a 503 (RFC 3261 section 8.1.3.1), which ends no dialog: the network may come back.
-            Outcome::Unreachable => probed(cx, false),
+            Outcome::Unreachable(_) => probed(cx, false),
             Outcome::Over => {}
         }
         State::Active(self)

@@ -3,6 +3,7 @@
 //! A session outlives its [`Event::Ended`] by what must still be sent: CANCEL, BYE, ACKs for late 2xx.
 
 mod active;
+mod attempts;
 mod inbound;
 mod outbound;
 mod reason;
@@ -67,7 +68,7 @@ impl Cx<'_> {
         self.core.outbox.timers.stop(Timer::Session(self.sender.session, timer));
     }
 
-    fn respond(&mut self, server: ServerId, response: Response) -> Option<(Flow, Vec<u8>)> {
+    fn respond(&mut self, server: ServerId, response: Response) -> Option<Vec<u8>> {
         self.core.respond(self.now, server, response)
     }
 
@@ -96,7 +97,7 @@ impl Cx<'_> {
         for route in request.headers.get_all(name::RECORD_ROUTE) {
             response.headers.push(name::RECORD_ROUTE, route);
         }
-        let contact = self.core.contact(self.sender.identity, leg.flow);
+        let contact = self.core.contact(self.sender.identity, leg.flow, leg.dialog.is_secure());
         response.headers.push(name::CONTACT, contact.to_string());
         response.headers.push(name::ALLOW, ALLOW);
         response.headers.push(name::SUPPORTED, "");
@@ -269,15 +270,15 @@ impl Session {
             }
             return;
         }
-        let flow = result.ok().and_then(|flows| flows.first().copied());
+        let flows = result.unwrap_or_default();
         let sender = self.sender;
         for fork in &mut self.forks {
-            if fork.resolved(cx.core, cx.now, sender, id, flow).is_some() {
+            if fork.resolved(cx.core, cx.now, sender, id, &flows).is_some() {
                 return;
             }
         }
         let Some(leg) = self.leg() else { return };
-        for kind in leg.resolved(cx.core, cx.now, sender, id, flow).unwrap_or_default() {
+        for kind in leg.resolved(cx.core, cx.now, sender, id, &flows).unwrap_or_default() {
             // What cannot be sent is as good as unreachable; an ACK will be asked for again.
             if let (Kind::Transaction(purpose), State::Active(_)) = (kind, &self.state) {
                 let State::Active(active) = self.take() else { return };
@@ -288,10 +289,17 @@ impl Session {
 
     pub(crate) fn on_report(&mut self, cx: &mut Cx<'_>, report: Report) {
         let Owner::Session(_, purpose) = report.owner else { return };
+        if self.try_next(cx, &report, purpose) {
+            return;
+        }
         self.state = match (self.take(), purpose) {
             (state, Purpose::Cancel | Purpose::ForkBye) => state,
-            (State::Calling(calling), Purpose::Invite) => calling.on_report(cx, report),
-            (State::Cancelling(cancelling), Purpose::Invite) => cancelling.on_report(cx, report),
+            (State::Calling(calling), Purpose::Invite) if calling.awaits(report.id) => {
+                calling.on_report(cx, report)
+            }
+            (State::Cancelling(cancelling), Purpose::Invite) if cancelling.awaits(report.id) => {
+                cancelling.on_report(cx, report)
+            }
             (state, Purpose::Invite) => {
                 self.state = state;
                 return self.on_late_answer(cx, report);
@@ -318,9 +326,32 @@ impl Session {
         };
     }
 
-    /// A 2xx to our INVITE when one has won already (RFC 3261 section 13.2.2.4).
+    /// An in-dialog request that its server did not deliver goes by way of the next one, where there is one.
+    fn try_next(&mut self, cx: &mut Cx<'_>, report: &Report, purpose: Purpose) -> bool {
+        if matches!(purpose, Purpose::Invite | Purpose::Cancel) {
+            return false;
+        }
+        let sender = self.sender;
+        let tag = report.sent.request.to.tag().unwrap_or_default();
+        let is_of = |leg: &&mut Leg| leg.dialog.id.remote_tag == tag;
+        let leg = match self.forks.iter_mut().find(is_of) {
+            Some(fork) => Some(fork),
+            None => match &mut self.state {
+                State::Active(active) | State::Unacknowledged(active) => Some(&mut active.leg),
+                State::Over(leg) => leg.as_mut(),
+                _ => None,
+            },
+        };
+        leg.is_some_and(|leg| leg.try_next(cx.core, cx.now, sender, report, purpose))
+    }
+
+    /// A response to an INVITE of ours when another has won already, or the call has ended: another fork's 2xx
+    /// (RFC 3261 section 13.2.2.4), or a server that was too slow.
     fn on_late_answer(&mut self, cx: &mut Cx<'_>, report: Report) {
         let Outcome::Response(response) = &report.outcome else { return };
+        if response.status.is_provisional() {
+            outbound::cancel_late(cx, report.id);
+        }
         if !response.status.is_success() {
             return;
         }
@@ -418,6 +449,10 @@ impl Session {
             (State::Active(mut active), SessionTimer::Glare) => {
                 active.offer_again(cx);
                 State::Active(active)
+            }
+            (State::Calling(mut calling), SessionTimer::NextServer) => {
+                calling.on_silence(cx);
+                State::Calling(calling)
             }
             (State::Cancelling(cancelling), SessionTimer::Cancel) => cancelling.give_up(cx),
             (State::Over(leg), SessionTimer::Cancel) => {

@@ -1,10 +1,11 @@
 //! Outbound sessions until they are answered or given up (RFC 3261 sections 13.2 and 9.1).
 
+use super::attempts::{Attempts, Failure, Heard};
 use super::{Cx, MAX_FORKS, Purpose, State, active::Active, common, sdp};
 use crate::auth::Rounds;
 use crate::core::{ALLOW, Asker, SDP};
 use crate::dialog::{self, Dialog, DialogId, FIRST_CSEQ};
-use crate::endpoint::{EndCause, Event, Flow, ResolveError, ResolveId, SessionError};
+use crate::endpoint::{EndCause, Event, Flow, ResolveError, ResolveId, SessionError, TransportError};
 use crate::headers::{Headers, name};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
@@ -28,17 +29,12 @@ impl Resolving {
     }
 
     pub(super) fn on_resolved(self, cx: &mut Cx<'_>, result: Result<Vec<Flow>, ResolveError>) -> State {
-        let (mut flows, nowhere) = match result {
+        let (flows, nowhere) = match result {
             Ok(flows) => (flows, EndCause::Unresolvable),
             // The name is known; the network is what is missing.
-            Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable),
+            Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable(TransportError::NoRoute)),
             Err(_) => (Vec::new(), EndCause::Unresolvable),
         };
-        // A server that holds our binding knows us: it comes before its equals.
-        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
-        if let Some(registered) = account.and_then(|account| account.registered) {
-            flows.sort_by_key(|flow| *flow != registered);
-        }
         let Some(&flow) = flows.first() else {
             cx.ended(nowhere, None, None);
             return State::Over(None);
@@ -84,34 +80,24 @@ impl Offering {
             headers,
             body: offer,
         };
-        let client = send(cx, request, flow, Rounds::default());
-        State::Calling(Calling { client, rest: self.flows, early: Vec::new(), heard: Heard::Nothing })
+        let attempts = Attempts::begin(cx, request, flow, self.flows);
+        State::Calling(Calling { attempts, early: Vec::new() })
     }
 }
 
-fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Rounds) -> ClientId {
+pub(super) fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Rounds) -> ClientId {
     request.via.clear();
     request.headers.remove(name::CONTACT);
-    request.headers.push(name::CONTACT, cx.core.contact(cx.sender.identity, flow).to_string());
+    let contact = cx.core.contact(cx.sender.identity, flow, dialog::wants_secure_contact(&request));
+    request.headers.push(name::CONTACT, contact.to_string());
     let owner = Owner::Session(cx.sender.session, Purpose::Invite);
     cx.core.send(cx.now, flow, request, rounds, cx.sender.identity, owner)
 }
 
-/// What the INVITE has brought so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Nothing,
-    /// A provisional response: now it can be cancelled (RFC 3261 section 9.1).
-    Provisional,
-}
-
 /// INVITE is sent.
 pub(super) struct Calling {
-    client: ClientId,
-    /// Where it can still be sent (RFC 3263 section 4.3).
-    rest: Vec<Flow>,
+    attempts: Attempts,
     early: Vec<Leg>,
-    heard: Heard,
 }
 
 impl Calling {
@@ -119,12 +105,15 @@ impl Calling {
         &self.early
     }
 
+    /// The end of this transaction may be that of the call.
+    pub(super) fn awaits(&self, id: ClientId) -> bool {
+        self.attempts.holds(id)
+    }
+
     pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
-        if report.id != self.client {
-            return State::Calling(self);
-        }
         match &report.outcome {
             Outcome::Response(response) if response.status.is_provisional() => {
+                self.attempts.hear(cx, report.id, Heard::Provisional);
                 self.on_provisional(cx, &report, response);
                 State::Calling(self)
             }
@@ -132,14 +121,15 @@ impl Calling {
                 self.on_success(cx, &report, response)
             }
             Outcome::Response(response) => self.on_failure(cx, &report, response),
-            Outcome::Timeout => self.next(cx, &report, EndCause::Timeout),
-            Outcome::Unreachable => self.next(cx, &report, EndCause::Unreachable),
+            Outcome::Timeout => self.next(cx, &report, Failure::new(EndCause::Timeout)),
+            Outcome::Unreachable(error) => {
+                self.next(cx, &report, Failure::new(EndCause::Unreachable(*error)))
+            }
             Outcome::Over => State::Calling(self),
         }
     }
 
     fn on_provisional(&mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) {
-        self.heard = Heard::Provisional;
         if response.status.get() == 100 {
             return;
         }
@@ -159,7 +149,8 @@ impl Calling {
     }
 
     /// The first 2xx wins (RFC 3261 section 13.2.2.4).
-    fn on_success(self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
+    fn on_success(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
+        self.attempts.hear(cx, report.id, Heard::Nothing);
         let Some(mut leg) = self.win(cx, report, response) else {
             cx.ended(EndCause::Protocol, Some(response.status.get()), None);
             return State::Over(None);
@@ -198,30 +189,39 @@ impl Calling {
         {
             request.cseq += 1;
             self.forget_early(cx);
-            self.client = send(cx, request, report.sent.flow, rounds);
-            self.heard = Heard::Nothing;
+            self.attempts.hear(cx, report.id, Heard::Nothing);
+            self.attempts.repeat(cx, request, report.sent.flow, rounds);
             return State::Calling(self);
         }
-        // This server is not in order: another may be (RFC 3263 section 4.3).
-        if response.status == StatusCode::SERVICE_UNAVAILABLE && !self.rest.is_empty() {
-            return self.next(cx, report, EndCause::Refused);
-        }
-        self.forget_early(cx);
         let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
-        cx.ended(EndCause::Refused, Some(code), text);
+        let failure = Failure { cause: EndCause::Refused, status: Some(code), text };
+        // This server is not in order: another may be (RFC 3263 section 4.3).
+        if response.status == StatusCode::SERVICE_UNAVAILABLE {
+            return self.next(cx, report, failure);
+        }
+        self.attempts.hear(cx, report.id, Heard::Nothing);
+        self.over(cx, failure)
+    }
+
+    /// Asks the next server, or waits for those that were asked; where there are none, the call has ended.
+    fn next(mut self, cx: &mut Cx<'_>, report: &Report, failure: Failure) -> State {
+        match self.attempts.fail(cx, report, failure) {
+            None => {
+                self.forget_early(cx);
+                State::Calling(self)
+            }
+            Some(failure) => self.over(cx, failure),
+        }
+    }
+
+    fn over(mut self, cx: &mut Cx<'_>, failure: Failure) -> State {
+        self.forget_early(cx);
+        cx.ended(failure.cause, failure.status, failure.text);
         State::Over(None)
     }
 
-    fn next(mut self, cx: &mut Cx<'_>, report: &Report, cause: EndCause) -> State {
-        self.forget_early(cx);
-        if self.rest.is_empty() {
-            cx.ended(cause, None, None);
-            return State::Over(None);
-        }
-        let flow = self.rest.remove(0);
-        self.client = send(cx, report.sent.request.clone(), flow, Rounds::default());
-        self.heard = Heard::Nothing;
-        State::Calling(self)
+    pub(super) fn on_silence(&mut self, cx: &mut Cx<'_>) {
+        self.attempts.on_silence(cx);
     }
 
     fn forget_early(&mut self, cx: &mut Cx<'_>) {
@@ -249,8 +249,9 @@ impl Calling {
     /// Gives the call up; `Ended` is the caller's to tell.
     pub(super) fn cancel(mut self, cx: &mut Cx<'_>) -> State {
         self.forget_early(cx);
-        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing };
-        if self.heard == Heard::Provisional {
+        let (client, heard) = self.attempts.give_up(cx);
+        let mut cancelling = Cancelling { client, heard: Heard::Nothing };
+        if heard == Heard::Provisional {
             cancelling.send_cancel(cx);
         }
         State::Cancelling(cancelling)
@@ -266,33 +267,15 @@ pub(super) struct Cancelling {
 impl Cancelling {
     fn send_cancel(&mut self, cx: &mut Cx<'_>) {
         self.heard = Heard::Provisional;
-        let Some(sent) = cx.core.transactions.sent(self.client) else { return };
-        let invite = &sent.request;
-        let mut headers = Headers::default();
-        for route in invite.headers.get_all(name::ROUTE) {
-            headers.push(name::ROUTE, route);
-        }
-        let cancel = Request {
-            method: Method::Cancel,
-            uri: invite.uri.clone(),
-            via: invite.via.clone(),
-            from: invite.from.clone(),
-            to: invite.to.clone(),
-            call_id: invite.call_id.clone(),
-            cseq: invite.cseq,
-            max_forwards: MAX_FORWARDS,
-            headers,
-            body: Vec::new(),
-        };
-        let owner = Owner::Session(cx.sender.session, Purpose::Cancel);
-        cx.core.send(cx.now, sent.flow, cancel, Rounds::default(), None, owner);
+        send_cancel(cx, self.client);
         cx.set(SessionTimer::Cancel, TRANSACTION_TIMEOUT);
     }
 
+    pub(super) fn awaits(&self, id: ClientId) -> bool {
+        self.client == id
+    }
+
     pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
-        if report.id != self.client {
-            return State::Cancelling(self);
-        }
         let Outcome::Response(response) = &report.outcome else { return self.over(cx, None) };
         if response.status.is_provisional() {
             if self.heard == Heard::Nothing {
@@ -323,5 +306,36 @@ impl Cancelling {
     fn over(self, cx: &mut Cx<'_>, leg: Option<Leg>) -> State {
         cx.stop(SessionTimer::Cancel);
         State::Over(leg)
+    }
+}
+
+/// CANCEL for an INVITE that still runs (RFC 3261 section 9.1): it goes the same way.
+fn send_cancel(cx: &mut Cx<'_>, client: ClientId) {
+    let Some((sent, carrier)) = cx.core.transactions.sent(client) else { return };
+    let invite = &sent.request;
+    let mut headers = Headers::default();
+    for route in invite.headers.get_all(name::ROUTE) {
+        headers.push(name::ROUTE, route);
+    }
+    let cancel = Request {
+        method: Method::Cancel,
+        uri: invite.uri.clone(),
+        via: invite.via.clone(),
+        from: invite.from.clone(),
+        to: invite.to.clone(),
+        call_id: invite.call_id.clone(),
+        cseq: invite.cseq,
+        max_forwards: MAX_FORWARDS,
+        headers,
+        body: Vec::new(),
+    };
+    let owner = Owner::Session(cx.sender.session, Purpose::Cancel);
+    cx.core.send(cx.now, carrier, cancel, Rounds::default(), None, owner);
+}
+
+/// Cancels an INVITE that is not waited for any more, as soon as it is heard of, and once.
+pub(super) fn cancel_late(cx: &mut Cx<'_>, client: ClientId) {
+    if cx.core.transactions.limit(&mut cx.core.outbox, cx.now, client) {
+        send_cancel(cx, client);
     }
 }

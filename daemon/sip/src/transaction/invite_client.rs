@@ -1,4 +1,4 @@
-//! The INVITE client transaction (RFC 3261 section 17.1.1, RFC 6026 section 8.4) over an unreliable transport.
+//! The INVITE client transaction (RFC 3261 section 17.1.1, RFC 6026 section 8.4).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::timer::{ClientTimer, T1, TRANSACTION_TIMEOUT};
 use crate::wire;
 
 pub(super) enum InviteClient {
-    /// No response yet; the INVITE is repeated at growing intervals.
+    /// No response yet; as a datagram, the INVITE is repeated at growing intervals.
     Calling {
         interval: Duration,
     },
@@ -23,7 +23,9 @@ pub(super) enum InviteClient {
 
 impl InviteClient {
     pub(super) fn start(io: &mut Io<'_>) -> Self {
-        io.set_client(ClientTimer::A, T1);
+        if !io.is_reliable() {
+            io.set_client(ClientTimer::A, T1);
+        }
         io.set_client(ClientTimer::B, TRANSACTION_TIMEOUT);
         Self::Calling { interval: T1 }
     }
@@ -41,7 +43,7 @@ impl InviteClient {
                 } else {
                     let ack = wire::write(&Message::Request(ack(request, response)));
                     io.transmit(ack.clone());
-                    io.set_client(ClientTimer::D, TRANSACTION_TIMEOUT);
+                    io.set_client(ClientTimer::D, io.against_repetitions(TRANSACTION_TIMEOUT));
                     *self = Self::Completed { ack };
                 }
                 Deliver::Yes
@@ -65,7 +67,7 @@ impl InviteClient {
                 io.set_client(ClientTimer::A, *interval);
                 Expiry::GoesOn
             }
-            (Self::Calling { .. }, ClientTimer::B) => Expiry::TimedOut,
+            (Self::Calling { .. } | Self::Proceeding, ClientTimer::B) => Expiry::TimedOut,
             (Self::Completed { .. }, ClientTimer::D) | (Self::Accepted, ClientTimer::M) => Expiry::Over,
             _ => Expiry::GoesOn,
         }
