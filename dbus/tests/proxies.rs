@@ -162,7 +162,7 @@ async fn use_everything(client: &Connection) {
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
-        registrar, outbound_proxy, auth_user, has_password, registers, codecs, state, reason, sip_status, expires,
+        registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, state, reason, sip_status, expires,
         retry_in);
 
     let call = proxy!(CallProxy, client);

@@ -1,12 +1,13 @@
 //! baresip on a far host: a softphone with sound, controlled over its TCP interface.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::authority::Certificate;
 use crate::host::Wire;
 use crate::judge::Sound;
 use crate::process::Process;
@@ -42,6 +43,26 @@ pub struct Baresip {
 impl Baresip {
     /// Starts one on the far host with one codec, such as `PCMU/8000/1`.
     pub async fn start(lab: &Lab, wire: &Wire, codec: &str, answer: Answer) -> Self {
+        Self::start_with(lab, wire, codec, answer, "").await
+    }
+
+    /// The same with TLS at port 5061: with a certificate of its own, and an authority that it believes.
+    pub async fn start_with_tls(
+        lab: &Lab,
+        wire: &Wire,
+        codec: &str,
+        answer: Answer,
+        certificate: &Certificate,
+        authority: &Path,
+    ) -> Self {
+        // It wants both in one file.
+        let own = lab.path("baresip.pem");
+        std::fs::write(&own, format!("{}{}", certificate.key, certificate.chain)).unwrap();
+        let lines = format!("sip_certificate {}\nsip_cafile {}\n", own.display(), authority.display());
+        Self::start_with(lab, wire, codec, answer, &lines).await
+    }
+
+    async fn start_with(lab: &Lab, wire: &Wire, codec: &str, answer: Answer, lines: &str) -> Self {
         let directory = lab.directory("baresip");
         let address = wire.there;
         let opus = codec.starts_with("opus");
@@ -55,7 +76,7 @@ impl Baresip {
              auplay_channels {channels}\nrtp_ports 20000-20200\njitter_buffer_delay 2-10\nopus_bitrate 64000\n\
              ctrl_tcp_listen {address}:4444\ncons_listen {address}:5555\nmodule_path {MODULES}\nmodule_app account.so\nmodule_app menu.so\n\
              module_app ctrl_tcp.so\nmodule cons.so\nmodule g711.so\nmodule opus.so\nmodule aufile.so\nmodule aubridge.so\n\
-             module sndfile.so\nsnd_path {scratch}\n"
+             module sndfile.so\nsnd_path {scratch}\n{lines}"
         );
         std::fs::write(directory.join("config"), config).unwrap();
         let answer = match answer {

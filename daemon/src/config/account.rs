@@ -121,6 +121,11 @@ pub fn read(
             fields.reject(key, "means nothing without an address: add \"address\" or remove this key");
         }
     }
+    let asks_for_tls = |uri: &Uri| matches!(uri, Uri::Sip(uri) if uri.secure);
+    let promised = [&address, &registrar, &outbound_proxy].into_iter().flatten().any(asks_for_tls);
+    if promised && transport.is_some_and(|transport| transport != Transport::Tls) {
+        fields.reject("transport", "is not \"tls\", but a 'sips:' address asks for nothing less: remove one");
+    }
     if !fields.finish() {
         return None;
     }

@@ -159,11 +159,11 @@ impl Driver {
         let now = Instant::now();
         match arrival {
             Arrival::Datagram { flow, bytes } => {
-                log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
+                log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
                 self.agent.handle_datagram(now, flow, &bytes);
             }
             Arrival::Message { flow, bytes } => {
-                log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
+                log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
                 self.agent.handle_message(now, flow, &bytes);
             }
             Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
@@ -275,7 +275,7 @@ impl Driver {
     fn carry_out_one(&mut self, output: Output) {
         match output {
             Output::Transmit { flow, bytes } => {
-                log::debug!("SIP to {}: {}", flow.remote, start_line(&bytes));
+                log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
                 if let Err(error) = self.transport.send(&flow, &bytes) {
                     self.agent.handle_failed(Instant::now(), flow, error);
                 }
