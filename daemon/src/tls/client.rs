@@ -99,10 +99,12 @@ impl TlsClient {
         let certificate = match &settings.client {
             None => None,
             Some(client) => {
-                let certified = material::certified_key(&client.chain, client.key.expose());
-                Some(Arc::new(
-                    certified.map_err(|(_, wrong)| TlsError(format!("the client certificate {wrong}")))?,
-                ))
+                let certified = material::certified_key(&client.chain, client.key.expose())
+                    .map_err(|(_, wrong)| TlsError(format!("the client certificate {wrong}")))?;
+                if let Some(wrong) = material::out_of_date(&certified) {
+                    log::warn!("the certificate that is shown to {name} {wrong}");
+                }
+                Some(Arc::new(certified))
             }
         };
         let shown = Arc::new(Shown { certificate, asked: AtomicBool::new(false) });

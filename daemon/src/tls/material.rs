@@ -2,7 +2,7 @@
 //! on after the name of the key or the file.
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use sha2::{Digest, Sha256};
@@ -45,6 +45,27 @@ pub fn certified_key(chain: &str, key: &str) -> Result<CertifiedKey, (bool, Stri
             Err((true, "holds the key of another certificate: name the one that belongs to it".to_owned()))
         }
         Err(error) => Err((false, format!("holds a certificate that cannot be used: {error}"))),
+    }
+}
+
+/// Whether a certificate of ours is good by its dates: a sentence where it is not. Others will refuse it.
+pub(super) fn out_of_date(certified: &CertifiedKey) -> Option<&'static str> {
+    let certificate = certified.cert.first()?;
+    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
+    // Dates come before anything else, so that no authority is needed to hear of them.
+    let found = parsed.verify_for_usage(
+        provider().signature_verification_algorithms.all,
+        &[],
+        &[],
+        UnixTime::now(),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    match found {
+        Err(webpki::Error::CertExpired { .. }) => Some("has expired: renew it"),
+        Err(webpki::Error::CertNotValidYet { .. }) => Some("is not valid yet: check this machine's clock"),
+        _ => None,
     }
 }
 
@@ -132,5 +153,20 @@ mod tests {
         assert!(authorities("nothing").unwrap_err().contains("holds no certificate"));
         let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(authorities(garbled).unwrap_err().contains("number 1"));
+    }
+
+    #[test]
+    fn a_certificate_out_of_date_is_noticed_without_its_authority() {
+        let with = |from: i32, to: i32| {
+            let mut params = rcgen::CertificateParams::new(["one.test".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            certified_key(&certificate.pem(), &key.serialize_pem()).unwrap()
+        };
+        assert_eq!(out_of_date(&with(2000, 2900)), None);
+        assert_eq!(out_of_date(&with(2000, 2001)), Some("has expired: renew it"));
+        assert!(out_of_date(&with(2899, 2900)).unwrap().contains("clock"));
     }
 }

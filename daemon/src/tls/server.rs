@@ -103,6 +103,9 @@ fn read(files: &ServerFiles) -> Result<Arc<CertifiedKey>, TlsError> {
         let path = if of_key { &files.key } else { &files.certificate };
         TlsError(format!("{} {wrong}", path.display()))
     })?;
+    if let Some(wrong) = material::out_of_date(&certified) {
+        log::warn!("the certificate in {} {wrong}", files.certificate.display());
+    }
     Ok(Arc::new(certified))
 }
 

@@ -286,7 +286,7 @@ impl connection::Owner for Link {
 /// Makes a connection and serves it.
 async fn dial(link: Link, inlet: Inlet, tell: oneshot::Sender<Security>) {
     let remote = link.flow.remote;
-    let connected = timeout(CONNECT, connect(&link)).await.unwrap_or(Err(TransportError::TimedOut));
+    let connected = timeout(CONNECT, connect(&link)).await.unwrap_or(Err(Unconnected::TimedOut));
     let error = match connected {
         Ok(Connected::Plain(stream)) => connection::serve(stream, remote, link.origin, inlet, &link).await,
         Ok(Connected::Secured(stream, security)) => {
@@ -302,7 +302,8 @@ async fn dial(link: Link, inlet: Inlet, tell: oneshot::Sender<Security>) {
             connection::serve(*stream, remote, link.origin, inlet, &link).await
         }
         Err(error) => {
-            log::info!("no connection with {remote} by {}: {error}", link.flow.transport.name());
+            let (error, detail) = error.into_parts();
+            log::info!("no connection with {remote} by {}: {error}{detail}", link.flow.transport.name());
             Some(error)
         }
     };
@@ -314,20 +315,46 @@ enum Connected {
     Secured(Box<tokio_rustls::client::TlsStream<TcpStream>>, Security),
 }
 
-async fn connect(link: &Link) -> Result<Connected, TransportError> {
-    let Flow { local, remote, .. } = link.flow;
-    let unreachable = |error: io::Error| match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => TransportError::Refused,
-        io::ErrorKind::TimedOut => TransportError::TimedOut,
-        _ => {
-            log::info!("cannot connect to {remote}: {error}");
-            TransportError::NoRoute
+/// Why a connection did not come about.
+enum Unconnected {
+    TimedOut,
+    Tcp(io::Error),
+    /// `asked`: the server had asked for our certificate.
+    Tls {
+        error: io::Error,
+        asked: bool,
+    },
+}
+
+impl Unconnected {
+    /// What it means, and what the log says besides.
+    fn into_parts(self) -> (TransportError, String) {
+        match self {
+            Self::TimedOut => (TransportError::TimedOut, String::new()),
+            Self::Tcp(error) => {
+                let meaning = match error.kind() {
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                        TransportError::Refused
+                    }
+                    io::ErrorKind::TimedOut => TransportError::TimedOut,
+                    _ => TransportError::NoRoute,
+                };
+                (meaning, format!(" ({error})"))
+            }
+            Self::Tls { error, asked } => {
+                let meaning = tls::failure(&error, asked).unwrap_or(TransportError::Handshake);
+                (meaning, format!(" ({error})"))
+            }
         }
-    };
+    }
+}
+
+async fn connect(link: &Link) -> Result<Connected, Unconnected> {
+    let Flow { local, remote, .. } = link.flow;
     let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = socket.map_err(unreachable)?;
-    socket.bind(SocketAddr::new(local.ip(), 0)).map_err(unreachable)?;
-    let stream = socket.connect(remote).await.map_err(unreachable)?;
+    let socket = socket.map_err(Unconnected::Tcp)?;
+    socket.bind(SocketAddr::new(local.ip(), 0)).map_err(Unconnected::Tcp)?;
+    let stream = socket.connect(remote).await.map_err(Unconnected::Tcp)?;
     prepare(&stream);
     let Some(requirement) = &link.requirement else { return Ok(Connected::Plain(stream)) };
     let connector = TlsConnector::from(Arc::clone(&requirement.config));
@@ -336,10 +363,7 @@ async fn connect(link: &Link) -> Result<Connected, TransportError> {
             let security = security(requirement, stream.get_ref().1);
             Ok(Connected::Secured(Box::new(stream), security))
         }
-        Err(error) => {
-            log::info!("no TLS with {} ({remote}): {error}", requirement.name);
-            Err(tls::failure(&error, requirement.was_asked()).unwrap_or(TransportError::Handshake))
-        }
+        Err(error) => Err(Unconnected::Tls { error, asked: requirement.was_asked() }),
     }
 }
 
