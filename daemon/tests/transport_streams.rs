@@ -434,3 +434,54 @@ async fn plain_tcp_where_tls_is_spoken_is_no_connection() {
     client.send(&flow, &message(1)).unwrap();
     assert_eq!(is_failure(next(&mut client).await), (flow, TransportError::Handshake));
 }
+
+/// A server of another make, which speaks nothing newer than TLS 1.2 and wants a certificate of `clients`.
+async fn old_server(
+    certificate: &Certificate,
+    clients: Option<&Authority>,
+) -> (TcpListener, tokio_rustls::TlsAcceptor) {
+    use rustls::server::WebPkiClientVerifier;
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let own = material::certified_key(&certificate.chain, &certificate.key).unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(std::sync::Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add_parsable_certificates(material::authorities(&authority.pem()).unwrap());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder.with_cert_resolver(std::sync::Arc::new(rustls::sign::SingleCertAndKey::from(own)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (listener, tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)))
+}
+
+#[tokio::test]
+async fn tls_1_2_will_do_and_its_refusals_are_understood() {
+    let authority = Authority::new("voipd test authority");
+    let certificate = authority.issue(&["old.test"], Validity::Good);
+    let mut client = Transport::bind(&config()).unwrap();
+    let requirement = client.require(&Host::Name("old.test".into()), &believing(authority.pem())).unwrap();
+
+    let (listener, acceptor) = old_server(&certificate, None).await;
+    let remote = listener.local_addr().unwrap();
+    let flow = client.flow_to(Place { transport: Protocol::Tls, remote }, requirement).unwrap();
+    client.send(&flow, &message(1)).unwrap();
+    let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+    let mut received = vec![0; message(1).len()];
+    stream.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, message(1));
+    assert_eq!(client.security(&flow).unwrap().version, "TLSv1.2");
+
+    let (listener, acceptor) = old_server(&certificate, Some(&Authority::new("clients"))).await;
+    let remote = listener.local_addr().unwrap();
+    let flow = client.flow_to(Place { transport: Protocol::Tls, remote }, requirement).unwrap();
+    client.send(&flow, &message(1)).unwrap();
+    assert!(acceptor.accept(listener.accept().await.unwrap().0).await.is_err());
+    assert_eq!(is_failure(next(&mut client).await), (flow, TransportError::ClientCertificate));
+}
