@@ -12,6 +12,7 @@ pub(super) enum InviteClient {
     Calling {
         interval: Duration,
     },
+    /// A provisional response came. Timer B runs only where the INVITE is being cancelled (RFC 3261 section 9.1).
     Proceeding,
     /// A final response other than 2xx came: its repetitions are acknowledged here.
     Completed {
@@ -33,8 +34,11 @@ impl InviteClient {
     pub(super) fn response(&mut self, io: &mut Io<'_>, request: &Request, response: &Response) -> Deliver {
         match self {
             Self::Calling { .. } | Self::Proceeding => {
-                io.stop_client(ClientTimer::A);
-                io.stop_client(ClientTimer::B);
+                let first = matches!(self, Self::Calling { .. });
+                if first || !response.status.is_provisional() {
+                    io.stop_client(ClientTimer::A);
+                    io.stop_client(ClientTimer::B);
+                }
                 if response.status.is_provisional() {
                     *self = Self::Proceeding;
                 } else if response.status.is_success() {

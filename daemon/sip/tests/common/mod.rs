@@ -173,6 +173,13 @@ impl Net {
         self.add(address, Role::Closed)
     }
 
+    /// Nobody is at that address any more.
+    pub fn forget(&mut self, address: &str) {
+        let address: SocketAddr = address.parse().unwrap();
+        let host = self.host_at(address).unwrap();
+        self.hosts[host.0].address = SocketAddr::new([0, 0, 0, 0].into(), 0);
+    }
+
     pub fn name(&mut self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|address| (None, address.parse().unwrap()));
         self.names.insert(name.to_owned(), addresses.collect());
@@ -376,7 +383,7 @@ impl Net {
                 inbox.extend(wire::read_datagram(bytes).ok().flatten().map(|message| (elapsed, message)));
             }
             Role::Server { answer, seen } => {
-                if let Message::Request(mut request) = read(bytes) {
+                if let Ok(Some(Message::Request(mut request))) = wire::read_datagram(bytes) {
                     if request.via[0].params.get("rport").is_some() {
                         request.via[0].params.set("rport", Some(&flow.remote.port().to_string()));
                         request.via[0].params.set("received", Some(&flow.remote.ip().to_string()));
