@@ -54,6 +54,7 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
     let settings = AccountSettings {
         register: yes_unless(args.no_register),
         enabled: yes_unless(args.disabled),
+        allow_md5: yes_unless(args.no_md5),
         name: Some(args.name),
         kind: args.kind,
         address: args.address,
@@ -69,6 +70,10 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         password,
         realm: args.realm,
         expires: args.expires,
+        gruu: args.gruu.then_some(true),
+        push_provider: args.push_provider,
+        push_prid: args.push_prid,
+        push_param: args.push_param,
         codecs: args.codecs,
         ptime: args.ptime,
         allow_from: args.allow_from,
@@ -194,12 +199,28 @@ fn description(account: &Object) -> Vec<String> {
         ("Security", account.text("Security").to_owned()),
         ("Authentication user", account.text("AuthUser").to_owned()),
         ("Password", if account.flag("HasPassword") { "known" } else { "none" }.to_owned()),
+        ("MD5", if account.flag("AllowMd5") { "allowed" } else { "refused" }.to_owned()),
+        ("Digest", digest(account)),
+        ("Push provider", account.text("PushProvider").to_owned()),
+        ("Push service", account.text("PushService").to_owned()),
+        ("Public GRUU", account.text("PublicGruu").to_owned()),
+        ("Temporary GRUU", account.text("TemporaryGruu").to_owned()),
+        ("Associated", account.list("AssociatedAddresses")),
+        ("Service route", account.list("ServiceRoute")),
         ("Codecs", account.list("Codecs")),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .map(|(key, value)| format!("{:<21}{value}", format!("{key}:")))
     .collect()
+}
+
+/// The algorithm in use, with a word about a weak one.
+fn digest(account: &Object) -> String {
+    match account.text("DigestAlgorithm") {
+        weak @ ("MD5" | "MD5-sess") => format!("{weak} (weak)"),
+        other => other.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -236,7 +257,9 @@ mod tests {
             ("Name", "work".into()),
             ("Codecs", vec!["opus", "PCMU"].into()),
             ("HasPassword", true.into()),
+            ("DigestAlgorithm", "MD5".into()),
         ]));
+        assert!(lines.contains(&"Digest:              MD5 (weak)".to_owned()), "{lines:?}");
         assert!(lines.contains(&"Codecs:              opus, PCMU".to_owned()), "{lines:?}");
         assert!(lines.contains(&"Password:            known".to_owned()), "{lines:?}");
         assert!(

@@ -159,16 +159,31 @@ pub(crate) struct AddArgs {
     /// User name in authentication, when it is not the user of the address
     #[arg(long, value_name = "USER")]
     pub(crate) auth_user: Option<String>,
-    /// The only realm that gets the password
+    /// The only realm that gets the password; can be given several times
     #[arg(long)]
-    pub(crate) realm: Option<String>,
+    pub(crate) realm: Option<Vec<String>>,
+    /// Do not prove the password to a server that knows nothing better than MD5
+    #[arg(long)]
+    pub(crate) no_md5: bool,
     /// Do not register
     #[arg(long)]
     pub(crate) no_register: bool,
     /// Life of a registration to ask for, in seconds
     #[arg(long, value_name = "SECS")]
     pub(crate) expires: Option<u32>,
-    /// Codecs, the most wanted first: opus,PCMU,PCMA
+    /// Let the registrar make addresses of this device alone (RFC 5627), and use them
+    #[arg(long)]
+    pub(crate) gruu: bool,
+    /// Push service that the server can wake this device through (RFC 8599)
+    #[arg(long, value_name = "NAME", requires = "push_prid")]
+    pub(crate) push_provider: Option<String>,
+    /// What names this device at the push service
+    #[arg(long, value_name = "ID", requires = "push_provider")]
+    pub(crate) push_prid: Option<String>,
+    /// What else the push service needs
+    #[arg(long, value_name = "TEXT", requires = "push_provider")]
+    pub(crate) push_param: Option<String>,
+    /// Codecs, the most wanted first: opus,G722,PCMU,PCMA
     #[arg(long, value_delimiter = ',', value_name = "CODEC")]
     pub(crate) codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet
@@ -212,7 +227,7 @@ pub(crate) struct DialArgs {
     #[command(flatten)]
     pub(crate) sound: SoundArgs,
     /// Hang up so many seconds after the call was answered
-    #[arg(long, value_name = "SECS", conflicts_with = "detach")]
+    #[arg(long, value_name = "SECS", conflicts_with = "detach", allow_negative_numbers = true)]
     pub(crate) hangup_after: Option<f64>,
     /// Wait until the call has ended without a live line
     #[arg(long, conflicts_with = "detach")]
@@ -287,8 +302,9 @@ pub(crate) enum DevicesCommand {
     /// Choose the device of a role
     Select {
         /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
         role: Role,
-        /// A name of the list, default, null, or file:PATH.wav
+        /// A name of the list, default, or null
         name: String,
     },
     /// Play a tone and show the microphone's level
@@ -331,9 +347,10 @@ pub(crate) struct TestArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
     /// What to wait for
+    #[arg(value_name = "registered|active|ended")]
     pub(crate) what: WaitFor,
     /// Give up after so many seconds, with exit code 5
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<f64>,
     /// The account that is to be registered; without it, all that register
     #[arg(long, conflicts_with = "call")]

@@ -25,20 +25,10 @@ pub(crate) async fn run(
     match command.unwrap_or(DevicesCommand::List) {
         DevicesCommand::List => list(daemon, out).await,
         DevicesCommand::Select { role, name } => {
-            let name = absolute(&name)?;
             Ok(daemon.audio().await?.select_device(role.word(), &name).await?)
         }
         DevicesCommand::Test(args) => test(daemon, out, args).await,
     }
-}
-
-/// A file's name as the daemon understands it, whose directory is another one.
-fn absolute(name: &str) -> Result<String, Failure> {
-    let Some(file) = name.strip_prefix("file:") else { return Ok(name.to_owned()) };
-    let path = std::path::absolute(file)
-        .map_err(|error| Failure::failed(format!("'{file}' is no file: {error}")))?;
-    let path = path.into_os_string().into_string();
-    path.map(|path| format!("file:{path}")).map_err(|_| Failure::failed("the file's path is not UTF-8."))
 }
 
 async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
@@ -223,13 +213,5 @@ mod tests {
         ]);
         assert!(lines[1].starts_with("null") && lines[1].contains("input, output"), "{lines:?}");
         assert!(lines[2].starts_with("alsa:usb") && lines[2].ends_with("unplugged"), "{lines:?}");
-    }
-
-    #[test]
-    fn files_are_named_for_a_daemon_in_another_directory() {
-        assert_eq!(absolute("default").unwrap(), "default");
-        assert_eq!(absolute("file:/tmp/a.wav").unwrap(), "file:/tmp/a.wav");
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(absolute("file:a.wav").unwrap(), format!("file:{}/a.wav", here.display()));
     }
 }

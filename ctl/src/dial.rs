@@ -366,6 +366,7 @@ pub(crate) fn end_words(reason: &str, sip_status: u64, answered: bool) -> String
         Some(Reason::Unresolvable) => "the host name was not found",
         Some(Reason::Network) => "the peer fell silent",
         Some(Reason::NoCommonCodec) => "no codec fits both sides",
+        Some(Reason::EncryptionRequired) => "the peer wants encrypted media",
         Some(Reason::NotFound) => "the server does not know the peer",
         Some(Reason::Credentials) => "user name or password was refused",
         Some(Reason::Policy) => "voipd's settings forbid it",

@@ -149,7 +149,7 @@ impl Snapshot {
             [one] => Ok(one),
             [] => Err(Failure::failed(format!(
                 "there is no call {}. 'voipctl calls' shows the calls.",
-                fit.words()
+                fit.words().0
             ))),
             many => {
                 let list = many.iter().map(|call| {
@@ -158,7 +158,7 @@ impl Snapshot {
                 let list: String = list.collect();
                 Err(Failure::usage(format!(
                     "there are several calls {}: name one of them.{list}",
-                    fit.words()
+                    fit.words().1
                 )))
             }
         }
@@ -195,15 +195,15 @@ impl Fit {
         }
     }
 
-    /// Goes on after "there is no call".
-    fn words(self) -> &'static str {
+    /// What follows "there is no call", and "there are several calls".
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Incoming => "that rings here",
-            Self::Unended => "that goes on",
-            Self::Holdable => "that can be held",
-            Self::OnHold => "on hold",
-            Self::Sounding => "that can take digits",
-            Self::Any => "to show",
+            Self::Incoming => ("that rings here", "that ring here"),
+            Self::Unended => ("that goes on", "that go on"),
+            Self::Holdable => ("that can be held", "that can be held"),
+            Self::OnHold => ("on hold", "on hold"),
+            Self::Sounding => ("that can take digits", "that can take digits"),
+            Self::Any => ("to show", "to show"),
         }
     }
 }

@@ -103,19 +103,32 @@ fn registered(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<Vec<Obje
                 return Err(Failure::failed(format!("account '{name}' is not set to register.")));
             }
             // Further tries with the same password end the same way.
-            (Some(AccountState::Failed), "credentials" | "foreign-realm") => {
-                let sentence = format!("account '{name}': the server refused the user name or the password.");
-                return Err(Failure::new(Exit::Credentials, sentence));
-            }
-            (Some(AccountState::Failed), reason) if Exit::of_call(reason, false) == Exit::TlsFailed => {
-                let sentence = format!("account '{name}': {}.", end_words(reason, 0, false));
-                return Err(Failure::new(Exit::TlsFailed, sentence));
+            (Some(AccountState::Failed), reason) => {
+                if let Some(why) = refusal(reason) {
+                    return Err(Failure::new(Exit::Credentials, format!("account '{name}': {why}")));
+                }
+                if Exit::of_call(reason, false) == Exit::TlsFailed {
+                    let sentence = format!("account '{name}': {}.", end_words(reason, 0, false));
+                    return Err(Failure::new(Exit::TlsFailed, sentence));
+                }
             }
             _ => {}
         }
     }
     let done = meant.iter().all(|account| account.account_state() == Some(AccountState::Registered));
     Ok(done.then(|| meant.into_iter().cloned().collect()))
+}
+
+/// What the server asks of the account and does not get, where further tries end the same way.
+fn refusal(reason: &str) -> Option<&'static str> {
+    match reason {
+        "credentials" | "foreign-realm" => Some("the server refused the user name or the password."),
+        "weak-digest" => Some(
+            "the server knows nothing better than MD5, and the account's 'allow-md5 = false' refuses that.",
+        ),
+        "unknown-digest" => Some("the server asks for a proof of the password that voipd does not know."),
+        _ => None,
+    }
 }
 
 /// The call that is active; an error when the one that is meant can no longer become so.

@@ -6,6 +6,7 @@ pub mod api;
 pub mod bus;
 pub mod config;
 pub mod driver;
+pub mod instance;
 pub mod logging;
 pub mod realtime;
 pub mod rtkit;

@@ -14,9 +14,10 @@ use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
 use voipd::store::{Contents, Store};
-use voipd::transport::{Resolver, Transport};
+use voipd::transport::{Resolver, ResolverSettings, Transport};
 use voipd::{logging, service};
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::endpoint;
 
 /// Most streams, devices and files at once in the audio engine.
 const MAX_PORTS: usize = 256;
@@ -109,6 +110,11 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let transport = Transport::bind(&config.sip)?;
+    let resolver_settings = ResolverSettings {
+        name_servers: config.sip.name_servers.clone(),
+        transports: vec![endpoint::Transport::Udp, endpoint::Transport::Tcp, endpoint::Transport::Tls],
+        seed: random_seed()?,
+    };
     let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
     let (updates, outgoing_updates) = mpsc::unbounded_channel();
     let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
@@ -120,11 +126,11 @@ async fn serve(
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
-    let agent = make_agent(&config, contents)?;
+    let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
         transport,
-        resolver: Resolver::new(),
+        resolver: Resolver::new(resolver_settings),
         controller,
         realtime,
         sound: SoundSystem::start()?,
@@ -158,13 +164,16 @@ async fn serve(
 fn make_agent(
     config: &Config,
     contents: Contents,
+    store: &Store,
 ) -> Result<(Agent, [String; 3]), Box<dyn std::error::Error>> {
     let now = Instant::now();
     let agent_config = AgentConfig {
         product: config.sip.user_agent.clone(),
+        instance: Some(instance(contents.instance, store)?),
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
+        session_timer: config.calls.session_timer,
     };
     let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());
     for unreadable in &contents.unreadable {
@@ -189,6 +198,17 @@ fn make_agent(
         devices.ringer.unwrap_or_else(|| audio.ringer.clone()),
     ];
     Ok((agent, names))
+}
+
+/// What names this installation to registrars: drawn once, and kept.
+fn instance(kept: Option<String>, store: &Store) -> std::io::Result<String> {
+    if let Some(urn) = kept {
+        return Ok(urn);
+    }
+    let urn = voipd::instance::urn(random_seed()?);
+    // A store that cannot be written says so with the next change that someone waits for.
+    drop(store.set_instance(urn.clone()));
+    Ok(urn)
 }
 
 /// 256 bits from the kernel; everything random in the daemon grows from them.

@@ -47,6 +47,7 @@ fn nothing_written_means_the_defaults() {
     assert_eq!(config.audio.input, "default");
     assert_eq!((config.calls.max, config.calls.ring_timeout), (64, Duration::from_secs(120)));
     assert_eq!(config.calls.media_timeout, Duration::from_secs(20));
+    assert_eq!(config.calls.session_timer, Some(1800));
     assert_eq!(config.log_level, log::LevelFilter::Info);
     assert!(config.accounts.is_empty());
 }
@@ -90,7 +91,7 @@ fn an_account_needs_a_name_and_an_address_and_gets_the_rest() {
     assert_eq!((account.register, account.enabled, account.expires), (true, true, 600));
     assert_eq!(
         (account.codecs.as_slice(), account.ptime_ms),
-        ([Codec::Opus, Codec::Pcmu, Codec::Pcma].as_slice(), 20)
+        ([Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma].as_slice(), 20)
     );
     assert!(account.allow_from.is_empty());
 }
@@ -141,7 +142,7 @@ codecs = [\"opus\", \"G729\", \"opus\"]
             "voipd.toml:12:1: account.address is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
             "voipd.toml:14:1: account.adress is not a key here: did you mean 'address'?",
             "voipd.toml:15:11: account.expires is 5: write a number from 60 to 86400",
-            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, PCMU or PCMA",
+            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, G722, PCMU or PCMA",
             "voipd.toml:17:27: account.codecs names 'opus' twice: remove one",
         ]
     );
@@ -218,6 +219,18 @@ fn sound_files_have_whole_paths() {
     assert!(faults("[audio]\ninput = \"file:tone.wav\"")[0].contains("file:/PATH.wav"));
     assert!(faults("[audio]\nringer = \"jackdaw:7\"")[0].contains("`voipctl devices` shows"));
     assert_eq!(read("[audio]\noutput = \"null\"").unwrap().audio.output, "null");
+}
+
+#[test]
+fn session_timers_have_a_shortest_time_and_can_be_switched_off() {
+    let timer = |seconds: u32| read(&format!("[calls]\nsession-timer = {seconds}"));
+    assert_eq!(timer(0).unwrap().calls.session_timer, None);
+    assert_eq!(timer(90).unwrap().calls.session_timer, Some(90));
+    let told = faults("[calls]\nsession-timer = 89");
+    assert!(
+        matches!(&told[..], [told] if told.contains("calls.session-timer") && told.contains("90 or more")),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -11,10 +11,11 @@ use voipd::config::{self, Scope};
 use voipd::driver::{Driver, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
-use voipd::transport::{Place, Resolver, Transport};
+use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
 use voipd_agent::view::CallState;
 use voipd_agent::{Agent, AgentConfig};
-use voipd_sip::endpoint::{TlsRequirement, Transport as Protocol};
+use voipd_sip::endpoint::TlsRequirement;
+use voipd_sip::endpoint::Transport::Udp;
 
 const CONFIG: &str = "
 [audio]
@@ -53,9 +54,11 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let now = Instant::now();
     let agent_config = AgentConfig {
         product: "voipd-test".to_owned(),
+        instance: None,
         max_calls: 8,
         ring_timeout: Duration::from_secs(10),
         media_timeout: Duration::from_secs(20),
+        session_timer: Some(1800),
     };
     let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
@@ -63,7 +66,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     }
     let transport =
         Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
-    let place = Place { transport: Protocol::Udp, remote: "127.0.0.1:9".parse().unwrap() };
+    let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
     let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
@@ -72,7 +75,11 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let parts = Parts {
         agent,
         transport,
-        resolver: Resolver::new(),
+        resolver: Resolver::new(ResolverSettings {
+            name_servers: Vec::new(),
+            transports: vec![Udp],
+            seed: [1; 32],
+        }),
         controller,
         realtime,
         sound: SoundSystem::start().unwrap(),

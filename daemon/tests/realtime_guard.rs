@@ -98,6 +98,7 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         receive: vec![
             (0, ReceiveKind::Audio(Codec::Pcmu)),
             (8, ReceiveKind::Audio(Codec::Pcma)),
+            (9, ReceiveKind::Audio(Codec::G722)),
             (96, ReceiveKind::Audio(Codec::Opus)),
             (EVENTS, ReceiveKind::Events(codec.clock_rate())),
         ],
@@ -184,6 +185,7 @@ fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
         let length = encoder.encode(&sound, &mut payload).expect("a packet");
         let (payload_type, body) = match number {
             60..70 => (0, vec![number as u8; 160]),
+            70..90 => (9, vec![number as u8; 160]),
             110..114 => (EVENTS, vec![4, if number > 111 { 0x8A } else { 0x0A }, 3, 0xC0]),
             _ => (96, payload[..length].to_vec()),
         };
@@ -240,29 +242,33 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
 
     let mut scene = Scene { controller, gate: gate.clone(), events: vec![], strays: 0, cards: vec![] };
     wait("nothing is wanted", || gate.is_parked());
-    let [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far] = [1, 2, 3, 4, 5, 6].map(PortId);
+    let [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, g722, g722_far] =
+        [1, 2, 3, 4, 5, 6, 7, 8].map(PortId);
     let (card, fast_card, file, peer) = (PortId(10), PortId(11), PortId(12), PortId(13));
     scene.open_call([pcmu, pcmu_far], Codec::Pcmu, 0);
     scene.open_call([opus, opus_far], Codec::Opus, 96);
     scene.open_call([pcma, pcma_far], Codec::Pcma, 8);
+    scene.open_call([g722, g722_far], Codec::G722, 9);
     scene.open_card(card, 48_000, Pace::Device { target: 960 });
     scene.open_card(fast_card, 44_100, Pace::Device { target: 882 });
     scene.open_card(file, 16_000, Pace::Tick);
     for (sink, sources) in [
-        (pcmu, vec![card, file, opus]),
+        (g722, vec![card, pcma]),
+        (g722_far, vec![g722_far, file, opus]),
+        (pcmu, vec![card, file, opus, g722]),
         (pcmu_far, vec![pcmu_far]),
         (opus, vec![fast_card, pcmu]),
         (opus_far, vec![opus_far, pcma]),
         (pcma, vec![card]),
         (pcma_far, vec![file]),
-        (card, vec![pcmu, opus, pcma]),
+        (card, vec![pcmu, opus, pcma, g722]),
         (fast_card, vec![opus, opus_far]),
         (file, vec![pcmu, pcma_far]),
     ] {
         scene.controller.connect(sink, &sources).expect("open ports");
     }
     scene.run(300);
-    assert_eq!(findings(), clean, "three calls, two cards and a file");
+    assert_eq!(findings(), clean, "four calls, two cards and a file");
 
     for (port, digits) in [(pcmu, "12#"), (opus, "*0D")] {
         for digit in digits.chars() {
@@ -308,7 +314,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
         heard.packets_invalid > 100 && heard.packets_reordered > 5 && heard.remote_ssrc == 0xDCBA,
         "{heard:?}"
     );
-    for port in [pcmu, opus, pcma, pcma_far] {
+    for port in [pcmu, opus, pcma, pcma_far, g722, g722_far] {
         let counters = remote(&scene, port);
         assert!(counters.packets_sent > 100 && counters.packets_received > 20, "{port:?}: {counters:?}");
         assert!(counters.level_out_dbov > -60, "{port:?}: {counters:?}");
@@ -326,7 +332,8 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.cards.clear();
     scene.run(1500);
     assert!(scene.saw(|event| matches!(event, EngineEvent::SourceEnded { port } if *port == file)));
-    for port in [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, card, fast_card, file, peer] {
+    for port in [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, g722, g722_far, card, fast_card, file, peer]
+    {
         scene.controller.close(port);
     }
     scene.run(50);

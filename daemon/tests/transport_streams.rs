@@ -26,6 +26,7 @@ fn config() -> SipConfig {
         tcp: true,
         tls: None,
         user_agent: "test".to_owned(),
+        name_servers: Vec::new(),
     }
 }
 

@@ -34,12 +34,22 @@ pub struct AccountSettings {
     pub auth_user: Option<String>,
     /// Password in digest authentication.
     pub password: Option<String>,
-    /// The only realm the password is for.
-    pub realm: Option<String>,
+    /// The only realms the password is for.
+    pub realm: Option<Vec<String>>,
+    /// Whether to answer servers that have nothing better than MD5.
+    pub allow_md5: Option<bool>,
     /// Whether to register.
     pub register: Option<bool>,
     /// Life of a registration to ask for, in seconds.
     pub expires: Option<u32>,
+    /// Whether to ask for GRUUs and to use them.
+    pub gruu: Option<bool>,
+    /// Push service that the server can wake this device through.
+    pub push_provider: Option<String>,
+    /// What names this device there.
+    pub push_prid: Option<String>,
+    /// What else the push service needs.
+    pub push_param: Option<String>,
     /// Codecs, most wanted first.
     pub codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet.
@@ -113,9 +123,17 @@ pub trait Account {
     #[zbus(property)]
     fn has_password(&self) -> zbus::Result<bool>;
 
+    /// Whether servers are answered that have nothing better than MD5.
+    #[zbus(property)]
+    fn allow_md5(&self) -> zbus::Result<bool>;
+
     /// Whether the account is set to register.
     #[zbus(property)]
     fn registers(&self) -> zbus::Result<bool>;
+
+    /// The push service that the server is told of, or empty.
+    #[zbus(property)]
+    fn push_provider(&self) -> zbus::Result<String>;
 
     /// Codecs, most wanted first.
     #[zbus(property)]
@@ -140,6 +158,30 @@ pub trait Account {
     /// Seconds until the next try, or 0.
     #[zbus(property(emits_changed_signal = "false"))]
     fn retry_in(&self) -> zbus::Result<u32>;
+
+    /// The weakest digest algorithm in use, or empty.
+    #[zbus(property)]
+    fn digest_algorithm(&self) -> zbus::Result<String>;
+
+    /// Address of this device alone, or empty.
+    #[zbus(property)]
+    fn public_gruu(&self) -> zbus::Result<String>;
+
+    /// The same without the account's name, or empty.
+    #[zbus(property)]
+    fn temporary_gruu(&self) -> zbus::Result<String>;
+
+    /// Addresses that are the account's, as its server says.
+    #[zbus(property)]
+    fn associated_addresses(&self) -> zbus::Result<Vec<String>>;
+
+    /// Proxies that requests go by, as the registrar says.
+    #[zbus(property)]
+    fn service_route(&self) -> zbus::Result<Vec<String>>;
+
+    /// The push service that the server will use, or empty.
+    #[zbus(property)]
+    fn push_service(&self) -> zbus::Result<String>;
 
     /// The state changed: the signal `StateChanged`. (`receive_state_changed` tells of the property `State`.)
     #[zbus(signal, name = "StateChanged")]

@@ -89,6 +89,8 @@ words! {
         Network = "network",
         /// No codec fits both sides.
         NoCommonCodec = "no-common-codec",
+        /// The peer wants encrypted media, and the account has none.
+        EncryptionRequired = "encryption-required",
         /// The server does not know the peer.
         NotFound = "not-found",
         /// User name or password was refused.

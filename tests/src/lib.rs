@@ -16,9 +16,11 @@ pub mod process;
 pub mod pulse;
 pub mod sipp;
 pub mod speech;
+pub mod voipctl;
 pub mod voipd;
 
 pub use lab::Lab;
+pub use voipctl::{Ended, Voipctl};
 pub use voipd::{Call, Config, Voipd};
 
 use std::time::{Duration, Instant};

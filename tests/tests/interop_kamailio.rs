@@ -130,7 +130,7 @@ async fn an_account_that_comes_over_the_bus_is_kept() {
         name: Some("alice".into()),
         address: Some(format!("sip:alice@{}", registrar.address)),
         password: Some("alice-secret".into()),
-        realm: Some("voipd.test".into()),
+        realm: Some(vec!["voipd.test".into()]),
         ..voipd_dbus::AccountSettings::default()
     };
     phone.manager().await.add_account(&settings).await.unwrap();

@@ -6,7 +6,7 @@ use voipd_dbus::DialOptions;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::sipp::{Script, Sipp, audio, pcmu};
 use voipd_tests::speech::{Speaker, raw, speech};
-use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Call, Config, Lab, SOON, Voipd, pause, until};
 
 /// A telephone without a server.
 async fn phone(lab: &Lab) -> Voipd {
@@ -16,6 +16,19 @@ async fn phone(lab: &Lab) -> Voipd {
 /// An answered call of the usual kind, up to the ACK.
 fn answered(sdp: &str) -> Script {
     Script::callee().invited().reply("180 Ringing").answer(sdp).receive("ACK")
+}
+
+/// The telephone calls someone who follows a script.
+async fn dialled(lab: &Lab, phone: &Voipd, script: Script) -> (Sipp, Call) {
+    let peer = Sipp::callee(lab, script).await;
+    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    (peer, call)
+}
+
+/// Someone who follows a script calls the telephone, which rings.
+async fn called(lab: &Lab, phone: &Voipd, script: Script) -> (Sipp, Call) {
+    let peer = Sipp::caller(lab, phone.address, script);
+    (peer, phone.incoming().await)
 }
 
 #[tokio::test]
@@ -40,8 +53,7 @@ async fn a_callee_that_echoes_hears_and_is_heard() {
 async fn a_caller_that_echoes_hears_and_is_heard() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
-    let peer = Sipp::caller(&lab, phone.address, Script::caller().call(&pcmu(&[])).hung_up());
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, Script::caller().call(&pcmu(&[])).hung_up()).await;
     assert_eq!(call.proxy.peer_name().await.unwrap(), "Peer");
     let (said, heard) = (speech(Speaker::Bob, 8000), lab.path("heard.wav"));
     call.accept_speaking(&said, &heard).await;
@@ -73,8 +85,7 @@ async fn early_media_is_heard_before_the_answer() {
         .answer(&pcmu(&[]))
         .receive("ACK")
         .hung_up();
-    let peer = Sipp::callee(&lab, script).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, script).await;
     call.is("ringing").await;
     call.is("early").await;
     assert_eq!(call.proxy.answered_at().await.unwrap(), 0);
@@ -121,8 +132,7 @@ async fn giving_up_before_the_answer_cancels() {
         .reply("200 OK")
         .reply_to_invite("487 Request Terminated", "")
         .receive("ACK");
-    let peer = Sipp::callee(&lab, script).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, script).await;
     call.is("ringing").await;
     call.proxy.hangup().await.unwrap();
     let (reason, _) = call.ended().await;
@@ -142,8 +152,7 @@ async fn an_answer_that_crosses_the_cancel_is_acknowledged_and_ended() {
         .reply_to_invite("200 OK", &pcmu(&[]))
         .receive("ACK")
         .hung_up();
-    let peer = Sipp::callee(&lab, script).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, script).await;
     call.is("ringing").await;
     call.proxy.hangup().await.unwrap();
     assert_eq!(call.ended().await.0, "local");
@@ -164,8 +173,7 @@ async fn a_caller_that_gives_up_stops_the_ringing() {
         .expect(200)
         .expect(487)
         .acknowledge_refusal();
-    let peer = Sipp::caller(&lab, phone.address, script);
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, script).await;
     assert_eq!(call.ended().await.0, "cancelled");
     peer.succeeds().await;
     phone.stop().await;
@@ -177,8 +185,7 @@ async fn an_inbound_call_is_refused_with_the_status_of_the_reason() {
     let phone = phone(&lab).await;
     for (word, status, reason) in [("busy", 486, "busy"), ("declined", 603, "declined"), ("", 480, "local")] {
         let script = Script::caller().invite(&pcmu(&[])).perhaps(100).perhaps(180);
-        let peer = Sipp::caller(&lab, phone.address, script.expect(status).acknowledge_refusal());
-        let call = phone.incoming().await;
+        let (peer, call) = called(&lab, &phone, script.expect(status).acknowledge_refusal()).await;
         call.proxy.reject(word).await.unwrap();
         assert_eq!(call.ended().await.0, reason, "{word}");
         peer.succeeds().await;
@@ -193,8 +200,7 @@ async fn a_call_that_nobody_answers_ends() {
     let phone = Voipd::start(&lab, "voipd", config).await;
     let script =
         Script::caller().invite(&pcmu(&[])).perhaps(100).expect(180).expect(480).acknowledge_refusal();
-    let peer = Sipp::caller(&lab, phone.address, script);
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, script).await;
     assert_eq!(call.ended().await.0, "no-answer");
     peer.succeeds().await;
     phone.stop().await;
@@ -226,8 +232,7 @@ async fn an_offer_without_a_common_codec_is_refused_with_488() {
 async fn an_answer_with_a_codec_that_was_not_offered_ends_the_call() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, answered(&audio(&[(9, "G722/8000")], &[])).hung_up()).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, answered(&audio(&[(9, "G722/8000")], &[])).hung_up()).await;
     assert_eq!(call.ended().await.0, "no-common-codec");
     peer.succeeds().await;
     phone.stop().await;
@@ -237,8 +242,7 @@ async fn an_answer_with_a_codec_that_was_not_offered_ends_the_call() {
 async fn an_answer_without_a_description_ends_the_call() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, answered("").hung_up()).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, answered("").hung_up()).await;
     assert_eq!(call.ended().await.0, "protocol");
     peer.succeeds().await;
     phone.stop().await;
@@ -260,8 +264,7 @@ async fn video_is_answered_with_port_zero_in_its_place() {
         .expect_with(200, "m=application 0 .*m=audio [1-9][0-9]* .*m=video 0 ")
         .request("ACK", "")
         .hang_up();
-    let peer = Sipp::caller(&lab, phone.address, script);
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, script).await;
     call.accept().await;
     assert_eq!(call.ended().await.0, "remote");
     peer.succeeds().await;
@@ -279,8 +282,7 @@ async fn a_call_without_an_offer_gets_one_in_the_answer() {
         .expect_with(200, "m=audio [1-9]")
         .request("ACK", &pcmu(&[]))
         .hung_up();
-    let peer = Sipp::caller(&lab, phone.address, script);
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, script).await;
     call.accept().await;
     call.is("active").await;
     until("sound comes back", SOON, async || (call.figures().await.packets_received > 20).then_some(()))
@@ -307,8 +309,7 @@ async fn the_peer_holds_and_resumes() {
         .expect(200)
         .request("ACK", "")
         .hung_up();
-    let peer = Sipp::caller(&lab, phone.address, script);
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, script).await;
     call.accept().await;
     call.is("active").await;
     call.is("held").await;
@@ -349,8 +350,7 @@ async fn voipd_holds_and_resumes_and_both_can_hold() {
         .expect_with(200, "a=sendonly")
         .request("ACK", "");
     let script = again(script, "a=sendrecv", "a=sendrecv").hung_up();
-    let peer = Sipp::callee(&lab, script).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, script).await;
     call.is("active").await;
     call.hold().await;
     assert!(call.proxy.local_hold().await.unwrap());
@@ -367,8 +367,7 @@ async fn voipd_holds_and_resumes_and_both_can_hold() {
 async fn a_peer_that_hangs_up_ends_the_call() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, answered(&pcmu(&[])).pause(300).hang_up()).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, answered(&pcmu(&[])).pause(300).hang_up()).await;
     call.is("active").await;
     assert_eq!(call.ended().await.0, "remote");
     peer.succeeds().await;
@@ -381,8 +380,7 @@ async fn both_hang_up_at_once() {
     let phone = phone(&lab).await;
     // The peer's BYE leaves before it answers voipd's.
     let script = answered(&pcmu(&[])).receive("BYE").request("BYE", "").expect(200);
-    let peer = Sipp::callee(&lab, script).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, script).await;
     call.is("active").await;
     call.proxy.hangup().await.unwrap();
     assert_eq!(call.ended().await.0, "local");
@@ -395,8 +393,7 @@ async fn a_repeated_answer_is_acknowledged_again() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
     let script = answered(&pcmu(&[])).reply_to_invite("200 OK", &pcmu(&[])).hung_up();
-    let peer = Sipp::callee(&lab, script).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, script).await;
     call.is("active").await;
     pause(0.3).await;
     call.hang_up().await;
@@ -420,8 +417,7 @@ async fn the_answer_is_repeated_until_it_is_acknowledged() {
         .request("ACK", "")
         .pause(300)
         .hang_up();
-    let peer = Sipp::caller(&lab, phone.address, script);
-    let call = phone.incoming().await;
+    let (peer, call) = called(&lab, &phone, script).await;
     call.accept().await;
     call.ended().await;
     let repeated = peer.messages().matches("SIP/2.0 200 OK").count();
@@ -434,8 +430,7 @@ async fn the_answer_is_repeated_until_it_is_acknowledged() {
 async fn digits_come_back_from_the_echo_as_they_were_sent() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
-    let peer = Sipp::callee(&lab, answered(&pcmu(&[])).hung_up()).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) = dialled(&lab, &phone, answered(&pcmu(&[])).hung_up()).await;
     call.is("active").await;
     let mut digits = call.proxy.receive_dtmf_received().await.unwrap();
     call.proxy.send_dtmf("159#D").await.unwrap();
@@ -464,8 +459,8 @@ async fn options_is_answered_inside_and_outside_of_a_call() {
         Call-ID: [call_id]\nCSeq: 7 OPTIONS\nContact: <sip:peer@[local_ip]:[local_port]>\nAccept: application/sdp";
     let script = Script::caller().send(outside, "", " retrans=\"500\"").expect_with(200, "Allow:.*INVITE");
     Sipp::caller(&lab, phone.address, script).succeeds().await;
-    let peer = Sipp::callee(&lab, answered(&pcmu(&[])).request("OPTIONS", "").expect(200).hung_up()).await;
-    let call = phone.dial(&format!("sip:{}", peer.address)).await;
+    let (peer, call) =
+        dialled(&lab, &phone, answered(&pcmu(&[])).request("OPTIONS", "").expect(200).hung_up()).await;
     call.is("active").await;
     pause(0.3).await;
     call.hang_up().await;

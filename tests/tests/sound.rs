@@ -112,8 +112,17 @@ async fn devices_are_listed_chosen_and_remembered() {
         assert!(names.iter().any(|name| name == wanted), "{wanted} is not among {names:?}");
     }
     audio.select_device("input", "pulseaudio:alice-microphone").await.unwrap();
+    let before = audio.output().await.unwrap();
     let refused = audio.select_device("output", "trombone").await.unwrap_err();
     assert_eq!(refused.kind(), Some("NoSuchDevice"), "{refused}");
+    for (role, name) in
+        [("output", "pulseaudio:trombone"), ("input", "pulseaudio:bell"), ("output", "alsa:trombone")]
+    {
+        let refused = audio.select_device(role, name).await.unwrap_err();
+        assert_eq!(refused.kind(), Some("NoSuchDevice"), "{role} {name}: {refused}");
+        assert!(refused.to_string().contains("voipctl devices"), "{refused}");
+    }
+    assert_eq!(audio.output().await.unwrap(), before, "a refused choice changes nothing");
     phone.restart().await;
     assert_eq!(phone.audio().await.input().await.unwrap(), "pulseaudio:alice-microphone");
     phone.stop().await;

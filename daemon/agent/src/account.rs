@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::Transport;
+use voipd_sip::endpoint::{Push, Transport};
 
 /// An account. Numbers are never reused while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,12 +60,18 @@ pub struct AccountSettings {
     pub auth_user: Option<String>,
     /// For digest authentication.
     pub password: Option<Secret>,
-    /// The only realm the password is for; when absent, that of the account's own servers.
-    pub realm: Option<String>,
+    /// The only realms the password is for; when empty, those of the account's own servers.
+    pub realms: Vec<String>,
+    /// Answers servers that have nothing better than MD5.
+    pub allow_md5: bool,
     /// Whether to register at all.
     pub register: bool,
     /// Registration life asked for, in seconds.
     pub expires: u32,
+    /// Asks for GRUUs and uses them.
+    pub gruu: bool,
+    /// What the server can wake this device with.
+    pub push: Option<Push>,
     /// Most wanted first; never empty.
     pub codecs: Vec<Codec>,
     /// 10, 20, 30, 40 or 60.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{
-    Credentials, Identity, IdentityId, Incoming, RegistrationFailure, RegistrationState,
+    Binding, Credentials, Identity, IdentityId, Incoming, RegistrationFailure, RegistrationState,
 };
 use voipd_sip::uri::{Host, NameAddr, SipUri, Uri};
 
@@ -18,6 +19,8 @@ pub(crate) struct Account {
     /// Its name in signalling while it places and takes calls: enabled, and the daemon not stopping.
     pub(crate) identity: Option<IdentityId>,
     registration: RegistrationState,
+    digest: Option<Algorithm>,
+    binding: Binding,
 }
 
 /// All accounts.
@@ -32,7 +35,13 @@ impl Accounts {
     pub(crate) fn insert(&mut self, settings: AccountSettings) -> AccountId {
         self.last_id += 1;
         let id = AccountId(self.last_id);
-        let account = Account { settings, identity: None, registration: RegistrationState::Unregistered };
+        let account = Account {
+            settings,
+            identity: None,
+            registration: RegistrationState::Unregistered,
+            digest: None,
+            binding: Binding::default(),
+        };
         self.map.insert(id, account);
         id
     }
@@ -65,6 +74,8 @@ impl Accounts {
             }
             account.identity = identity;
             account.registration = RegistrationState::Unregistered;
+            account.digest = None;
+            account.binding = Binding::default();
             if let Some(new) = identity {
                 self.by_identity.insert(new, id);
             }
@@ -90,6 +101,20 @@ impl Accounts {
     ) -> Option<AccountId> {
         let id = *self.by_identity.get(&identity)?;
         self.map.get_mut(&id)?.registration = state;
+        Some(id)
+    }
+
+    /// Notes which digest algorithm is in use; answers whose.
+    pub(crate) fn set_digest(&mut self, identity: IdentityId, algorithm: Algorithm) -> Option<AccountId> {
+        let id = *self.by_identity.get(&identity)?;
+        self.map.get_mut(&id)?.digest = Some(algorithm);
+        Some(id)
+    }
+
+    /// Notes what a registrar says; answers of which account.
+    pub(crate) fn set_binding(&mut self, identity: IdentityId, binding: Binding) -> Option<AccountId> {
+        let id = *self.by_identity.get(&identity)?;
+        self.map.get_mut(&id)?.binding = binding;
         Some(id)
     }
 
@@ -193,7 +218,7 @@ impl Account {
     }
 
     /// What signalling needs to know. Without an address of record, peers see the address that a call comes from.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self, instance: Option<String>) -> Identity {
         let settings = &self.settings;
         let nameless = || SipUri::new(Some("voipd"), Host::Ip(Ipv4Addr::UNSPECIFIED.into()), None);
         let aor = settings.address.clone().unwrap_or_else(|| Uri::Sip(nameless()));
@@ -205,7 +230,8 @@ impl Account {
         let credentials = settings.password.as_ref().map(|password| Credentials {
             user: settings.auth_user.clone().or_else(|| self.user().map(str::to_owned)).unwrap_or_default(),
             password: password.clone(),
-            realm: settings.realm.clone(),
+            realms: settings.realms.clone(),
+            allow_md5: settings.allow_md5,
         });
         Identity {
             aor,
@@ -213,6 +239,9 @@ impl Account {
             outbound_proxy: self.by_transport(settings.outbound_proxy.clone()),
             credentials,
             expires: settings.expires,
+            instance,
+            gruu: settings.gruu,
+            push: settings.push.clone(),
         }
     }
 
@@ -225,6 +254,8 @@ impl Account {
             sip_status: 0,
             expires: 0,
             retry_at: None,
+            digest: self.digest,
+            binding: self.binding.clone(),
         };
         if !self.settings.enabled {
             return view;
@@ -253,6 +284,9 @@ pub(crate) fn failure_name(failure: RegistrationFailure) -> &'static str {
     match failure {
         RegistrationFailure::Credentials => "credentials",
         RegistrationFailure::ForeignRealm => "foreign-realm",
+        RegistrationFailure::WeakDigest => "weak-digest",
+        RegistrationFailure::UnknownDigest => "unknown-digest",
+        RegistrationFailure::ServerProof => "server-proof",
         RegistrationFailure::Rejected => "rejected",
         RegistrationFailure::Timeout => "timeout",
         RegistrationFailure::Unresolvable => "unresolvable",

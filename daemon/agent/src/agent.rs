@@ -4,7 +4,7 @@
 //! [`Output::Timeout`], before the next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -14,15 +14,15 @@ use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_media::LocalMedia;
 use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{
-    self, EndpointConfig, Event, Flow, RegistrationState, ResolveError, ResolveId, SessionError, SessionId,
-    TransportError,
+    self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId, TransportError,
 };
 
 use crate::account::{AccountId, AccountKind, AccountOrigin, AccountSettings};
-use crate::accounts::{Accounts, failure_name};
+use crate::accounts::Accounts;
 use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
 use crate::error::AgentError;
+use crate::names::{MediaNameId, MediaNames};
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
@@ -42,12 +42,17 @@ const MAX_ENDED: usize = 128;
 pub struct AgentConfig {
     /// User-Agent and Server, `voipd/0.1.0`.
     pub product: String,
+    /// URN that names this device for good, `urn:uuid:…`; see [`Identity::instance`](endpoint::Identity::instance).
+    pub instance: Option<String>,
     /// Most calls at once.
     pub max_calls: usize,
     /// How long an unanswered call rings, either way.
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
+    /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
+    /// session timers.
+    pub session_timer: Option<u32>,
 }
 
 /// Accounts, calls and policy of one daemon.
@@ -67,6 +72,7 @@ pub struct Agent {
     last_port: u32,
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
+    pub(crate) media_names: MediaNames,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -102,6 +108,7 @@ impl Agent {
                 product: config.product.clone(),
                 max_sessions: config.max_calls.saturating_mul(2).max(16),
                 max_transactions: MAX_TRANSACTIONS,
+                session_expires: config.session_timer,
             },
             endpoint_seed,
         );
@@ -119,6 +126,7 @@ impl Agent {
             last_port: FIRST_CALL_PORT,
             do_not_disturb: false,
             routing: Routing::default(),
+            media_names: MediaNames::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -158,6 +166,18 @@ impl Agent {
         self.settle(now);
     }
 
+    /// The answer to [`Output::ResolveMedia`]: all addresses of the name, best first, or a sentence for the log. Answers
+    /// that come too late, or for a session that is over, change nothing.
+    pub fn handle_media_resolved(
+        &mut self,
+        now: Instant,
+        id: MediaNameId,
+        result: Result<Vec<IpAddr>, String>,
+    ) {
+        self.media_resolved(now, id, result);
+        self.settle(now);
+    }
+
     /// The answer to [`Output::BindMedia`]; the error is a sentence for the log.
     pub fn handle_media_bound(&mut self, now: Instant, call: CallId, result: Result<LocalMedia, String>) {
         self.media_bound(now, call, result);
@@ -189,6 +209,7 @@ impl Agent {
             self.drain_endpoint();
         }
         self.call_timeouts(now);
+        self.media_name_timeouts(now);
         self.routing.handle_timeout(now);
         self.settle(now);
     }
@@ -205,7 +226,8 @@ impl Agent {
             return output;
         }
         let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
-        Output::Timeout(calls.chain(self.endpoint_timeout).chain(self.routing.next_timeout()).min())
+        let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
+        Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }
 
     // Accounts.
@@ -371,49 +393,39 @@ impl Agent {
         }
     }
 
-    fn handle_event(&mut self, now: Instant, event: Event) {
+    pub(crate) fn handle_event(&mut self, now: Instant, event: Event) {
+        let event = match event {
+            // Whether an INVITE is anybody's is asked before its names are.
+            Event::Incoming(incoming) => Some(Event::Incoming(incoming)),
+            event => self.await_names(now, event),
+        };
+        let Some(event) = event else { return };
         match event {
             Event::Registration { identity, state } => self.registration(identity, state),
+            Event::Digest { identity, algorithm } => self.digest_in_use(identity, algorithm),
+            Event::Bound { identity, binding } => self.bound(identity, *binding),
             Event::Incoming(incoming) => self.incoming(now, incoming),
             Event::OfferWanted { session, flow } => self.offer_wanted(session, flow),
             Event::Progress { session, status, sdp } => self.progress(now, session, status, sdp.as_deref()),
             Event::Answered { session, sdp, peer } => self.answered(now, session, sdp.as_deref(), peer),
             Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
-            Event::Reinvite { session, sdp } => self.reinvite(now, session, sdp.as_deref()),
-            Event::ReinviteDone { session, result } => self.reinvite_done(now, session, result),
+            Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
+            Event::OfferDone { session, result } => self.offer_done(now, session, result),
+            Event::RefreshWanted { session } => self.refresh_wanted(now, session),
             // DTMF by INFO and the like are not understood; the endpoint has answered.
             Event::Info { .. } => {}
             Event::Probed { session, alive } => self.probed(now, session, alive),
-            Event::Ended { session, end } => self.session_ended(now, session, &end),
+            Event::Ended { session, end } => {
+                self.media_names.forget(session);
+                self.session_ended(now, session, &end);
+            }
         }
-    }
-
-    fn registration(&mut self, identity: endpoint::IdentityId, state: RegistrationState) {
-        let Some(id) = self.accounts.set_registration(identity, state.clone()) else { return };
-        let name = self.accounts.get(id).map(|account| account.settings.name.clone());
-        let (weight, text) = match state {
-            RegistrationState::Registered { expires } => {
-                (Weight::Info, format!("registered for {expires} s"))
-            }
-            RegistrationState::Failed { reason, status, retry } => {
-                let status = status.map(|s| format!(" ({s})")).unwrap_or_default();
-                let next = if retry.is_some() { "; trying again" } else { "; not tried again" };
-                (Weight::Warning, format!("registration failed: {}{status}{next}", failure_name(reason)))
-            }
-            RegistrationState::Unregistered => (Weight::Info, "not registered any more".to_owned()),
-            RegistrationState::Registering => {
-                self.account_changed(id);
-                return;
-            }
-        };
-        self.outputs.push_back(Output::Log(Note { weight, text, call: None, account: name }));
-        self.account_changed(id);
     }
 
     fn switch_on(&mut self, now: Instant, id: AccountId) {
         let Some(account) = self.accounts.get(id) else { return };
         let register = account.wants_registration();
-        let identity = self.endpoint.add_identity(account.identity());
+        let identity = self.endpoint.add_identity(account.identity(self.config.instance.clone()));
         self.accounts.set_identity(id, Some(identity));
         if register {
             // An address without a server is shown as unregistered.
@@ -430,7 +442,7 @@ impl Agent {
         }
     }
 
-    fn account_changed(&mut self, id: AccountId) {
+    pub(crate) fn account_changed(&mut self, id: AccountId) {
         if let Some(account) = self.accounts.get(id) {
             self.outputs.push_back(Output::AccountChanged(Box::new(account.view(id))));
         }

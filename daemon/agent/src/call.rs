@@ -53,22 +53,30 @@ pub(crate) struct Stream {
     /// Since when no packet has come, or when the peer was last asked for a sign of life.
     pub(crate) quiet_since: Instant,
     /// Where the peer's media comes from, where that is not where it said (symmetric RTP, RFC 4961).
-    pub(crate) moved_to: Option<IpAddr>,
+    pub(crate) moved_to: Option<SocketAddr>,
     /// Where its RTCP came from last.
     pub(crate) rtcp_from: Option<SocketAddr>,
+    /// What was counted under SSRCs of ours that are past.
+    pub(crate) counted_before: StreamCounters,
+    /// Where packets under an SSRC of ours have come from (RFC 3550 section 8.2).
+    pub(crate) conflicts: Vec<SocketAddr>,
 }
 
 impl Stream {
     /// Whether RTCP from there is believed: from where the peer said, or from where its media comes.
     pub(crate) fn expects_rtcp_from(&self, agreement: &Agreement, source: SocketAddr) -> bool {
         let said = agreement.remote_rtcp.ip().to_canonical();
-        [Some(said), self.moved_to].contains(&Some(source.ip().to_canonical()))
+        let moved = self.moved_to.map(|moved| moved.ip().to_canonical());
+        [Some(said), moved].contains(&Some(source.ip().to_canonical()))
     }
 
     /// Where RTCP goes, if anywhere: a peer that holds with c=0.0.0.0 has no address. A peer behind a NAT, whose media
-    /// comes from elsewhere than it said, gets it where its own comes from.
+    /// comes from elsewhere than it said, gets it where its own comes from: for RTP and RTCP on one port, that is known.
     pub(crate) fn rtcp_remote(&self, agreement: &Agreement) -> Option<SocketAddr> {
-        let heard = self.moved_to.and(self.rtcp_from);
+        let heard = self.moved_to.and_then(|moved| match agreement.rtcp_mux {
+            true => Some(moved),
+            false => self.rtcp_from,
+        });
         let remote = heard.unwrap_or(agreement.remote_rtcp);
         is_address(remote).then_some(remote)
     }
@@ -83,12 +91,21 @@ fn is_address(address: SocketAddr) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offering {
     Idle,
-    /// In a re-INVITE; what the peer knew of our hold before.
+    /// In a re-INVITE or UPDATE; what the peer knew of our hold before.
     Outstanding {
         told_before: bool,
     },
     /// In a 2xx to an INVITE that had none; the ACK brings the answer.
     InAnswer,
+    /// In a provisional response to such an INVITE; the PRACK brings the answer (RFC 3262 section 5).
+    InRinging,
+}
+
+/// What our INVITE offered: each callee answers it for itself.
+#[derive(Clone)]
+pub(crate) struct Invited {
+    negotiation: Negotiation,
+    told_hold: bool,
 }
 
 /// Where a call's sound comes from and goes to.
@@ -136,6 +153,8 @@ pub(crate) struct Call {
     pub(crate) sip_status: u16,
     pub(crate) peer: NameAddr,
     pub(crate) negotiation: Negotiation,
+    /// Until the call is answered.
+    pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
     pub(crate) offering: Offering,
     /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
@@ -207,6 +226,24 @@ impl Call {
     pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
         self.told_hold = self.local_hold;
         self.negotiation.make_offer(local, self.wanted_direction())
+    }
+
+    /// The offer of our INVITE.
+    pub(crate) fn first_offer(&mut self, local: LocalMedia) -> Vec<u8> {
+        let offer = self.offer(local);
+        let invited = Invited { negotiation: self.negotiation.clone(), told_hold: self.told_hold };
+        self.invited = Some(Box::new(invited));
+        offer
+    }
+
+    /// Takes an answer to the offer of our INVITE. It undoes what was agreed with another callee.
+    pub(crate) fn take_first_answer(&mut self, sdp: &[u8]) -> Result<(), NegotiationError> {
+        let invited = self.invited.as_deref().cloned();
+        let Invited { mut negotiation, told_hold } = invited.ok_or(NegotiationError::Unexpected)?;
+        negotiation.handle_answer(sdp)?;
+        (self.negotiation, self.told_hold) = (negotiation, told_hold);
+        self.offering = Offering::Idle;
+        Ok(())
     }
 
     /// Our answer to the peer's offer; it tells whether we hold.

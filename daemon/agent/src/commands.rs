@@ -91,7 +91,7 @@ impl Agent {
     pub fn accept(&mut self, now: Instant, id: CallId, sound: SoundChoice) -> Result<(), AgentError> {
         self.in_phase(id, "answering", |phase| matches!(phase, Phase::Incoming { .. }))?;
         self.place_sound(now, id, sound);
-        self.begin_accepting(id);
+        self.begin_accepting(now, id);
         self.settle(now);
         Ok(())
     }
@@ -262,6 +262,7 @@ impl Agent {
             sip_status: 0,
             peer,
             negotiation,
+            invited: None,
             media,
             offering: Offering::Idle,
             told_hold: false,
@@ -352,25 +353,31 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Sends the re-INVITE that tells the peer about holding or resuming, if it is due and nothing else is under way.
+    /// Tells the peer about holding or resuming, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
+    /// before the answer, where the peer takes it.
     pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get(&id) else { return };
+        if call.told_hold != call.local_hold && matches!(call.phase, Phase::Early | Phase::Active) {
+            self.offer_anew(now, id);
+        }
+    }
+
+    /// Offers what this side wants now, if nothing else is under way.
+    pub(crate) fn offer_anew(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let due = call.told_hold != call.local_hold;
         let Some(local) = call.local() else { return };
-        if !due || call.phase != Phase::Active || call.offering != Offering::Idle {
+        // While another offer is under way: tried again when that is over.
+        if call.offering != Offering::Idle || !self.endpoint.can_offer(call.session) {
             return;
         }
         let told_before = call.told_hold;
         let offer = call.offer(local);
-        match self.endpoint.reinvite(now, call.session, offer) {
-            Ok(()) => call.offering = Offering::Outstanding { told_before },
-            // Another offer is under way: tried again when that is over.
-            Err(_) => {
-                call.negotiation.withdraw_offer();
-                call.told_hold = told_before;
-            }
-        }
+        call.offering = Offering::Outstanding { told_before };
+        // A session that ended meanwhile has reported it.
+        let _ = self.endpoint.offer(now, call.session, offer);
         self.drain_endpoint();
+        // What is offered may come from now on.
+        self.apply_agreement(now, id);
     }
 
     /// Answers an inbound call that is not taken.
@@ -401,13 +408,22 @@ impl Agent {
         self.drain_endpoint();
     }
 
-    /// Asks for media sockets; the answer leaves when they are there.
-    pub(crate) fn begin_accepting(&mut self, id: CallId) {
+    /// Answers the INVITE as soon as there are media sockets.
+    pub(crate) fn begin_accepting(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.phase = Phase::Accepting;
+        self.touched.insert(id);
+        match call.media {
+            Media::Bound(local) => self.answer_invite(now, id, local),
+            _ => self.bind_media(id),
+        }
+    }
+
+    /// Asks for media sockets, unless that is done already.
+    pub(crate) fn bind_media(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Media::Wanted(address) = call.media else { return };
-        call.phase = Phase::Accepting;
         call.media = Media::Binding;
-        self.touched.insert(id);
         let peer = call.negotiation.offered_address().filter(|address| !address.is_unspecified());
         self.outputs.push_back(Output::BindMedia { call: id, address, peer });
     }

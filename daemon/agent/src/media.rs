@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng;
 use voipd_audio::plan::{EngineEvent, StreamCounters};
-use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpSession, SentCounters};
+use voipd_media::Agreement;
+use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpEvent, RtcpSession, SentCounters};
 use voipd_sip::endpoint::SessionId;
 
 use crate::agent::{Agent, ENDED_FOR};
@@ -16,12 +17,18 @@ use crate::view::{CallId, Reason};
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
+/// Most addresses under our SSRC that are taken for colliding peers; more can only be a loop.
+const MAX_CONFLICTS: usize = 4;
 
 impl Agent {
-    /// Starts or changes the call's stream as agreed.
+    /// Starts or changes the call's stream as agreed; that of an inbound call when it is answered.
     pub(crate) fn apply_agreement(&mut self, now: Instant, id: CallId) {
+        let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.touched.insert(id);
+        if matches!(call.phase, Phase::Incoming { .. } | Phase::Accepting) {
+            return;
+        }
         let Some(agreement) = call.negotiation.agreement() else { return };
         let rate = clock_rate(agreement);
         let port = call.stream_port;
@@ -42,6 +49,8 @@ impl Agent {
                     quiet_since: now,
                     moved_to: None,
                     rtcp_from: None,
+                    counted_before: StreamCounters::default(),
+                    conflicts: Vec::new(),
                 };
                 call.media = Media::Streaming(Box::new(stream));
                 call.next_check = Some(now + CHECK);
@@ -59,9 +68,11 @@ impl Agent {
                 if plan.path != old.path {
                     (stream.moved_to, stream.rtcp_from) = (None, None);
                 }
-                if !same_clock {
-                    stream.rtcp = new_rtcp(now, &mut self.rng, ssrc, rate);
-                    stream.clock_rate = rate;
+                let goodbye =
+                    (!same_clock).then(|| stream.change_source(ntp, agreement, ssrc, rate)).flatten();
+                if let Some((remote, bytes)) = goodbye {
+                    let muxed = agreement.rtcp_mux;
+                    self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
                 }
                 stream.quiet_since = now;
                 self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(plan.clone()) });
@@ -91,9 +102,14 @@ impl Agent {
             EngineEvent::RemoteChanged { port, remote } => {
                 if let Some(id) = self.call_at(port) {
                     if let Some(stream) = self.calls.get_mut(&id).and_then(Call::stream_mut) {
-                        stream.moved_to = Some(remote.ip().to_canonical());
+                        stream.moved_to = Some(remote);
                     }
                     self.note(Weight::Info, Some(id), format!("the peer's media now comes from {remote}"));
+                }
+            }
+            EngineEvent::SsrcCollision { port, source } => {
+                if let Some(id) = self.call_at(port) {
+                    self.ssrc_taken(now, id, source);
                 }
             }
             EngineEvent::FirstPacket { .. }
@@ -110,8 +126,37 @@ impl Agent {
         if stream.expects_rtcp_from(agreement, source) {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
-            let _ = stream.rtcp.handle_packet(now, ntp, bytes);
+            let events = stream.rtcp.handle_packet(now, ntp, bytes);
+            if events.contains(&RtcpEvent::Collision) {
+                self.ssrc_taken(now, id, source);
+            }
         }
+    }
+
+    /// Packets come from `source` under the SSRC that we send with (RFC 3550 section 8.2): by chance the peer has drawn
+    /// the same, and we take another; or what we send comes back, which another one would not change.
+    ///
+    /// We deviate in one thing: what comes back is played, not dropped. In a call between two, whoever sends it back is
+    /// the one who was called: an echo test.
+    fn ssrc_taken(&mut self, now: Instant, id: CallId, source: SocketAddr) {
+        let ntp = self.ntp(now);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let port = call.stream_port;
+        let Some((agreement, stream)) = call.agreed_stream() else { return };
+        if stream.conflicts.contains(&source) || stream.conflicts.len() >= MAX_CONFLICTS {
+            let text = format!("what is sent comes back from {source}: an echo test, or a loop");
+            return self.note(Weight::Info, Some(id), text);
+        }
+        stream.conflicts.push(source);
+        let ssrc = new_ssrc(&mut self.rng);
+        let muxed = agreement.rtcp_mux;
+        if let Some((remote, bytes)) = stream.change_source(ntp, agreement, ssrc, stream.clock_rate) {
+            self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+        }
+        stream.plan.ssrc = ssrc;
+        stream.plan.generation += 1;
+        self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
+        self.note(Weight::Info, Some(id), format!("{source} uses our SSRC: taking another one"));
     }
 
     /// Looks at a stream's counters: RTCP that is due is sent, and a peer that has fallen silent is asked whether it
@@ -128,10 +173,11 @@ impl Agent {
         let active = counters.packets_sent > stream.counters.packets_sent;
         stream.counters = *counters;
         let due = now >= stream.rtcp.poll_timeout();
-        let sent = sent_counters(counters, now_nanos, stream.clock_rate, active);
+        let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
         let packet = packet.zip(stream.rtcp_remote(agreement));
+        let muxed = agreement.rtcp_mux;
         let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
         if quiet {
             stream.quiet_since = now;
@@ -139,7 +185,7 @@ impl Agent {
         let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
         call.next_check = Some(next);
         if let Some((bytes, remote)) = packet {
-            self.outputs.push_back(Output::SendRtcp { call: id, remote, bytes });
+            self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
         }
         if quiet {
             self.ask_for_life(now, id, session);
@@ -173,11 +219,9 @@ impl Agent {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some((agreement, stream)) = call.agreed_stream() else { return };
-        let Some(remote) = stream.rtcp_remote(agreement) else { return };
-        let counters = stream.counters;
-        let sent = sent_counters(&counters, counters.last_sent_nanos, 0, false);
-        let Some(bytes) = stream.rtcp.goodbye(ntp, &sent, &received_counters(&counters)) else { return };
-        self.outputs.push_back(Output::SendRtcp { call: id, remote, bytes });
+        let Some((remote, bytes)) = stream.goodbye(ntp, agreement) else { return };
+        let muxed = agreement.rtcp_mux;
+        self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
     }
 
     /// What the peer last reported of a call's sound.
@@ -237,15 +281,42 @@ impl Agent {
     }
 }
 
-fn sent_counters(counters: &StreamCounters, now_nanos: u64, rate: u32, active: bool) -> SentCounters {
-    let since = now_nanos.saturating_sub(counters.last_sent_nanos);
-    let ticks = u128::from(since) * u128::from(rate) / 1_000_000_000;
-    SentCounters {
-        // The sender report's counters are modulo 2^32 (RFC 3550 section 6.4.1).
-        packets: counters.packets_sent as u32,
-        octets: counters.octets_sent as u32,
-        rtp_timestamp: counters.last_sent_timestamp.wrapping_add(ticks as u32),
-        active,
+impl Stream {
+    /// What was sent under the SSRC of now. `now_nanos`: the clock that the counters speak of.
+    fn sent_counters(&self, now_nanos: u64, active: bool) -> SentCounters {
+        let (counters, before) = (&self.counters, &self.counted_before);
+        let since = now_nanos.saturating_sub(counters.last_sent_nanos);
+        let ticks = u128::from(since) * u128::from(self.clock_rate) / 1_000_000_000;
+        SentCounters {
+            // The sender report's counters are modulo 2^32, and begin anew with an SSRC (RFC 3550 section 6.4.1).
+            packets: counters.packets_sent.saturating_sub(before.packets_sent) as u32,
+            octets: counters.octets_sent.saturating_sub(before.octets_sent) as u32,
+            rtp_timestamp: counters.last_sent_timestamp.wrapping_add(ticks as u32),
+            active,
+        }
+    }
+
+    /// The last RTCP packet under the SSRC of now, and where it goes.
+    fn goodbye(&mut self, ntp: u64, agreement: &Agreement) -> Option<(SocketAddr, Vec<u8>)> {
+        let remote = self.rtcp_remote(agreement)?;
+        let sent = self.sent_counters(self.counters.last_sent_nanos, false);
+        let bytes = self.rtcp.goodbye(ntp, &sent, &received_counters(&self.counters))?;
+        Some((remote, bytes))
+    }
+
+    /// From now on RTCP speaks for another source of ours; answers the goodbye of the old one.
+    fn change_source(
+        &mut self,
+        ntp: u64,
+        agreement: &Agreement,
+        ssrc: u32,
+        clock_rate: u32,
+    ) -> Option<(SocketAddr, Vec<u8>)> {
+        let goodbye = self.goodbye(ntp, agreement);
+        self.rtcp.change_source(ssrc, clock_rate);
+        self.clock_rate = clock_rate;
+        self.counted_before = self.counters;
+        goodbye
     }
 }
 

@@ -8,6 +8,7 @@ use voipd_audio::{PortId, StreamPlan};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveId};
 
 use crate::account::AccountId;
+use crate::names::MediaNameId;
 use crate::view::{AccountView, CallId, CallState, CallView, Reason};
 
 /// The microphone.
@@ -27,6 +28,8 @@ pub enum Output {
     Transmit { flow: Flow, bytes: Vec<u8> },
     /// Find addresses, for this account where one asks; answer with [`crate::Agent::handle_resolved`].
     Resolve { id: ResolveId, account: Option<AccountId>, next_hop: NextHop },
+    /// Find the addresses of a host in a session description; answer with [`crate::Agent::handle_media_resolved`].
+    ResolveMedia { id: MediaNameId, name: String },
     /// Bind RTP and RTCP sockets on the local address that faces `peer`, where the peer has said where its media is,
     /// else on `address`; answer with [`crate::Agent::handle_media_bound`].
     BindMedia { call: CallId, address: IpAddr, peer: Option<IpAddr> },
@@ -51,8 +54,8 @@ pub enum Output {
     UseDevice(bool),
     /// Whether anything needs [`RINGER`].
     UseRinger(bool),
-    /// Send an RTCP packet from the call's RTCP socket.
-    SendRtcp { call: CallId, remote: SocketAddr, bytes: Vec<u8> },
+    /// Send an RTCP packet from the call's RTCP socket, or from its RTP socket where both share one (RFC 5761).
+    SendRtcp { call: CallId, remote: SocketAddr, muxed: bool, bytes: Vec<u8> },
     /// Answer with [`crate::Agent::handle_counters`].
     WantCounters { call: CallId, port: PortId },
     /// A new or a changed account.

@@ -46,6 +46,7 @@ fn engine_codec(codec: Codec) -> voipd_audio::Codec {
         Codec::Opus => voipd_audio::Codec::Opus,
         Codec::Pcmu => voipd_audio::Codec::Pcmu,
         Codec::Pcma => voipd_audio::Codec::Pcma,
+        Codec::G722 => voipd_audio::Codec::G722,
     }
 }
 

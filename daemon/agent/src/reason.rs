@@ -60,6 +60,7 @@ fn of_status(status: u16) -> Reason {
 pub(crate) fn of_negotiation(error: &NegotiationError) -> Reason {
     match error {
         NegotiationError::Malformed(_) | NegotiationError::Unexpected => Reason::Protocol,
+        NegotiationError::Encryption(_) => Reason::EncryptionRequired,
         NegotiationError::NoAudio
         | NegotiationError::NoCommonCodec { .. }
         | NegotiationError::Profile(_)

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use voipd_media::{LocalMedia, NegotiationError};
-use voipd_sip::endpoint::{Flow, Incoming, SessionEnd, SessionId};
+use voipd_sip::endpoint::{Event, Flow, Incoming, SessionEnd, SessionId};
 use voipd_sip::message::StatusCode;
 use voipd_sip::uri::NameAddr;
 
@@ -29,6 +29,9 @@ impl Agent {
             let why = || format!("turned away a call from {remote}: there are {most} calls already");
             return self.turn_away(now, incoming.session, StatusCode::BUSY_HERE, Some(&why));
         }
+        let Some(Event::Incoming(incoming)) = self.await_names(now, Event::Incoming(incoming)) else {
+            return;
+        };
         let id = self.add_call(
             now,
             account,
@@ -47,12 +50,18 @@ impl Agent {
             Some(Ok(())) => {}
             Some(Err(error)) => return self.refuse_offer(now, id, &error),
         }
+        let offers_first = incoming.reliable && call.offering == Offering::InAnswer;
         self.note(Weight::Info, Some(id), "call comes in".to_owned());
-        // The session was made a moment ago; if it is gone, its end is reported next.
-        let _ = self.endpoint.ring(now, incoming.session, None);
-        self.drain_endpoint();
+        if offers_first {
+            // The caller hears ringing when the offer that goes with it can be made.
+            self.bind_media(id);
+        } else {
+            // The session was made a moment ago; if it is gone, its end is reported next.
+            let _ = self.endpoint.ring(now, incoming.session, None);
+            self.drain_endpoint();
+        }
         if echo {
-            self.begin_accepting(id);
+            self.begin_accepting(now, id);
         }
     }
 
@@ -96,9 +105,9 @@ impl Agent {
             Ok(local) => local,
             Err(why) => {
                 call.media = Media::None;
-                let accepting = call.phase == Phase::Accepting;
+                let inbound = call.direction == CallDirection::Inbound;
                 self.note(Weight::Warning, Some(id), why);
-                match accepting {
+                match inbound {
                     true => self.refuse(now, id, 500, None, Reason::Network),
                     false => self.hang_up_for(now, id, Some(Reason::Network)),
                 }
@@ -106,16 +115,31 @@ impl Agent {
             }
         };
         call.media = Media::Bound(local);
-        if call.phase == Phase::Dialing {
-            let offer = call.offer(local);
-            // A session that ended meanwhile has reported it.
-            let _ = self.endpoint.send_invite(now, call.session, offer);
-            self.drain_endpoint();
-            return;
+        match call.phase {
+            Phase::Dialing => {
+                let offer = call.first_offer(local);
+                // A session that ended meanwhile has reported it.
+                let _ = self.endpoint.send_invite(now, call.session, offer);
+                self.drain_endpoint();
+            }
+            Phase::Incoming { .. } => {
+                call.offering = Offering::InRinging;
+                let offer = call.offer(local);
+                let _ = self.endpoint.ring(now, call.session, Some(offer));
+                self.drain_endpoint();
+            }
+            _ => self.answer_invite(now, id, local),
         }
+    }
+
+    /// Answers the INVITE of a call that is accepted.
+    pub(crate) fn answer_invite(&mut self, now: Instant, id: CallId, local: LocalMedia) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let description = match call.offering {
             Offering::InAnswer => Ok(call.offer(local)),
-            Offering::Idle | Offering::Outstanding { .. } => call.answer(local),
+            _ if call.negotiation.has_their_offer() => call.answer(local),
+            // What we offered while it rang is answered, or will be.
+            _ => Ok(Vec::new()),
         };
         match description {
             Ok(description) => {
@@ -136,8 +160,8 @@ impl Agent {
     ) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let answer = sdp.map(|sdp| call.negotiation.handle_answer(sdp));
-        let agreed = matches!(answer, Some(Ok(_)));
+        let answer = sdp.map(|sdp| call.take_first_answer(sdp));
+        let agreed = matches!(answer, Some(Ok(())));
         call.sip_status = status.get();
         let before = call.state();
         call.phase = match call.phase {
@@ -153,6 +177,7 @@ impl Agent {
             let text = format!("the session description in {} cannot be taken: {error}", status.get());
             self.note(Weight::Info, Some(id), text);
         }
+        self.tell_hold(now, id);
     }
 
     pub(crate) fn answered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>, peer: NameAddr) {
@@ -162,7 +187,7 @@ impl Agent {
             call.peer.display_name = peer.display_name;
         }
         let result = match sdp {
-            Some(sdp) => call.negotiation.handle_answer(sdp).map(|_| ()),
+            Some(sdp) => call.take_first_answer(sdp),
             // The early answer was the answer (RFC 3261 section 13.2.1).
             None if call.agreement().is_some() => Ok(()),
             None => Err(missing()),
@@ -184,6 +209,7 @@ impl Agent {
         call.reason = reason;
         call.sip_status = StatusCode::OK.get();
         call.ring_deadline = None;
+        call.invited = None;
         call.answered_at = answered_at;
         let (player, recorder) = match call.sound {
             Sound::Device { recorder } => (None, recorder),
@@ -203,9 +229,10 @@ impl Agent {
     pub(crate) fn confirmed(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.offering == Offering::InAnswer {
+        if matches!(call.offering, Offering::InAnswer | Offering::InRinging) {
             call.offering = Offering::Idle;
             let before = call.state();
+            let waiting = call.phase != Phase::Active;
             match sdp.map_or_else(|| Err(missing()), |sdp| call.negotiation.handle_answer(sdp)) {
                 Ok(_) => {
                     self.apply_agreement(now, id);
@@ -214,8 +241,11 @@ impl Agent {
                 Err(error) => {
                     call.negotiation.withdraw_offer();
                     let lost = call.agreement().is_none();
-                    let text = format!("the peer's answer in ACK cannot be taken: {error}");
+                    let text = format!("the peer's answer in ACK or PRACK cannot be taken: {error}");
                     self.note(Weight::Warning, Some(id), text);
+                    if waiting {
+                        return self.refuse_offer(now, id, &error);
+                    }
                     if lost {
                         return self.hang_up_for(now, id, Some(reason::of_negotiation(&error)));
                     }
@@ -225,7 +255,7 @@ impl Agent {
         self.tell_hold(now, id);
     }
 
-    pub(crate) fn reinvite(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
+    pub(crate) fn offered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let before = call.state();
@@ -243,7 +273,7 @@ impl Agent {
             StatusCode::new(error.status().0).unwrap_or(StatusCode::NOT_ACCEPTABLE_HERE)
         });
         // A session that ended meanwhile has reported it.
-        let _ = self.endpoint.answer_reinvite(now, session, answer);
+        let _ = self.endpoint.answer_offer(now, session, answer);
         self.drain_endpoint();
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
@@ -251,7 +281,14 @@ impl Agent {
         self.tell_hold(now, id);
     }
 
-    pub(crate) fn reinvite_done(
+    /// The session timer wants an offer that changes nothing.
+    pub(crate) fn refresh_wanted(&mut self, now: Instant, session: SessionId) {
+        if let Some(id) = self.by_session.get(&session).copied() {
+            self.offer_anew(now, id);
+        }
+    }
+
+    pub(crate) fn offer_done(
         &mut self,
         now: Instant,
         session: SessionId,
@@ -277,7 +314,7 @@ impl Agent {
         // What was refused is not tried again by itself: the peer would refuse it again.
         if let Some(why) = failed {
             call.negotiation.withdraw_offer();
-            self.note(Weight::Warning, Some(id), format!("the peer was not told of hold or resume: {why}"));
+            self.note(Weight::Warning, Some(id), format!("the peer has not taken our new offer: {why}"));
         }
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);

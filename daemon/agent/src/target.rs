@@ -20,7 +20,7 @@ pub enum TargetError {
     #[error("'{0}' needs an account with a server: add one, or write the whole address as sip:user@host")]
     NeedsDomain(String),
     /// A URI of another kind.
-    #[error("'{0}:' addresses cannot be called, only sip: ones")]
+    #[error("'{0}:' addresses cannot be called, only sip: and sips: ones")]
     Scheme(String),
 }
 
@@ -36,7 +36,6 @@ pub(crate) fn parse(text: &str, home: Option<&SipUri>) -> Result<SipUri, TargetE
     }
     if has_scheme(text) {
         return match text.parse::<Uri>() {
-            Ok(Uri::Sip(uri)) if uri.secure => Err(TargetError::Scheme("sips".to_owned())),
             Ok(Uri::Sip(uri)) => Ok(uri),
             Ok(Uri::Other { scheme, .. }) => Err(TargetError::Scheme(scheme)),
             Err(_) => Err(malformed()),

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use voipd_sip::digest::Algorithm;
+use voipd_sip::endpoint::Binding;
+
 use crate::account::{AccountId, AccountSettings};
 
 /// A call. Numbers are never reused while the daemon runs.
@@ -34,7 +37,8 @@ pub struct AccountView {
     pub settings: AccountSettings,
     /// How it fares.
     pub state: AccountState,
-    /// `''`, `credentials`, `foreign-realm`, `rejected`, `timeout`, `unresolvable`, `unreachable`.
+    /// `''`, `credentials`, `foreign-realm`, `weak-digest`, `unknown-digest`, `server-proof`, `rejected`, `timeout`,
+    /// `unresolvable`, `unreachable`.
     pub reason: &'static str,
     /// Status of the last registration response, 0 without one.
     pub sip_status: u16,
@@ -42,6 +46,10 @@ pub struct AccountView {
     pub expires: u32,
     /// When the next try is made.
     pub retry_at: Option<std::time::Instant>,
+    /// The weakest algorithm that its servers' challenges were answered with; `None` before the first.
+    pub digest: Option<Algorithm>,
+    /// What the registrar says of the registration.
+    pub binding: Binding,
 }
 
 /// Who began a call, as this side sees it.
@@ -126,6 +134,8 @@ pub enum Reason {
     Network,
     /// No codec, or no kind of media, in common (415, 488, 606).
     NoCommonCodec,
+    /// The peer wants its media encrypted, and this side has no encryption.
+    EncryptionRequired,
     /// The address leads to nobody (404, 410, 484, 604).
     NotFound,
     /// The credentials were refused (401, 407).
@@ -160,6 +170,7 @@ impl Reason {
             Reason::Unresolvable => "unresolvable",
             Reason::Network => "network",
             Reason::NoCommonCodec => "no-common-codec",
+            Reason::EncryptionRequired => "encryption-required",
             Reason::NotFound => "not-found",
             Reason::Credentials => "credentials",
             Reason::Policy => "policy",
@@ -208,7 +219,7 @@ pub struct CallView {
     pub peer: String,
     /// Display name of the peer, as it says itself; may be empty.
     pub peer_name: String,
-    /// `''` before media; `opus`, `PCMU`, `PCMA`.
+    /// `''` before media; `opus`, `G722`, `PCMU`, `PCMA`.
     pub codec: &'static str,
     /// The peer hears silence.
     pub muted: bool,

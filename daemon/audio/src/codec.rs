@@ -3,6 +3,7 @@
 
 mod concealment;
 mod g711;
+mod g722;
 mod opus;
 
 use concealment::Concealment;
@@ -25,16 +26,21 @@ pub enum CodecError {
 }
 
 impl Codec {
-    /// Rate at which this codec's samples are decoded and mixed, in hertz: 8000, or 48000 for Opus.
+    /// Rate at which this codec's samples are decoded and mixed, in hertz.
     pub const fn sample_rate(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
+            Codec::G722 => 16_000,
             Codec::Pcmu | Codec::Pcma => 8_000,
         }
     }
-    /// RTP clock rate in hertz.
+    /// RTP clock rate in hertz: that of the samples, but for G.722, whose clock an old error has fixed at 8000 (RFC 3551
+    /// section 4.5.2).
     pub const fn clock_rate(self) -> u32 {
-        self.sample_rate()
+        match self {
+            Codec::G722 => 8_000,
+            Codec::Opus | Codec::Pcmu | Codec::Pcma => self.sample_rate(),
+        }
     }
 }
 
@@ -62,6 +68,7 @@ pub struct Encoder(EncoderKind);
 
 enum EncoderKind {
     G711(Law),
+    G722(Box<g722::Encoder>),
     Opus(opus::Encoder),
 }
 
@@ -71,6 +78,7 @@ impl Encoder {
         Ok(Encoder(match settings.codec {
             Codec::Pcmu => EncoderKind::G711(Law::Mu),
             Codec::Pcma => EncoderKind::G711(Law::A),
+            Codec::G722 => EncoderKind::G722(Box::new(g722::Encoder::new())),
             Codec::Opus => EncoderKind::Opus(opus::Encoder::new(settings)?),
         }))
     }
@@ -84,11 +92,17 @@ impl Encoder {
                 law.encode(samples, payload);
                 Ok(payload.len())
             }
+            EncoderKind::G722(encoder) => {
+                let octets = samples.len() / g722::SAMPLES_PER_OCTET;
+                let payload = payload.get_mut(..octets).ok_or(CodecError::Buffer)?;
+                encoder.encode(samples, payload);
+                Ok(octets)
+            }
             EncoderKind::Opus(encoder) => encoder.encode(samples, payload),
         }
     }
 
-    /// Real-time thread: trades quality for time, 0 (cheapest) to 10. G.711 has one way only.
+    /// Real-time thread: trades quality for time, 0 (cheapest) to 10. G.711 and G.722 have one way only.
     pub fn set_complexity(&mut self, complexity: u8) {
         if let EncoderKind::Opus(encoder) = &mut self.0 {
             encoder.set_complexity(complexity);
@@ -113,16 +127,19 @@ pub struct Decoder(DecoderKind);
 
 enum DecoderKind {
     G711(Law, Box<Concealment>),
+    G722(Box<g722::Decoder>, Box<Concealment>),
     Opus(opus::Decoder),
 }
 
 impl Decoder {
     /// Control thread: allocates.
     pub fn new(codec: Codec) -> Result<Self, CodecError> {
-        let g711 = |law| DecoderKind::G711(law, Box::new(Concealment::new()));
+        let concealment = || Box::new(Concealment::new(codec.sample_rate()));
+        let g711 = |law| DecoderKind::G711(law, concealment());
         Ok(Decoder(match codec {
             Codec::Pcmu => g711(Law::Mu),
             Codec::Pcma => g711(Law::A),
+            Codec::G722 => DecoderKind::G722(Box::new(g722::Decoder::new()), concealment()),
             Codec::Opus => DecoderKind::Opus(opus::Decoder::new()?),
         }))
     }
@@ -130,8 +147,9 @@ impl Decoder {
     /// Samples that `payload` holds, at the codec's rate, without decoding it.
     pub fn duration(&self, payload: &[u8]) -> Result<usize, CodecError> {
         match &self.0 {
-            DecoderKind::G711(..) if payload.is_empty() => Err(CodecError::Malformed),
+            DecoderKind::G711(..) | DecoderKind::G722(..) if payload.is_empty() => Err(CodecError::Malformed),
             DecoderKind::G711(..) => Ok(payload.len()),
+            DecoderKind::G722(..) => Ok(payload.len() * g722::SAMPLES_PER_OCTET),
             DecoderKind::Opus(_) => opus::duration(payload),
         }
     }
@@ -146,16 +164,23 @@ impl Decoder {
                 concealment.good(samples);
                 Ok(duration)
             }
+            DecoderKind::G722(decoder, concealment) => {
+                decoder.decode(payload, samples);
+                concealment.good(samples);
+                Ok(duration)
+            }
             DecoderKind::Opus(decoder) => decoder.decode(payload, samples),
         }
     }
 
     /// Makes up `samples.len()` samples (10 ms) for what did not arrive: libopus's own concealment for Opus (comfort
-    /// noise where the sender had stopped), pitch repetition with fade for G.711 (in the manner of ITU-T G.711
-    /// Appendix I).
+    /// noise where the sender had stopped), pitch repetition with fade for G.711 and G.722 (in the manner of ITU-T
+    /// G.711 Appendix I).
     pub fn conceal(&mut self, samples: &mut [f32]) {
         match &mut self.0 {
-            DecoderKind::G711(_, concealment) => concealment.conceal(samples),
+            DecoderKind::G711(_, concealment) | DecoderKind::G722(_, concealment) => {
+                concealment.conceal(samples);
+            }
             DecoderKind::Opus(decoder) => decoder.conceal(samples),
         }
     }
@@ -164,7 +189,7 @@ impl Decoder {
     /// which are as many as the lost packet had, and answers their number. `None`: nothing was touched, conceal instead.
     pub fn decode_fec(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
         match &mut self.0 {
-            DecoderKind::G711(..) => None,
+            DecoderKind::G711(..) | DecoderKind::G722(..) => None,
             DecoderKind::Opus(decoder) => decoder.decode_fec(next, samples),
         }
     }
@@ -173,6 +198,10 @@ impl Decoder {
     pub fn reset(&mut self) {
         match &mut self.0 {
             DecoderKind::G711(_, concealment) => concealment.reset(),
+            DecoderKind::G722(decoder, concealment) => {
+                **decoder = g722::Decoder::new();
+                concealment.reset();
+            }
             DecoderKind::Opus(decoder) => decoder.reset(),
         }
     }

@@ -15,11 +15,13 @@ pub enum Codec {
     Pcmu,
     /// ITU-T G.711, A-law, 8 kHz.
     Pcma,
+    /// ITU-T G.722 at 64 kbit/s, 16 kHz.
+    G722,
 }
 
 impl Codec {
     /// How many there are.
-    pub(crate) const COUNT: usize = 3;
+    pub(crate) const COUNT: usize = 4;
 
     /// Place in a table of [`Codec::COUNT`].
     pub(crate) const fn index(self) -> usize {
@@ -134,6 +136,13 @@ pub enum EngineEvent {
         port: PortId,
         /// The new one.
         ssrc: u32,
+    },
+    /// Packets come in under the SSRC that this stream sends with (RFC 3550 section 8.2); told once for each SSRC.
+    SsrcCollision {
+        /// The stream.
+        port: PortId,
+        /// Who sends them.
+        source: SocketAddr,
     },
     /// A source port that ends (a file player) has given its last sample.
     SourceEnded {

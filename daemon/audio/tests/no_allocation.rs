@@ -58,7 +58,7 @@ fn the_counter_counts() {
 
 #[test]
 fn codecs_and_concealment() {
-    for codec in [Codec::Pcmu, Codec::Pcma, Codec::Opus] {
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
         let packet = codec.sample_rate() as usize / 50;
         let settings = EncoderSettings { codec, bitrate: None, fec: true, dtx: true, complexity: 10 };
         let mut encoder = Encoder::new(settings).unwrap();
@@ -126,7 +126,9 @@ fn the_jitter_buffer() {
 
 #[test]
 fn resampling_and_drift_control() {
-    for (from, to) in [(8000, 48_000), (48_000, 8000), (44_100, 48_000), (48_000, 47_999)] {
+    for (from, to) in
+        [(8000, 48_000), (48_000, 8000), (8000, 16_000), (16_000, 48_000), (44_100, 48_000), (48_000, 47_999)]
+    {
         let mut resampler = Resampler::new(from, to, 480);
         let mut control = DriftControl::new(from, 960);
         let (input, mut output) = ([0.1; 3000], [0.0; 480]);

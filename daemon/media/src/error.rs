@@ -17,7 +17,10 @@ pub enum NegotiationError {
         /// What this account may use.
         ours: String,
     },
-    /// SAVP or another profile that is not built.
+    /// SAVP, alone or in one of its kinds: the peer wants its media encrypted.
+    #[error("the peer wants encrypted media ({0}), and this account has none")]
+    Encryption(String),
+    /// Another profile that is not built.
     #[error("the media profile {0} is not supported")]
     Profile(String),
     /// A host name, a multicast group, or another IP version than ours.
@@ -39,7 +42,7 @@ impl NegotiationError {
             // 305: incompatible media format.
             NegotiationError::NoCommonCodec { .. } => (488, 305),
             // 302: incompatible transport protocol.
-            NegotiationError::Profile(_) => (488, 302),
+            NegotiationError::Encryption(_) | NegotiationError::Profile(_) => (488, 302),
             // 301: incompatible network address formats.
             NegotiationError::Address(_) => (488, 301),
             // 399: miscellaneous.
@@ -52,7 +55,12 @@ impl NegotiationError {
     }
 
     pub(crate) fn profile(protocol: &str) -> Self {
-        NegotiationError::Profile(printable(protocol))
+        // RTP/SAVP, RTP/SAVPF (RFC 3711, RFC 5124), and those in UDP/TLS/ and TCP/DTLS/ (RFC 5764).
+        let words = protocol.rsplit('/').next().unwrap_or_default();
+        match ["SAVP", "SAVPF"].iter().any(|secure| words.eq_ignore_ascii_case(secure)) {
+            true => NegotiationError::Encryption(printable(protocol)),
+            false => NegotiationError::Profile(printable(protocol)),
+        }
     }
 
     pub(crate) fn address(address: &str) -> Self {
@@ -77,6 +85,7 @@ mod tests {
             (NegotiationError::NoAudio, (488, 304)),
             (NegotiationError::NoCommonCodec { theirs: "G729".into(), ours: "PCMU".into() }, (488, 305)),
             (NegotiationError::profile("RTP/SAVP"), (488, 302)),
+            (NegotiationError::profile("udptl"), (488, 302)),
             (NegotiationError::address("host.example"), (488, 301)),
             (NegotiationError::Unexpected, (400, 399)),
         ];

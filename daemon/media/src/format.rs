@@ -13,6 +13,8 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law.
     Pcma,
+    /// G.722 at 64 kbit/s: 16 kHz of sound, named and clocked as 8000 (RFC 3551 section 4.5.2).
+    G722,
 }
 
 impl Codec {
@@ -22,6 +24,7 @@ impl Codec {
             Codec::Opus => "opus",
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
+            Codec::G722 => "G722",
         }
     }
 
@@ -29,7 +32,7 @@ impl Codec {
     pub const fn clock_rate(self) -> u32 {
         match self {
             Codec::Opus => 48_000,
-            Codec::Pcmu | Codec::Pcma => 8_000,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
         }
     }
 
@@ -38,7 +41,7 @@ impl Codec {
     pub(crate) fn packet_time(self, milliseconds: u16) -> u16 {
         let times: &[u16] = match self {
             Codec::Opus => &[60, 40, 20],
-            Codec::Pcmu | Codec::Pcma => &[60, 40, 30, 20],
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => &[60, 40, 30, 20],
         };
         times.iter().copied().find(|time| *time <= milliseconds).unwrap_or(10)
     }
@@ -72,7 +75,7 @@ impl ReceiveFormat {
         if !mono {
             return None;
         }
-        [Codec::Pcmu, Codec::Pcma]
+        [Codec::Pcmu, Codec::Pcma, Codec::G722]
             .into_iter()
             .find(|codec| is(codec.name(), codec.clock_rate()))
             .map(ReceiveFormat::Audio)
@@ -87,6 +90,7 @@ impl ReceiveFormat {
         match payload_type {
             0 => Some(ReceiveFormat::Audio(Codec::Pcmu)),
             8 => Some(ReceiveFormat::Audio(Codec::Pcma)),
+            9 => Some(ReceiveFormat::Audio(Codec::G722)),
             _ => None,
         }
     }
@@ -105,7 +109,7 @@ impl ReceiveFormat {
     pub(crate) const fn fmtp(self) -> Option<&'static str> {
         match self {
             ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1"),
-            ReceiveFormat::Audio(Codec::Pcmu | Codec::Pcma) => None,
+            ReceiveFormat::Audio(Codec::Pcmu | Codec::Pcma | Codec::G722) => None,
             ReceiveFormat::Events(_) => Some("0-15"),
         }
     }
@@ -115,6 +119,7 @@ impl ReceiveFormat {
         match self {
             ReceiveFormat::Audio(Codec::Pcmu) => 0,
             ReceiveFormat::Audio(Codec::Pcma) => 8,
+            ReceiveFormat::Audio(Codec::G722) => 9,
             ReceiveFormat::Audio(Codec::Opus) => 96,
             ReceiveFormat::Events(48_000) => 97,
             ReceiveFormat::Events(_) => 101,
@@ -189,12 +194,20 @@ impl PayloadTypes {
         }
     }
 
+    /// Every number that has a meaning, in rising order: what was agreed once may still be under way.
+    pub(crate) fn bound(&self) -> Vec<(u8, ReceiveFormat)> {
+        let mut bound = self.bound.clone();
+        bound.sort_by_key(|(number, _)| *number);
+        bound
+    }
+
     fn meaning(&self, number: u8) -> Option<ReceiveFormat> {
         self.bound.iter().find(|(bound, _)| *bound == number).map(|(_, format)| *format)
     }
 
     fn bind(&mut self, format: ReceiveFormat, wanted: u8) -> Option<u8> {
-        // Dynamic numbers, then the unassigned ones below 64 (RFC 3551 section 3).
+        // Dynamic numbers, then the unassigned ones below 64 (RFC 3551 section 3); those from 64 to 95 look like RTCP
+        // (RFC 5761 section 4).
         let number = std::iter::once(wanted)
             .chain(96..=127)
             .chain(35..=63)
@@ -227,7 +240,10 @@ mod tests {
             ("101 telephone-event/8000", Some(ReceiveFormat::Events(8_000))),
             ("101 telephone-event/48000/1", Some(ReceiveFormat::Events(48_000))),
             ("101 telephone-event/16000", None),
-            ("9 G722/8000", None),
+            ("9 G722/8000", Some(ReceiveFormat::Audio(Codec::G722))),
+            ("9 g722/8000/1", Some(ReceiveFormat::Audio(Codec::G722))),
+            // Its true rate is not its name (RFC 3551 section 4.5.2).
+            ("9 G722/16000", None),
         ];
         for (text, format) in cases {
             assert_eq!(ReceiveFormat::from_rtpmap(&RtpMap::from_str(text).unwrap()), format, "{text}");
@@ -236,7 +252,8 @@ mod tests {
 
     #[test]
     fn what_we_write_is_what_we_read() {
-        let formats = [OPUS, PCMU, ReceiveFormat::Audio(Codec::Pcma), ReceiveFormat::Events(8_000)];
+        let g722 = ReceiveFormat::Audio(Codec::G722);
+        let formats = [OPUS, PCMU, ReceiveFormat::Audio(Codec::Pcma), g722, ReceiveFormat::Events(8_000)];
         for format in formats {
             assert_eq!(ReceiveFormat::from_rtpmap(&format.rtpmap(99)), Some(format));
         }

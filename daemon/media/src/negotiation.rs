@@ -38,13 +38,16 @@ pub struct Agreement {
     pub remote_rtp: SocketAddr,
     /// Where the peer wants RTCP.
     pub remote_rtcp: SocketAddr,
+    /// RTCP goes by the ports of RTP, both ways (RFC 5761).
+    pub rtcp_mux: bool,
     /// What we may do now.
     pub direction: Direction,
     /// The peer holds the call (its direction excludes receiving, or c=0.0.0.0).
     pub remote_hold: bool,
     /// How we send: the peer's payload type.
     pub send: SendFormat,
-    /// Payload types that may arrive, by number: ours as offered or answered (asymmetric types: RFC 3264 section 5.1).
+    /// Payload types that may arrive, by number: ours as offered or answered (asymmetric types: RFC 3264 section 5.1), now
+    /// or before. What was agreed once may still be under way, and a number never changes its meaning.
     pub receive: Vec<(u8, ReceiveFormat)>,
     /// Payload type and clock rate of telephone-event towards the peer (RFC 4733), if it takes them. The clock is that
     /// of the codec, except where the peer has events only at another one.
@@ -72,7 +75,7 @@ pub struct SendFormat {
 ///
 /// A failed call leaves everything as it was. The caller keeps the order of RFC 3264: it answers or refuses the peer's
 /// offer before it makes one, and resolves glare (491) itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Negotiation {
     preferences: Preferences,
     session_id: u64,
@@ -93,7 +96,7 @@ enum Slot {
 }
 
 /// Whose offer stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Exchange {
     None,
     /// Ours; answers may come several times.
@@ -149,6 +152,11 @@ impl Negotiation {
         self.agreement.as_ref()
     }
 
+    /// The last offer is the peer's: [`Negotiation::make_answer`] has what it needs.
+    pub fn has_their_offer(&self) -> bool {
+        matches!(self.exchange, Exchange::Theirs(_))
+    }
+
     /// The peer's media address in its offer that is being answered: tells which of our addresses faces it.
     pub fn offered_address(&self) -> Option<IpAddr> {
         match &self.exchange {
@@ -164,8 +172,12 @@ impl Negotiation {
             self.slots.push(Slot::Audio(Profile::Avp));
         }
         let formats = self.formats_to_offer();
+        // RFC 3264 section 5.1: from now on, whatever is offered may come.
+        if let Some(agreement) = &mut self.agreement {
+            agreement.receive = self.payload_types.bound();
+        }
         let medias = self.media_lines(|profile| {
-            sdp::audio_line(local, profile, &formats, self.preferences.ptime_ms, direction)
+            sdp::audio_line(local, profile, &formats, self.preferences.ptime_ms, direction, true)
         });
         let index = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_))).unwrap_or_default();
         let offer = Offer { address: local.address, direction, index, formats };
@@ -193,7 +205,7 @@ impl Negotiation {
         };
         let agreement = Agreement {
             remote_hold,
-            ..self.agree(&audio, &common, offer.address, offer.direction, offer.formats.clone())?
+            ..self.agree(&audio, &common, offer.address, offer.direction, &self.payload_types)?
         };
         self.agreement = Some(agreement.clone());
         Ok(agreement)
@@ -241,7 +253,7 @@ impl Negotiation {
                 formats.push((number, known));
             }
         }
-        let agreement = self.agree(audio, &common, local.address, wanted, formats.clone())?;
+        let agreement = self.agree(audio, &common, local.address, wanted, &payload_types)?;
         let slots = headers.iter().enumerate().map(|(place, header)| {
             if place == *index { Slot::Audio(audio.profile) } else { Slot::Refused(header.clone()) }
         });
@@ -250,7 +262,7 @@ impl Negotiation {
         self.agreement = Some(agreement.clone());
         let medias = self.media_lines(|profile| {
             let ptime_ms = self.preferences.ptime_ms;
-            sdp::audio_line(local, profile, &formats, ptime_ms, agreement.direction)
+            sdp::audio_line(local, profile, &formats, ptime_ms, agreement.direction, agreement.rtcp_mux)
         });
         Ok((self.write(local.address, medias), agreement))
     }
@@ -262,7 +274,7 @@ impl Negotiation {
         let nearness = |error: &NegotiationError| match error {
             NegotiationError::NoCommonCodec { .. } => 3,
             NegotiationError::Address(_) => 2,
-            NegotiationError::Profile(_) => 1,
+            NegotiationError::Encryption(_) | NegotiationError::Profile(_) => 1,
             _ => 0,
         };
         let mut usable: Option<(usize, &RemoteAudio)> = None;
@@ -320,10 +332,8 @@ impl Negotiation {
         common: &[&RemoteFormat],
         local: IpAddr,
         ours: Direction,
-        mut receive: Vec<(u8, ReceiveFormat)>,
+        payload_types: &PayloadTypes,
     ) -> Result<Agreement, NegotiationError> {
-        // Another order of the same formats is no change.
-        receive.sort_by_key(|(number, _)| *number);
         let sound = common.iter().find_map(|format| match format.known {
             Some(ReceiveFormat::Audio(codec)) => Some((codec, *format)),
             Some(ReceiveFormat::Events(_)) | None => None,
@@ -341,7 +351,9 @@ impl Negotiation {
         let ptime = wanted_ptime.min(audio.maxptime.unwrap_or(u16::MAX));
         Ok(Agreement {
             remote_rtp: audio.rtp,
-            remote_rtcp: audio.rtcp,
+            // We always offer it, so what the peer says decides.
+            remote_rtcp: if audio.rtcp_mux { audio.rtp } else { audio.rtcp },
+            rtcp_mux: audio.rtcp_mux,
             direction: ours.and(audio.direction.reversed()),
             remote_hold: !audio.direction.receives(),
             send: SendFormat {
@@ -352,7 +364,7 @@ impl Negotiation {
                 fec: format.opus.fec,
                 dtx: format.opus.dtx,
             },
-            receive,
+            receive: payload_types.bound(),
             send_events: events.min_by_key(|(_, rate)| *rate != codec.clock_rate()),
         })
     }

@@ -65,6 +65,8 @@ pub enum RtcpEvent {
         /// The stream.
         ssrc: u32,
     },
+    /// Somebody else speaks under our SSRC (RFC 3550 section 8.2): we need another one.
+    Collision,
 }
 
 /// Senders remembered, so that a flood of invented ones takes no memory: the least recently heard one goes first.
@@ -134,8 +136,13 @@ impl RtcpSession {
         let mut view = None;
         for statement in statements {
             match statement {
-                // Our own report come back (RFC 3550 section 8.2), or someone who uses our number.
-                Statement::Sender { ssrc, .. } if ssrc == self.ssrc => self.ignored += 1,
+                Statement::Sender { ssrc, .. } if ssrc == self.ssrc => {
+                    // RFC 3550 section 8.2: under our own name it is our packet that has come back.
+                    if !compound::names(bytes, ssrc, &self.cname) && !events.contains(&RtcpEvent::Collision) {
+                        events.push(RtcpEvent::Collision);
+                    }
+                    self.ignored += 1;
+                }
                 Statement::Sender { ssrc, ntp: None } => self.remember(ssrc, None),
                 Statement::Sender { ssrc, ntp: Some(timestamp) } => {
                     let report = LastSenderReport { timestamp: middle(timestamp), arrived: ntp };
@@ -157,6 +164,14 @@ impl RtcpSession {
             events.insert(0, RtcpEvent::Report(view));
         }
         events
+    }
+
+    /// What we send has another SSRC from now on, and perhaps another clock rate in hertz; our name stays (RFC 3550
+    /// section 6.5.1). For the old source, [`RtcpSession::goodbye`] is said before.
+    pub fn change_source(&mut self, ssrc: u32, clock_rate: u32) {
+        (self.ssrc, self.clock_rate) = (ssrc, clock_rate);
+        self.sent_reports.clear();
+        (self.has_reported, self.remote_view) = (false, None);
     }
 
     /// When [`RtcpSession::poll_packet`] wants to be called.
@@ -181,7 +196,7 @@ impl RtcpSession {
         self.write(ntp, sent, received, false)
     }
 
-    /// RR/SR, SDES and BYE in one; the session is over then. `None` when neither RTP nor RTCP was ever sent: such a
+    /// RR/SR, SDES and BYE in one: the end of the session, or of its SSRC. `None` when neither RTP nor RTCP was ever sent: such a
     /// participant leaves silently (RFC 3550 section 6.3.7).
     pub fn goodbye(
         &mut self,

@@ -27,10 +27,11 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    fn read(protocol: &str) -> Option<Self> {
-        [Profile::Avp, Profile::Avpf]
+    fn read(protocol: &str) -> Result<Self, NegotiationError> {
+        let known = [Profile::Avp, Profile::Avpf]
             .into_iter()
-            .find(|profile| profile.name().eq_ignore_ascii_case(protocol))
+            .find(|profile| profile.name().eq_ignore_ascii_case(protocol));
+        known.ok_or_else(|| NegotiationError::profile(protocol))
     }
 
     const fn name(self) -> &'static str {
@@ -63,7 +64,10 @@ pub(crate) struct MediaHeader {
 pub(crate) struct RemoteAudio {
     pub(crate) profile: Profile,
     pub(crate) rtp: SocketAddr,
+    /// Where RTCP goes that is not multiplexed.
     pub(crate) rtcp: SocketAddr,
+    /// RTCP may share the port of RTP (RFC 5761).
+    pub(crate) rtcp_mux: bool,
     /// As the peer sees it; an unspecified address (hold of RFC 2543) counts as not receiving.
     pub(crate) direction: Direction,
     /// In the peer's order.
@@ -150,7 +154,7 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
     if !media.media.eq_ignore_ascii_case("audio") || media.port == 0 {
         return Err(NegotiationError::NoAudio);
     }
-    let profile = Profile::read(&media.proto).ok_or_else(|| NegotiationError::profile(&media.proto))?;
+    let profile = Profile::read(&media.proto)?;
     let connection = media.connections.first().or(session.connection.as_ref());
     let connection = connection.ok_or_else(|| NegotiationError::address("none is given"))?;
     let address = usable_address(&connection.connection_address)?;
@@ -165,6 +169,7 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
         profile,
         rtp: SocketAddr::new(address, media.port),
         rtcp: read_rtcp(media, address)?,
+        rtcp_mux: media.attributes.iter().any(|attribute| is_rtcp_mux(&attribute.attribute)),
         direction,
         formats: read_formats(media),
         ptime: milliseconds(media, "ptime"),
@@ -184,6 +189,12 @@ fn usable_address(text: &str) -> Result<IpAddr, NegotiationError> {
     if address.is_multicast() || broadcast { Err(NegotiationError::address(text)) } else { Ok(address) }
 }
 
+/// RFC 5761 section 5.1.1, and the attribute of a peer that has no other way (RFC 8858).
+fn is_rtcp_mux(attribute: &str) -> bool {
+    let attribute = attribute.trim();
+    ["rtcp-mux", "rtcp-mux-only"].iter().any(|name| attribute.eq_ignore_ascii_case(name))
+}
+
 /// Where RTCP goes: a=rtcp (RFC 3605), or the port after RTP's (RFC 3550 section 11).
 fn read_rtcp(media: &Media, address: IpAddr) -> Result<SocketAddr, NegotiationError> {
     let given = media.attributes_typed::<Rtcp>().find_map(Result::ok).filter(|rtcp| rtcp.port != 0);
@@ -200,8 +211,8 @@ fn read_formats(media: &Media) -> Vec<RemoteFormat> {
     let parameters: Vec<Fmtp> = media.attributes_typed().flatten().collect();
     let numbers = media.fmt.split(' ').take(MAX_FORMATS).filter_map(|number| number.parse::<u8>().ok());
     numbers
-        // With the marker bit, 72 to 76 look like RTCP (RFC 3551 section 6).
-        .filter(|number| *number < 128 && !(72..=76).contains(number))
+        // With the marker bit, 64 to 95 look like RTCP (RFC 5761 section 4).
+        .filter(|number| *number < 128 && !(64..=95).contains(number))
         .map(|payload_type| {
             let map = maps.iter().find(|map| map.payload_type == payload_type);
             let name = match map {
@@ -236,6 +247,7 @@ pub(crate) fn audio_line(
     formats: &[(u8, ReceiveFormat)],
     ptime_ms: u16,
     direction: Direction,
+    rtcp_mux: bool,
 ) -> Media {
     let numbers: Vec<String> = formats.iter().map(|(number, _)| number.to_string()).collect();
     let mut attributes = Vec::new();
@@ -247,6 +259,9 @@ pub(crate) fn audio_line(
     attributes.push(Attribute::with_value("ptime", ptime_ms));
     if local.rtp_port.checked_add(1) != Some(local.rtcp_port) {
         attributes.push(Attribute::with_value("rtcp", local.rtcp_port));
+    }
+    if rtcp_mux {
+        attributes.push(Attribute::new("rtcp-mux"));
     }
     attributes.push(Attribute::new(direction.attribute()));
     media_line("audio", local.rtp_port, profile.name(), numbers.join(" "), attributes)
@@ -385,7 +400,7 @@ mod tests {
 
     #[test]
     fn payload_types_that_look_like_rtcp_are_left_out() {
-        let stream = audio(&format!("v=0\r\n{C}m=audio 4000 RTP/AVP 72 200 256 x 0\r\n")).unwrap();
+        let stream = audio(&format!("v=0\r\n{C}m=audio 4000 RTP/AVP 64 72 95 200 256 x 0\r\n")).unwrap();
         assert_eq!(stream.formats.iter().map(|format| format.payload_type).collect::<Vec<_>>(), [0]);
     }
 

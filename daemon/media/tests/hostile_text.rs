@@ -6,9 +6,14 @@ mod support;
 
 use proptest::prelude::*;
 use support::*;
+use voipd_media::names::{host_names, with_addresses};
 use voipd_media::{Direction, NegotiationError};
 
-const PEERS: [&str; 6] = [
+const NAMED: &str = "v=0\r\nc=IN IP4 media.example.com\r\nm=audio 4000 RTP/AVP 0 9\r\n\
+    a=rtcp:53020 IN IP6 rtcp.example.com\r\na=rtcp-mux\r\n";
+
+const PEERS: [&str; 7] = [
+    NAMED,
     include_str!("peers/asterisk.sdp"),
     include_str!("peers/baresip.sdp"),
     include_str!("peers/desk_phone.sdp"),
@@ -46,6 +51,12 @@ fn swallow(text: &[u8]) {
     if let Err(error) = caller.handle_answer(text) {
         check_message(&error);
     }
+    let names = host_names(text);
+    assert!(names.len() <= 4);
+    assert!(names.iter().all(|host| host.name.is_ascii() && host.name.len() <= 253));
+    // With an address for each there are none left that were asked for.
+    let numbered = with_addresses(text, |_| Some([192, 0, 2, 7].into()));
+    assert_eq!(host_names(&numbered), []);
 }
 
 fn check_message(error: &NegotiationError) {

@@ -26,6 +26,7 @@ fn the_offer_names_every_codec_and_events_at_both_clock_rates() {
             "a=rtpmap:101 telephone-event/8000",
             "a=fmtp:101 0-15",
             "a=ptime:20",
+            "a=rtcp-mux",
             "a=sendrecv",
         ]
     );

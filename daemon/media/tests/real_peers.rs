@@ -34,6 +34,7 @@ fn baresip() {
         Agreement {
             remote_rtp: "192.0.2.2:16618".parse().unwrap(),
             remote_rtcp: "192.0.2.2:16619".parse().unwrap(),
+            rtcp_mux: false,
             direction: Direction::SendRecv,
             remote_hold: false,
             send: SendFormat {
@@ -117,7 +118,9 @@ fn web_gateway() {
         ]
     );
     // What we do not do is not answered.
-    for attribute in ["a=rtcp-mux", "a=group", "a=ice", "a=candidate", "a=mid"] {
+    assert_eq!((agreement.rtcp_mux, agreement.remote_rtp.port()), (true, 49_170));
+    assert!(has_line(&sdp, "a=rtcp-mux"));
+    for attribute in ["a=group", "a=ice", "a=candidate", "a=mid"] {
         assert_eq!(lines_with(&sdp, attribute), [""; 0]);
     }
 }

@@ -99,8 +99,11 @@ fn each_reason_has_its_error() {
     assert_eq!(refusal(&peer("")), NegotiationError::NoAudio);
     for profile in ["RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVPF"] {
         let error = refusal(&peer(&format!("m=audio 4000 {profile} 0")));
-        assert_eq!(error, NegotiationError::Profile(profile.to_owned()));
+        assert_eq!(error, NegotiationError::Encryption(profile.to_owned()));
+        assert_eq!(error.status(), (488, 302));
     }
+    let error = refusal(&peer("m=audio 4000 TCP/MRCPv2 1"));
+    assert_eq!(error, NegotiationError::Profile("TCP/MRCPv2".to_owned()));
     let name = peer("m=audio 4000 RTP/AVP 0\nc=IN IP4 media.example.com");
     assert_eq!(refusal(&name), NegotiationError::Address("media.example.com".to_owned()));
     for text in ["", "v=1\r\n", "m=audio 4000 RTP/AVP 0\r\n", "{\"type\": \"offer\"}"] {

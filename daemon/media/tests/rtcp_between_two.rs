@@ -150,7 +150,7 @@ fn both_learn_the_round_trip_whatever_its_halves() {
                 .iter()
                 .filter_map(|(_, event)| match event {
                     RtcpEvent::Report(view) => view.round_trip,
-                    RtcpEvent::Bye { .. } => None,
+                    RtcpEvent::Bye { .. } | RtcpEvent::Collision => None,
                 })
                 .collect();
             assert!(measured.len() >= 5, "{measured:?}");
@@ -171,7 +171,7 @@ fn the_sender_learns_the_loss_of_each_interval_and_of_the_whole() {
         .iter()
         .filter_map(|(_, event)| match event {
             RtcpEvent::Report(view) => Some(*view),
-            RtcpEvent::Bye { .. } => None,
+            RtcpEvent::Bye { .. } | RtcpEvent::Collision => None,
         })
         .collect();
     // Intervals of 100 packets or more, one packet more or less at each end; 1/256 of rounding.

@@ -7,6 +7,7 @@ use crate::account::Account;
 use crate::auth::{Denied, Rounds};
 use crate::avoided::Avoided;
 use crate::dialog::{self, DialogId};
+use crate::digest::Proof;
 use crate::endpoint::{
     EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport,
 };
@@ -20,7 +21,7 @@ use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
 use crate::wire;
 
 /// What we take part in (RFC 3261 section 20.5).
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
 /// The only body that a session may have.
 pub(crate) const SDP: &str = "application/sdp";
 /// A resolver that takes longer has no answer.
@@ -74,6 +75,11 @@ impl Core {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.outbox.event(event);
+    }
+
+    /// The extensions that we take part in (RFC 3261 section 20.37).
+    pub(crate) fn supported(&self) -> &'static str {
+        if self.config.session_expires.is_some() { "100rel, timer" } else { "100rel" }
     }
 
     // Names to addresses.
@@ -130,7 +136,7 @@ impl Core {
         if let Some(account) = account.filter(|account| account.is_server(flow.remote.ip()))
             && request.method != Method::Cancel
         {
-            account.auth.authorize(&mut self.random, &mut request, rounds);
+            account.auth.authorize(&mut self.random, &mut request, &rounds);
         }
         self.finish(flow, &mut request);
         let carrier = self.carrier(now, flow, &request, identity);
@@ -188,15 +194,39 @@ impl Core {
         if !account.is_server(report.sent.flow.remote.ip()) {
             return Err(Denied::ForeignRealm);
         }
-        let rounds = account.auth.learn(response, report.sent.rounds)?;
+        let rounds = account.auth.learn(response, report.sent.rounds.clone())?;
+        if let (Some(algorithm), Some(identity)) = (account.auth.news(), identity) {
+            self.outbox.event(Event::Digest { identity, algorithm });
+        }
         let mut request = report.sent.request.clone();
         request.via.clear();
         Ok((request, rounds))
     }
 
-    /// Our Contact on a flow; `secure` where it must be a `sips:` one (RFC 3261 sections 8.1.1.8 and 12.1.1). (A public
-    /// address that the registrar saw would stand here in place of the local one.)
+    /// Takes the next nonce of a 2xx, and answers what its server's proof is worth.
+    pub(crate) fn confirm_server(
+        &mut self,
+        identity: Option<IdentityId>,
+        report: &Report,
+        response: &Response,
+    ) -> Proof {
+        let account = identity.and_then(|id| self.accounts.get_mut(&id));
+        account.map_or(Proof::Missing, |account| account.auth.confirm(&report.sent.request, response))
+    }
+
+    /// Our Contact in a dialog on a flow: the GRUU where the identity's server has given one, since others than its own
+    /// server could not follow it (RFC 5627 section 4.4.1). `secure` where it must be a `sips:` one (RFC 3261 sections
+    /// 8.1.1.8 and 12.1.1).
     pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
+        let account = identity.and_then(|id| self.accounts.get(&id));
+        match account.and_then(|account| account.gruu_on(flow)) {
+            Some(gruu) => NameAddr::new(Uri::Sip(SipUri { secure: gruu.secure || secure, ..gruu.clone() })),
+            None => self.local_contact(identity, flow, secure),
+        }
+    }
+
+    /// Our own address on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);
         let mut uri = SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()));

@@ -42,6 +42,8 @@ pub(crate) struct Dialog {
     target: SipUri,
     /// It was asked for with `sips:`: it goes over nothing but TLS, and our Contact is a `sips:` URI.
     secure: bool,
+    /// The peer's last Allow has UPDATE.
+    updates: bool,
 }
 
 impl Dialog {
@@ -65,6 +67,7 @@ impl Dialog {
             // A provisional response need not bring a Contact: until one comes, it is whom we called.
             target: sip_uri(&request.uri, name::CONTACT)?,
             secure: wants_secure_contact(request),
+            updates: false,
         };
         dialog.confirm(response)?;
         Ok(dialog)
@@ -90,6 +93,7 @@ impl Dialog {
             route_set,
             target,
             secure,
+            updates: allows_update(&request.headers).unwrap_or(false),
         })
     }
 
@@ -104,15 +108,29 @@ impl Dialog {
         self.refresh_target(&response.headers)
     }
 
-    /// Takes the Contact of a target refresh request or of its 2xx (RFC 3261 section 12.2); the route set stays.
+    /// Takes the Contact of a target refresh request or of its 2xx (RFC 3261 section 12.2), and its Allow; the route set
+    /// stays.
     ///
     /// # Errors
     /// There is a Contact that leads nowhere.
     pub(crate) fn refresh_target(&mut self, headers: &Headers) -> Result<(), HeaderError> {
+        if let Some(updates) = allows_update(headers) {
+            self.updates = updates;
+        }
         if let Some(target) = contact(headers)? {
             self.target = target;
         }
         Ok(())
+    }
+
+    /// The peer takes UPDATE (RFC 3311 section 4).
+    pub(crate) fn takes_update(&self) -> bool {
+        self.updates
+    }
+
+    /// The peer has an UPDATE refused that it does not know, whatever its Allow says.
+    pub(crate) fn without_update(&mut self) {
+        self.updates = false;
     }
 
     /// Takes the sequence number of a request from the peer; `false` when it is not above the last one
@@ -249,6 +267,12 @@ pub(crate) fn as_address_of_record(uri: &SipUri) -> SipUri {
         uri.params.remove(name);
     }
     uri
+}
+
+/// `None` where the peer does not say what it takes.
+fn allows_update(headers: &Headers) -> Option<bool> {
+    headers.get(name::ALLOW)?;
+    Some(headers.tokens(name::ALLOW).contains(&Method::Update.as_str()))
 }
 
 fn record_route(headers: &Headers) -> Result<Vec<SipUri>, HeaderError> {

@@ -180,6 +180,7 @@ impl Endpoint {
             flow,
             call_id: request.call_id.clone(),
             offer: session::sdp(&request.headers, &request.body),
+            reliable: session::wants_reliable(&request),
         };
         let sender = Sender { session, identity };
         let mut cx = Cx { core: &mut self.core, now, sender };
@@ -194,10 +195,9 @@ impl Endpoint {
     /// Whose contact the Request-URI names, if the request came from that identity's servers.
     fn identity_for(&self, request: &Request, flow: Flow) -> Option<IdentityId> {
         let Uri::Sip(uri) = &request.uri else { return None };
-        let user = uri.user.as_deref()?;
         let mut accounts = self.core.accounts.iter();
         let (&id, _) = accounts
-            .find(|(_, account)| account.contact_user == user && account.is_server(flow.remote.ip()))?;
+            .find(|(_, account)| account.is_reached_by(uri) && account.is_server(flow.remote.ip()))?;
         self.is_known(id).then_some(id)
     }
 
@@ -282,6 +282,13 @@ impl Endpoint {
                 });
             }
             Owner::Session(session, _) => {
+                if let Outcome::Response(response) = &report.outcome
+                    && response.status.is_success()
+                    && let Some(session) = self.sessions.get(&session)
+                {
+                    // Only a registration depends on whether the server knows the password.
+                    self.core.confirm_server(session.sender().identity, &report, response);
+                }
                 self.with_session(now, session, |session, cx| session.on_report(cx, report));
             }
         }

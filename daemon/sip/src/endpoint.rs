@@ -185,10 +185,12 @@ impl Endpoint {
         self.act(now, session, |session, cx| session.send_invite(cx, offer))
     }
 
-    /// 180, or 183 with early media.
+    /// 180, or 183 with early media: an answer, or an offer where the INVITE had none. What describes media is sent
+    /// reliably where the caller can take that (RFC 3262), and an offer is left out where it cannot.
     ///
     /// # Errors
-    /// The session is not an inbound one that waits for its answer.
+    /// The session is not an inbound one that waits for its answer; or the caller wants all provisional responses to be
+    /// reliable ([`Incoming::reliable`]), has not offered, and neither does this first one.
     pub fn ring(
         &mut self,
         now: Instant,
@@ -198,10 +200,12 @@ impl Endpoint {
         self.act(now, session, |session, cx| session.ring(cx, early))
     }
 
-    /// 200 with an answer (or an offer, where the INVITE had none).
+    /// 200 with an answer (or an offer, where the INVITE had none), as soon as the PRACK for what
+    /// [`Endpoint::ring`] described has come. Where both sides have described their media by then, `sdp` is not used and
+    /// may be empty.
     ///
     /// # Errors
-    /// The session is not an inbound one that waits for its answer.
+    /// The session is not an inbound one that waits for its answer, or a description is missing.
     pub fn accept(&mut self, now: Instant, session: SessionId, sdp: Vec<u8>) -> Result<(), SessionError> {
         self.act(now, session, |session, cx| session.accept(cx, sdp))
     }
@@ -220,26 +224,32 @@ impl Endpoint {
         self.act(now, session, |session, cx| session.reject(cx, status, warning))
     }
 
-    /// Offers anew in an established session. `WrongState` while another offer is under way, which it also is until
-    /// our 2xx is acknowledged ([`Event::Confirmed`]).
+    /// Offers anew: by re-INVITE in an established session; before its answer by UPDATE (RFC 3311), where the first offer
+    /// is answered reliably and the peer takes UPDATE. [`Event::OfferDone`] tells how it ended.
     ///
     /// # Errors
-    /// The session is not established, or an offer is under way.
-    pub fn reinvite(&mut self, now: Instant, session: SessionId, offer: Vec<u8>) -> Result<(), SessionError> {
-        self.act(now, session, |session, cx| session.reinvite(cx, offer))
+    /// [`SessionError::WrongState`] while another offer is under way, which it also is until our 2xx is acknowledged
+    /// ([`Event::Confirmed`]), and where nothing can be offered yet.
+    pub fn offer(&mut self, now: Instant, session: SessionId, offer: Vec<u8>) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.offer(cx, offer))
     }
 
-    /// Answers [`Event::Reinvite`]: with SDP, or with a final response of 300 to 699.
+    /// Whether [`Endpoint::offer`] is possible now.
+    pub fn can_offer(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(Session::can_offer)
+    }
+
+    /// Answers [`Event::Offered`]: with SDP, or with a final response of 300 to 699.
     ///
     /// # Errors
-    /// No re-INVITE waits for an answer (any more: the peer may have cancelled it).
-    pub fn answer_reinvite(
+    /// No offer waits for an answer (any more: the peer may have cancelled it).
+    pub fn answer_offer(
         &mut self,
         now: Instant,
         session: SessionId,
         answer: Result<Vec<u8>, StatusCode>,
     ) -> Result<(), SessionError> {
-        self.act(now, session, |session, cx| session.answer_reinvite(cx, answer))
+        self.act(now, session, |session, cx| session.answer_offer(cx, answer))
     }
 
     /// Asks the peer for a sign of life with an in-dialog OPTIONS.

@@ -11,6 +11,8 @@ use crate::uri::{Host, NameAddr, Params, read_port};
 pub mod name {
     /// RFC 3261 section 20.5.
     pub const ALLOW: &str = "Allow";
+    /// RFC 3261 section 20.6, RFC 7615.
+    pub const AUTHENTICATION_INFO: &str = "Authentication-Info";
     /// RFC 3261 section 20.7.
     pub const AUTHORIZATION: &str = "Authorization";
     /// RFC 3261 section 20.8.
@@ -27,14 +29,24 @@ pub mod name {
     pub const EXPIRES: &str = "Expires";
     /// RFC 3261 section 20.20.
     pub const FROM: &str = "From";
+    /// RFC 6809.
+    pub const FEATURE_CAPS: &str = "Feature-Caps";
     /// RFC 3261 section 20.22.
     pub const MAX_FORWARDS: &str = "Max-Forwards";
     /// RFC 3261 section 20.23.
     pub const MIN_EXPIRES: &str = "Min-Expires";
+    /// RFC 7315 section 4.1.
+    pub const P_ASSOCIATED_URI: &str = "P-Associated-URI";
+    /// RFC 4028 section 5.
+    pub const MIN_SE: &str = "Min-SE";
     /// RFC 3261 section 20.27.
     pub const PROXY_AUTHENTICATE: &str = "Proxy-Authenticate";
+    /// RFC 7615.
+    pub const PROXY_AUTHENTICATION_INFO: &str = "Proxy-Authentication-Info";
     /// RFC 3261 section 20.28.
     pub const PROXY_AUTHORIZATION: &str = "Proxy-Authorization";
+    /// RFC 3262 section 7.2.
+    pub const RACK: &str = "RAck";
     /// RFC 3326.
     pub const REASON: &str = "Reason";
     /// RFC 3261 section 20.30.
@@ -45,8 +57,14 @@ pub mod name {
     pub const RETRY_AFTER: &str = "Retry-After";
     /// RFC 3261 section 20.34.
     pub const ROUTE: &str = "Route";
+    /// RFC 3262 section 7.1.
+    pub const RSEQ: &str = "RSeq";
     /// RFC 3261 section 20.35.
     pub const SERVER: &str = "Server";
+    /// RFC 3608.
+    pub const SERVICE_ROUTE: &str = "Service-Route";
+    /// RFC 4028 section 4.
+    pub const SESSION_EXPIRES: &str = "Session-Expires";
     /// RFC 3261 section 20.37.
     pub const SUPPORTED: &str = "Supported";
     /// RFC 3261 section 20.39.
@@ -87,7 +105,7 @@ pub(crate) fn long_name(name: &str) -> &str {
         't' => name::TO,
         'u' => "Allow-Events",
         'v' => name::VIA,
-        'x' => "Session-Expires",
+        'x' => name::SESSION_EXPIRES,
         'y' => "Identity",
         _ => name,
     }

@@ -9,7 +9,7 @@ use crate::dialog::Dialog;
 use crate::endpoint::{Flow, IdentityId, NextHop, ResolveId, SessionId, Transport};
 use crate::headers::name;
 use crate::message::{Message, Method, Request, StatusCode};
-use crate::session::Purpose;
+use crate::session::{Purpose, RAck};
 use crate::transaction::{Outcome, Owner, Report};
 use crate::uri::Host;
 use crate::wire;
@@ -66,6 +66,8 @@ pub(crate) struct Leg {
     path: Option<Path>,
     /// Of the last two INVITEs: repetitions of older 2xx are of no interest to anyone.
     acks: Vec<SentAck>,
+    /// Of our reliable provisional response that the peer has not acknowledged.
+    pub(crate) awaited: Option<RAck>,
 }
 
 impl Leg {
@@ -75,7 +77,7 @@ impl Leg {
     }
 
     pub(crate) fn new(dialog: Dialog, flow: Flow) -> Self {
-        Self { dialog, flow, path: None, acks: Vec::new() }
+        Self { dialog, flow, path: None, acks: Vec::new(), awaited: None }
     }
 
     /// Sends on the known way to the dialog's next hop, or asks for it first.
@@ -196,7 +198,7 @@ impl Leg {
 
     fn dispatch(&mut self, core: &mut Core, now: Instant, sender: Sender, flow: Flow, outgoing: Outgoing) {
         let Outgoing { mut request, rounds, kind } = outgoing;
-        if request.method == Method::Invite {
+        if matches!(request.method, Method::Invite | Method::Update) {
             request.headers.remove(name::CONTACT);
             request.headers.push(
                 name::CONTACT,

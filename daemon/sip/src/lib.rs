@@ -11,6 +11,7 @@
 mod account;
 mod auth;
 mod avoided;
+mod binding;
 mod core;
 mod dialog;
 pub mod digest;

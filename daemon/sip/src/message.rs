@@ -115,6 +115,7 @@ impl StatusCode {
     pub const UNSUPPORTED_MEDIA_TYPE: Self = Self(415);
     pub const UNSUPPORTED_URI_SCHEME: Self = Self(416);
     pub const BAD_EXTENSION: Self = Self(420);
+    pub const SESSION_INTERVAL_TOO_SMALL: Self = Self(422);
     pub const INTERVAL_TOO_BRIEF: Self = Self(423);
     pub const TEMPORARILY_UNAVAILABLE: Self = Self(480);
     pub const CALL_OR_TRANSACTION_DOES_NOT_EXIST: Self = Self(481);
@@ -127,6 +128,7 @@ impl StatusCode {
     pub const SERVER_INTERNAL_ERROR: Self = Self(500);
     pub const NOT_IMPLEMENTED: Self = Self(501);
     pub const SERVICE_UNAVAILABLE: Self = Self(503);
+    pub const SERVER_TIME_OUT: Self = Self(504);
     pub const VERSION_NOT_SUPPORTED: Self = Self(505);
     pub const MESSAGE_TOO_LARGE: Self = Self(513);
     pub const DECLINE: Self = Self(603);

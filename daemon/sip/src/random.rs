@@ -48,6 +48,11 @@ impl Random {
         self.token(24)
     }
 
+    /// The RSeq of the first reliable provisional response: 1 to 2^31 - 1 (RFC 3262 section 3).
+    pub(crate) fn rseq(&mut self) -> u32 {
+        (self.0.next_u32() >> 1).max(1)
+    }
+
     /// A whole number of milliseconds in `from..=to`.
     pub(crate) fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let span = to.saturating_sub(from).as_millis() as u64;

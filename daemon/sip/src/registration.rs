@@ -2,18 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use crate::account::{Account, Detour};
 use crate::auth::{Denied, Rounds};
+use crate::binding;
 use crate::core::{Asker, Core};
 use crate::dialog::{self, FIRST_CSEQ};
+use crate::digest::Proof;
 use crate::endpoint::{
-    Event, Flow, IdentityId, RegistrationFailure as Failure, RegistrationState, ResolveError, ResolveId,
-    TransportError,
+    Binding, Event, Flow, IdentityId, RegistrationFailure as Failure, RegistrationState, ResolveError,
+    ResolveId, TransportError,
 };
 use crate::headers::{Headers, name};
 use crate::message::{Method, Request, Response};
 use crate::timer::{RegistrationTimer, SILENCE, Timer};
 use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report};
-use crate::uri::{NameAddr, Uri};
+use crate::uri::{NameAddr, SipUri, Uri};
 
 /// First wait after a failure, doubled with each further one (RFC 5626 section 4.5, all flows failed).
 const RETRY_BASE: Duration = Duration::from_secs(30);
@@ -34,6 +37,8 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// No registrar is followed to a longer time with its Min-Expires, or believed to grant one.
 const EXPIRES_MAX: u32 = 7 * 24 * 3600;
+/// Redirections followed one after the other: no honest registrar needs more.
+const MAX_DETOURS: u8 = 3;
 
 /// What the owner wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,16 @@ enum Goal {
     Registered,
     /// The identity is removed: nobody hears of it any more.
     Forgotten,
+}
+
+/// How much is asked for beyond RFC 3261: less after a registrar refused it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Full,
+    /// 555: the registrar cannot send push notifications (RFC 8599 section 4.1.3).
+    WithoutPush,
+    /// 420, or 439 (RFC 5626 section 6): something on the way stumbles over extensions.
+    Plain,
 }
 
 enum State {
@@ -79,6 +94,9 @@ pub(crate) struct Registration {
     cseq: u32,
     /// Seconds to ask for: the configuration's, or the registrar's minimum.
     expires: u32,
+    manner: Manner,
+    /// Redirections since the last binding or failure.
+    detours: u8,
     /// Failures in a row.
     failures: u32,
     /// Since when the binding's connection has lasted.
@@ -97,6 +115,8 @@ impl Registration {
             call_id,
             cseq: FIRST_CSEQ - 1,
             expires,
+            manner: Manner::Full,
+            detours: 0,
             failures: 0,
             bound_since: None,
             ping_interval: PING_INTERVAL,
@@ -110,6 +130,7 @@ impl Registration {
         match self.state {
             State::Idle => {
                 core.outbox.timers.stop_registration(self.id);
+                self.manner = Manner::Full;
                 self.begin(core, now);
             }
             State::Bound => self.refresh(core, now),
@@ -241,8 +262,11 @@ impl Registration {
         let status = Some(response.status.get());
         match response.status.get() {
             200..=299 => {
+                if core.confirm_server(Some(self.id), report, response) == Proof::Wrong {
+                    return self.fail_or_after(core, now, Failure::ServerProof, response);
+                }
                 let granted =
-                    core.accounts.get(&self.id).and_then(|account| granted(response, &account.contact_user));
+                    core.accounts.get(&self.id).and_then(|account| binding::granted(response, account));
                 let expires = granted.unwrap_or(self.expires).min(EXPIRES_MAX);
                 if expires == 0 {
                     return self.fail_or_after(core, now, Failure::Rejected, response);
@@ -254,15 +278,23 @@ impl Registration {
                     let client = self.send(core, now, flow, request, rounds);
                     self.state = State::Registering { client, flow, rest, raised };
                 }
-                Err(Denied::Credentials) => self.refused(core, now, Failure::Credentials, status),
-                Err(Denied::ForeignRealm) => self.refused(core, now, Failure::ForeignRealm, status),
+                Err(denied) => self.refused(core, now, denied.into(), status),
             },
+            300..=302 | 305 if self.follow(core, now, response) => {}
+            420 | 439 if self.manner != Manner::Plain => {
+                self.manner = Manner::Plain;
+                self.send_register(core, now, flow, rest, raised, Some(report.sent.rounds.clone()));
+            }
+            555 if self.manner == Manner::Full => {
+                self.manner = Manner::WithoutPush;
+                self.send_register(core, now, flow, rest, raised, Some(report.sent.rounds.clone()));
+            }
             423 => {
                 let minimum = response.headers.number(name::MIN_EXPIRES).ok().flatten();
                 match minimum.filter(|&minimum| !raised && minimum > self.expires && minimum <= EXPIRES_MAX) {
                     Some(minimum) => {
                         self.expires = minimum;
-                        self.send_register(core, now, flow, rest, true, Some(report.sent.rounds));
+                        self.send_register(core, now, flow, rest, true, Some(report.sent.rounds.clone()));
                     }
                     None => self.fail_or_after(core, now, Failure::Rejected, response),
                 }
@@ -274,11 +306,33 @@ impl Registration {
     }
 
     fn begin(&mut self, core: &mut Core, now: Instant) {
+        self.detours = 0;
+        if let Some(account) = core.accounts.get_mut(&self.id) {
+            account.set_detour(None);
+        }
+        self.set_out(core, now);
+    }
+
+    fn set_out(&mut self, core: &mut Core, now: Instant) {
         let Some(account) = core.accounts.get(&self.id) else { return };
-        let Some(registrar) = &account.registrar else { return };
-        let hop = account.route().map_or_else(|| dialog::next_hop(registrar), dialog::next_hop);
+        let Some((registrar, route)) = account.registrar() else { return };
+        let hop = dialog::next_hop(route.unwrap_or(registrar));
         self.report(core, RegistrationState::Registering);
         self.state = State::Resolving(core.resolve(now, hop, Some(self.id), Asker::Registration(self.id)));
+    }
+
+    /// Goes where a 3xx points (RFC 3261 section 8.1.3.4); `false` where it points nowhere, or all too often.
+    fn follow(&mut self, core: &mut Core, now: Instant, response: &Response) -> bool {
+        let secure = core.accounts.get(&self.id).is_some_and(Account::is_secure);
+        let target = redirection(response, secure).filter(|_| self.detours < MAX_DETOURS);
+        let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id)) else { return false };
+        account.set_detour(Some(match response.status.get() {
+            305 => Detour::Proxy(target),
+            _ => Detour::Target(target),
+        }));
+        self.detours += 1;
+        self.set_out(core, now);
+        true
     }
 
     /// On the flow of the binding: the registrar and every NAT on the way know it.
@@ -365,17 +419,35 @@ impl Registration {
     /// REGISTER (RFC 3261 section 10.2).
     fn request(&self, core: &mut Core, flow: Flow, expires: u32) -> Option<Request> {
         let account = core.accounts.get(&self.id)?;
-        let secure =
-            [account.registrar.as_ref(), account.route()].into_iter().flatten().any(|uri| uri.secure);
-        let mut contact = core.contact(Some(self.id), flow, secure);
+        let mut contact = core.local_contact(Some(self.id), flow, account.is_secure());
         contact.params.set("expires", Some(&expires.to_string()));
         // Request-URI: the domain, without a user (section 10.2).
-        let mut registrar = dialog::as_request_uri(account.registrar.as_ref()?);
+        let (registrar, route) = account.registrar()?;
+        let mut registrar = dialog::as_request_uri(registrar);
         registrar.user = None;
         registrar.password = None;
         let mut headers = Headers::default();
-        if let Some(route) = account.route() {
+        if let Some(route) = route {
             headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
+        }
+        if self.manner != Manner::Plain {
+            headers.push(name::SUPPORTED, binding::PATH);
+            if let Some(instance) = &account.instance {
+                contact.params.set(binding::INSTANCE, Some(&format!("<{instance}>")));
+                if account.wants_gruu {
+                    headers.push(name::SUPPORTED, binding::GRUU);
+                }
+            }
+        }
+        if let (Manner::Full, Some(push), Uri::Sip(uri)) = (self.manner, &account.push, &mut contact.uri) {
+            // RFC 8599 section 4.1.2: in the URI, so that a proxy finds them in the Request-URI of what comes. Tokens of
+            // push services end in equals signs, which no parameter may hold.
+            let mut set = |name, value: &str| uri.params.set(name, Some(&value.replace('=', "%3D")));
+            set("pn-provider", &push.provider);
+            if let Some(param) = &push.param {
+                set("pn-param", param);
+            }
+            set("pn-prid", &push.prid);
         }
         headers.push(name::CONTACT, contact.to_string());
         headers.push(name::EXPIRES, expires.to_string());
@@ -416,16 +488,15 @@ impl Registration {
         report: &Report,
         response: &Response,
     ) {
+        self.detours = 0;
         self.state = State::Bound;
         if let Some(account) = core.accounts.get_mut(&self.id) {
             if account.registered.replace(flow) != Some(flow) {
                 self.bound_since = Some(now);
             }
-            let headers = &report.sent.request.headers;
-            let names = [name::AUTHORIZATION, name::PROXY_AUTHORIZATION];
-            if names.iter().any(|name| headers.get(name).is_some()) {
-                account.auth.registered();
-            }
+            account.auth.registered(&report.sent.request);
+            let binding = binding::read(response, account);
+            self.set_binding(core, binding);
         }
         if !flow.transport.is_reliable() || self.has_lasted(now) {
             self.failures = 0;
@@ -450,11 +521,24 @@ impl Registration {
 
     /// The binding is removed, or nobody is there to remove it.
     fn unbound(&mut self, core: &mut Core, now: Instant) {
+        self.lose(core);
+        self.state = State::Idle;
+        self.settle(core, now);
+    }
+
+    fn lose(&mut self, core: &mut Core) {
         if let Some(account) = core.accounts.get_mut(&self.id) {
             account.registered = None;
         }
-        self.state = State::Idle;
-        self.settle(core, now);
+        self.set_binding(core, Binding::default());
+    }
+
+    fn set_binding(&mut self, core: &mut Core, binding: Binding) {
+        let account = core.accounts.get_mut(&self.id);
+        if account.is_some_and(|account| account.set_binding(binding.clone())) && self.goal != Goal::Forgotten
+        {
+            core.event(Event::Bound { identity: self.id, binding: Box::new(binding) });
+        }
     }
 
     /// Goes on from a resting state to what is wanted.
@@ -532,9 +616,7 @@ impl Registration {
         if self.goal != Goal::Registered {
             return self.settle(core, now);
         }
-        if let Some(account) = core.accounts.get_mut(&self.id) {
-            account.registered = None;
-        }
+        self.lose(core);
         self.report(core, RegistrationState::Failed { reason, status, retry: None });
     }
 
@@ -558,12 +640,29 @@ fn backoff(core: &mut Core, failures: u32) -> Duration {
     core.random.between(most / 2, most)
 }
 
-/// Seconds granted to our binding: of its own Contact, else of the response (RFC 3261 section 10.2.4).
-fn granted(response: &Response, contact_user: &str) -> Option<u32> {
-    let contacts = response.headers.contacts().unwrap_or_default();
-    let ours = |contact: &&NameAddr| matches!(&contact.uri, Uri::Sip(uri) if uri.user.as_deref() == Some(contact_user));
-    let own = contacts.iter().find(ours).and_then(|contact| contact.params.value("expires")?.parse().ok());
-    own.or_else(|| response.headers.number(name::EXPIRES).ok().flatten())
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Credentials => Self::Credentials,
+            Denied::ForeignRealm => Self::ForeignRealm,
+            Denied::WeakDigest => Self::WeakDigest,
+            Denied::UnknownDigest => Self::UnknownDigest,
+        }
+    }
+}
+
+/// The most wanted SIP URI of a redirection; a `secure` registration is not led away from TLS.
+fn redirection(response: &Response, secure: bool) -> Option<SipUri> {
+    let mut contacts = response.headers.contacts().unwrap_or_default();
+    // q is written with at most three decimals (RFC 3261 section 25.1); without one, it is 1.
+    let wanted = |contact: &NameAddr| {
+        contact.params.value("q").and_then(|q| q.parse::<f32>().ok()).map_or(1000, |q| (q * 1000.0) as i32)
+    };
+    contacts.sort_by_key(|contact| -wanted(contact));
+    contacts.into_iter().find_map(|contact| match contact.uri {
+        Uri::Sip(uri) if uri.secure || !secure => Some(uri),
+        _ => None,
+    })
 }
 
 /// Early enough that a lost request can still be repeated to its end, where the time is long enough for that.

@@ -72,14 +72,18 @@ pub(crate) enum SessionTimer {
     Provisional,
     /// The caller's Expires has passed (RFC 3261 section 13.3.1).
     Expires,
-    /// Retransmit our 2xx (RFC 3261 section 13.3.1.4).
+    /// Retransmit our 2xx (RFC 3261 section 13.3.1.4) or reliable provisional response (RFC 3262 section 3).
     Retransmit,
-    /// No ACK came for our 2xx.
+    /// No ACK came for our 2xx, or no PRACK for our reliable provisional response.
     Acknowledge,
-    /// Try our re-INVITE again after 491 (RFC 3261 section 14.1).
+    /// Make our offer again after 491 (RFC 3261 section 14.1).
     Glare,
     /// The server that our INVITE went to says nothing: the next one is asked too (RFC 3263 section 4.3).
     NextServer,
+    /// Refresh the session (RFC 4028 section 10).
+    Refresh,
+    /// The session was not refreshed (RFC 4028 section 10).
+    Expiry,
     /// An INVITE that was cancelled, or whose session is over, never got its final response (RFC 3261 section 9.1).
     Cancel,
 }

@@ -9,7 +9,7 @@ use crate::uri::Uri;
 pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
     let status = match &request.method {
         Method::Invite | Method::Ack | Method::Bye | Method::Cancel | Method::Options | Method::Info => None,
-        Method::Update if request.body.is_empty() && request.to.tag().is_some() => None,
+        Method::Prack | Method::Update => None,
         // There is no subscription of ours that it could belong to (RFC 6665 section 4.1.3).
         Method::Notify => {
             return Some(core.response(request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST));
@@ -25,14 +25,17 @@ pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
     if !matches!(&request.uri, Uri::Sip(_)) {
         return Some(core.response(request, StatusCode::UNSUPPORTED_URI_SCHEME));
     }
-    // We support no extension yet, so that whatever is required is too much.
-    let required = request.headers.tokens(name::REQUIRE).join(", ");
-    if !required.is_empty() {
+    let supported = core.supported();
+    let is_supported = |tag: &str| supported.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
+    let mut unsupported = request.headers.tokens(name::REQUIRE);
+    unsupported.retain(|tag| !is_supported(tag));
+    if !unsupported.is_empty() {
+        let unsupported = unsupported.join(", ");
         let mut response = core.response(request, StatusCode::BAD_EXTENSION);
-        response.headers.push(name::UNSUPPORTED, required);
+        response.headers.push(name::UNSUPPORTED, unsupported);
         return Some(response);
     }
-    if request.method == Method::Invite && !is_readable(request) {
+    if matches!(request.method, Method::Invite | Method::Prack | Method::Update) && !is_readable(request) {
         let mut response = core.response(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
         response.headers.push("Accept", SDP);
         response.headers.push("Accept-Encoding", "identity");
@@ -68,6 +71,6 @@ pub(crate) fn options(core: &mut Core, request: &Request) -> Response {
     response.headers.push("Accept", SDP);
     response.headers.push("Accept-Encoding", "identity");
     response.headers.push("Accept-Language", "en");
-    response.headers.push(name::SUPPORTED, "");
+    response.headers.push(name::SUPPORTED, core.supported());
     response
 }

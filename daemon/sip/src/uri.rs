@@ -346,12 +346,16 @@ impl SipUri {
 }
 
 /// Does nothing in `ours` speak against `theirs`? Parameters on one side only count where they say where a request
-/// goes or what it is; a default written out does not equal one left out.
+/// goes or what it is; a default written out does not equal one left out. Of a name that stands twice the first counts.
 fn params_agree(ours: &Params, theirs: &Params) -> bool {
     const DECISIVE: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
-    ours.iter().all(|(name, value)| {
+    fn first<'a>(params: &'a Params, name: &str) -> Option<(&'a str, Option<&'a str>)> {
+        params.iter().find(|(other, _)| normal(other).eq_ignore_ascii_case(name))
+    }
+    ours.iter().all(|(name, _)| {
         let name = normal(name);
-        match theirs.iter().find(|(other, _)| normal(other).eq_ignore_ascii_case(&name)) {
+        let value = first(ours, &name).and_then(|(_, value)| value);
+        match first(theirs, &name) {
             None => !DECISIVE.iter().any(|decisive| name.eq_ignore_ascii_case(decisive)),
             Some((_, other)) => match (value, other) {
                 (Some(a), Some(b)) => normal(a).eq_ignore_ascii_case(&normal(b)),

@@ -7,6 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{EndCause, Event, Identity, SessionError, SessionId};
 use voipd_sip::message::{Request, Response};
 
@@ -92,11 +93,12 @@ fn every_request_of_a_call_has_the_credentials_it_needs() {
     script.accept(second);
     let ack = script.request("ACK");
     assert_eq!(credentials(&ack), credentials(second), "RFC 3261 section 13.2.2.4");
-    assert!(matches!(script.net.events(script.alice)[..], [Event::Answered { .. }]));
+    let events = script.net.events(script.alice);
+    assert!(matches!(events[..], [Event::Digest { algorithm: Algorithm::Md5, .. }, Event::Answered { .. }]));
 
     // A re-INVITE goes with credentials at once; when their nonce is stale, again with others.
     let session = script.session;
-    script.net.with(script.alice, |e, now| e.reinvite(now, session, OFFER.to_vec())).unwrap();
+    script.net.with(script.alice, |e, now| e.offer(now, session, OFFER.to_vec())).unwrap();
     let reinvite = script.request("INVITE");
     assert!(credentials(&reinvite).unwrap().contains("nc=00000002"));
     script.challenge(&reinvite, OTHER_NONCE);
@@ -106,7 +108,7 @@ fn every_request_of_a_call_has_the_credentials_it_needs() {
     assert_eq!(again.cseq, reinvite.cseq + 1);
     script.accept(again);
     script.request("ACK");
-    assert!(matches!(script.net.events(script.alice)[..], [Event::ReinviteDone { result: Ok(_), .. }]));
+    assert!(matches!(script.net.events(script.alice)[..], [Event::OfferDone { result: Ok(_), .. }]));
 
     script.net.with(script.alice, |e, now| e.hangup(now, session)).unwrap();
     let bye = script.request("BYE");
@@ -139,12 +141,12 @@ fn a_refused_reinvite_leaves_the_call_and_a_refused_bye_ends_it() {
     script.request("ACK");
     script.net.events(script.alice);
     let session = script.session;
-    script.net.with(script.alice, |e, now| e.reinvite(now, session, OFFER.to_vec())).unwrap();
+    script.net.with(script.alice, |e, now| e.offer(now, session, OFFER.to_vec())).unwrap();
     let foreign = CHALLENGE.replace("Digest", "Unknown");
     let reinvite = script.request("INVITE");
     script.challenge(&reinvite, &foreign);
     let events = script.net.events(script.alice);
-    assert!(matches!(&events[..], [Event::ReinviteDone { result: Err(code), .. }] if code.get() == 407));
+    assert!(matches!(&events[..], [Event::OfferDone { result: Err(code), .. }] if code.get() == 407));
     script.net.with(script.alice, |e, now| e.hangup(now, session)).unwrap();
     let bye = script.requests().pop().unwrap();
     script.challenge(&bye, &foreign);

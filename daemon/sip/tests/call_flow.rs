@@ -102,7 +102,7 @@ fn what_does_not_fit_the_state_is_refused() {
     assert_eq!(again, Err(SessionError::WrongState), "one INVITE is enough");
     let cannot = pair.net.with(pair.alice, |e, now| e.accept(now, caller, ANSWER.to_vec()));
     assert_eq!(cannot, Err(SessionError::WrongState), "it is her call");
-    let early = pair.net.with(pair.bob, |e, now| e.reinvite(now, callee, OFFER.to_vec()));
+    let early = pair.net.with(pair.bob, |e, now| e.offer(now, callee, OFFER.to_vec()));
     assert_eq!(early, Err(SessionError::WrongState), "not answered yet");
 }
 

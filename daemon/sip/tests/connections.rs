@@ -38,12 +38,12 @@ fn a_call_survives_its_connection() {
         pair.net.run(Duration::from_secs(10));
         assert!(pair.net.events(pair.alice).is_empty() && pair.net.events(pair.bob).is_empty());
         let before = pair.net.connected(pair.alice, pair.bob);
-        pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, OFFER.to_vec())).unwrap();
+        pair.net.with(pair.alice, |e, now| e.offer(now, caller, OFFER.to_vec())).unwrap();
         pair.net.run_ms(50);
         assert_eq!(pair.net.connected(pair.alice, pair.bob), before + 1, "{transport}: a new connection");
         let events = pair.net.events(pair.bob);
-        assert!(matches!(events[..], [Event::Reinvite { .. }]), "{events:?}");
-        pair.net.with(pair.bob, |e, now| e.answer_reinvite(now, callee, Ok(ANSWER.to_vec()))).unwrap();
+        assert!(matches!(events[..], [Event::Offered { .. }]), "{events:?}");
+        pair.net.with(pair.bob, |e, now| e.answer_offer(now, callee, Ok(ANSWER.to_vec()))).unwrap();
         pair.net.run_ms(50);
         pair.net.cut(pair.alice, pair.bob);
         pair.net.run_ms(50);

@@ -33,13 +33,12 @@ fn calls_are_answered_changed_and_ended() {
                         net.with(bob, |e, now| e.accept(now, incoming.session, ANSWER.to_vec())).unwrap();
                     }
                     Event::Answered { .. } => {
-                        net.with(alice, |e, now| e.reinvite(now, caller, OFFER.to_vec())).unwrap();
+                        net.with(alice, |e, now| e.offer(now, caller, OFFER.to_vec())).unwrap();
                     }
-                    Event::Reinvite { session, .. } => {
-                        net.with(bob, |e, now| e.answer_reinvite(now, *session, Ok(ANSWER.to_vec())))
-                            .unwrap();
+                    Event::Offered { session, .. } => {
+                        net.with(bob, |e, now| e.answer_offer(now, *session, Ok(ANSWER.to_vec()))).unwrap();
                     }
-                    Event::ReinviteDone { result, .. } => {
+                    Event::OfferDone { result, .. } => {
                         reinvited = Some(result.is_ok());
                         net.with(alice, |e, now| e.hangup(now, caller)).unwrap();
                     }
@@ -66,7 +65,7 @@ fn calls_are_answered_changed_and_ended() {
         let once = [
             all.iter().filter(|event| matches!(event, Event::Incoming(_))).count(),
             all.iter().filter(|event| matches!(event, Event::Answered { .. })).count(),
-            all.iter().filter(|event| matches!(event, Event::Reinvite { .. })).count(),
+            all.iter().filter(|event| matches!(event, Event::Offered { .. })).count(),
         ];
         assert_eq!(once, [1, 1, 1], "seed {seed}: {all:?}");
         // Nothing is left behind, and nothing more is told.

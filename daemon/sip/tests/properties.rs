@@ -275,11 +275,18 @@ proptest! {
     #[test]
     fn any_challenge_is_read_or_refused(text in "(Digest |realm=|nonce=|qop=|\"|\\\\|,|a|=| |Basic ){0,16}") {
         let mut headers = Headers::default();
-        headers.push(name::WWW_AUTHENTICATE, text);
-        for challenge in digest::challenges(&headers, name::WWW_AUTHENTICATE).unwrap_or_default() {
-            let secret = digest::Secret::new("p");
-            let value = digest::authorization(&challenge, "u", &secret, &Method::Invite, "sip:a", 1, "c");
+        headers.push(name::WWW_AUTHENTICATE, text.as_str());
+        let password = digest::Secret::new("p");
+        let login = digest::Login { user: "u", password: &password };
+        for challenge in digest::challenges(&headers, name::WWW_AUTHENTICATE).unwrap_or_default().challenges {
+            let covered = digest::Covered { method: &Method::Invite, uri: "sip:a", body: b"" };
+            let exchange = digest::Exchange { nonce_count: 1, cnonce: "c", first_nonce: &challenge.nonce };
+            let value = digest::authorization(&challenge, login, covered, exchange);
             prop_assert!(value.starts_with("Digest username=\"u\", realm=\""));
+            prop_assert_eq!(digest::realm_of(&value), Some(challenge.realm.clone()));
+            let info = digest::Info::read(&format!("{text}, rspauth=\"\""));
+            let proof = info.check(challenge.algorithm, login, &challenge.nonce, &value, b"");
+            prop_assert_ne!(proof, digest::Proof::Right);
         }
     }
 

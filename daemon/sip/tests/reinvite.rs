@@ -14,7 +14,7 @@ const HOLD: &[u8] = b"v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\na=sendo
 
 fn reinvited(events: &[Event]) -> Option<&[u8]> {
     match events {
-        [Event::Reinvite { sdp, .. }] => sdp.as_deref(),
+        [Event::Offered { sdp, .. }] => sdp.as_deref(),
         other => panic!("{other:?}"),
     }
 }
@@ -26,19 +26,19 @@ fn both_sides_offer_anew() {
     for ((from, session), (to, peer)) in
         [((pair.alice, caller), (pair.bob, callee)), ((pair.bob, callee), (pair.alice, caller))]
     {
-        pair.net.with(from, |e, now| e.reinvite(now, session, HOLD.to_vec())).unwrap();
+        pair.net.with(from, |e, now| e.offer(now, session, HOLD.to_vec())).unwrap();
         assert_eq!(
-            pair.net.with(from, |e, now| e.reinvite(now, session, HOLD.to_vec())),
+            pair.net.with(from, |e, now| e.offer(now, session, HOLD.to_vec())),
             Err(SessionError::WrongState),
             "one at a time"
         );
         pair.net.run_ms(15);
         assert_eq!(reinvited(&pair.net.events(to)), Some(HOLD));
-        pair.net.with(to, |e, now| e.answer_reinvite(now, peer, Ok(ANSWER.to_vec()))).unwrap();
+        pair.net.with(to, |e, now| e.answer_offer(now, peer, Ok(ANSWER.to_vec()))).unwrap();
         pair.net.run_ms(100);
         let events = pair.net.events(from);
         assert!(
-            matches!(&events[..], [Event::ReinviteDone { result: Ok(Some(sdp)), .. }] if sdp == ANSWER),
+            matches!(&events[..], [Event::OfferDone { result: Ok(Some(sdp)), .. }] if sdp == ANSWER),
             "{events:?}"
         );
         let events = pair.net.events(to);
@@ -52,19 +52,19 @@ fn both_sides_offer_anew() {
 fn a_refused_offer_leaves_the_call_as_it_was() {
     let mut pair = Pair::new();
     let (caller, callee) = pair.talking();
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
     pair.net.run_ms(15);
     pair.net.events(pair.bob);
-    let too_soft = pair.net.with(pair.bob, |e, now| e.answer_reinvite(now, callee, Err(status(183))));
+    let too_soft = pair.net.with(pair.bob, |e, now| e.answer_offer(now, callee, Err(status(183))));
     assert_eq!(too_soft, Err(SessionError::WrongState));
-    pair.net.with(pair.bob, |e, now| e.answer_reinvite(now, callee, Err(status(488)))).unwrap();
+    pair.net.with(pair.bob, |e, now| e.answer_offer(now, callee, Err(status(488)))).unwrap();
     pair.net.run_ms(100);
     let events = pair.net.events(pair.alice);
     assert!(
-        matches!(&events[..], [Event::ReinviteDone { result: Err(code), .. }] if code.get() == 488),
+        matches!(&events[..], [Event::OfferDone { result: Err(code), .. }] if code.get() == 488),
         "{events:?}"
     );
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
     pair.net.run_ms(15);
     assert_eq!(reinvited(&pair.net.events(pair.bob)), Some(HOLD));
 }
@@ -74,8 +74,8 @@ fn offers_that_cross_are_both_refused_and_the_callee_s_comes_first() {
     let mut pair = Pair::new();
     let (caller, callee) = pair.talking();
     let start = pair.net.elapsed().as_millis() as u64;
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
-    pair.net.with(pair.bob, |e, now| e.reinvite(now, callee, OFFER.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.bob, |e, now| e.offer(now, callee, OFFER.to_vec())).unwrap();
     pair.net.run_ms(50);
     assert_eq!((times(&pair.net, pair.alice, "491").len(), times(&pair.net, pair.bob, "491").len()), (1, 1));
     assert!(pair.net.events(pair.alice).is_empty() && pair.net.events(pair.bob).is_empty());
@@ -84,10 +84,10 @@ fn offers_that_cross_are_both_refused_and_the_callee_s_comes_first() {
     assert_eq!(reinvited(&pair.net.events(pair.alice)[1..]), Some(OFFER));
     let retry = *times(&pair.net, pair.bob, "INVITE").last().unwrap();
     assert!((20..=2020).contains(&(retry - start)), "{retry}");
-    pair.net.with(pair.alice, |e, now| e.answer_reinvite(now, caller, Ok(ANSWER.to_vec()))).unwrap();
+    pair.net.with(pair.alice, |e, now| e.answer_offer(now, caller, Ok(ANSWER.to_vec()))).unwrap();
     pair.net.run_ms(100);
     let events = pair.net.events(pair.bob);
-    assert!(matches!(&events[..], [Event::ReinviteDone { result: Ok(Some(_)), .. }]), "{events:?}");
+    assert!(matches!(&events[..], [Event::OfferDone { result: Ok(Some(_)), .. }]), "{events:?}");
     pair.net.run(Duration::from_secs(10));
     let alice: Vec<_> = times(&pair.net, pair.alice, "INVITE").into_iter().filter(|at| *at > start).collect();
     assert!(alice.is_empty(), "her offer was overtaken: {alice:?}");
@@ -97,11 +97,11 @@ fn offers_that_cross_are_both_refused_and_the_callee_s_comes_first() {
 fn an_offer_overtaken_while_waiting_to_be_tried_again_is_reported() {
     let mut pair = Pair::new();
     let (caller, callee) = pair.talking();
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
-    pair.net.with(pair.bob, |e, now| e.reinvite(now, callee, OFFER.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.bob, |e, now| e.offer(now, callee, OFFER.to_vec())).unwrap();
     pair.net.run_ms(2050);
     let events = pair.net.events(pair.alice);
-    let [Event::ReinviteDone { result: Err(code), .. }, Event::Reinvite { .. }] = &events[..] else {
+    let [Event::OfferDone { result: Err(code), .. }, Event::Offered { .. }] = &events[..] else {
         panic!("{events:?}")
     };
     assert_eq!(code.get(), 491);
@@ -112,7 +112,7 @@ fn a_lost_peer_ends_the_call() {
     let mut pair = Pair::new();
     let (caller, _) = pair.talking();
     pair.net.link.loss = 1000;
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
     pair.net.run(Duration::from_secs(33));
     assert_eq!(end_of(&pair.net.events(pair.alice), caller).cause, EndCause::Timeout);
     assert!(!times(&pair.net, pair.alice, "BYE").is_empty());
@@ -123,11 +123,11 @@ fn an_unreachable_peer_refuses_for_now() {
     let mut pair = Pair::new();
     let (caller, _) = pair.talking();
     let bob = pair.net.address(pair.bob);
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
     let flow = common::udp(pair.net.address(pair.alice), bob);
     pair.net.with(pair.alice, |e, now| e.handle_failed(now, flow, TransportError::Refused));
     let events = pair.net.events(pair.alice);
-    assert!(matches!(&events[..], [Event::ReinviteDone { result: Err(code), .. }] if code.get() == 503));
+    assert!(matches!(&events[..], [Event::OfferDone { result: Err(code), .. }] if code.get() == 503));
     pair.net.with(pair.alice, |e, now| e.probe(now, caller)).unwrap();
     pair.net.run_ms(100);
     assert!(matches!(pair.net.events(pair.alice)[..], [Event::Probed { alive: true, .. }]));
@@ -143,10 +143,10 @@ fn a_lost_ack_is_made_good_by_the_next_offer() {
     pair.net.run_ms(15);
     pair.net.link.loss = 0;
     pair.net.events(pair.alice);
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
     pair.net.run_ms(15);
     let events = pair.net.events(pair.bob);
-    let [Event::Confirmed { sdp: None, .. }, Event::Reinvite { sdp: Some(sdp), .. }] = &events[..] else {
+    let [Event::Confirmed { sdp: None, .. }, Event::Offered { sdp: Some(sdp), .. }] = &events[..] else {
         panic!("{events:?}")
     };
     assert_eq!(sdp, HOLD);
@@ -250,9 +250,9 @@ fn an_invite_without_offer_gets_one_and_the_ack_answers() {
 fn a_reinvite_without_offer_gets_one_and_the_ack_answers() {
     let mut script = Script::acknowledged();
     script.request("INVITE", 2, b"");
-    assert!(matches!(script.event(), Event::Reinvite { sdp: None, .. }));
+    assert!(matches!(script.event(), Event::Offered { sdp: None, .. }));
     let session = script.session;
-    script.net.with(script.alice, |e, now| e.answer_reinvite(now, session, Ok(OFFER.to_vec()))).unwrap();
+    script.net.with(script.alice, |e, now| e.answer_offer(now, session, Ok(OFFER.to_vec()))).unwrap();
     assert_eq!(script.response(200).body, OFFER);
     script.request("ACK", 2, ANSWER);
     assert!(matches!(script.event(), Event::Confirmed { sdp: Some(sdp), .. } if sdp == ANSWER));
@@ -262,7 +262,7 @@ fn a_reinvite_without_offer_gets_one_and_the_ack_answers() {
 fn an_offer_before_the_last_is_answered_comes_too_soon() {
     let mut script = Script::acknowledged();
     script.request("INVITE", 2, OFFER);
-    assert!(matches!(script.event(), Event::Reinvite { .. }));
+    assert!(matches!(script.event(), Event::Offered { .. }));
     script.request("INVITE", 3, OFFER);
     let busy = script.response(500);
     let after: u32 = busy.headers.get("Retry-After").unwrap().parse().unwrap();
@@ -274,7 +274,7 @@ fn an_offer_before_the_last_is_answered_comes_too_soon() {
 fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
     let mut script = Script::acknowledged();
     let invite = script.request("INVITE", 2, OFFER);
-    assert!(matches!(script.event(), Event::Reinvite { .. }));
+    assert!(matches!(script.event(), Event::Offered { .. }));
     let mut cancel = invite.clone();
     cancel.method = method("CANCEL");
     cancel.headers = Default::default();
@@ -285,7 +285,7 @@ fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
     assert_eq!(responses.iter().map(|response| response.status.get()).collect::<Vec<_>>(), [200, 487]);
     assert!(script.net.events(script.alice).is_empty());
     let session = script.session;
-    let late = script.net.with(script.alice, |e, now| e.answer_reinvite(now, session, Ok(ANSWER.to_vec())));
+    let late = script.net.with(script.alice, |e, now| e.answer_offer(now, session, Ok(ANSWER.to_vec())));
     assert_eq!(late, Err(SessionError::WrongState));
     script.net.with(script.alice, |e, now| e.probe(now, session)).unwrap();
 }
@@ -313,7 +313,7 @@ fn the_peer_s_new_contact_is_followed() {
     let session = script.session;
     script.request("INVITE", 2, OFFER);
     script.net.events(script.alice);
-    script.net.with(script.alice, |e, now| e.answer_reinvite(now, session, Err(status(488)))).unwrap();
+    script.net.with(script.alice, |e, now| e.answer_offer(now, session, Err(status(488)))).unwrap();
     script.response(488);
     script.request("ACK", 2, b"");
     // An UPDATE without offer is but a new address.
@@ -334,7 +334,7 @@ Content-Length: 0
     );
     script.net.say(script.peer, script.alice, &text);
     script.net.run_ms(10);
-    script.net.with(script.alice, |e, now| e.answer_reinvite(now, session, Ok(OFFER.to_vec()))).unwrap();
+    script.net.with(script.alice, |e, now| e.answer_offer(now, session, Ok(OFFER.to_vec()))).unwrap();
     script.net.run_ms(20);
     script.net.with(script.alice, |e, now| e.hangup(now, session)).unwrap();
     script.net.run_ms(20);
@@ -350,7 +350,7 @@ fn refusals_that_mean_the_end_and_those_that_do_not() {
     {
         let mut script = Script::acknowledged();
         let session = script.session;
-        script.net.with(script.alice, |e, now| e.reinvite(now, session, HOLD.to_vec())).unwrap();
+        script.net.with(script.alice, |e, now| e.offer(now, session, HOLD.to_vec())).unwrap();
         script.net.run_ms(10);
         let invite = script.net.requests(script.peer).pop().unwrap();
         script.net.respond(script.peer, script.alice, &answer(&invite, code, "peer"));
@@ -359,7 +359,7 @@ fn refusals_that_mean_the_end_and_those_that_do_not() {
             (Event::Ended { end, .. }, Some(cause)) => {
                 assert_eq!((end.cause, end.status), (cause, Some(code)))
             }
-            (Event::ReinviteDone { result: Err(status), .. }, None) => assert_eq!(status.get(), code),
+            (Event::OfferDone { result: Err(status), .. }, None) => assert_eq!(status.get(), code),
             (event, _) => panic!("{code}: {event:?}"),
         }
     }
@@ -370,7 +370,7 @@ fn a_new_offer_of_the_call_id_s_owner_waits_longer_after_491() {
     // Alice has not made the Call-ID here: 0 to 2 s. In `Pair` she has: 2.1 to 4 s.
     let mut script = Script::acknowledged();
     let session = script.session;
-    script.net.with(script.alice, |e, now| e.reinvite(now, session, HOLD.to_vec())).unwrap();
+    script.net.with(script.alice, |e, now| e.offer(now, session, HOLD.to_vec())).unwrap();
     script.net.run_ms(10);
     let invite = script.net.requests(script.peer).pop().unwrap();
     script.net.respond(script.peer, script.alice, &answer(&invite, 491, "peer"));
@@ -382,9 +382,9 @@ fn a_new_offer_of_the_call_id_s_owner_waits_longer_after_491() {
     let mut pair = Pair::new();
     let (caller, callee) = pair.talking();
     let start = pair.net.elapsed().as_millis() as u64;
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, HOLD.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
     pair.net.run_ms(15);
-    pair.net.with(pair.bob, |e, now| e.answer_reinvite(now, callee, Err(status(491)))).unwrap();
+    pair.net.with(pair.bob, |e, now| e.answer_offer(now, callee, Err(status(491)))).unwrap();
     pair.net.run_ms(4100);
     let again = *times(&pair.net, pair.alice, "INVITE").last().unwrap();
     assert!((2100..=4050).contains(&(again - start)), "{again}");
@@ -394,7 +394,7 @@ fn a_new_offer_of_the_call_id_s_owner_waits_longer_after_491() {
 fn an_offer_that_is_never_decided_does_not_outlive_the_call() {
     let mut script = Script::acknowledged();
     let session = script.session;
-    script.net.with(script.alice, |e, now| e.reinvite(now, session, HOLD.to_vec())).unwrap();
+    script.net.with(script.alice, |e, now| e.offer(now, session, HOLD.to_vec())).unwrap();
     script.net.run_ms(10);
     let invite = script.net.requests(script.peer).pop().unwrap();
     script.net.respond(script.peer, script.alice, &answer(&invite, 100, ""));

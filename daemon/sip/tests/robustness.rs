@@ -15,9 +15,9 @@ use voipd_sip::endpoint::{EndpointConfig, Event, Flow, Output, TlsRequirement, T
 fn conversation() -> Vec<Vec<u8>> {
     let mut pair = Pair::new();
     let (caller, callee) = pair.talking();
-    pair.net.with(pair.alice, |e, now| e.reinvite(now, caller, OFFER.to_vec())).unwrap();
+    pair.net.with(pair.alice, |e, now| e.offer(now, caller, OFFER.to_vec())).unwrap();
     pair.net.run_ms(15);
-    pair.net.with(pair.bob, |e, now| e.answer_reinvite(now, callee, Ok(ANSWER.to_vec()))).unwrap();
+    pair.net.with(pair.bob, |e, now| e.answer_offer(now, callee, Ok(ANSWER.to_vec()))).unwrap();
     pair.net.run_ms(100);
     pair.net.with(pair.bob, |e, now| e.probe(now, callee)).unwrap();
     pair.net.run_ms(100);
@@ -32,7 +32,12 @@ fn conversation() -> Vec<Vec<u8>> {
 }
 
 fn endpoint(max_sessions: usize, max_transactions: usize) -> Endpoint {
-    let config = EndpointConfig { product: "voipd-test".to_owned(), max_sessions, max_transactions };
+    let config = EndpointConfig {
+        product: "voipd-test".to_owned(),
+        max_sessions,
+        max_transactions,
+        session_expires: Some(1800),
+    };
     Endpoint::new(config, [3; 32])
 }
 
@@ -66,8 +71,8 @@ fn take(endpoint: &mut Endpoint, now: Instant, bytes: &[u8]) {
                 _ = endpoint.ring(now, incoming.session, None);
                 _ = endpoint.accept(now, incoming.session, ANSWER.to_vec());
             }
-            Output::Event(Event::Reinvite { session, .. }) => {
-                _ = endpoint.answer_reinvite(now, session, Ok(ANSWER.to_vec()));
+            Output::Event(Event::Offered { session, .. }) => {
+                _ = endpoint.answer_offer(now, session, Ok(ANSWER.to_vec()));
             }
             Output::Event(_) | Output::Transmit { .. } => {}
             Output::Resolve { id, .. } => endpoint.handle_resolved(now, id, Ok(vec![flow()])),

@@ -77,8 +77,15 @@ To: <sip:alice@192.0.2.1>
 Call-ID: inbound-1
 CSeq: 7 INVITE
 Contact: <sip:peer@192.0.2.9:5060>
-Content-Length: 0
+Content-Type: application/sdp
+Content-Length: 87
 
+v=0
+o=- 1 1 IN IP4 192.0.2.9
+s=-
+c=IN IP4 192.0.2.9
+t=0 0
+m=audio 4000 RTP/AVP 0
 ";
 
 /// Sums of intervals from a start.

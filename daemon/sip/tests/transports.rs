@@ -214,7 +214,7 @@ fn a_sips_target_is_called_over_tls_with_a_sips_contact() {
     let ok = with_sdp(with_contact(answer(&invite, 200, "p"), "<sip:peer@192.0.2.9:5061>"), ANSWER);
     script.net.reply(script.peer, script.alice, &ok);
     script.net.run_ms(50);
-    script.net.with(script.alice, |e, now| e.reinvite(now, session, OFFER.to_vec())).unwrap();
+    script.net.with(script.alice, |e, now| e.offer(now, session, OFFER.to_vec())).unwrap();
     script.net.run_ms(50);
     let requests = script.net.requests(script.peer);
     let [ack, reinvite] = &requests[..] else { panic!("{requests:?}") };

@@ -7,6 +7,8 @@ use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountView};
 use voipd_dbus::AccountState as Word;
 use voipd_sip::Uri;
+use voipd_sip::digest::Algorithm;
+use voipd_sip::uri::SipUri;
 use zbus::message::Body;
 
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
@@ -19,6 +21,11 @@ pub(super) fn properties(account: &Account) -> Dict {
     let settings = &view.settings;
     let uri = |uri: &Option<Uri>| uri.as_ref().map(Uri::to_string).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let binding = &view.binding;
+    let gruu = |uri: &Option<SipUri>| uri.as_ref().map(SipUri::to_string).unwrap_or_default();
+    let route: Vec<String> = binding.service_route.iter().map(SipUri::to_string).collect();
+    let associated: Vec<String> = binding.associated.iter().map(|address| address.uri.to_string()).collect();
+    let provider = settings.push.as_ref().map(|push| push.provider.clone());
     let codecs: Vec<&str> = settings.codecs.iter().map(|codec| codec_name(*codec)).collect();
     Dict::from([
         ("Name", settings.name.clone().into()),
@@ -33,12 +40,20 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("Security", security.clone().into()),
         ("AuthUser", text(&settings.auth_user).into()),
         ("HasPassword", settings.password.is_some().into()),
+        ("AllowMd5", settings.allow_md5.into()),
         ("Registers", settings.register.into()),
+        ("PushProvider", text(&provider).into()),
         ("Codecs", codecs.into()),
         ("State", state(view.state).into()),
         ("Reason", view.reason.into()),
         ("SipStatus", view.sip_status.into()),
         ("Expires", view.expires.into()),
+        ("DigestAlgorithm", view.digest.map_or("", Algorithm::name).into()),
+        ("PublicGruu", gruu(&binding.public_gruu).into()),
+        ("TemporaryGruu", gruu(&binding.temporary_gruu).into()),
+        ("AssociatedAddresses", associated.into()),
+        ("ServiceRoute", route.into()),
+        ("PushService", text(&binding.push_service).into()),
     ])
 }
 

@@ -1,8 +1,7 @@
 //! `org.voipd.Call1`: a call.
 
 use voipd_agent::CallView;
-use voipd_agent::view::{CallDirection, CallId, CallState, Reason, SoundPlace};
-use voipd_dbus::{CallState as StateWord, Reason as ReasonWord};
+use voipd_agent::view::{CallDirection, CallId, Reason, SoundPlace};
 use zbus::Variant;
 use zbus::message::Body;
 
@@ -18,8 +17,8 @@ pub(super) fn properties(view: &CallView) -> Dict {
     let remote_media = view.remote_media.map(|address| address.to_string()).unwrap_or_default();
     Dict::from([
         ("Direction", direction(view.direction).into()),
-        ("State", state(view.state).into()),
-        ("Reason", reason(view.reason).into()),
+        ("State", view.state.name().into()),
+        ("Reason", view.reason.name().into()),
         ("Peer", view.peer.clone().into()),
         ("PeerName", view.peer_name.clone().into()),
         ("Account", Object::Account(view.account).path().into()),
@@ -30,7 +29,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("RemoteHold", view.remote_hold.into()),
         ("Mixed", view.mixed.into()),
         ("Sound", sound(view.sound).into()),
-        ("EndReason", view.end_reason.map_or("", reason).into()),
+        ("EndReason", view.end_reason.map_or("", Reason::name).into()),
         ("SipStatus", view.sip_status.into()),
         ("CreatedAt", view.created_at.into()),
         ("AnsweredAt", view.answered_at.into()),
@@ -108,53 +107,52 @@ fn direction(direction: CallDirection) -> &'static str {
     }
 }
 
-pub(super) fn state(state: CallState) -> &'static str {
-    match state {
-        CallState::Dialing => StateWord::Dialing,
-        CallState::Ringing => StateWord::Ringing,
-        CallState::Early => StateWord::Early,
-        CallState::Incoming => StateWord::Incoming,
-        CallState::Active => StateWord::Active,
-        CallState::Held => StateWord::Held,
-        CallState::Ended => StateWord::Ended,
-    }
-    .as_str()
-}
-
-pub(super) fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Local => ReasonWord::Local,
-        Reason::Remote => ReasonWord::Remote,
-        Reason::Busy => ReasonWord::Busy,
-        Reason::Declined => ReasonWord::Declined,
-        Reason::NoAnswer => ReasonWord::NoAnswer,
-        Reason::Cancelled => ReasonWord::Cancelled,
-        Reason::Unreachable => ReasonWord::Unreachable,
-        Reason::CertificateExpired => ReasonWord::CertificateExpired,
-        Reason::CertificateNotYetValid => ReasonWord::CertificateNotYetValid,
-        Reason::CertificateWrongName => ReasonWord::CertificateWrongName,
-        Reason::CertificateUnknownIssuer => ReasonWord::CertificateUnknownIssuer,
-        Reason::CertificateNotPinned => ReasonWord::CertificateNotPinned,
-        Reason::CertificateUnfit => ReasonWord::CertificateUnfit,
-        Reason::ClientCertificate => ReasonWord::ClientCertificate,
-        Reason::TlsFailed => ReasonWord::TlsFailed,
-        Reason::Unresolvable => ReasonWord::Unresolvable,
-        Reason::Network => ReasonWord::Network,
-        Reason::NoCommonCodec => ReasonWord::NoCommonCodec,
-        Reason::NotFound => ReasonWord::NotFound,
-        Reason::Credentials => ReasonWord::Credentials,
-        Reason::Policy => ReasonWord::Policy,
-        Reason::Protocol => ReasonWord::Protocol,
-        Reason::Rejected => ReasonWord::Rejected,
-    }
-    .as_str()
-}
-
 fn sound(place: SoundPlace) -> &'static str {
     match place {
         SoundPlace::Device => "device",
         SoundPlace::Files => "files",
         SoundPlace::Echo => "echo",
         SoundPlace::None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use voipd_agent::view::CallState;
+
+    #[test]
+    fn states_and_reasons_are_the_words_of_the_contract() {
+        let states = [
+            CallState::Dialing,
+            CallState::Ringing,
+            CallState::Early,
+            CallState::Incoming,
+            CallState::Active,
+            CallState::Held,
+            CallState::Ended,
+        ];
+        let words = voipd_dbus::CallState::ALL.iter().map(|word| word.as_str());
+        assert!(words.eq(states.map(CallState::name)));
+        let reasons = [
+            Reason::Local,
+            Reason::Remote,
+            Reason::Busy,
+            Reason::Declined,
+            Reason::NoAnswer,
+            Reason::Cancelled,
+            Reason::Unreachable,
+            Reason::Unresolvable,
+            Reason::Network,
+            Reason::NoCommonCodec,
+            Reason::EncryptionRequired,
+            Reason::NotFound,
+            Reason::Credentials,
+            Reason::Policy,
+            Reason::Protocol,
+            Reason::Rejected,
+        ];
+        let words = voipd_dbus::Reason::ALL.iter().map(|word| word.as_str());
+        assert!(words.eq(reasons.map(Reason::name)));
     }
 }

@@ -15,7 +15,7 @@ use super::dispatch::{Call, dispatch};
 use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
 use super::tree::{Account, Interface, Object, Tree};
 use super::watch::Watches;
-use super::{BusError, account, audio, call, statistics};
+use super::{BusError, account, audio, statistics};
 use crate::api::{AudioView, Request, Update};
 
 /// Most calls that wait for the driver's answer.
@@ -195,7 +195,7 @@ impl Server {
             }
             Update::Call(view) => self.call(view).await,
             Update::CallStateChanged { call: id, old, new, reason, sip_status } => {
-                let body = (call::state(old), call::state(new), call::reason(reason), sip_status);
+                let body = (old.name(), new.name(), reason.name(), sip_status);
                 self.signal(Object::Call(id), names::CALL, "StateChanged", &body).await
             }
             Update::DtmfReceived { call: id, digit, duration_ms } => {

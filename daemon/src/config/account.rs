@@ -8,7 +8,7 @@ use voipd_agent::{AccountKind, AccountSettings, Network};
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::Transport;
+use voipd_sip::endpoint::{Push, Transport};
 use voipd_sip::uri::SipUri;
 
 use super::fields::{Entry, Fault, Fields, Source};
@@ -20,9 +20,12 @@ pub const DIRECT: &str = "direct";
 const LONGEST_NAME: usize = 64;
 /// Longest display name, user, realm or password in bytes.
 const LONGEST_TEXT: usize = 255;
+/// Longest name of a device at a push service in bytes.
+const LONGEST_PUSH_ID: usize = 1024;
 /// Registration life in seconds that is asked for when nothing is said.
 const EXPIRES: u32 = 600;
-const CODECS: [Codec; 3] = [Codec::Opus, Codec::Pcmu, Codec::Pcma];
+/// All that there are, in the order in which they are offered when nothing is said: the widest band first.
+const CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 const PTIME_MS: u16 = 20;
 
 /// What a file holds that the configuration names.
@@ -89,10 +92,13 @@ pub fn read(
     let transport = fields.parse("transport", transport);
     let tls = security::read_account(&mut fields, read_file);
     let auth_user = fields.parse("auth-user", limited);
-    let realm = fields.parse("realm", limited);
+    let realms = fields.parse_one_or_list("realm", limited);
+    let allow_md5 = fields.flag("allow-md5");
     let password = password(&mut fields, read_file);
     let register = fields.flag("register");
     let expires = fields.number("expires", 60..=86_400).unwrap_or(EXPIRES);
+    let gruu = fields.flag("gruu").unwrap_or(false);
+    let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
     let enabled = fields.flag("enabled").unwrap_or(true);
     let allow_from = fields.parse_list("allow-from", network);
@@ -114,7 +120,8 @@ pub fn read(
             ("transport", transport.is_some()),
             ("auth-user", auth_user.is_some()),
             ("password", password.is_some()),
-            ("realm", realm.is_some()),
+            ("realm", realms.is_some()),
+            ("push-provider", push.is_some()),
             ("register", register == Some(true)),
         ];
         for (key, _) in needless.iter().filter(|(_, there)| *there) {
@@ -143,9 +150,12 @@ pub fn read(
         tls,
         auth_user,
         password,
-        realm,
+        realms: realms.unwrap_or_default(),
+        allow_md5: allow_md5.unwrap_or(true),
         register: register.unwrap_or(with_server),
         expires,
+        gruu,
+        push,
         codecs,
         ptime_ms,
         allow_from: allow_from.unwrap_or_else(|| if with_server { Vec::new() } else { local_networks() }),
@@ -177,9 +187,12 @@ pub fn read_direct(
         tls,
         auth_user: None,
         password: None,
-        realm: None,
+        realms: Vec::new(),
+        allow_md5: true,
         register: false,
         expires: EXPIRES,
+        gruu: false,
+        push: None,
         codecs,
         ptime_ms,
         allow_from: if inbound { allow_from } else { Vec::new() },
@@ -210,13 +223,14 @@ pub fn codec_name(codec: Codec) -> &'static str {
         Codec::Opus => "opus",
         Codec::Pcmu => "PCMU",
         Codec::Pcma => "PCMA",
+        Codec::G722 => "G722",
     }
 }
 
 fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
     let codecs = fields.parse_list("codecs", codec);
     if codecs.as_ref().is_some_and(Vec::is_empty) {
-        fields.reject("codecs", "is empty: name at least one of opus, PCMU, PCMA");
+        fields.reject("codecs", "is empty: name at least one of opus, G722, PCMU, PCMA");
     }
     let ptime = fields.number("ptime", 10..=60);
     let ptime_ms = match ptime {
@@ -232,6 +246,34 @@ fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
         }
     };
     (codecs.unwrap_or_else(|| CODECS.to_vec()), ptime_ms)
+}
+
+/// RFC 8599 section 4.1.2: a service without this device's name at it wakes nobody.
+fn push(fields: &mut Fields<'_>) -> Option<Push> {
+    let provider = fields.parse("push-provider", limited);
+    let prid = fields.parse("push-prid", push_id);
+    let param = fields.parse("push-param", limited);
+    match (provider, prid, param) {
+        (Some(provider), Some(prid), param) => Some(Push { provider, prid, param }),
+        (None, None, None) => None,
+        (None, ..) => {
+            fields.reject("push-provider", "is missing: name the push service, such as \"apns\" or \"fcm\"");
+            None
+        }
+        (_, None, _) => {
+            fields.reject("push-prid", "is missing: write what names this device at the push service");
+            None
+        }
+    }
+}
+
+/// Push services name devices by URLs and tokens of some hundred bytes.
+fn push_id(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("is empty: leave the key out or give it a value".to_owned()),
+        1..=LONGEST_PUSH_ID => Ok(text.to_owned()),
+        _ => Err(format!("is longer than {LONGEST_PUSH_ID} bytes: shorten it")),
+    }
 }
 
 fn password(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> Option<Secret> {
@@ -332,7 +374,7 @@ fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
 
 fn codec(text: &str) -> Result<Codec, String> {
     let known = CODECS.iter().find(|codec| codec_name(**codec).eq_ignore_ascii_case(text));
-    known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, PCMU or PCMA"))
+    known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, G722, PCMU or PCMA"))
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {

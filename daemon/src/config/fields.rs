@@ -163,6 +163,18 @@ impl<'f> Fields<'f> {
         whole.then_some(list)
     }
 
+    /// A string, or a list of strings, each of which `read` makes something of.
+    pub fn parse_one_or_list<T: PartialEq>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        match self.entries.iter().find(|entry| entry.key.value == key).map(|entry| &entry.value.value) {
+            Some(Value::List(_)) => self.parse_list(key, read),
+            _ => self.parse(key, read).map(|one| vec![one]),
+        }
+    }
+
     /// An integer within `range`.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let value = self.take(key)?;

@@ -70,6 +70,8 @@ pub struct SipConfig {
     pub tls: Option<TlsConfig>,
     /// Value of User-Agent and Server.
     pub user_agent: String,
+    /// The only name servers to ask; empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// Where TLS connections are taken, and with which certificate.
@@ -112,6 +114,9 @@ pub struct CallsConfig {
     pub ring_timeout: Duration,
     /// Silence on the wire after which the peer is asked for a sign of life.
     pub media_timeout: Duration,
+    /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; `None` switches session
+    /// timers off.
+    pub session_timer: Option<u32>,
 }
 
 /// Why there is no configuration.

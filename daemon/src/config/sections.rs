@@ -19,6 +19,9 @@ const SIP_PORT: u16 = 5060;
 /// The same over TLS.
 const SIPS_PORT: u16 = 5061;
 const MOST_SOCKETS: usize = 16;
+/// RFC 1035 section 4.2.1.
+const DNS_PORT: u16 = 53;
+const MOST_NAME_SERVERS: usize = 8;
 const RTP_PORTS: RangeInclusive<u16> = 16_384..=32_766;
 /// Expedited forwarding (RFC 3246), which RFC 4594 section 4.1 names for telephony.
 const DSCP: u32 = 46;
@@ -27,6 +30,9 @@ const MOST_CALLS: u32 = 1000;
 const CALLS: u32 = 64;
 const RING_SECONDS: u32 = 120;
 const MEDIA_SECONDS: u32 = 20;
+/// RFC 4028 section 4 recommends it, and allows 90 at the least.
+const SESSION_SECONDS: u32 = 1800;
+const SHORTEST_SESSION: u32 = 90;
 const USER_AGENT: &str = concat!("voipd/", env!("CARGO_PKG_VERSION"));
 
 /// Reads all sections. `None` when there was a fault.
@@ -83,7 +89,15 @@ fn read_sip(mut fields: Fields<'_>, read_file: ReadFile<'_>) -> Option<SipConfig
         1..=100 if text.is_ascii() => Ok(text.to_owned()),
         _ => Err("must be 1 to 100 ASCII characters, such as \"voipd/0.1.0\"".to_owned()),
     });
+    let name_servers = fields.parse_list("name-servers", name_server);
+    if let Some(servers) = &name_servers
+        && servers.len() > MOST_NAME_SERVERS
+    {
+        let message = format!("names {} servers: name {MOST_NAME_SERVERS} at most", servers.len());
+        fields.reject("name-servers", message);
+    }
     fields.finish().then(|| SipConfig {
+        name_servers: name_servers.unwrap_or_default(),
         listen: listen.unwrap_or_else(|| everywhere(SIP_PORT)),
         tcp,
         tls: files
@@ -114,6 +128,16 @@ fn everywhere(port: u16) -> Vec<SocketAddr> {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
         SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
     ]
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+    match address {
+        Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => Ok(address),
+        _ => Err(format!(
+            "holds '{text}': write the address of a name server, such as \"192.0.2.53\" or \"127.0.0.1:5353\""
+        )),
+    }
 }
 
 fn read_rtp(mut fields: Fields<'_>) -> Option<RtpConfig> {
@@ -175,10 +199,17 @@ fn read_calls(mut fields: Fields<'_>) -> Option<CallsConfig> {
     let max = fields.number("max", 1..=MOST_CALLS).unwrap_or(CALLS);
     let ring = fields.number("ring-timeout", 5..=3600).unwrap_or(RING_SECONDS);
     let media = fields.number("media-timeout", 5..=3600).unwrap_or(MEDIA_SECONDS);
+    let session = fields.number("session-timer", 0..=86_400).unwrap_or(SESSION_SECONDS);
+    if (1..SHORTEST_SESSION).contains(&session) {
+        let message =
+            format!("is {session}: write {SHORTEST_SESSION} or more seconds, or 0 for no session timers");
+        fields.reject("session-timer", message);
+    }
     fields.finish().then(|| CallsConfig {
         max: max as usize,
         ring_timeout: Duration::from_secs(ring.into()),
         media_timeout: Duration::from_secs(media.into()),
+        session_timer: Some(session).filter(|seconds| *seconds > 0),
     })
 }
 

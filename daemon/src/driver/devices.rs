@@ -10,7 +10,7 @@ use voipd_audio::tone::Tone;
 use super::patchbay::Patchbay;
 use crate::api::{AudioView, DeviceRole, DeviceState, DeviceView};
 use crate::realtime::Scheduling;
-use crate::sound::{DeviceName, SoundEvent, SoundSystem};
+use crate::sound::{DeviceName, FindError, SoundEvent, SoundSystem};
 
 /// How long a device that failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
@@ -99,25 +99,28 @@ impl Devices {
         }
     }
 
-    /// Chooses another device for a role, from now on.
-    ///
-    /// # Errors
-    /// A name that is none, with what to write.
-    pub fn select<S: MediaSocket>(
-        &mut self,
+    /// Whether a client of the bus may choose this device for the role: the error says what else. The future does not
+    /// borrow.
+    pub fn find(
+        &self,
         role: DeviceRole,
         name: &str,
-        patchbay: &mut Patchbay<S>,
-    ) -> Result<(), String> {
-        let parsed = name.parse::<DeviceName>().map_err(|error| error.to_string())?;
-        if matches!(parsed, DeviceName::File(_)) {
+    ) -> impl Future<Output = Result<(), FindError>> + Send + use<> {
+        let parsed = match name.parse::<DeviceName>() {
             // A file is opened with the daemon's rights, not with those of who asks.
-            return Err(
-                "a file as sound device is chosen in the configuration, not over the bus: set it in \
-                        [audio], or give a call its own files"
+            Ok(DeviceName::File(_)) => Err(FindError::NoSuchDevice(
+                "a file as sound device is chosen in the configuration, not over the bus: set it in [audio], or \
+                 give a call its own files"
                     .to_owned(),
-            );
-        }
+            )),
+            Ok(name) => Ok(self.sound.find(role, name)),
+            Err(error) => Err(FindError::NoSuchDevice(error.to_string())),
+        };
+        async move { parsed?.await }
+    }
+
+    /// Chooses another device for a role, from now on.
+    pub fn select<S: MediaSocket>(&mut self, role: DeviceRole, name: &str, patchbay: &mut Patchbay<S>) {
         let device = &mut self.devices[index(role)];
         device.name = name.to_owned();
         if device.wanted {
@@ -125,7 +128,6 @@ impl Devices {
             patchbay.close(port_of(role));
             self.open(role);
         }
-        Ok(())
     }
 
     pub fn handle_event<S: MediaSocket>(&mut self, event: SoundEvent, patchbay: &mut Patchbay<S>) {

@@ -12,6 +12,8 @@ use voipd_audio::PortId;
 use voipd_audio::plan::StreamCounters;
 use voipd_media::LocalMedia;
 use voipd_media::rtcp::RemoteView;
+use voipd_sip::endpoint::{NextHop, Transport};
+use voipd_sip::uri::Host;
 
 use crate::api::CallStatistics;
 use crate::config::RtpConfig;
@@ -43,6 +45,8 @@ pub struct MediaPorts {
 struct CallPorts {
     /// Until the stream takes it.
     rtp: Option<UdpMediaSocket>,
+    /// The same socket, for RTCP that shares it.
+    muxed: std::net::UdpSocket,
     rtcp: Arc<UdpSocket>,
     reading: AbortHandle,
     stream: Option<PortId>,
@@ -63,9 +67,10 @@ impl MediaPorts {
         let local = LocalMedia { address, rtp_port: pair.rtp_port, rtcp_port: pair.rtcp_port };
         let rtcp = UdpSocket::from_std(pair.rtcp).map_err(|error| format!("RTCP socket: {error}"))?;
         let rtcp = Arc::new(rtcp);
+        let muxed = pair.rtp.sender().map_err(|error| format!("RTP socket: {error}"))?;
         let reading = tokio::spawn(read(call, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
         self.close(call);
-        self.calls.insert(call, CallPorts { rtp: Some(pair.rtp), rtcp, reading, stream: None });
+        self.calls.insert(call, CallPorts { rtp: Some(pair.rtp), muxed, rtcp, reading, stream: None });
         Ok(local)
     }
 
@@ -82,11 +87,15 @@ impl MediaPorts {
         self.by_port.get(&stream).copied()
     }
 
-    /// Sends an RTCP packet, best effort.
-    pub fn send_rtcp(&self, call: CallId, remote: SocketAddr, bytes: &[u8]) {
-        if let Some(ports) = self.calls.get(&call)
-            && let Err(error) = ports.rtcp.try_send_to(bytes, remote)
-        {
+    /// Sends an RTCP packet, best effort; `muxed`: from the port of RTP. The other port stays bound, so that nobody else
+    /// gets it and the peer may change its mind.
+    pub fn send_rtcp(&self, call: CallId, remote: SocketAddr, muxed: bool, bytes: &[u8]) {
+        let Some(ports) = self.calls.get(&call) else { return };
+        let sent = match muxed {
+            true => ports.muxed.send_to(bytes, remote),
+            false => ports.rtcp.try_send_to(bytes, remote),
+        };
+        if let Err(error) = sent {
             log::debug!(call = call.0; "RTCP to {remote}: {error}");
         }
     }
@@ -100,6 +109,11 @@ impl MediaPorts {
             }
         }
     }
+}
+
+/// A host of media as the resolver is asked for it: with a port (the answer's is of no use) only addresses count.
+pub fn host(name: String) -> NextHop {
+    NextHop { host: Host::Name(name), port: Some(1), transport: Some(Transport::Udp), secure: false }
 }
 
 async fn read(call: CallId, socket: Arc<UdpSocket>, packets: mpsc::Sender<RtcpPacket>) {

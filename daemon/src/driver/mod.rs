@@ -7,18 +7,21 @@ mod patchbay;
 mod requests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::{AccountState, CallId};
-use voipd_agent::{AccountId, AccountView, Agent, Output, TlsSettings};
+use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
 use voipd_sip::uri::Host;
 
-use crate::api::{CallSound, CallStatistics, Request, Update};
+use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::RtpConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
@@ -40,6 +43,10 @@ enum Finished {
         account: Option<AccountId>,
         result: Result<Vec<Place>, ResolveError>,
     },
+    MediaResolved {
+        id: MediaNameId,
+        result: Result<Vec<IpAddr>, String>,
+    },
     FileOpened {
         call: CallId,
         port: voipd_audio::PortId,
@@ -50,6 +57,13 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// Whether there is a device that was chosen.
+    DeviceFound {
+        role: DeviceRole,
+        name: String,
+        found: Result<(), FindError>,
+        reply: Reply<()>,
+    },
 }
 
 /// Everything that the driver is made of.
@@ -80,7 +94,7 @@ pub struct Parts {
 pub struct Driver {
     agent: Agent,
     transport: Transport,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     patchbay: Patchbay<UdpMediaSocket>,
     realtime: RealtimeThread,
     devices: Devices,
@@ -103,7 +117,7 @@ impl Driver {
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
-            resolver: parts.resolver,
+            resolver: Arc::new(parts.resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
@@ -180,7 +194,13 @@ impl Driver {
         match result {
             Finished::Resolved { id, host, account, result } => {
                 let flows = result.and_then(|places| self.flows_to(&places, &host, account));
+                if let Err(error) = &flows {
+                    log::info!("{error}");
+                }
                 self.agent.handle_resolved(Instant::now(), id, flows);
+            }
+            Finished::MediaResolved { id, result } => {
+                self.agent.handle_media_resolved(Instant::now(), id, result);
             }
             Finished::FileOpened { call, port, device } => {
                 let opened = device.and_then(|device| {
@@ -192,6 +212,9 @@ impl Driver {
             }
             Finished::RecordingDone { call } => self.updates.recorded(call),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
+            Finished::DeviceFound { role, name, found, reply } => {
+                self.select_device(role, name, found, reply);
+            }
         }
     }
 
@@ -281,6 +304,7 @@ impl Driver {
                 }
             }
             Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
+            Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
@@ -320,7 +344,9 @@ impl Driver {
                 self.devices.use_ringer(wanted, &mut self.patchbay);
                 self.publish_audio();
             }
-            Output::SendRtcp { call, remote, bytes } => self.media.send_rtcp(call, remote, &bytes),
+            Output::SendRtcp { call, remote, muxed, bytes } => {
+                self.media.send_rtcp(call, remote, muxed, &bytes);
+            }
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
@@ -346,11 +372,21 @@ impl Driver {
     }
 
     fn resolve(&self, id: ResolveId, account: Option<AccountId>, next_hop: NextHop) {
-        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        let (resolver, finished) = (Arc::clone(&self.resolver), self.finished.clone());
         tokio::spawn(async move {
             let result = resolver.resolve(&next_hop).await;
             // The driver is gone when nobody listens.
             let _ = finished.send(Finished::Resolved { id, host: next_hop.host, account, result });
+        });
+    }
+
+    fn resolve_media(&self, id: MediaNameId, name: String) {
+        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
+        tokio::spawn(async move {
+            let result = resolver.resolve(&media::host(name)).await;
+            let result = result.map_err(|error| error.to_string());
+            let result = result.map(|found| found.into_iter().map(|place| place.remote.ip()).collect());
+            let _ = finished.send(Finished::MediaResolved { id, result });
         });
     }
 

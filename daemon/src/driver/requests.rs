@@ -15,6 +15,7 @@ use crate::api::{
     AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
     Update,
 };
+use crate::sound::FindError;
 use crate::store::StoreError;
 
 /// Upper bounds of the lateness histogram, as counters are named on the bus.
@@ -139,7 +140,7 @@ impl Driver {
                     let _ = updates.send(answered(reply, Ok(devices)));
                 });
             }
-            Request::SelectDevice { role, name, reply } => self.select_device(role, name, reply),
+            Request::SelectDevice { role, name, reply } => self.find_device(role, name, reply),
             Request::StartTest { output, input, reply } => {
                 self.devices.start_test(output, input, &mut self.patchbay);
                 self.publish_audio();
@@ -197,18 +198,36 @@ impl Driver {
         }
     }
 
-    fn select_device(&mut self, role: DeviceRole, name: String, reply: Reply<()>) {
-        match self.devices.select(role, &name, &mut self.patchbay) {
-            Ok(()) => {
-                log::info!("{} is now {name}", role_name(role));
-                self.publish_audio();
-                let keep = self.store.set_device(role, name);
-                self.answer_when_stored(reply, (), keep);
-            }
-            Err(message) => {
-                self.answer(reply, Err(RequestError { kind: ErrorKind::NoSuchDevice, message }));
-            }
+    /// A sound system that is asked for its devices may hang: nothing waits for it.
+    fn find_device(&mut self, role: DeviceRole, name: String, reply: Reply<()>) {
+        let found = self.devices.find(role, &name);
+        let finished = self.finished.clone();
+        tokio::spawn(async move {
+            let found = found.await;
+            // The driver is gone when nobody listens.
+            let _ = finished.send(Finished::DeviceFound { role, name, found, reply });
+        });
+    }
+
+    pub(super) fn select_device(
+        &mut self,
+        role: DeviceRole,
+        name: String,
+        found: Result<(), FindError>,
+        reply: Reply<()>,
+    ) {
+        if let Err(error) = found {
+            let kind = match error {
+                FindError::NoSuchDevice(_) => ErrorKind::NoSuchDevice,
+                FindError::Unavailable(_) => ErrorKind::DeviceUnavailable,
+            };
+            return self.answer(reply, Err(RequestError { kind, message: error.to_string() }));
         }
+        self.devices.select(role, &name, &mut self.patchbay);
+        log::info!("{} is now {name}", role_name(role));
+        self.publish_audio();
+        let keep = self.store.set_device(role, name);
+        self.answer_when_stored(reply, (), keep);
     }
 
     fn call_statistics(&mut self, call: CallId) -> CallStatistics {

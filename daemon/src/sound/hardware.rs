@@ -198,6 +198,33 @@ impl Hosts {
         Ok(listed)
     }
 
+    /// Whether there is a device of that name, and for that role.
+    pub(super) fn find(&self, kind: HostKind, name: &str, role: DeviceRole) -> Result<(), OpenError> {
+        let direction = Direction::of(role);
+        let servers = Servers::of_environment();
+        servers.reach(kind).map_err(OpenError::Absent)?;
+        servers.prepare(kind).map_err(OpenError::Refused)?;
+        let is_card = |pcm: &CardPcm| {
+            let fits = if direction == Direction::Capture { pcm.capture } else { pcm.playback };
+            fits && pcm.stable_name() == name
+        };
+        if kind == HostKind::Alsa && Cards::of_system().pcms().iter().any(is_card) {
+            return Ok(());
+        }
+        let (_, devices) = self
+            .devices(kind, User::Listing)
+            .map_err(|error| OpenError::Refused(format!("{kind} does not let voipd in: {error}")))?;
+        let is_named = |device: &cpal::Device| {
+            device.id().is_ok_and(|id| id.id() == name) && supports(device, direction)
+        };
+        if name == HOST_DEFAULT || devices.iter().any(is_named) {
+            return Ok(());
+        }
+        Err(OpenError::Absent(format!(
+            "{kind} has no {direction} `{name}` now: `voipctl devices` shows what there is"
+        )))
+    }
+
     /// Opens a device of a sound system. `lost` is told in words if it is lost later.
     pub(super) fn open(
         &self,
@@ -206,7 +233,9 @@ impl Hosts {
         role: DeviceRole,
         lost: &Lost,
     ) -> Result<Opened, OpenError> {
-        Servers::of_environment().reach(kind).map_err(OpenError::Absent)?;
+        let servers = Servers::of_environment();
+        servers.reach(kind).map_err(OpenError::Absent)?;
+        servers.prepare(kind).map_err(OpenError::Refused)?;
         match kind {
             HostKind::Alsa => self.open_alsa(name, role, lost),
             _ => self.open_on_server(kind, name, role, lost),

@@ -71,9 +71,13 @@ fn ask(hosts: &Arc<Hosts>, kind: HostKind) -> mpsc::Receiver<Answer> {
     let hosts = hosts.clone();
     // Without a thread the channel closes, which counts as no answer.
     let _ = thread::Builder::new().name("voipd-list".to_owned()).spawn(move || {
-        let answer = match Servers::of_environment().reach(kind) {
+        let servers = Servers::of_environment();
+        let answer = match servers.reach(kind) {
             Err(_) => Answer::NotThere,
-            Ok(()) => hosts.list(kind).map_or_else(Answer::Silent, Answer::Devices),
+            Ok(()) => servers
+                .prepare(kind)
+                .and_then(|()| hosts.list(kind))
+                .map_or_else(Answer::Silent, Answer::Devices),
         };
         reply.send(answer).is_ok()
     });

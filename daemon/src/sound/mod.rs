@@ -25,7 +25,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use voipd_audio::engine::DevicePort;
 
 use crate::api::{DeviceRole, DeviceView};
-use hardware::Hosts;
+use hardware::{Hosts, OpenError};
 use worker::{Message, Ticket, Told, Worker};
 
 pub use name::{DeviceName, HostKind, NameError};
@@ -34,6 +34,9 @@ pub use wav::RECORDING_RATE;
 
 /// Looking at a file's header takes longer than this only where its file system hangs.
 const FILE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a sound system may take to say whether it has a device.
+const FIND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What happened to a device. Of what a later wish for the same role has overtaken, nothing is told.
 pub enum SoundEvent {
@@ -70,6 +73,17 @@ pub struct Recording {
     pub port: DevicePort,
     /// Answers once the file is complete, or says in words why it broke off.
     pub finished: oneshot::Receiver<Result<(), String>>,
+}
+
+/// Why a device cannot be chosen, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FindError {
+    /// There is none of that name, or it has not this direction.
+    #[error("{0}")]
+    NoSuchDevice(String),
+    /// Its sound system lets nobody look.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// The driver's handle of the sound hardware. Dropping it closes all devices.
@@ -131,6 +145,37 @@ impl SoundSystem {
         let (reply, views) = oneshot::channel();
         self.send(Message::List { reply });
         async { views.await.unwrap_or_default() }
+    }
+
+    /// Whether there is such a device for the role now. Takes up to a few seconds when a sound server hangs. The future
+    /// does not borrow the handle.
+    ///
+    /// # Errors
+    /// [`FindError`] with what to do.
+    pub fn find(
+        &self,
+        role: DeviceRole,
+        name: DeviceName,
+    ) -> impl Future<Output = Result<(), FindError>> + Send + use<> {
+        let (reply, found) = oneshot::channel();
+        let kind = match name {
+            DeviceName::Host(kind, name) => {
+                self.send(Message::Find { kind, name, role, reply });
+                Some(kind)
+            }
+            DeviceName::Default | DeviceName::Null | DeviceName::File(_) => None,
+        };
+        async move {
+            let Some(kind) = kind else { return Ok(()) };
+            match tokio::time::timeout(FIND_TIMEOUT, found).await {
+                Ok(Ok(Ok(()))) => Ok(()),
+                Ok(Ok(Err(OpenError::Absent(words)))) => Err(FindError::NoSuchDevice(words)),
+                Ok(Ok(Err(OpenError::Refused(words)))) => Err(FindError::Unavailable(words)),
+                Ok(Err(_)) | Err(_) => {
+                    Err(FindError::Unavailable(format!("{kind} does not answer: try again")))
+                }
+            }
+        }
     }
 
     /// Figures of all devices since the start.

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::cards::Cards;
 use super::name::HostKind;
@@ -59,10 +60,17 @@ impl Servers {
         };
         let socket = socket.ok_or_else(|| format!("{host} does not run for this user"))?;
         UnixStream::connect(socket).map_err(|error| unreachable_words(host, socket, &error))?;
-        if host == HostKind::PulseAudio {
-            ensure_cookie(std::env::var_os("PULSE_COOKIE").map(PathBuf::from), std::env::home_dir())?;
-        }
         Ok(())
+    }
+
+    /// What a server that was reached asks of its clients; if it cannot be had, why, in words.
+    pub(super) fn prepare(&self, host: HostKind) -> Result<(), String> {
+        match host {
+            HostKind::PulseAudio => {
+                ensure_cookie(std::env::var_os("PULSE_COOKIE").map(PathBuf::from), std::env::home_dir())
+            }
+            HostKind::Alsa | HostKind::PipeWire => Ok(()),
+        }
     }
 }
 
@@ -83,8 +91,12 @@ fn ensure_cookie(variable: Option<PathBuf>, home: Option<PathBuf>) -> Result<(),
     let usual = home.join(".config/pulse/cookie");
     let candidates = variable.into_iter().chain([usual.clone(), home.join(".pulse-cookie")]);
     let Some(found) = candidates.into_iter().find(|path| path.exists()) else {
-        return make_cookie(&usual)
-            .map_err(|error| format!("PulseAudio's cookie {} cannot be made: {error}", usual.display()));
+        return match make_cookie(&usual) {
+            // Another thread or another client was faster: its cookie is as good.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(format!("PulseAudio's cookie {} cannot be made: {error}", usual.display())),
+            Ok(()) => Ok(()),
+        };
     };
     match fs::metadata(&found) {
         Ok(data) if data.len() == COOKIE_LENGTH => Ok(()),
@@ -97,13 +109,20 @@ fn ensure_cookie(variable: Option<PathBuf>, home: Option<PathBuf>) -> Result<(),
     }
 }
 
+/// The cookie appears whole: who looks for it meanwhile finds none or all of it.
 fn make_cookie(path: &Path) -> io::Result<()> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let mut cookie = [0; COOKIE_LENGTH as usize];
     fs::File::open("/dev/urandom")?.read_exact(&mut cookie)?;
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(&cookie)
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("voipd-{}-{number}", std::process::id()));
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
+    let linked = file.and_then(|mut file| file.write_all(&cookie)).and_then(|()| fs::hard_link(&new, path));
+    _ = fs::remove_file(&new);
+    linked
 }
 
 #[cfg(test)]
@@ -137,6 +156,23 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert!(found.reach(HostKind::PulseAudio).unwrap_err().contains("nobody listens"));
         assert!(servers(&[]).reach(HostKind::PulseAudio).unwrap_err().contains("does not run for this user"));
+    }
+
+    #[test]
+    fn whoever_comes_at_the_same_time_finds_the_same_whole_cookie() {
+        let home = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(8);
+        let ensure = || {
+            start.wait();
+            ensure_cookie(None, Some(home.path().to_owned()))
+        };
+        let ensured = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(ensure)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(ensured, vec![Ok(()); 8]);
+        let folder = fs::read_dir(home.path().join(".config/pulse")).unwrap();
+        assert_eq!(folder.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["cookie"]);
     }
 
     #[test]

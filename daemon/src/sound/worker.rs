@@ -46,6 +46,12 @@ pub(super) enum Message {
     Close {
         role: DeviceRole,
     },
+    Find {
+        kind: HostKind,
+        name: String,
+        role: DeviceRole,
+        reply: oneshot::Sender<Result<(), OpenError>>,
+    },
     List {
         reply: oneshot::Sender<Vec<DeviceView>>,
     },
@@ -120,6 +126,12 @@ impl Worker {
             match message {
                 Some(Message::Open { role, ticket, name }) => self.open(role, ticket, name),
                 Some(Message::Close { role }) => self.set(role, Slot::Closed),
+                Some(Message::Find { kind, name, role, reply }) => {
+                    let hosts = self.hosts.clone();
+                    let find = move || reply.send(hosts.find(kind, &name, role)).is_ok();
+                    // Without a thread the reply is dropped, which counts as no answer.
+                    let _ = thread::Builder::new().name("voipd-find".to_owned()).spawn(find);
+                }
                 Some(Message::List { reply }) => self.list(reply),
                 Some(Message::Stop) => {
                     for role in [DeviceRole::Input, DeviceRole::Output, DeviceRole::Ringer] {

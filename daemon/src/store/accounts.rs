@@ -8,6 +8,9 @@ use crate::config::account::{codec_name, from_entries, kind_name, transport_name
 use crate::config::fields::{Entry, Placed, Value};
 use crate::tls::material::pin_text;
 
+/// Between realms, which may hold anything but control characters.
+const REALM_BREAK: &str = "\n";
+
 /// Writes an account, in place of one with the same name.
 pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlite::Result<()> {
     let client = account.tls.client.as_ref();
@@ -16,9 +19,9 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
     connection
         .execute(
             "INSERT OR REPLACE INTO account (name, kind, address, display_name, registrar, outbound_proxy, \
-             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, \
-             transport, tls_ca, tls_pin, tls_certificate, tls_key) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, allow_md5, \
+             push_provider, push_prid, push_param, gruu, transport, tls_ca, tls_pin, tls_certificate, tls_key) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
             params![
                 account.name,
                 kind_name(account.kind),
@@ -28,13 +31,18 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
                 account.outbound_proxy.as_ref().map(ToString::to_string),
                 account.auth_user,
                 account.password.as_ref().map(Secret::expose),
-                account.realm,
+                (!account.realms.is_empty()).then(|| account.realms.join(REALM_BREAK)),
                 account.register,
                 account.expires,
                 codecs.join(" "),
                 account.ptime_ms,
                 account.enabled,
                 allow_from.join(" "),
+                account.allow_md5,
+                account.push.as_ref().map(|push| &push.provider),
+                account.push.as_ref().map(|push| &push.prid),
+                account.push.as_ref().and_then(|push| push.param.as_ref()),
+                account.gruu,
                 account.transport.map(transport_name),
                 account.tls.authorities,
                 account.tls.pin.as_ref().map(pin_text),
@@ -77,7 +85,9 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("outbound-proxy", "outbound_proxy"),
         ("auth-user", "auth_user"),
         ("password", "password"),
-        ("realm", "realm"),
+        ("push-provider", "push_provider"),
+        ("push-prid", "push_prid"),
+        ("push-param", "push_param"),
         ("transport", "transport"),
         ("tls-ca", "tls_ca"),
         ("tls-pin", "tls_pin"),
@@ -92,12 +102,17 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
     for key in ["expires", "ptime"] {
         entries.push(Entry::new(key, Value::Number(row.get(key)?)));
     }
-    for key in ["register", "enabled"] {
-        entries.push(Entry::new(key, Value::Flag(row.get(key)?)));
+    let flags =
+        [("register", "register"), ("enabled", "enabled"), ("allow-md5", "allow_md5"), ("gruu", "gruu")];
+    for (key, column) in flags {
+        entries.push(Entry::new(key, Value::Flag(row.get(column)?)));
+    }
+    let element = |word: &str| Placed { value: Value::Text(word.to_owned()), at: None };
+    if let Some(realms) = row.get::<_, Option<String>>("realm")? {
+        entries.push(Entry::new("realm", Value::List(realms.split(REALM_BREAK).map(element).collect())));
     }
     for (key, column) in [("codecs", "codecs"), ("allow-from", "allow_from")] {
         let text: String = row.get(column)?;
-        let element = |word: &str| Placed { value: Value::Text(word.to_owned()), at: None };
         entries.push(Entry::new(key, Value::List(text.split_ascii_whitespace().map(element).collect())));
     }
     Ok(entries)

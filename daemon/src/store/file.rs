@@ -38,6 +38,13 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE setting (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ",
     "
+    ALTER TABLE account ADD COLUMN allow_md5 INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE account ADD COLUMN push_provider TEXT;
+    ALTER TABLE account ADD COLUMN push_prid TEXT;
+    ALTER TABLE account ADD COLUMN push_param TEXT;
+    ALTER TABLE account ADD COLUMN gruu INTEGER NOT NULL DEFAULT 0;
+",
+    "
     ALTER TABLE account ADD COLUMN transport TEXT;
     ALTER TABLE account ADD COLUMN tls_ca TEXT;
     ALTER TABLE account ADD COLUMN tls_pin TEXT;

@@ -1,5 +1,5 @@
 //! What outlives a restart: accounts added over the bus, which accounts are switched on or off, chosen devices,
-//! do-not-disturb. One thread owns the database; everyone else has a [`Store`] that sends it work.
+//! do-not-disturb, the name of this installation. One thread owns the database; everyone else has a [`Store`] that sends it work.
 
 mod accounts;
 mod file;
@@ -30,6 +30,8 @@ pub struct Contents {
     pub devices: Devices,
     /// Whether inbound calls are refused.
     pub do_not_disturb: bool,
+    /// What names this installation to registrars, `urn:uuid:…`; `None` before the first [`Store::set_instance`].
+    pub instance: Option<String>,
 }
 
 /// Devices that were chosen; `None` leaves the choice to the configuration.
@@ -149,6 +151,11 @@ impl Store {
         self.set(DO_NOT_DISTURB, if on { "yes" } else { "no" }.to_owned())
     }
 
+    /// Keeps what names this installation.
+    pub fn set_instance(&self, urn: String) -> Change {
+        self.set(INSTANCE, urn)
+    }
+
     fn set(&self, key: &'static str, value: String) -> Change {
         let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -194,6 +201,7 @@ impl Future for Change {
 }
 
 const DO_NOT_DISTURB: &str = "do-not-disturb";
+const INSTANCE: &str = "instance";
 
 fn role_key(role: DeviceRole) -> &'static str {
     match role {
@@ -221,7 +229,8 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
         ringer: device(DeviceRole::Ringer),
     };
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
-    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb })
+    let instance = settings.remove(INSTANCE);
+    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance })
 }
 
 /// What went wrong on opening `path`.

@@ -18,6 +18,7 @@ use voipd::config::fields::{Entry, Value};
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
+use voipd_sip::endpoint::Binding;
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, Message, MessageStream};
 
@@ -172,6 +173,8 @@ pub fn account(number: u32, state: AccountState) -> Update {
         sip_status: 0,
         expires: 0,
         retry_at: None,
+        digest: None,
+        binding: Binding::default(),
     });
     Update::Account { view, security: String::new() }
 }

@@ -183,7 +183,10 @@ impl Books {
                 assert!(!note.text.contains("secret") && !note.text.contains(char::is_control), "{note:?}");
                 self.log.push(note.text.clone());
             }
-            Output::Transmit { .. } | Output::Resolve { .. } | Output::Timeout(_) => {}
+            Output::Transmit { .. }
+            | Output::Resolve { .. }
+            | Output::ResolveMedia { .. }
+            | Output::Timeout(_) => {}
         }
     }
 

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
-    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, Network, Output, SoundChoice,
-    TlsSettings,
+    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, MediaNameId, Network, Output,
+    SoundChoice, TlsSettings,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
@@ -104,6 +104,8 @@ pub struct World {
     pub rtcp: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// RTP addresses of scripted peers that send sound to whoever sends there.
     pub speakers: BTreeSet<SocketAddr>,
+    /// Questions for names in session descriptions; those that the world knows are answered at once.
+    pub media_questions: Vec<(HostId, MediaNameId, String)>,
     /// RTP is lost.
     pub media_cut: bool,
     /// Events of the engines are lost.
@@ -130,6 +132,7 @@ impl World {
             capture: Vec::new(),
             rtcp: Vec::new(),
             speakers: BTreeSet::new(),
+            media_questions: Vec::new(),
             media_cut: false,
             deaf_engine: false,
             names: BTreeMap::new(),
@@ -531,8 +534,16 @@ impl World {
             Output::SendDtmf { port, digit, duration_ms } => {
                 self.send_digit(host, *port, *digit, *duration_ms)
             }
-            Output::SendRtcp { call, remote, bytes } => {
-                let local = self.books(host).bound[call].1;
+            Output::ResolveMedia { id, name } => {
+                self.media_questions.push((host, *id, name.clone()));
+                if let Some(addresses) = self.names.get(name) {
+                    let addresses = addresses.iter().map(|address| address.ip()).collect();
+                    self.station(host).agent.handle_media_resolved(now, *id, Ok(addresses));
+                }
+            }
+            Output::SendRtcp { call, remote, muxed, bytes } => {
+                let (rtp, rtcp) = self.books(host).bound[call];
+                let local = if *muxed { rtp } else { rtcp };
                 self.rtcp.push((local, *remote, bytes.clone()));
                 self.fly(local, *remote, bytes.clone(), self.link.latency);
             }
@@ -657,7 +668,7 @@ impl World {
                 continue;
             }
             let mut bound = self.books(host).bound.iter();
-            if let Some((&call, _)) = bound.find(|(_, (_, rtcp))| *rtcp == packet.to) {
+            if let Some((&call, _)) = bound.find(|(_, (rtp, rtcp))| [*rtp, *rtcp].contains(&packet.to)) {
                 return self.act(host, |agent, now| agent.handle_rtcp(now, call, packet.from, &packet.bytes));
             }
         }
@@ -756,9 +767,11 @@ impl Pair {
 pub fn config() -> AgentConfig {
     AgentConfig {
         product: "voipd-test".to_owned(),
+        instance: None,
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),
+        session_timer: Some(1800),
     }
 }
 
@@ -777,9 +790,12 @@ pub fn direct() -> AccountSettings {
         tls: TlsSettings::default(),
         auth_user: None,
         password: None,
-        realm: None,
+        realms: Vec::new(),
+        allow_md5: true,
         register: false,
         expires: 3600,
+        gruu: false,
+        push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],

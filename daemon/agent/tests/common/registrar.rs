@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use voipd_sip::digest::{self, Secret};
+use voipd_sip::digest::{self, Covered, Exchange, Login, Secret};
 use voipd_sip::message::{Method, Request, Response};
 use voipd_sip::uri::Uri;
 
@@ -50,9 +50,14 @@ impl Registrar {
         let challenge = r#"Digest realm="example.org", nonce="n1", algorithm=MD5"#;
         let mut challenged = tagged(request, 401);
         challenged.headers.push("WWW-Authenticate", challenge);
-        let read = digest::challenges(&challenged.headers, "WWW-Authenticate").unwrap();
+        let read = digest::challenges(&challenged.headers, "WWW-Authenticate").unwrap().challenges;
         let uri = request.uri.to_string();
-        let right = digest::authorization(&read[0], &self.user, &self.password, &request.method, &uri, 1, "");
+        let right = digest::authorization(
+            &read[0],
+            Login { user: &self.user, password: &self.password },
+            Covered { method: &request.method, uri: &uri, body: &request.body },
+            Exchange { nonce_count: 1, cnonce: "", first_nonce: &read[0].nonce },
+        );
         if request.headers.get("Authorization") != Some(&right) {
             return challenged;
         }

@@ -1,38 +1,79 @@
-//! Concealment for waveform codecs at 8 kHz: repeats the last pitch periods, fades, and joins on to what comes next, in
-//! the manner of ITU-T G.711 Appendix I but without its 3.75 ms of delay. It knows samples only.
+//! Concealment for waveform codecs: repeats the last pitch periods, fades, and joins on to what comes next, in the manner
+//! of ITU-T G.711 Appendix I but without its 3.75 ms of delay. It knows samples only.
 //!
 //! Appendix I delays all sound by a quarter of the longest pitch period, so that it can still blend the last good samples
 //! into the first made-up ones. Here the first made-up samples instead carry the step between the two and let it run
 //! out over the same quarter period.
 
-/// Shortest and longest pitch period searched, in samples: 2.5 to 15 ms, 400 down to 66 Hz.
-const MIN_PITCH: usize = 20;
-const MAX_PITCH: usize = 120;
-/// Samples compared in the search: 10 ms. Longer, the voice's glide blurs the likeness; Appendix I takes 20.
-const CORRELATED: usize = 80;
 /// Most pitch periods repeated in a row.
 const MAX_PERIODS: usize = 3;
-/// What has been heard: three longest periods and the quarter that overlaps.
-const HISTORY: usize = MAX_PITCH * MAX_PERIODS + MAX_PITCH / 4;
-/// Samples of 10 ms, the step in which concealment changes.
-const STEP: usize = 80;
-/// Made-up sound is whole for 10 ms and gone after 60.
-const FADE_START: usize = STEP;
-const FADE_END: usize = 6 * STEP;
-/// More pitch periods are repeated only after so long a gap; until then the last one is the best guess.
-const WIDEN_AFTER: usize = 2 * STEP;
-/// Shortest and longest blend with what comes after, in samples.
-const MIN_BLEND: usize = 16;
-const MAX_BLEND: usize = STEP;
+
+/// Lengths in samples at one rate.
+#[derive(Clone, Copy)]
+struct Lengths {
+    /// Shortest and longest pitch period searched: 2.5 to 15 ms, 400 down to 66 Hz.
+    min_pitch: usize,
+    max_pitch: usize,
+    /// What is compared in the search: 10 ms. Longer, the voice's glide blurs the likeness; Appendix I takes 20.
+    correlated: usize,
+    /// What has been heard: three longest periods and the quarter that overlaps.
+    history: usize,
+    /// 10 ms, the step in which concealment changes.
+    step: usize,
+    /// Made-up sound is whole for 10 ms and gone after 60.
+    fade_start: usize,
+    fade_end: usize,
+    /// More pitch periods are repeated only after so long a gap; until then the last one is the best guess.
+    widen_after: usize,
+    /// Shortest and longest blend with what comes after.
+    min_blend: usize,
+    max_blend: usize,
+    /// By which the blend grows for each step of a gap that has lasted longer than `widen_after`: 4 ms.
+    drift: usize,
+}
+
+impl Lengths {
+    const fn at(rate: u32) -> Self {
+        let step = rate as usize / 100;
+        let max_pitch = step * 3 / 2;
+        Lengths {
+            min_pitch: step / 4,
+            max_pitch,
+            correlated: step,
+            history: max_pitch * MAX_PERIODS + max_pitch / 4,
+            step,
+            fade_start: step,
+            fade_end: 6 * step,
+            widen_after: 2 * step,
+            min_blend: step / 5,
+            max_blend: step,
+            drift: step * 2 / 5,
+        }
+    }
+
+    /// Loudness after so many made-up samples.
+    fn gain(self, concealed: usize) -> f32 {
+        if concealed < self.fade_start {
+            1.0
+        } else {
+            self.fade_end.saturating_sub(concealed) as f32 / (self.fade_end - self.fade_start) as f32
+        }
+    }
+}
+
+/// The highest rate that concealment is made for.
+const MAX_RATE: u32 = 16_000;
+const MAX: Lengths = Lengths::at(MAX_RATE);
 
 /// The state of one decoder's concealment.
 pub(super) struct Concealment {
+    lengths: Lengths,
     /// The last sound given out, oldest first.
-    history: [f32; HISTORY],
+    history: Box<[f32]>,
     /// The history as it was when the gap began.
-    heard: [f32; HISTORY],
+    heard: Box<[f32]>,
     /// The same, with its end blended for repetition; the last `pitch * periods` samples are the cycle.
-    cycle: [f32; HISTORY],
+    cycle: Box<[f32]>,
     pitch: usize,
     periods: usize,
     /// Next sample of the cycle, counted from its start.
@@ -44,12 +85,16 @@ pub(super) struct Concealment {
 }
 
 impl Concealment {
-    pub(super) fn new() -> Self {
+    /// Control thread: allocates. `rate`: of the samples, at most 16 kHz.
+    pub(super) fn new(rate: u32) -> Self {
+        let lengths = Lengths::at(rate.min(MAX_RATE));
+        let silence = || vec![0.0; lengths.history].into_boxed_slice();
         Concealment {
-            history: [0.0; HISTORY],
-            heard: [0.0; HISTORY],
-            cycle: [0.0; HISTORY],
-            pitch: MIN_PITCH,
+            lengths,
+            history: silence(),
+            heard: silence(),
+            cycle: silence(),
+            pitch: lengths.min_pitch,
             periods: 1,
             position: 0,
             offset: 0.0,
@@ -58,7 +103,11 @@ impl Concealment {
     }
 
     pub(super) fn reset(&mut self) {
-        *self = Concealment::new();
+        for sound in [&mut self.history, &mut self.heard, &mut self.cycle] {
+            sound.fill(0.0);
+        }
+        (self.pitch, self.periods, self.position) = (self.lengths.min_pitch, 1, 0);
+        (self.offset, self.concealed) = (0.0, 0);
     }
 
     /// Takes note of decoded samples; the first ones after a gap are blended with what was being made up.
@@ -72,20 +121,20 @@ impl Concealment {
 
     /// Makes up samples.
     pub(super) fn conceal(&mut self, samples: &mut [f32]) {
-        for step in samples.chunks_mut(STEP) {
+        for step in samples.chunks_mut(self.lengths.step) {
             self.conceal_step(step);
             self.remember(step);
         }
     }
 
     fn conceal_step(&mut self, samples: &mut [f32]) {
-        if self.concealed >= FADE_END {
+        if self.concealed >= self.lengths.fade_end {
             samples.fill(0.0);
             return;
         }
         if self.concealed == 0 {
             self.start();
-        } else if self.concealed >= WIDEN_AFTER && self.periods < MAX_PERIODS {
+        } else if self.concealed >= self.lengths.widen_after && self.periods < MAX_PERIODS {
             self.widen(samples);
             return;
         }
@@ -94,22 +143,23 @@ impl Concealment {
 
     /// Finds the pitch and sets the cycle up.
     fn start(&mut self) {
-        self.pitch = pitch(&self.history);
-        self.heard = self.history;
-        self.cycle = self.history;
+        self.pitch = pitch(&self.history, self.lengths);
+        self.heard.copy_from_slice(&self.history);
+        self.cycle.copy_from_slice(&self.history);
         self.periods = 1;
         self.position = 0;
         self.close_cycle();
-        let last = self.history[HISTORY - 1];
+        let newest = self.history.len() - 1;
+        let last = self.history[newest];
         // The sample one period ago led up to the cycle's first one as `last` would lead to the next.
-        self.offset = last - self.history[HISTORY - 1 - self.pitch];
+        self.offset = last - self.history[newest - self.pitch];
     }
 
     /// Blends the cycle's last quarter period with what stands before its start, so that its end leads into its start.
     fn close_cycle(&mut self) {
         let length = self.pitch * self.periods;
         let overlap = self.pitch / 4;
-        let (end, before) = (HISTORY - overlap, HISTORY - length - overlap);
+        let (end, before) = (self.cycle.len() - overlap, self.cycle.len() - length - overlap);
         self.cycle[end..].copy_from_slice(&self.heard[end..]);
         cross_fade_out(&mut self.cycle[end..], &self.heard[before..before + overlap]);
     }
@@ -117,7 +167,7 @@ impl Concealment {
     /// One more period in the cycle, so that long gaps do not turn into a steady note; the old cycle fades over into it.
     fn widen(&mut self, samples: &mut [f32]) {
         let overlap = (self.pitch / 4).min(samples.len());
-        let mut tail = [0.0; MAX_PITCH / 4];
+        let mut tail = [0.0; MAX.max_pitch / 4];
         let tail = &mut tail[..overlap];
         let resume = (self.position, self.concealed);
         self.continue_cycle(tail);
@@ -135,10 +185,11 @@ impl Concealment {
     fn continue_cycle(&mut self, samples: &mut [f32]) {
         let length = self.pitch * self.periods;
         let overlap = self.pitch / 4;
+        let first = self.cycle.len() - length;
         for sample in samples {
             let settle = 1.0 - self.concealed as f32 / overlap as f32;
             let offset = self.offset * settle.max(0.0);
-            *sample = (self.cycle[HISTORY - length + self.position] + offset) * gain(self.concealed);
+            *sample = (self.cycle[first + self.position] + offset) * self.lengths.gain(self.concealed);
             self.concealed += 1;
             self.position += 1;
             if self.position == length {
@@ -150,20 +201,22 @@ impl Concealment {
     /// Blends made-up sound out of the first good samples: over a quarter period, and 4 ms more for each 10 ms of gap
     /// beyond 20, when the two have drifted apart.
     fn blend(&mut self, samples: &mut [f32]) {
-        let drifted = self.concealed.saturating_sub(WIDEN_AFTER).div_ceil(STEP) * 32;
-        let length = (self.pitch / 4 + drifted).clamp(MIN_BLEND, MAX_BLEND).min(samples.len());
-        let mut made_up = [0.0; MAX_BLEND];
+        let Lengths { widen_after, step, drift, min_blend, max_blend, fade_end, .. } = self.lengths;
+        let drifted = self.concealed.saturating_sub(widen_after).div_ceil(step) * drift;
+        let length = (self.pitch / 4 + drifted).clamp(min_blend, max_blend).min(samples.len());
+        let mut made_up = [0.0; MAX.max_blend];
         let made_up = &mut made_up[..length];
-        if self.concealed < FADE_END {
+        if self.concealed < fade_end {
             self.continue_cycle(made_up);
         }
         cross_fade_in(made_up, samples);
     }
 
     fn remember(&mut self, samples: &[f32]) {
-        let kept = samples.len().min(HISTORY);
+        let kept = samples.len().min(self.history.len());
         self.history.copy_within(kept.., 0);
-        self.history[HISTORY - kept..].copy_from_slice(&samples[samples.len() - kept..]);
+        let from = self.history.len() - kept;
+        self.history[from..].copy_from_slice(&samples[samples.len() - kept..]);
     }
 }
 
@@ -185,25 +238,18 @@ fn cross_fade_out(samples: &mut [f32], into: &[f32]) {
     }
 }
 
-/// Loudness after so many made-up samples.
-fn gain(concealed: usize) -> f32 {
-    if concealed < FADE_START {
-        1.0
-    } else {
-        FADE_END.saturating_sub(concealed) as f32 / (FADE_END - FADE_START) as f32
-    }
-}
-
-/// The lag at which the last 20 ms are most like what came before, by normalised correlation.
-fn pitch(history: &[f32; HISTORY]) -> usize {
-    let recent = &history[HISTORY - CORRELATED..];
-    let lagged = |lag: usize| &history[HISTORY - CORRELATED - lag..HISTORY - lag];
-    let mut energy = dot(lagged(MIN_PITCH), lagged(MIN_PITCH));
-    let mut best = (MIN_PITCH, f32::MIN);
-    for lag in MIN_PITCH..=MAX_PITCH {
-        if lag > MIN_PITCH {
+/// The lag at which the last 10 ms are most like what came before, by normalised correlation.
+fn pitch(history: &[f32], lengths: Lengths) -> usize {
+    let Lengths { min_pitch, max_pitch, correlated, .. } = lengths;
+    let (end, start) = (history.len(), history.len() - correlated);
+    let recent = &history[start..];
+    let lagged = |lag: usize| &history[start - lag..end - lag];
+    let mut energy = dot(lagged(min_pitch), lagged(min_pitch));
+    let mut best = (min_pitch, f32::MIN);
+    for lag in min_pitch..=max_pitch {
+        if lag > min_pitch {
             // The window moved one sample back.
-            let (entered, left) = (history[HISTORY - CORRELATED - lag], history[HISTORY - lag]);
+            let (entered, left) = (history[start - lag], history[end - lag]);
             energy += entered * entered - left * left;
         }
         // The floor keeps near-silence from winning by division.

@@ -70,7 +70,7 @@ impl<S: MediaSocket> Controller<S> {
         let setup = equip(&plan, &mut has)?;
         let slot = self.take_slot(port)?;
         let shared = StreamShared::new();
-        let stream = Stream::new(socket, setup, likely_codec(&plan).sample_rate(), shared.clone());
+        let stream = Stream::new(socket, setup, likely_codec(&plan), shared.clone());
         self.open(slot, port, Kind::Stream(Box::new(stream)));
         let entry = StreamEntry { plan, has, shared, events_queued: 0 };
         self.ports.insert(port, Entry { slot, kind: EntryKind::Stream(Box::new(entry)) });

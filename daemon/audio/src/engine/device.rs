@@ -13,7 +13,7 @@ use crate::resample::{DriftControl, Resampler};
 
 /// Rate inside the engine of a port whose device runs at `rate`: converted only when it must be.
 const fn inner_rate(rate: u32) -> u32 {
-    if rate == 8_000 { 8_000 } else { BUS_RATE }
+    if rate == 8_000 || rate == 16_000 { rate } else { BUS_RATE }
 }
 
 /// One device port.

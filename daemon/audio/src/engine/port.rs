@@ -85,7 +85,7 @@ impl<S> Port<S> {
         }
     }
 
-    /// What brings this port's sound to the other rate.
+    /// What brings this port's sound to other rates.
     pub(crate) fn converters(&mut self) -> &mut Converters {
         match &mut self.kind {
             Kind::Stream(stream) => &mut stream.converters,
@@ -123,35 +123,41 @@ impl PlayedTone {
     }
 }
 
-/// The rates at which ports hear.
-pub(crate) const RATES: [u32; 2] = [8_000, BUS_RATE];
+/// The rates at which ports give and hear sound, in hertz.
+pub(crate) const RATES: [u32; 3] = [8_000, 16_000, BUS_RATE];
 
-/// What brings a port's sound from the one rate to the other.
+/// Place of a rate in [`RATES`].
+fn place(rate: u32) -> Option<usize> {
+    RATES.iter().position(|known| *known == rate)
+}
+
+/// What brings a port's sound from the rates that it may have to the others.
 #[derive(Default)]
 pub(crate) struct Converters {
-    /// From 8 kHz to 48 kHz.
-    pub(crate) lift: Option<Resampler>,
-    /// From 48 kHz to 8 kHz.
-    pub(crate) lower: Option<Resampler>,
+    /// By the places of both rates.
+    between: [[Option<Resampler>; RATES.len()]; RATES.len()],
 }
 
 impl Converters {
-    /// Control thread. Makes what sound at `rate` needs and `self` has not.
-    pub(crate) fn equip(&mut self, rate: u32) {
-        if rate == BUS_RATE {
-            self.lower.get_or_insert_with(|| Resampler::new(BUS_RATE, 8_000, frame_len(8_000)));
-        } else {
-            self.lift.get_or_insert_with(|| Resampler::new(rate, BUS_RATE, MAX_FRAME));
+    /// Control thread. Makes what sound at `from` hertz needs and `self` has not.
+    pub(crate) fn equip(&mut self, from: u32) {
+        let Some(row) = place(from).and_then(|place| self.between.get_mut(place)) else { return };
+        for (converter, to) in row.iter_mut().zip(RATES).filter(|(_, to)| *to != from) {
+            converter.get_or_insert_with(|| Resampler::new(from, to, frame_len(to)));
         }
     }
 
     /// Takes over what `new` has.
     pub(crate) fn replace(&mut self, new: &mut Converters) {
-        for (held, new) in [(&mut self.lift, &mut new.lift), (&mut self.lower, &mut new.lower)] {
+        for (held, new) in self.between.iter_mut().flatten().zip(new.between.iter_mut().flatten()) {
             if new.is_some() {
                 std::mem::swap(held, new);
             }
         }
+    }
+
+    fn between(&mut self, from: u32, to: u32) -> Option<&mut Resampler> {
+        self.between.get_mut(place(from)?)?.get_mut(place(to)?)?.as_mut()
     }
 }
 
@@ -159,42 +165,38 @@ impl Converters {
 pub(crate) struct SourceFrame {
     /// Hertz, one of [`RATES`]; 0: it gives none.
     pub(crate) rate: u32,
-    own: [f32; MAX_FRAME],
-    /// The same at the other rate, where somebody wants it so.
-    converted: [f32; MAX_FRAME],
+    /// By the place of the rate; those that are not the port's own only where somebody wants them.
+    sound: [[f32; MAX_FRAME]; RATES.len()],
 }
 
 impl SourceFrame {
-    pub(crate) const SILENT: SourceFrame =
-        SourceFrame { rate: 0, own: [0.0; MAX_FRAME], converted: [0.0; MAX_FRAME] };
+    pub(crate) const SILENT: SourceFrame = SourceFrame { rate: 0, sound: [[0.0; MAX_FRAME]; RATES.len()] };
 
     /// Sets the rate and gives the place for 10 ms at it.
     pub(crate) fn begin(&mut self, rate: u32) -> &mut [f32] {
         self.rate = rate;
-        self.own.get_mut(..frame_len(rate)).unwrap_or_default()
+        let sound = place(rate).and_then(|place| self.sound.get_mut(place));
+        sound.and_then(|sound| sound.get_mut(..frame_len(rate))).unwrap_or_default()
     }
 
     /// 10 ms at the port's own rate.
     pub(crate) fn own(&self) -> &[f32] {
-        self.own.get(..frame_len(self.rate)).unwrap_or_default()
+        self.at(self.rate)
     }
 
     /// 10 ms at `rate`; right only after [`SourceFrame::convert`] in this tick where that is not the port's own.
     pub(crate) fn at(&self, rate: u32) -> &[f32] {
-        let samples = if rate == self.rate { &self.own } else { &self.converted };
-        samples.get(..frame_len(rate)).unwrap_or_default()
+        let sound = place(rate).and_then(|place| self.sound.get(place));
+        sound.and_then(|sound| sound.get(..frame_len(rate))).unwrap_or_default()
     }
 
-    /// Makes the same sound at the other rate.
-    pub(crate) fn convert(&mut self, converters: &mut Converters) {
-        let (converter, rate) = match self.rate {
-            0 => return,
-            BUS_RATE => (&mut converters.lower, 8_000),
-            _ => (&mut converters.lift, BUS_RATE),
-        };
-        if let Some(converter) = converter {
-            let own = self.own.get(..frame_len(self.rate)).unwrap_or_default();
-            converter.process(own, self.converted.get_mut(..frame_len(rate)).unwrap_or_default());
+    /// Makes the same sound at the rate `to`.
+    pub(crate) fn convert(&mut self, to: u32, converters: &mut Converters) {
+        let Some(converter) = converters.between(self.rate, to) else { return };
+        let (Some(own), Some(other)) = (place(self.rate), place(to)) else { return };
+        if let Ok([own, other]) = self.sound.get_disjoint_mut([own, other]) {
+            let own = own.get(..frame_len(self.rate)).unwrap_or_default();
+            converter.process(own, other.get_mut(..frame_len(to)).unwrap_or_default());
         }
     }
 }

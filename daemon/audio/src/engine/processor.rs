@@ -205,7 +205,7 @@ impl<S: MediaSocket> Processor<S> {
                 if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot))
                     && frame.rate != rate
                 {
-                    frame.convert(port.converters());
+                    frame.convert(rate, port.converters());
                 }
             }
         }

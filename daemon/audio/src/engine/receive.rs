@@ -35,7 +35,7 @@ pub(crate) struct Packet<'a> {
 pub(crate) enum Content {
     Audio {
         codec: Codec,
-        /// Samples.
+        /// In timestamp units.
         duration: u32,
     },
     /// At this clock rate.
@@ -66,7 +66,9 @@ pub(crate) struct Receiver {
     pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
     codec: Option<Codec>,
-    /// Of the jitter buffer's clock and of the decoded samples, in hertz.
+    /// Of the jitter buffer, in hertz.
+    clock_rate: u32,
+    /// Of the decoded samples, in hertz.
     rate: u32,
     /// Samples of the packet decoded last.
     last_duration: usize,
@@ -78,17 +80,19 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Control thread. `rate`: of the codec that is most likely to come.
-    pub(crate) fn new(rate: u32) -> Self {
+    /// Control thread. `likely`: the codec that is most likely to come.
+    pub(crate) fn new(likely: Codec) -> Self {
+        let (clock_rate, rate) = (likely.clock_rate(), likely.sample_rate());
         Receiver {
             meanings: [None; 128],
             play: false,
             ssrc: None,
             newcomer: None,
             reception: Reception::default(),
-            jitter: JitterBuffer::new(rate, JITTER_MS.0, JITTER_MS.1),
+            jitter: JitterBuffer::new(clock_rate, JITTER_MS.0, JITTER_MS.1),
             decoders: [const { None }; Codec::COUNT],
             codec: None,
+            clock_rate,
             rate,
             last_duration: 2 * frame_len(rate),
             decoded: Decoded::new(),
@@ -105,7 +109,7 @@ impl Receiver {
 
     pub(crate) fn set_play(&mut self, play: bool) {
         if play && !self.play {
-            self.begin_at(self.rate);
+            self.begin_at(self.clock_rate, self.rate);
         }
         self.play = play;
     }
@@ -120,9 +124,10 @@ impl Receiver {
             ReceiveKind::Events(rate) => Some(Content::Event(rate)),
             ReceiveKind::Audio(codec) => {
                 let decoder = self.decoders.get(codec.index())?.as_ref()?;
-                let duration =
+                let samples =
                     decoder.duration(payload).ok().filter(|samples| (1..=MAX_PACKET).contains(samples))?;
-                Some(Content::Audio { codec, duration: duration as u32 })
+                let units = samples * codec.clock_rate() as usize / codec.sample_rate() as usize;
+                Some(Content::Audio { codec, duration: units as u32 })
             }
         }
     }
@@ -158,11 +163,10 @@ impl Receiver {
         duration: u32,
         counters: &mut StreamCounters,
     ) {
-        let rate = codec.clock_rate();
-        if rate != self.rate {
-            self.begin_at(rate);
+        if codec.clock_rate() != self.clock_rate {
+            self.begin_at(codec.clock_rate(), codec.sample_rate());
         }
-        self.reception.timing(packet.timestamp, packet.at_nanos, rate);
+        self.reception.timing(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
             self.reception.packet(packet.sequence);
             return;
@@ -182,7 +186,7 @@ impl Receiver {
     /// A packet of sound from a sender on probation: the jitter buffer keeps it aside, so that nothing is lost when the
     /// next one confirms it.
     pub(crate) fn keep_aside(&mut self, packet: Packet<'_>, codec: Codec, duration: u32) {
-        if self.play && codec.clock_rate() == self.rate {
+        if self.play && codec.clock_rate() == self.clock_rate {
             self.insert(packet, duration);
         }
     }
@@ -226,26 +230,24 @@ impl Receiver {
             frame.rate = 0;
             return;
         }
-        let out = frame.begin(self.rate);
         // Each round gives at least one sample; most give all. A peer that sends crumbs gets silence for the rest.
         for _ in 0..4 {
-            if self.decoded.len() >= out.len() {
+            if self.decoded.len() >= frame_len(self.rate) {
                 break;
             }
             self.decode_next(now_nanos);
         }
-        self.decoded.take(out);
+        self.decoded.take(frame.begin(self.rate));
     }
 
     fn decode_next(&mut self, now_nanos: u64) {
         let frame = frame_len(self.rate);
-        let us = |samples: usize| (samples as u64) * 10_000 / frame as u64;
         let in_event = now_nanos < self.events_until_nanos;
         match self.jitter.next(now_nanos) {
             Next::Packet { payload_type, payload, .. } => {
                 let meaning = self.meanings.get(usize::from(payload_type)).copied().flatten();
                 let codec = match meaning {
-                    Some(ReceiveKind::Audio(codec)) if codec.sample_rate() == self.rate => codec,
+                    Some(ReceiveKind::Audio(codec)) if codec.clock_rate() == self.clock_rate => codec,
                     // It was good when it came; a new plan has no place for it.
                     _ => return self.decoded.silence(frame),
                 };
@@ -255,14 +257,24 @@ impl Receiver {
                 if self.codec != Some(codec) {
                     decoder.reset();
                     self.codec = Some(codec);
+                    if codec.sample_rate() != self.rate {
+                        // G.711 and G.722 have one clock and two rates.
+                        self.rate = codec.sample_rate();
+                        self.last_duration = 2 * frame_len(self.rate);
+                        self.decoded.clear();
+                    }
                 }
+                let frame = frame_len(self.rate);
                 match decoder.decode(payload, self.decoded.room()) {
                     Ok(samples) if samples > 0 => {
                         self.last_duration = samples;
                         self.decoded.add(samples);
-                        self.played_us += us(samples);
+                        self.played_us += duration_us(samples, self.rate);
                     }
-                    _ => self.concealed_us += us(conceal(decoder, &mut self.decoded, frame, frame)),
+                    _ => {
+                        let made = conceal(decoder, &mut self.decoded, frame, frame);
+                        self.concealed_us += duration_us(made, self.rate);
+                    }
                 }
             }
             Next::Silence => self.decoded.silence(frame),
@@ -278,7 +290,7 @@ impl Receiver {
                             decoder.decode_fec(following, room).filter(|samples| *samples > 0)
                         {
                             self.decoded.add(samples);
-                            self.played_us += us(samples);
+                            self.played_us += duration_us(samples, self.rate);
                             return;
                         }
                         self.last_duration
@@ -286,20 +298,21 @@ impl Receiver {
                     Next::Lost { following: None } => self.last_duration,
                     _ => frame,
                 };
-                self.concealed_us += us(conceal(decoder, &mut self.decoded, length, frame));
+                let made = conceal(decoder, &mut self.decoded, length, frame);
+                self.concealed_us += duration_us(made, self.rate);
             }
         }
     }
 
-    /// Begins anew, at a clock of `rate` hertz.
-    fn begin_at(&mut self, rate: u32) {
-        self.jitter.restart(rate);
+    /// Begins anew, with this clock and this rate of the samples, in hertz.
+    fn begin_at(&mut self, clock_rate: u32, rate: u32) {
+        self.jitter.restart(clock_rate);
         self.reception.reset_timing();
         self.decoded.clear();
         if rate != self.rate {
             self.last_duration = 2 * frame_len(rate);
         }
-        (self.rate, self.codec) = (rate, None);
+        (self.clock_rate, self.rate, self.codec) = (clock_rate, rate, None);
     }
 
     /// Writes what this half knows into the stream's counters.
@@ -313,11 +326,16 @@ impl Receiver {
         counters.frames_played = self.played_us / 10_000;
         counters.frames_concealed = self.concealed_us / 10_000;
         counters.jitter_timestamp_units = jitter;
-        counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.rate.max(1));
+        counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.clock_rate.max(1));
         counters.remote_ssrc = self.ssrc.unwrap_or(0);
         counters.base_extended_seq = self.reception.base_extended();
         counters.highest_extended_seq = self.reception.highest_extended();
     }
+}
+
+/// Length of so many samples in microseconds.
+fn duration_us(samples: usize, rate: u32) -> u64 {
+    samples as u64 * 1_000_000 / u64::from(rate.max(1))
 }
 
 /// Makes up `length` samples, in frames of 10 ms.

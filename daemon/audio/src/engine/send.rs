@@ -5,7 +5,7 @@ use crate::codec::Encoder;
 use crate::engine::MAX_DATAGRAM;
 use crate::engine::dtmf::{Clocks, EventSender, Turn};
 use crate::engine::port::frame_len;
-use crate::plan::SendPlan;
+use crate::plan::{Codec, SendPlan};
 
 /// Bytes of an RTP header without CSRC list and extension (RFC 3550 section 5.1).
 const HEADER: usize = 12;
@@ -34,8 +34,8 @@ pub(crate) struct Sender {
     sequence: u16,
     /// RTP timestamp of the tick that comes: it goes on with time, whether something is sent or not.
     clock: u32,
-    /// Of `clock`, in hertz; that of the last plan that sent.
-    rate: u32,
+    /// Of the last plan that sent: it says how fast `clock` runs, and at which rate sound is taken.
+    codec: Codec,
     samples: [f32; MAX_TICKS * MAX_FRAME],
     filled: usize,
     /// Packets begin on a tick of their own phase, so that many streams do not encode in the same tick.
@@ -48,7 +48,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Control thread.
-    pub(crate) fn new(ssrc: u32, rate: u32) -> Self {
+    pub(crate) fn new(ssrc: u32, codec: Codec) -> Self {
         let (sequence, clock) = beginning(ssrc);
         Sender {
             plan: None,
@@ -58,7 +58,7 @@ impl Sender {
             packet_loss: 0,
             sequence,
             clock,
-            rate,
+            codec,
             samples: [0.0; MAX_TICKS * MAX_FRAME],
             filled: 0,
             in_phase: false,
@@ -66,6 +66,11 @@ impl Sender {
             events: EventSender::new(),
             packet: [0; MAX_DATAGRAM],
         }
+    }
+
+    /// What we send with.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
     }
 
     /// Rate of the sound wanted, in hertz; `None`: nothing is sent.
@@ -92,14 +97,18 @@ impl Sender {
             self.set_packet_loss(self.packet_loss);
         }
         let shape = |plan: &SendPlan| (plan.codec, plan.ptime_ms, plan.events);
+        let reshaped = plan.as_ref().map(shape) != self.plan.as_ref().map(shape);
         let mut broken_off = None;
-        if anew || plan.as_ref().map(shape) != self.plan.as_ref().map(shape) {
+        if anew || reshaped {
             broken_off = self.events.interrupt();
-            (self.filled, self.in_phase, self.marker) = (0, false, true);
+            self.marker = true;
+        }
+        if reshaped {
+            (self.filled, self.in_phase) = (0, false);
         }
         if let Some(plan) = &plan {
             // With another clock rate the timestamps go on from where they are (RFC 7160 section 4.1).
-            self.rate = plan.codec.clock_rate();
+            self.codec = plan.codec;
         }
         self.plan = plan;
         broken_off
@@ -115,13 +124,18 @@ impl Sender {
 
     /// `ticks` were left out: time went on without us.
     pub(crate) fn skip(&mut self, ticks: u64) {
-        self.clock = self.clock.wrapping_add((ticks as u32).wrapping_mul(frame_len(self.rate) as u32));
+        self.clock = self.clock.wrapping_add((ticks as u32).wrapping_mul(self.tick_units()));
         (self.filled, self.in_phase, self.marker) = (0, false, true);
     }
 
     /// A tick of a stream that sends nothing.
     pub(crate) fn rest(&mut self) {
-        self.clock = self.clock.wrapping_add(frame_len(self.rate) as u32);
+        self.clock = self.clock.wrapping_add(self.tick_units());
+    }
+
+    /// Timestamp units of a tick.
+    fn tick_units(&self) -> u32 {
+        frame_len(self.codec.clock_rate()) as u32
     }
 
     /// Takes 10 ms and gives the packets that are complete with them to `emit`; answers the event whose sending
@@ -133,8 +147,8 @@ impl Sender {
         complexity: u8,
         mut emit: impl FnMut(Outgoing<'_>),
     ) -> Option<char> {
-        let frame = frame_len(self.rate);
-        self.clock = self.clock.wrapping_add(frame as u32);
+        let frame = frame_len(self.codec.sample_rate());
+        self.clock = self.clock.wrapping_add(self.tick_units());
         let Some(plan) = &self.plan else { return None };
         let ticks = usize::from(plan.ptime_ms / 10).clamp(1, MAX_TICKS);
         if !self.in_phase {
@@ -150,12 +164,12 @@ impl Sender {
         if self.filled < ticks * frame {
             return None;
         }
-        let span = self.filled as u32;
+        let samples = std::mem::take(&mut self.filled);
+        let span = ticks as u32 * self.tick_units();
         let start = self.clock.wrapping_sub(span);
-        self.filled = 0;
         if let Some((payload_type, events)) = plan.events
             && let Turn::Events { packets, sent } =
-                self.events.turn(start, span, Clocks { stream: self.rate, events })
+                self.events.turn(start, span, Clocks { stream: self.codec.clock_rate(), events })
         {
             for packet in packets.into_iter().flatten() {
                 self.write_header(packet.marker, payload_type, packet.timestamp);
@@ -180,7 +194,7 @@ impl Sender {
             encoder.set_complexity(complexity);
             self.complexity = complexity;
         }
-        let sound = self.samples.get(..span as usize).unwrap_or_default();
+        let sound = self.samples.get(..samples).unwrap_or_default();
         let room = self.packet.get_mut(HEADER..).unwrap_or_default();
         match encoder.encode(sound, room) {
             Ok(octets) if octets > 0 => {

@@ -44,22 +44,25 @@ pub(crate) struct Stream<S> {
     pub(crate) converters: Converters,
     level_in: LevelMeter,
     level_out: LevelMeter,
+    /// The SSRC of ours under which packets have come in, as was reported.
+    collision_told: Option<u32>,
     counters: StreamCounters,
     shared: Arc<StreamShared>,
 }
 
 impl<S: MediaSocket> Stream<S> {
-    /// Control thread. `rate`: of the codec that is most likely to come.
-    pub(crate) fn new(socket: S, mut setup: StreamSetup, rate: u32, shared: Arc<StreamShared>) -> Self {
+    /// Control thread. `likely`: the codec that is most likely to come.
+    pub(crate) fn new(socket: S, mut setup: StreamSetup, likely: Codec, shared: Arc<StreamShared>) -> Self {
         let mut stream = Stream {
             socket,
             route: Route::new(setup.path),
             protection: setup.protection,
-            receiver: Receiver::new(rate),
-            sender: Sender::new(setup.ssrc, rate),
+            receiver: Receiver::new(likely),
+            sender: Sender::new(setup.ssrc, likely),
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
+            collision_told: None,
             counters: StreamCounters::default(),
             shared,
         };
@@ -152,7 +155,13 @@ impl<S: MediaSocket> Stream<S> {
         if let Some(remote) = moved {
             outbox.event(EngineEvent::RemoteChanged { port: id, remote });
         }
-        match self.receiver.admit(packet.ssrc, packet.sequence, trusted) {
+        let ours = packet.ssrc == self.sender.ssrc();
+        if ours && self.collision_told != Some(packet.ssrc) {
+            self.collision_told = Some(packet.ssrc);
+            outbox.event(EngineEvent::SsrcCollision { port: id, source: *source });
+        }
+        // Who sends back what we send follows each of our changes; nobody else could guess the number.
+        match self.receiver.admit(packet.ssrc, packet.sequence, trusted || ours) {
             Origin::Known => {}
             Origin::First => outbox.event(EngineEvent::FirstPacket { port: id }),
             Origin::Changed => {

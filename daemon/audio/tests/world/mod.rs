@@ -233,6 +233,7 @@ pub fn payload_type(codec: Codec) -> u8 {
         Codec::Pcmu => 0,
         Codec::Pcma => 8,
         Codec::Opus => 96,
+        Codec::G722 => 9,
     }
 }
 

@@ -60,6 +60,25 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<Statement>> {
     (!statements.is_empty()).then_some(statements)
 }
 
+/// Whether a valid packet's source description says that `ssrc` is called `cname`.
+pub(super) fn names(bytes: &[u8], ssrc: u32, cname: &str) -> bool {
+    let mut rest = bytes;
+    while let Some([_, kind, high, low]) = rest.first_chunk::<4>().copied() {
+        let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
+        let Some((part, following)) = rest.split_at_checked(length) else { return false };
+        if kind == Sdes::PACKET_TYPE
+            && let Ok(description) = Sdes::parse(part)
+            && description.chunks().filter(|chunk| chunk.ssrc() == ssrc).any(|chunk| {
+                chunk.items().any(|item| item.type_() == SdesItem::CNAME && item.value() == cname.as_bytes())
+            })
+        {
+            return true;
+        }
+        rest = following;
+    }
+    false
+}
+
 fn read_part(kind: u8, part: &[u8], statements: &mut Vec<Statement>) -> Option<()> {
     match kind {
         SenderReport::PACKET_TYPE => {
@@ -203,6 +222,16 @@ mod tests {
         // SR of 28 octets, then SDES with one chunk: SSRC 5, CNAME of one octet "a", end.
         let expected = [0x81, 202, 0, 2, 0, 0, 0, 5, 1, 1, b'a', 0];
         assert_eq!(packet.split_at(28).1, expected);
+    }
+
+    #[test]
+    fn a_source_is_known_by_its_name() {
+        let packet = written(&[], true);
+        assert!(names(&packet, 5, "a"));
+        assert!(!names(&packet, 5, "b") && !names(&packet, 6, "a") && !names(&packet, 5, ""));
+        for length in 0..packet.len() - 8 {
+            assert!(!names(packet.split_at(length).0, 5, "a"), "{length}");
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::digest::Secret;
+use crate::digest::{Algorithm, Secret};
 use crate::message::StatusCode;
-use crate::uri::{Host, NameAddr, Uri};
+use crate::uri::{Host, NameAddr, SipUri, Uri};
 
 /// An account as signalling sees it. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +130,9 @@ pub struct EndpointConfig {
     /// Most server transactions at once; a request beyond is answered 503 without state. Requests in dialogs have as
     /// much room again, so that calls can end when strangers have filled the table.
     pub max_transactions: usize,
+    /// Seconds that a session may go without a refresh, as we ask for it (RFC 4028); at least 90. `None`: session timers
+    /// are not taken part in at all.
+    pub session_expires: Option<u32>,
 }
 
 /// Who we are to a server or a peer.
@@ -146,19 +149,39 @@ pub struct Identity {
     pub credentials: Option<Credentials>,
     /// Seconds asked for in REGISTER.
     pub expires: u32,
+    /// URN that names this device for good, `urn:uuid:…` (RFC 5626 section 4.1): with it a registrar knows an old binding
+    /// of this device, and makes GRUUs.
+    pub instance: Option<String>,
+    /// Asks the registrar for GRUUs (RFC 5627), and uses them as Contact in dialogs through the identity's servers.
+    pub gruu: bool,
+    /// What wakes this device when a request comes for it.
+    pub push: Option<Push>,
+}
+
+/// A push notification service that reaches this device (RFC 8599 section 4.1), as the Contact of REGISTER names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// `pn-provider`: the service.
+    pub provider: String,
+    /// `pn-prid`: this device at that service.
+    pub prid: String,
+    /// `pn-param`: what else the service needs.
+    pub param: Option<String>,
 }
 
 /// Digest credentials. They answer only challenges to requests that were sent to an address of the identity's own
-/// registrar or outbound proxy, and only for `realm`; where none is given, for any realm until a registration has
-/// succeeded, then for the realm it succeeded with.
+/// registrar or outbound proxy, and only for `realms`; where none is given, for any realm until a registration has
+/// succeeded, then for those it succeeded with.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name of the digest.
     pub user: String,
     /// Password of the digest.
     pub password: Secret,
-    /// The only realm that is answered.
-    pub realm: Option<String>,
+    /// The only realms that are answered; may be empty.
+    pub realms: Vec<String>,
+    /// Also where the server has nothing better than MD5.
+    pub allow_md5: bool,
 }
 
 /// What signalling asks of or tells its owner.
@@ -217,9 +240,15 @@ pub enum ResolveError {
     /// The name does not exist, or has no address.
     #[error("no such host: {0}")]
     NoSuchHost(String),
-    /// Whether it exists cannot be found out now.
-    #[error("the name servers do not answer for {0}")]
+    /// Whether it exists cannot be found out now: no name server answers.
+    #[error("no name server answers for {0}")]
     Unavailable(String),
+    /// Whether it exists cannot be found out now: the name servers have trouble of their own.
+    #[error("the name servers cannot tell about {0}: they answer with an error")]
+    ServerFailure(String),
+    /// The domain exists, and says that it takes SIP by no transport that we can use.
+    #[error("{0} offers no SIP by a transport that can be used here")]
+    NoService(String),
     /// It has addresses, but none that this machine reaches.
     #[error("no route to {0}")]
     NoRoute(String),
@@ -248,6 +277,21 @@ pub enum RegistrationState {
     },
 }
 
+/// What the registrar says of a binding besides its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Addresses that are the identity's, the default one first (P-Associated-URI, RFC 7315 section 4.1).
+    pub associated: Vec<NameAddr>,
+    /// Leads to this device alone, from anywhere (RFC 5627): the Contact of dialogs.
+    pub public_gruu: Option<SipUri>,
+    /// The same without the address of record in it.
+    pub temporary_gruu: Option<SipUri>,
+    /// The way of requests outside of dialogs (RFC 3608), behind the outbound proxy.
+    pub service_route: Vec<SipUri>,
+    /// The push service that the server will use (`+sip.pns` of Feature-Caps, RFC 8599 section 4.1.2).
+    pub push_service: Option<String>,
+}
+
 /// Why a registration failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationFailure {
@@ -255,6 +299,12 @@ pub enum RegistrationFailure {
     Credentials,
     /// The challenge is not for this account's realm, or not from its servers.
     ForeignRealm,
+    /// The server has nothing better than MD5, and [`Credentials::allow_md5`] is off.
+    WeakDigest,
+    /// The server asks for a scheme or an algorithm that this stack does not have.
+    UnknownDigest,
+    /// Whoever accepted the registration has tried to prove that he knows the password, and does not.
+    ServerProof,
     /// The registrar said no.
     Rejected,
     /// The registrar says nothing.
@@ -276,6 +326,20 @@ pub enum Event {
         /// What it is now.
         state: RegistrationState,
     },
+    /// The weakest digest algorithm that the identity's servers are answered with has changed.
+    Digest {
+        /// Whose.
+        identity: IdentityId,
+        /// The weakest of all realms.
+        algorithm: Algorithm,
+    },
+    /// What the registrar says of the binding has changed; told before the state, and empty when the binding is gone.
+    Bound {
+        /// Whose.
+        identity: IdentityId,
+        /// All of it.
+        binding: Box<Binding>,
+    },
     /// A new inbound session. Answer in the same drain with `ring`, `accept` or `reject`, or at leisure: 100 is sent
     /// after 200 ms.
     Incoming(Incoming),
@@ -293,39 +357,50 @@ pub enum Event {
         session: SessionId,
         /// Its status.
         status: StatusCode,
-        /// An early answer.
+        /// An early answer to the INVITE's offer; with forking, each callee may bring its own.
         sdp: Option<Vec<u8>>,
     },
     /// 2xx to our INVITE; the ACK is sent already.
     Answered {
         /// Which session.
         session: SessionId,
-        /// The answer.
+        /// The answer to the INVITE's offer; `None` where what [`Event::Progress`] and the offers after it brought last
+        /// holds.
         sdp: Option<Vec<u8>>,
         /// To of the 2xx.
         peer: NameAddr,
     },
-    /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost.
+    /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost. Before
+    /// that, where [`Endpoint::ring`](super::Endpoint::ring) has made the offer: the PRACK that answers it.
     Confirmed {
         /// Which session.
         session: SessionId,
-        /// The answer, where our 2xx had the offer.
+        /// The answer, where our 2xx or provisional response had the offer.
         sdp: Option<Vec<u8>>,
     },
-    /// re-INVITE from the peer: answer with [`Endpoint::answer_reinvite`](super::Endpoint::answer_reinvite).
-    Reinvite {
+    /// The peer offers anew, in a re-INVITE, an UPDATE or a PRACK: answer with
+    /// [`Endpoint::answer_offer`](super::Endpoint::answer_offer). In a session that is not answered yet, this too may
+    /// come.
+    Offered {
         /// Which session.
         session: SessionId,
-        /// The offer; without one the 2xx must carry it.
+        /// The offer; a re-INVITE without one wants it in our answer.
         sdp: Option<Vec<u8>>,
     },
-    /// How our re-INVITE ended. 491 is retried by itself (RFC 3261 section 14.1) and reported only where the peer
-    /// offered anew before the retry: ours is given up then, since it was made for what was before.
-    ReinviteDone {
+    /// How our offer ended ([`Endpoint::offer`](super::Endpoint::offer)). 491 is retried by itself (RFC 3261 section
+    /// 14.1) and reported only where the peer offered anew before the retry: ours is given up then, since it was made
+    /// for what was before.
+    OfferDone {
         /// Which session.
         session: SessionId,
         /// The answer, or the status that refused it; 503 stands for a transport that could not deliver.
         result: Result<Option<Vec<u8>>, StatusCode>,
+    },
+    /// The session timer wants the session refreshed by a re-INVITE, since the peer takes no UPDATE (RFC 4028 section
+    /// 7.4): answer with [`Endpoint::offer`](super::Endpoint::offer) of what is agreed already. Every offer refreshes.
+    RefreshWanted {
+        /// Which session.
+        session: SessionId,
     },
     /// An in-dialog INFO, answered 200 already.
     Info {
@@ -372,6 +447,9 @@ pub struct Incoming {
     pub call_id: String,
     /// SDP; `None` asks for an offer in our 2xx.
     pub offer: Option<Vec<u8>>,
+    /// The caller wants every provisional response to be reliable (RFC 3262): where it makes no offer, the first has
+    /// to.
+    pub reliable: bool,
 }
 
 /// How a session ended.
@@ -396,7 +474,7 @@ pub enum EndCause {
     Cancelled,
     /// Final response 3xx to 6xx to our INVITE.
     Refused,
-    /// No response at all, 408 in the dialog, or no ACK to our 2xx.
+    /// No response at all, 408 in the dialog, no ACK to our 2xx, no PRACK, or no refresh of the session.
     Timeout,
     /// The target's name led nowhere.
     Unresolvable,

@@ -2,50 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Cx, Purpose, State, common, reason, sdp};
+use super::offers::{Carrier, Offers, Party, Verdict};
+use super::timer::{self, Clock};
+use super::update::{self, collide};
+use super::{Answer, Cx, Purpose, State, common, reason, reliable, sdp};
 use crate::core::{ALLOW, SDP};
 use crate::endpoint::{EndCause, Event, SessionError};
 use crate::headers::name;
 use crate::leg::Leg;
-use crate::message::{Method, Request, Response, StatusCode};
+use crate::message::{Method, Request, StatusCode};
 use crate::timer::{SessionTimer, T1, T2, TRANSACTION_TIMEOUT};
 use crate::transaction::{Outcome, Report, ServerId};
 
 pub(super) struct Active {
     pub(super) leg: Leg,
-    role: Role,
-    negotiation: Negotiation,
+    offers: Offers,
+    clock: Clock,
+    unacknowledged: Option<Sent2xx>,
+    /// The UPDATE of ours that refreshes the session, without an offer.
+    refreshing: Option<u32>,
 }
 
-/// Who made the Call-ID: it decides who tries again first after glare.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Caller,
-    Callee,
-}
-
-/// Which offer is under way.
-enum Negotiation {
-    Stable,
-    /// Our 2xx is repeated until its ACK comes.
-    Unacknowledged {
-        sent: Sent2xx,
-        of: Invite,
-        interval: Duration,
-    },
-    /// Our re-INVITE of this number has no final response yet.
-    Offering {
-        cseq: u32,
-    },
-    /// Our re-INVITE met the peer's, and will be tried again.
-    Glare {
-        offer: Vec<u8>,
-    },
-    /// The peer's re-INVITE waits for the user.
-    Answering {
-        server: ServerId,
-        request: Box<Request>,
-    },
+/// Our 2xx, which is repeated until its ACK comes.
+struct Sent2xx {
+    of: Invite,
+    cseq: u32,
+    /// As sent; `None` where its transaction was gone.
+    sent: Option<Answer>,
+    interval: Duration,
 }
 
 /// Which INVITE a 2xx answers.
@@ -55,55 +39,50 @@ enum Invite {
     Later,
 }
 
-/// A 2xx of ours.
-struct Sent2xx {
-    cseq: u32,
-    server: ServerId,
-    /// As sent; `None` where its transaction was gone.
-    bytes: Option<Vec<u8>>,
-    content: Content,
-}
-
-/// What a 2xx carried, and so what its ACK carries.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Content {
-    Offer,
-    Answer,
-}
-
 impl Active {
-    pub(super) fn outbound(leg: Leg) -> Self {
-        Self { leg, role: Role::Caller, negotiation: Negotiation::Stable }
+    pub(super) fn outbound(leg: Leg, offers: Offers, clock: Clock) -> Self {
+        Self { leg, offers, clock, unacknowledged: None, refreshing: None }
     }
 
+    /// `sdp`: the answer to the INVITE's offer, or an offer where it had none; `None` where both were exchanged before.
     pub(super) fn inbound(
         cx: &mut Cx<'_>,
         leg: Leg,
+        offers: Offers,
         server: ServerId,
         request: &Request,
-        sdp: Vec<u8>,
+        sdp: Option<Vec<u8>>,
     ) -> Self {
-        let mut active = Self { leg, role: Role::Callee, negotiation: Negotiation::Stable };
+        let mut active = Self::outbound(leg, offers, Clock::new());
+        if active.offers.unanswered() == Some(Party::Peer) {
+            active.offers.answered();
+        }
         active.send_2xx(cx, server, request, sdp, Invite::First);
         active
     }
 
     // Our 2xx and its ACK.
 
-    fn send_2xx(&mut self, cx: &mut Cx<'_>, server: ServerId, request: &Request, body: Vec<u8>, of: Invite) {
-        let content =
-            if sdp(&request.headers, &request.body).is_some() { Content::Answer } else { Content::Offer };
-        let response = cx.dialog_response(request, &self.leg, StatusCode::OK, Some(body));
-        let sent = Sent2xx { cseq: request.cseq, server, bytes: cx.respond(server, response), content };
+    fn send_2xx(
+        &mut self,
+        cx: &mut Cx<'_>,
+        server: ServerId,
+        request: &Request,
+        sdp: Option<Vec<u8>>,
+        of: Invite,
+    ) {
+        let mut response = cx.dialog_response(request, &self.leg, StatusCode::OK, sdp);
+        self.clock.answer(cx, request, &mut response);
+        let sent = cx.respond(server, response);
         cx.set(SessionTimer::Retransmit, T1);
         cx.set(SessionTimer::Acknowledge, TRANSACTION_TIMEOUT);
-        self.negotiation = Negotiation::Unacknowledged { sent, of, interval: T1 };
+        self.unacknowledged = Some(Sent2xx { of, cseq: request.cseq, sent, interval: T1 });
     }
 
     pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) {
-        let Negotiation::Unacknowledged { sent, interval, .. } = &mut self.negotiation else { return };
-        if let Some(bytes) = &sent.bytes {
-            cx.core.transactions.repeat(&mut cx.core.outbox, sent.server, bytes);
+        let Some(Sent2xx { sent, interval, .. }) = &mut self.unacknowledged else { return };
+        if let Some(sent) = sent {
+            cx.repeat(sent);
         }
         *interval = T2.min(*interval * 2);
         cx.set(SessionTimer::Retransmit, *interval);
@@ -111,22 +90,26 @@ impl Active {
 
     pub(super) fn on_ack(&mut self, cx: &mut Cx<'_>, ack: &Request) {
         if self.is_acknowledged_by(ack) {
-            self.settle(cx);
-            let sdp = sdp(&ack.headers, &ack.body);
-            cx.event(|session| Event::Confirmed { session, sdp });
+            // A description where none is due is passed over (RFC 3261 section 13.2.1).
+            let awaited = self.offers.unanswered() == Some(Party::Us);
+            self.offers.answered();
+            self.acknowledged(cx, sdp(&ack.headers, &ack.body).filter(|_| awaited));
         }
     }
 
     fn is_acknowledged_by(&self, ack: &Request) -> bool {
-        matches!(&self.negotiation, Negotiation::Unacknowledged { sent, .. } if sent.cseq == ack.cseq)
+        self.unacknowledged.as_ref().is_some_and(|sent| sent.cseq == ack.cseq)
     }
 
-    /// No offer is under way any more.
-    fn settle(&mut self, cx: &mut Cx<'_>) {
+    fn acknowledged(&mut self, cx: &mut Cx<'_>, sdp: Option<Vec<u8>>) {
+        self.stop_repeating(cx);
+        cx.event(|session| Event::Confirmed { session, sdp });
+    }
+
+    fn stop_repeating(&mut self, cx: &mut Cx<'_>) {
         cx.stop(SessionTimer::Retransmit);
         cx.stop(SessionTimer::Acknowledge);
-        cx.stop(SessionTimer::Glare);
-        self.negotiation = Negotiation::Stable;
+        self.unacknowledged = None;
     }
 
     /// The user hung up before the ACK, which comes now: BYE may go.
@@ -143,112 +126,141 @@ impl Active {
 
     // Our offers.
 
-    pub(super) fn reinvite(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        if !matches!(self.negotiation, Negotiation::Stable) {
-            return Err(SessionError::WrongState);
-        }
-        self.offer(cx, offer);
-        Ok(())
+    /// A re-INVITE may go out: no offer and no INVITE is under way (RFC 3261 section 14.1).
+    pub(super) fn can_offer(&self) -> bool {
+        self.offers.is_stable() && self.unacknowledged.is_none()
+    }
+
+    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) {
+        self.send_offer(cx, offer, Carrier::Invite);
     }
 
     pub(super) fn offer_again(&mut self, cx: &mut Cx<'_>) {
-        if let Negotiation::Glare { offer } = &mut self.negotiation {
-            let offer = std::mem::take(offer);
-            self.offer(cx, offer);
+        if let Some((offer, carrier)) = self.offers.take_glare() {
+            self.send_offer(cx, offer, carrier);
         }
     }
 
-    fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) {
-        let mut request = self.leg.dialog.request(Method::Invite);
-        request.headers.push(name::ALLOW, ALLOW);
-        request.headers.push(name::SUPPORTED, "");
-        request.headers.push(name::CONTENT_TYPE, SDP);
-        request.body = offer;
-        self.negotiation = Negotiation::Offering { cseq: request.cseq };
-        cx.send(&mut self.leg, request, Purpose::Reinvite);
+    fn send_offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>, carrier: Carrier) {
+        let method = match carrier {
+            Carrier::Invite => Method::Invite,
+            Carrier::Update => Method::Update,
+        };
+        let mut request = Request { body: offer, ..self.leg.dialog.request(method) };
+        self.clock.ask(cx, &mut request);
+        self.offers.make(cx, &mut self.leg, carrier, request);
     }
 
     pub(super) fn on_reinvite(mut self, cx: &mut Cx<'_>, report: Report) -> State {
-        let invite = &report.sent.request;
-        let current = matches!(self.negotiation, Negotiation::Offering { cseq } if cseq == invite.cseq);
-        let response = match &report.outcome {
-            Outcome::Response(response) => response,
-            Outcome::Timeout if current => return self.lost(cx, None),
-            // RFC 3261 section 8.1.3.1: as if it were a 503.
-            Outcome::Unreachable(_) if current => return self.refused(cx, StatusCode::SERVICE_UNAVAILABLE),
-            Outcome::Timeout | Outcome::Unreachable(_) | Outcome::Over => return State::Active(self),
-        };
-        if response.status.is_success() {
-            cx.acknowledge(&mut self.leg, invite);
-            if current {
-                self.negotiation = Negotiation::Stable;
-                // A Contact that cannot be read leaves the target as it was.
-                _ = self.leg.dialog.refresh_target(&response.headers);
-                let sdp = sdp(&response.headers, &response.body);
-                cx.event(|session| Event::ReinviteDone { session, result: Ok(sdp) });
-            }
+        if let Outcome::Response(response) = &report.outcome
+            && response.status.is_success()
+        {
+            cx.acknowledge(&mut self.leg, &report.sent.request);
+        }
+        self.on_offer(cx, &report)
+    }
+
+    /// How our re-INVITE, or our offer in an UPDATE, ended.
+    fn on_offer(mut self, cx: &mut Cx<'_>, report: &Report) -> State {
+        if !self.offers.is_ours(report) {
             return State::Active(self);
         }
-        if response.status.is_provisional() || !current {
-            return State::Active(self);
-        }
-        match response.status.get() {
-            401 | 407 => match cx.answer_challenge(&mut self.leg, &report, response, Purpose::Reinvite) {
-                Some(cseq) => {
-                    self.negotiation = Negotiation::Offering { cseq };
-                    State::Active(self)
-                }
-                None => self.refused(cx, response.status),
-            },
-            408 => self.lost(cx, Some(408)),
-            481 => self.gone(cx, response),
-            491 => {
-                // RFC 3261 section 14.1, in units of 10 ms: who made the Call-ID waits longer.
-                let (from, to) = match self.role {
-                    Role::Caller => (210, 400),
-                    Role::Callee => (0, 200),
-                };
-                let units = cx.core.random.between(Duration::from_millis(from), Duration::from_millis(to));
-                cx.set(SessionTimer::Glare, units * 10);
-                self.negotiation = Negotiation::Glare { offer: invite.body.clone() };
-                State::Active(self)
+        if let Outcome::Response(response) = &report.outcome {
+            if response.status.is_success() {
+                self.clock.agreed(cx, response);
+            } else if response.status == StatusCode::SESSION_INTERVAL_TOO_SMALL
+                && self.clock.raise(&report.sent.request, response)
+            {
+                let carrier = if self.offers.is_inviting() { Carrier::Invite } else { Carrier::Update };
+                self.send_offer(cx, report.sent.request.body.clone(), carrier);
+                return State::Active(self);
             }
-            _ => self.refused(cx, response.status),
+        }
+        match self.offers.on_report(cx, &mut self.leg, report) {
+            Verdict::GoesOn => State::Active(self),
+            Verdict::Lost(status) => self.lost(cx, status),
+            Verdict::Gone => self.gone(cx, report),
         }
     }
 
-    /// The session goes on as it was before the offer.
-    fn refused(mut self, cx: &mut Cx<'_>, status: StatusCode) -> State {
-        self.negotiation = Negotiation::Stable;
-        cx.event(|session| Event::ReinviteDone { session, result: Err(status) });
+    // The session timer.
+
+    /// Refreshes the session (RFC 4028 section 7.4): without an offer where the peer takes UPDATE.
+    pub(super) fn refresh(&mut self, cx: &mut Cx<'_>) {
+        self.clock.refresh_again(cx);
+        if self.leg.dialog.takes_update() {
+            self.send_refresh(cx);
+        } else if self.can_offer() {
+            cx.event(|session| Event::RefreshWanted { session });
+        }
+        // Else an offer is under way, which refreshes too.
+    }
+
+    fn send_refresh(&mut self, cx: &mut Cx<'_>) {
+        let mut update = self.leg.dialog.request(Method::Update);
+        update.headers.push(name::ALLOW, ALLOW);
+        update.headers.push(name::SUPPORTED, cx.core.supported());
+        self.clock.ask(cx, &mut update);
+        self.refreshing = Some(update.cseq);
+        cx.send(&mut self.leg, update, Purpose::Update);
+    }
+
+    /// How an UPDATE of ours ended.
+    pub(super) fn on_update_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
+        if self.refreshing != Some(report.sent.request.cseq) {
+            return self.on_offer(cx, &report);
+        }
+        let response = match &report.outcome {
+            Outcome::Response(response) => response,
+            Outcome::Timeout => return self.lost(cx, None),
+            // The next try may find a way.
+            Outcome::Unreachable(_) | Outcome::Over => return State::Active(self),
+        };
+        match response.status.get() {
+            ..200 => {}
+            200..300 => {
+                _ = self.leg.dialog.refresh_target(&response.headers);
+                self.clock.agreed(cx, response);
+            }
+            401 | 407 => {
+                self.refreshing = cx.answer_challenge(&mut self.leg, &report, response, Purpose::Update);
+            }
+            405 | 501 => {
+                self.leg.dialog.without_update();
+                self.refresh(cx);
+            }
+            408 => return self.lost(cx, Some(408)),
+            422 if self.clock.raise(&report.sent.request, response) => self.send_refresh(cx),
+            481 => return self.gone(cx, &report),
+            491 => {
+                let delay = self.offers.glare_delay(cx);
+                cx.set(SessionTimer::Refresh, delay);
+            }
+            // The session lives on; the next try is set already.
+            _ => {}
+        }
         State::Active(self)
     }
 
     // The peer's offers.
 
     fn on_invite(&mut self, cx: &mut Cx<'_>, server: ServerId, request: Request) {
-        match &self.negotiation {
-            Negotiation::Stable => {}
-            Negotiation::Offering { .. } => return cx.refuse(server, &request, StatusCode::REQUEST_PENDING),
-            Negotiation::Answering { .. } => return cx.refuse_overlap(server, &request),
-            // The answer in the ACK is still missing (RFC 5407 section 3.1.5).
-            Negotiation::Unacknowledged { sent: Sent2xx { content: Content::Offer, .. }, .. } => {
-                return cx.refuse(server, &request, StatusCode::REQUEST_PENDING);
-            }
-            // Only the ACK was lost: a peer that offers anew has our 2xx.
-            Negotiation::Unacknowledged { .. } => {
-                self.settle(cx);
-                cx.event(|session| Event::Confirmed { session, sdp: None });
-            }
-            // Our offer was made before the peer's, and would undo it.
-            Negotiation::Glare { .. } => {
-                self.settle(cx);
-                cx.event(|session| Event::ReinviteDone { session, result: Err(StatusCode::REQUEST_PENDING) });
-            }
+        if request.headers.contacts().is_err() {
+            return cx.refuse(server, &request, StatusCode::BAD_REQUEST);
         }
-        let sdp = sdp(&request.headers, &request.body);
-        self.negotiation = Negotiation::Answering { server, request: Box::new(request) };
-        cx.event(|session| Event::Reinvite { session, sdp });
+        if let Some(refusal) = timer::refusal(cx, &request) {
+            cx.respond(server, refusal);
+            return;
+        }
+        // Also where the answer in the ACK is still missing (RFC 5407 section 3.1.5).
+        if let Some(collision) = self.offers.collision() {
+            return collide(cx, server, &request, collision);
+        }
+        // Only the ACK was lost: a peer that offers anew has our 2xx.
+        if self.unacknowledged.is_some() {
+            self.acknowledged(cx, None);
+        }
+        self.offers.receive(cx, server, request);
     }
 
     pub(super) fn answer(
@@ -256,35 +268,31 @@ impl Active {
         cx: &mut Cx<'_>,
         answer: Result<Vec<u8>, StatusCode>,
     ) -> Result<(), SessionError> {
-        let refusable = answer.as_ref().err().is_none_or(|status| status.get() >= 300);
-        let Negotiation::Answering { server, request } = &self.negotiation else {
-            return Err(SessionError::WrongState);
-        };
-        if !refusable {
-            return Err(SessionError::WrongState);
+        let (server, request) = self.offers.take_theirs().ok_or(SessionError::WrongState)?;
+        if request.method != Method::Invite {
+            update::answer(cx, &mut self.leg, Some(&mut self.clock), server, &request, answer);
+            return Ok(());
         }
-        let (server, request) = (*server, request.clone());
         match answer {
-            Ok(sdp) => {
-                // A refused offer leaves the target as it was; `common` has seen that the Contact can be read.
+            Ok(description) => {
+                // A refused offer leaves the target as it was; `on_invite` has seen that the Contact can be read.
                 _ = self.leg.dialog.refresh_target(&request.headers);
-                self.send_2xx(cx, server, &request, sdp, Invite::Later);
+                if sdp(&request.headers, &request.body).is_none() {
+                    self.offers.offered_in_response();
+                }
+                self.send_2xx(cx, server, &request, Some(description), Invite::Later);
             }
-            Err(status) => {
-                self.negotiation = Negotiation::Stable;
-                cx.refuse(server, &request, status);
-            }
+            Err(status) => cx.refuse(server, &request, status),
         }
         Ok(())
     }
 
     /// CANCEL of the peer's re-INVITE: the session goes on as it was.
     pub(super) fn on_cancel(&mut self, cx: &mut Cx<'_>, cancelled: ServerId) {
-        if let Negotiation::Answering { server, request } = &self.negotiation
-            && *server == cancelled
+        if self.offers.theirs().is_some_and(|(server, _)| server == cancelled)
+            && let Some((server, request)) = self.offers.take_theirs()
         {
-            cx.refuse(cancelled, request, StatusCode::REQUEST_TERMINATED);
-            self.negotiation = Negotiation::Stable;
+            cx.refuse(server, &request, StatusCode::REQUEST_TERMINATED);
         }
     }
 
@@ -293,10 +301,15 @@ impl Active {
     pub(super) fn on_request(mut self, cx: &mut Cx<'_>, server: ServerId, request: Request) -> State {
         let Some(request) = common(cx, &mut self.leg, server, request) else { return State::Active(self) };
         match request.method {
-            Method::Invite if request.headers.contacts().is_err() => {
-                cx.refuse(server, &request, StatusCode::BAD_REQUEST);
-            }
             Method::Invite => self.on_invite(cx, server, request),
+            Method::Update => {
+                let (leg, offers) = (&mut self.leg, &mut self.offers);
+                update::receive(cx, leg, offers, Some(&mut self.clock), server, request);
+            }
+            // It has crossed with our 2xx (RFC 3262 section 3).
+            Method::Prack if reliable::acknowledge(&mut self.leg, &request) => {
+                cx.refuse(server, &request, StatusCode::OK);
+            }
             Method::Bye => {
                 cx.refuse(server, &request, StatusCode::OK);
                 let (status, text) = reason::read(&request.headers);
@@ -326,7 +339,7 @@ impl Active {
                 }
                 481 => {
                     probed(cx, false);
-                    return self.gone(cx, response);
+                    return self.gone(cx, &report);
                 }
                 401 | 407
                     if cx.answer_challenge(&mut self.leg, &report, response, Purpose::Probe).is_some() => {}
@@ -344,28 +357,29 @@ impl Active {
     }
 
     /// A request found no way to its next hop.
-    pub(super) fn on_unsent(self, cx: &mut Cx<'_>, purpose: Purpose) -> State {
+    pub(super) fn on_unsent(&mut self, cx: &mut Cx<'_>, purpose: Purpose) {
         match purpose {
-            Purpose::Reinvite => self.refused(cx, StatusCode::SERVICE_UNAVAILABLE),
-            Purpose::Probe => {
-                cx.event(|session| Event::Probed { session, alive: false });
-                State::Active(self)
+            Purpose::Reinvite => self.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE),
+            Purpose::Probe => cx.event(|session| Event::Probed { session, alive: false }),
+            Purpose::Update if self.offers.is_updating() => {
+                self.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
             }
-            Purpose::Invite | Purpose::Cancel | Purpose::Bye | Purpose::ForkBye => State::Active(self),
+            _ => {}
         }
     }
 
     // The end.
 
-    /// No answer, or 408 (RFC 3261 section 12.2.1.2).
-    fn lost(self, cx: &mut Cx<'_>, status: Option<u16>) -> State {
+    /// No answer, 408 (RFC 3261 section 12.2.1.2), or no refresh (RFC 4028 section 10).
+    pub(super) fn lost(self, cx: &mut Cx<'_>, status: Option<u16>) -> State {
         let state = self.leave(cx);
         cx.ended(EndCause::Timeout, status, None);
         state
     }
 
     /// The peer knows nothing of this dialog: BYE would tell it nothing (RFC 3261 section 12.2.1.2).
-    fn gone(self, cx: &mut Cx<'_>, response: &Response) -> State {
+    fn gone(self, cx: &mut Cx<'_>, report: &Report) -> State {
+        let Outcome::Response(response) = &report.outcome else { return self.lost(cx, None) };
         let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
         let state = self.silence(cx);
         cx.ended(EndCause::Remote, Some(response.status.get()), text);
@@ -374,8 +388,12 @@ impl Active {
 
     /// Ends the session for the user; `Ended` is the caller's to tell.
     pub(super) fn hangup(self, cx: &mut Cx<'_>) -> State {
-        match self.negotiation {
-            Negotiation::Unacknowledged { of: Invite::First, .. } => State::Unacknowledged(self),
+        match self.unacknowledged {
+            Some(Sent2xx { of: Invite::First, .. }) => {
+                let mut waiting = self;
+                waiting.clock.stop(cx);
+                State::Unacknowledged(waiting)
+            }
             _ => self.leave(cx),
         }
     }
@@ -393,14 +411,14 @@ impl Active {
     }
 
     fn close(mut self, cx: &mut Cx<'_>) -> Leg {
-        if let Negotiation::Answering { server, request } = &self.negotiation {
-            cx.refuse(*server, request, StatusCode::REQUEST_TERMINATED);
-        }
         // A peer that has gone may leave our re-INVITE with a provisional response for ever.
-        if matches!(self.negotiation, Negotiation::Offering { .. }) {
+        if self.offers.is_inviting() {
             cx.set(SessionTimer::Cancel, TRANSACTION_TIMEOUT);
         }
-        self.settle(cx);
+        self.offers.close(cx);
+        self.stop_repeating(cx);
+        self.clock.stop(cx);
+        self.leg.awaited = None;
         self.leg
     }
 }

@@ -4,13 +4,19 @@
 
 mod active;
 mod attempts;
+mod early;
 mod inbound;
+mod offers;
 mod outbound;
 mod reason;
+mod reliable;
+mod timer;
+mod update;
 
 use std::time::{Duration, Instant};
 
 use self::active::Active;
+use self::early::Early;
 use self::inbound::Alerting;
 use self::outbound::{Calling, Cancelling, Offering, Resolving};
 use crate::auth::Rounds;
@@ -27,6 +33,9 @@ use crate::transaction::{Outcome, Owner, Report, ServerId};
 use crate::uas;
 use crate::uri::SipUri;
 
+pub(crate) use self::reliable::RAck;
+use self::reliable::Reliability;
+
 /// Dialogs of one INVITE that are kept: no honest fork has more.
 const MAX_FORKS: usize = 8;
 
@@ -36,11 +45,19 @@ pub(crate) enum Purpose {
     Invite,
     Cancel,
     Reinvite,
+    Update,
+    Prack,
     Bye,
     /// BYE to a fork that answered too late.
     ForkBye,
     /// OPTIONS that asks for a sign of life.
     Probe,
+}
+
+/// A response as it was sent, for a session that repeats it itself.
+struct Answer {
+    server: ServerId,
+    bytes: Vec<u8>,
 }
 
 /// What a session works with.
@@ -68,16 +85,23 @@ impl Cx<'_> {
         self.core.outbox.timers.stop(Timer::Session(self.sender.session, timer));
     }
 
-    fn respond(&mut self, server: ServerId, response: Response) -> Option<Vec<u8>> {
-        self.core.respond(self.now, server, response)
+    fn respond(&mut self, server: ServerId, response: Response) -> Option<Answer> {
+        let bytes = self.core.respond(self.now, server, response)?;
+        Some(Answer { server, bytes })
+    }
+
+    /// Sends a response again, wherever its transaction's responses go now.
+    fn repeat(&mut self, answer: &Answer) {
+        self.core.transactions.repeat(&mut self.core.outbox, answer.server, &answer.bytes);
     }
 
     fn refuse(&mut self, server: ServerId, request: &Request, status: StatusCode) {
         self.core.refuse(self.now, server, request, status);
     }
 
-    /// 500 to an INVITE that came before the last one was answered (RFC 3261 section 14.2).
-    fn refuse_overlap(&mut self, server: ServerId, request: &Request) {
+    /// 500 to an INVITE or an offer that came before the last one was answered (RFC 3261 section 14.2, RFC 3311
+    /// section 5.2).
+    fn refuse_for_now(&mut self, server: ServerId, request: &Request) {
         let mut response = self.core.response(request, StatusCode::SERVER_INTERNAL_ERROR);
         let after = self.core.random.between(Duration::ZERO, Duration::from_secs(10)).as_secs();
         response.headers.push(name::RETRY_AFTER, after.to_string());
@@ -100,7 +124,7 @@ impl Cx<'_> {
         let contact = self.core.contact(self.sender.identity, leg.flow, leg.dialog.is_secure());
         response.headers.push(name::CONTACT, contact.to_string());
         response.headers.push(name::ALLOW, ALLOW);
-        response.headers.push(name::SUPPORTED, "");
+        response.headers.push(name::SUPPORTED, self.core.supported());
         response.headers.push(name::SERVER, self.core.config.product.clone());
         if let Some(sdp) = sdp {
             response.headers.push(name::CONTENT_TYPE, SDP);
@@ -181,7 +205,7 @@ impl Session {
         let leg = match &self.state {
             State::Alerting(alerting) => Some(&alerting.leg),
             State::Active(active) | State::Unacknowledged(active) => Some(&active.leg),
-            State::Calling(calling) => return calling.early().iter().any(|leg| leg.uses(flow)),
+            State::Calling(calling) => return calling.early().iter().any(|early| early.leg.uses(flow)),
             State::Over(leg) => leg.as_ref(),
             State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
         };
@@ -218,7 +242,8 @@ impl Session {
 
     /// Nothing is left to send or to hear but repetitions.
     pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Over(_)) && !self.legs().any(Leg::is_waiting)
+        matches!(self.state, State::Over(_))
+            && !self.legs().any(|leg| leg.is_waiting() || leg.awaited.is_some())
     }
 
     pub(crate) fn dialog_ids(&self) -> impl Iterator<Item = &DialogId> {
@@ -231,14 +256,14 @@ impl Session {
     }
 
     fn legs(&self) -> impl Iterator<Item = &Leg> {
-        let (one, many): (Option<&Leg>, &[Leg]) = match &self.state {
+        let (one, many): (Option<&Leg>, &[Early]) = match &self.state {
             State::Calling(calling) => (None, calling.early()),
             State::Alerting(alerting) => (Some(&alerting.leg), &[]),
             State::Active(active) | State::Unacknowledged(active) => (Some(&active.leg), &[]),
             State::Over(leg) => (leg.as_ref(), &[]),
             State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => (None, &[]),
         };
-        one.into_iter().chain(many).chain(&self.forks)
+        one.into_iter().chain(many.iter().map(|early| &early.leg)).chain(&self.forks)
     }
 
     /// The leg of the dialog that was won.
@@ -277,12 +302,24 @@ impl Session {
                 return;
             }
         }
+        if let State::Calling(calling) = &mut self.state {
+            for early in calling.early_mut() {
+                let unsent = early.leg.resolved(cx.core, cx.now, sender, id, &flows).unwrap_or_default();
+                if unsent.contains(&Kind::Transaction(Purpose::Update)) {
+                    early.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
+                }
+            }
+            return;
+        }
         let Some(leg) = self.leg() else { return };
         for kind in leg.resolved(cx.core, cx.now, sender, id, &flows).unwrap_or_default() {
             // What cannot be sent is as good as unreachable; an ACK will be asked for again.
-            if let (Kind::Transaction(purpose), State::Active(_)) = (kind, &self.state) {
-                let State::Active(active) = self.take() else { return };
-                self.state = active.on_unsent(cx, purpose);
+            match (kind, &mut self.state) {
+                (Kind::Transaction(purpose), State::Active(active)) => active.on_unsent(cx, purpose),
+                (Kind::Transaction(Purpose::Update), State::Alerting(alerting)) => {
+                    alerting.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
+                }
+                _ => {}
             }
         }
     }
@@ -304,7 +341,20 @@ impl Session {
                 self.state = state;
                 return self.on_late_answer(cx, report);
             }
+            (State::Calling(mut calling), Purpose::Prack | Purpose::Update) => {
+                calling.on_early_report(cx, &report, purpose);
+                State::Calling(calling)
+            }
+            (State::Alerting(mut alerting), Purpose::Update) => {
+                alerting.on_update_report(cx, &report);
+                State::Alerting(alerting)
+            }
             (State::Active(active), Purpose::Reinvite) => active.on_reinvite(cx, report),
+            (State::Active(active), Purpose::Update) => active.on_update_report(cx, report),
+            (State::Active(mut active), Purpose::Prack) => {
+                early::answer_prack_challenge(cx, &mut active.leg, &report);
+                State::Active(active)
+            }
             (State::Active(active), Purpose::Probe) => active.on_probe(cx, report),
             (State::Over(Some(mut leg)), Purpose::Reinvite) => {
                 if let Outcome::Response(response) = &report.outcome
@@ -322,7 +372,9 @@ impl Session {
                 }
                 State::Over(Some(leg))
             }
-            (state, Purpose::Reinvite | Purpose::Probe | Purpose::Bye) => state,
+            (state, Purpose::Reinvite | Purpose::Update | Purpose::Prack | Purpose::Probe | Purpose::Bye) => {
+                state
+            }
         };
     }
 
@@ -337,9 +389,13 @@ impl Session {
         let leg = match self.forks.iter_mut().find(is_of) {
             Some(fork) => Some(fork),
             None => match &mut self.state {
+                State::Calling(calling) => {
+                    calling.early_mut().iter_mut().map(|early| &mut early.leg).find(is_of)
+                }
+                State::Alerting(alerting) => Some(&mut alerting.leg),
                 State::Active(active) | State::Unacknowledged(active) => Some(&mut active.leg),
                 State::Over(leg) => leg.as_mut(),
-                _ => None,
+                State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
             },
         };
         leg.is_some_and(|leg| leg.try_next(cx.core, cx.now, sender, report, purpose))
@@ -382,7 +438,7 @@ impl Session {
         }
         match self.take() {
             State::Calling(mut calling) => {
-                calling.on_request(cx, &id, server, &request);
+                calling.on_request(cx, &id, server, request);
                 self.state = State::Calling(calling);
             }
             State::Alerting(alerting) => self.state = alerting.on_request(cx, server, request),
@@ -436,6 +492,25 @@ impl Session {
                 State::Alerting(alerting)
             }
             (State::Alerting(alerting), SessionTimer::Expires) => alerting.expire(cx),
+            (State::Alerting(mut alerting), SessionTimer::Retransmit) => {
+                alerting.sending.retransmit(cx);
+                State::Alerting(alerting)
+            }
+            (State::Alerting(alerting), SessionTimer::Acknowledge) => alerting.unacknowledged(cx),
+            (State::Alerting(mut alerting), SessionTimer::Glare) => {
+                if let Some((offer, _)) = alerting.offers.take_glare() {
+                    alerting.offers.update(cx, &mut alerting.leg, offer);
+                }
+                State::Alerting(alerting)
+            }
+            (State::Calling(mut calling), SessionTimer::Glare) => {
+                if let Some(early) = calling.described()
+                    && let Some((offer, _)) = early.offers.take_glare()
+                {
+                    early.offers.update(cx, &mut early.leg, offer);
+                }
+                State::Calling(calling)
+            }
             (State::Active(mut active), SessionTimer::Retransmit) => {
                 active.retransmit(cx);
                 State::Active(active)
@@ -454,7 +529,16 @@ impl Session {
                 calling.on_silence(cx);
                 State::Calling(calling)
             }
+            (State::Active(mut active), SessionTimer::Refresh) => {
+                active.refresh(cx);
+                State::Active(active)
+            }
+            (State::Active(active), SessionTimer::Expiry) => active.lost(cx, None),
             (State::Cancelling(cancelling), SessionTimer::Cancel) => cancelling.give_up(cx),
+            (State::Over(Some(mut leg)), SessionTimer::Acknowledge) => {
+                leg.awaited = None;
+                State::Over(Some(leg))
+            }
             (State::Over(leg), SessionTimer::Cancel) => {
                 cx.core.transactions.abandon_session(&mut cx.core.outbox, cx.sender.session);
                 State::Over(leg)
@@ -477,18 +561,22 @@ impl Session {
 
     pub(crate) fn ring(&mut self, cx: &mut Cx<'_>, early: Option<Vec<u8>>) -> Result<(), SessionError> {
         let State::Alerting(alerting) = &mut self.state else { return Err(SessionError::WrongState) };
-        alerting.ring(cx, early);
-        Ok(())
+        alerting.ring(cx, early)
     }
 
     pub(crate) fn accept(&mut self, cx: &mut Cx<'_>, sdp: Vec<u8>) -> Result<(), SessionError> {
-        if !matches!(self.state, State::Alerting(_)) {
-            return Err(SessionError::WrongState);
-        }
-        if let State::Alerting(alerting) = self.take() {
-            self.state = State::Active(alerting.accept(cx, sdp));
-        }
+        let State::Alerting(alerting) = &mut self.state else { return Err(SessionError::WrongState) };
+        alerting.accept(sdp)?;
+        self.proceed(cx);
         Ok(())
+    }
+
+    /// Sends the 2xx as soon as nothing holds it back.
+    fn proceed(&mut self, cx: &mut Cx<'_>) {
+        self.state = match self.take() {
+            State::Alerting(alerting) => alerting.proceed(cx),
+            state => state,
+        };
     }
 
     pub(crate) fn reject(
@@ -507,18 +595,51 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn reinvite(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        let State::Active(active) = &mut self.state else { return Err(SessionError::WrongState) };
-        active.reinvite(cx, offer)
+    pub(crate) fn can_offer(&self) -> bool {
+        match &self.state {
+            State::Calling(calling) => calling.can_offer(),
+            State::Alerting(alerting) => alerting.can_offer(),
+            State::Active(active) => active.can_offer(),
+            _ => false,
+        }
     }
 
-    pub(crate) fn answer_reinvite(
+    pub(crate) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
+        if !self.can_offer() {
+            return Err(SessionError::WrongState);
+        }
+        match &mut self.state {
+            State::Calling(calling) => calling.offer(cx, offer),
+            State::Alerting(alerting) => alerting.offers.update(cx, &mut alerting.leg, offer),
+            State::Active(active) => active.offer(cx, offer),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn answer_offer(
         &mut self,
         cx: &mut Cx<'_>,
         answer: Result<Vec<u8>, StatusCode>,
     ) -> Result<(), SessionError> {
-        let State::Active(active) = &mut self.state else { return Err(SessionError::WrongState) };
-        active.answer(cx, answer)
+        if answer.as_ref().is_err_and(|status| status.get() < 300) {
+            return Err(SessionError::WrongState);
+        }
+        match &mut self.state {
+            State::Calling(calling) => {
+                let early = calling.described().ok_or(SessionError::WrongState)?;
+                let (server, request) = early.offers.take_theirs().ok_or(SessionError::WrongState)?;
+                update::answer(cx, &mut early.leg, None, server, &request, answer);
+            }
+            State::Alerting(alerting) => {
+                let (server, request) = alerting.offers.take_theirs().ok_or(SessionError::WrongState)?;
+                update::answer(cx, &mut alerting.leg, None, server, &request, answer);
+                self.proceed(cx);
+            }
+            State::Active(active) => return active.answer(cx, answer),
+            _ => return Err(SessionError::WrongState),
+        }
+        Ok(())
     }
 
     pub(crate) fn probe(&mut self, cx: &mut Cx<'_>) -> Result<(), SessionError> {
@@ -551,6 +672,8 @@ fn answer_ended(cx: &mut Cx<'_>, leg: &mut Leg, server: ServerId, request: &Requ
     let status = match request.method {
         _ if !leg.dialog.accept_cseq(request.cseq) => StatusCode::SERVER_INTERNAL_ERROR,
         Method::Bye => StatusCode::OK,
+        // It may have crossed with our final response (RFC 3262 section 3).
+        Method::Prack if reliable::acknowledge(leg, request) => StatusCode::OK,
         _ => StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST,
     };
     cx.refuse(server, request, status);
@@ -576,18 +699,14 @@ fn common(cx: &mut Cx<'_>, leg: &mut Leg, server: ServerId, request: Request) ->
             let content_type = request.headers.content_type().unwrap_or_default();
             cx.event(|session| Event::Info { session, content_type, body: request.body });
         }
-        // Not in our Allow; but where it offers nothing it is a target refresh (RFC 3311 section 5.2) and costs nothing.
-        Method::Update => {
-            if leg.dialog.refresh_target(&request.headers).is_err() {
-                cx.refuse(server, &request, StatusCode::BAD_REQUEST);
-            } else {
-                let response = cx.dialog_response(&request, leg, StatusCode::OK, None);
-                cx.respond(server, response);
-            }
-        }
         _ => return Some(request),
     }
     None
+}
+
+/// The caller wants every provisional response to be reliable (RFC 3262 section 3).
+pub(crate) fn wants_reliable(invite: &Request) -> bool {
+    Reliability::of(invite) == Reliability::Always
 }
 
 /// The SDP of a message.

@@ -1,7 +1,10 @@
 //! Outbound sessions until they are answered or given up (RFC 3261 sections 13.2 and 9.1).
 
+use super::active::Active;
 use super::attempts::{Attempts, Failure, Heard};
-use super::{Cx, MAX_FORKS, Purpose, State, active::Active, common, sdp};
+use super::early::{Early, News};
+use super::timer::Clock;
+use super::{Cx, MAX_FORKS, Purpose, State, sdp};
 use crate::auth::Rounds;
 use crate::core::{ALLOW, Asker, SDP};
 use crate::dialog::{self, Dialog, DialogId, FIRST_CSEQ};
@@ -60,15 +63,15 @@ impl Offering {
         };
         let flow = self.flows.remove(0);
         let mut headers = Headers::default();
-        if let Some(route) = account.route() {
-            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
+        for route in account.routes() {
+            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route)).to_string());
         }
         headers.push(name::ALLOW, ALLOW);
-        headers.push(name::SUPPORTED, "");
+        headers.push(name::SUPPORTED, cx.core.supported());
         headers.push(name::CONTENT_TYPE, SDP);
         let target = dialog::as_request_uri(&self.target);
         let aor = account.aor_on(flow);
-        let request = Request {
+        let mut request = Request {
             method: Method::Invite,
             to: NameAddr::new(Uri::Sip(dialog::as_address_of_record(&target))),
             uri: Uri::Sip(target),
@@ -80,8 +83,10 @@ impl Offering {
             headers,
             body: offer,
         };
+        let clock = Clock::new();
+        clock.ask(cx, &mut request);
         let attempts = Attempts::begin(cx, request, flow, self.flows);
-        State::Calling(Calling { attempts, early: Vec::new() })
+        State::Calling(Calling { attempts, early: Vec::new(), described: None, clock })
     }
 }
 
@@ -97,12 +102,19 @@ pub(super) fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Ro
 /// INVITE is sent.
 pub(super) struct Calling {
     attempts: Attempts,
-    early: Vec<Leg>,
+    early: Vec<Early>,
+    /// The tag of the callee whose session description the user was told last.
+    described: Option<String>,
+    clock: Clock,
 }
 
 impl Calling {
-    pub(super) fn early(&self) -> &[Leg] {
+    pub(super) fn early(&self) -> &[Early] {
         &self.early
+    }
+
+    pub(super) fn early_mut(&mut self) -> &mut [Early] {
+        &mut self.early
     }
 
     /// The end of this transaction may be that of the call.
@@ -133,53 +145,71 @@ impl Calling {
         if response.status.get() == 100 {
             return;
         }
-        if let Some(tag) = response.to.tag() {
-            if let Some(leg) = self.early.iter_mut().find(|leg| leg.dialog.id.remote_tag == tag) {
-                // What cannot be read leaves the dialog as it was: the 2xx decides.
-                _ = leg.dialog.refresh_target(&response.headers);
-            } else if self.early.len() < MAX_FORKS
-                && let Ok(dialog) = Dialog::caller(&report.sent.request, response)
-            {
-                cx.index(&dialog);
-                self.early.push(Leg::new(dialog, report.sent.flow));
-            }
+        let invite = &report.sent.request;
+        let tag = response.to.tag().unwrap_or_default();
+        let known = self.early.iter().position(|early| early.is(tag));
+        if known.is_none()
+            && !tag.is_empty()
+            && self.early.len() < MAX_FORKS
+            && let Ok(dialog) = Dialog::caller(invite, response)
+        {
+            cx.index(&dialog);
+            self.early.push(Early::new(Leg::new(dialog, report.sent.flow)));
         }
-        let (status, sdp) = (response.status, sdp(&response.headers, &response.body));
-        cx.event(|session| Event::Progress { session, status, sdp });
+        let news = match self.early.iter_mut().find(|early| early.is(tag)) {
+            Some(early) => early.on_provisional(cx, invite, response),
+            None => News::Progress(sdp(&response.headers, &response.body)),
+        };
+        if let News::Progress(sdp) = news {
+            if sdp.is_some() && self.described.as_deref() != Some(tag) {
+                // Whatever is under way with another callee means nothing to the user any more.
+                if let Some(other) = self.described() {
+                    other.offers.close(cx);
+                }
+                self.described = Some(tag.to_owned());
+            }
+            let status = response.status;
+            cx.event(|session| Event::Progress { session, status, sdp });
+        }
     }
 
     /// The first 2xx wins (RFC 3261 section 13.2.2.4).
     fn on_success(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
         self.attempts.hear(cx, report.id, Heard::Nothing);
-        let Some(mut leg) = self.win(cx, report, response) else {
+        let described = self.described.take();
+        let mut clock = std::mem::replace(&mut self.clock, Clock::new());
+        let Some(mut winner) = self.win(cx, report, response) else {
             cx.ended(EndCause::Protocol, Some(response.status.get()), None);
             return State::Over(None);
         };
-        cx.acknowledge(&mut leg, &report.sent.request);
-        let (sdp, peer) = (sdp(&response.headers, &response.body), response.to.clone());
+        cx.acknowledge(&mut winner.leg, &report.sent.request);
+        clock.agreed(cx, response);
+        let heard = described.is_some_and(|tag| winner.is(&tag));
+        let (sdp, peer) = (winner.answer(response, heard), response.to.clone());
         cx.event(|session| Event::Answered { session, sdp, peer });
-        State::Active(Active::outbound(leg))
+        State::Active(Active::outbound(winner.leg, winner.offers, clock))
     }
 
-    /// The leg of a 2xx, and no other; `None` when its Contact or Record-Route leads nowhere.
-    fn win(self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> Option<Leg> {
+    /// The dialog of a 2xx, and no other; `None` when its Contact or Record-Route leads nowhere.
+    fn win(self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> Option<Early> {
         let tag = response.to.tag().unwrap_or_default();
         let mut won = None;
-        for leg in self.early {
-            if leg.dialog.id.remote_tag == tag {
-                won = Some(leg);
+        for mut early in self.early {
+            if early.is(tag) {
+                won = Some(early);
             } else {
-                cx.unindex(&leg.dialog);
+                early.offers.close(cx);
+                cx.unindex(early.dialog());
             }
         }
-        let leg = match won {
-            Some(mut leg) => leg.dialog.confirm(response).map(|()| leg),
+        let winner = match won {
+            Some(mut early) => early.leg.dialog.confirm(response).map(|()| early),
             None => Dialog::caller(&report.sent.request, response)
-                .map(|dialog| Leg::new(dialog, report.sent.flow)),
+                .map(|dialog| Early::new(Leg::new(dialog, report.sent.flow))),
         };
-        let leg = leg.ok()?;
-        cx.index(&leg.dialog);
-        Some(leg)
+        let winner = winner.ok()?;
+        cx.index(winner.dialog());
+        Some(winner)
     }
 
     fn on_failure(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
@@ -188,10 +218,15 @@ impl Calling {
             && let Ok((mut request, rounds)) = cx.core.answer_challenge(cx.sender.identity, report, response)
         {
             request.cseq += 1;
-            self.forget_early(cx);
-            self.attempts.hear(cx, report.id, Heard::Nothing);
-            self.attempts.repeat(cx, request, report.sent.flow, rounds);
-            return State::Calling(self);
+            return self.again(cx, report, request, rounds);
+        }
+        if response.status == StatusCode::SESSION_INTERVAL_TOO_SMALL
+            && self.clock.raise(&report.sent.request, response)
+        {
+            let mut request = report.sent.request.clone();
+            request.cseq += 1;
+            self.clock.ask(cx, &mut request);
+            return self.again(cx, report, request, report.sent.rounds.clone());
         }
         let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
         let failure = Failure { cause: EndCause::Refused, status: Some(code), text };
@@ -224,26 +259,59 @@ impl Calling {
         self.attempts.on_silence(cx);
     }
 
+    /// The INVITE goes out anew, as its response has asked.
+    fn again(mut self, cx: &mut Cx<'_>, report: &Report, request: Request, rounds: Rounds) -> State {
+        self.forget_early(cx);
+        self.attempts.hear(cx, report.id, Heard::Nothing);
+        self.attempts.repeat(cx, request, report.sent.flow, rounds);
+        State::Calling(self)
+    }
+
     fn forget_early(&mut self, cx: &mut Cx<'_>) {
-        for leg in self.early.drain(..) {
-            cx.unindex(&leg.dialog);
+        self.described = None;
+        for mut early in self.early.drain(..) {
+            early.offers.close(cx);
+            cx.unindex(early.dialog());
         }
     }
 
     /// A request in an early dialog.
-    pub(super) fn on_request(&mut self, cx: &mut Cx<'_>, id: &DialogId, server: ServerId, request: &Request) {
-        let Some(leg) = self.early.iter_mut().find(|leg| leg.dialog.id == *id) else {
-            return cx.refuse(server, request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
-        };
-        let Some(request) = common(cx, leg, server, request.clone()) else { return };
-        // Our INVITE is still under way (RFC 3261 section 14.2); and the callee cannot end what it has not answered
-        // (section 15).
-        let status = if request.method == Method::Invite {
-            StatusCode::REQUEST_PENDING
-        } else {
-            StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST
-        };
-        cx.refuse(server, &request, status);
+    pub(super) fn on_request(&mut self, cx: &mut Cx<'_>, id: &DialogId, server: ServerId, request: Request) {
+        match self.early.iter_mut().find(|early| early.id() == id) {
+            Some(early) => {
+                let heard = self.described.as_ref() == Some(&id.remote_tag);
+                early.on_request(cx, server, request, heard);
+            }
+            None => cx.refuse(server, &request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST),
+        }
+    }
+
+    /// How a request in an early dialog ended.
+    pub(super) fn on_early_report(&mut self, cx: &mut Cx<'_>, report: &Report, purpose: Purpose) {
+        let tag = report.sent.request.to.tag().unwrap_or_default();
+        if let Some(early) = self.early.iter_mut().find(|early| early.is(tag)) {
+            early.on_report(cx, report, purpose);
+        }
+    }
+
+    /// The early dialog that the user's offers and answers are about.
+    pub(super) fn described(&mut self) -> Option<&mut Early> {
+        let tag = self.described.as_ref()?;
+        self.early.iter_mut().find(|early| early.is(tag))
+    }
+
+    /// One callee alone has answered, and takes UPDATE.
+    pub(super) fn can_offer(&self) -> bool {
+        match self.early.as_slice() {
+            [early] => early.offers.is_stable() && early.dialog().takes_update(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) {
+        if let Some(early) = self.described() {
+            early.offers.update(cx, &mut early.leg, offer);
+        }
     }
 
     /// Gives the call up; `Ended` is the caller's to tell.

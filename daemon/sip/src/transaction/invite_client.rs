@@ -9,15 +9,11 @@ use crate::wire;
 
 pub(super) enum InviteClient {
     /// No response yet; as a datagram, the INVITE is repeated at growing intervals.
-    Calling {
-        interval: Duration,
-    },
+    Calling { interval: Duration },
     /// A provisional response came. Timer B runs only where the INVITE is being cancelled (RFC 3261 section 9.1).
     Proceeding,
     /// A final response other than 2xx came: its repetitions are acknowledged here.
-    Completed {
-        ack: Vec<u8>,
-    },
+    Completed { ack: Vec<u8> },
     /// A 2xx came: its repetitions and those of other forks are the session's.
     Accepted,
 }

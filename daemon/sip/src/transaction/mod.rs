@@ -336,7 +336,7 @@ impl Transactions {
             let mut io = Io { outbox, now, flow: Some(flow), id: id.0 };
             io.transmit(client.bytes.clone());
             client.machine = ClientMachine::start(&mut io, &request.method);
-            client.sent = Arc::new(Sent { request, flow, rounds: client.sent.rounds });
+            client.sent = Arc::new(Sent { request, flow, rounds: client.sent.rounds.clone() });
             return true;
         }
         // A connection that was idle may have been closed as the request went out: the far end knows a second copy by

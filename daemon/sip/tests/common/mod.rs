@@ -11,6 +11,7 @@
 )]
 
 pub mod registrar;
+pub mod script;
 pub mod streams;
 
 use std::collections::BTreeMap;
@@ -146,11 +147,18 @@ impl Net {
     }
 
     pub fn agent(&mut self, address: &str) -> HostId {
-        self.agent_with(address, 100, 1000)
+        self.agent_of(address, config())
     }
 
     pub fn agent_with(&mut self, address: &str, max_sessions: usize, max_transactions: usize) -> HostId {
-        let config = EndpointConfig { product: "voipd-test".to_owned(), max_sessions, max_transactions };
+        self.agent_of(address, EndpointConfig { max_sessions, max_transactions, ..config() })
+    }
+
+    pub fn agent_without_timers(&mut self, address: &str) -> HostId {
+        self.agent_of(address, EndpointConfig { session_expires: None, ..config() })
+    }
+
+    fn agent_of(&mut self, address: &str, config: EndpointConfig) -> HostId {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
         let endpoint = Box::new(Endpoint::new(config, seed));
@@ -446,6 +454,15 @@ impl Net {
     }
 }
 
+fn config() -> EndpointConfig {
+    EndpointConfig {
+        product: "voipd-test".to_owned(),
+        max_sessions: 100,
+        max_transactions: 1000,
+        session_expires: Some(1800),
+    }
+}
+
 /// Lines end in CR LF on the wire.
 pub fn crlf(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\n', "\r\n")
@@ -466,6 +483,9 @@ pub fn identity(aor: &str) -> Identity {
         outbound_proxy: None,
         credentials: None,
         expires: 3600,
+        instance: None,
+        gruu: false,
+        push: None,
     }
 }
 
@@ -476,7 +496,8 @@ pub fn subscriber(aor: &str, registrar: &str, user: &str, password: &str) -> Ide
         credentials: Some(Credentials {
             user: user.to_owned(),
             password: Secret::new(password),
-            realm: None,
+            realms: Vec::new(),
+            allow_md5: true,
         }),
         ..identity(aor)
     }

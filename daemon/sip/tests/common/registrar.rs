@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use voipd_sip::digest::{self, Algorithm, Challenge, Secret};
+use voipd_sip::digest::{self, Algorithm, Challenge, Covered, Exchange, Login, Qop, Secret};
 use voipd_sip::message::{Method, Request, Response};
 
 use super::{answer, status};
@@ -66,8 +66,9 @@ impl Registrar {
             nonce: format!("nonce-{}", self.nonce),
             opaque: Some("opaque".to_owned()),
             algorithm,
-            qop_auth: true,
+            qop: Qop::Auth,
             stale: false,
+            userhash: false,
         };
         self.algorithms.iter().map(challenge).collect()
     }
@@ -77,10 +78,7 @@ impl Registrar {
             if self.as_proxy { (407, "Proxy-Authenticate") } else { (401, "WWW-Authenticate") };
         let mut response = answer(request, code, "registrar");
         for challenge in self.challenges() {
-            let algorithm = match challenge.algorithm {
-                Algorithm::Md5 => "MD5",
-                Algorithm::Sha256 => "SHA-256",
-            };
+            let algorithm = challenge.algorithm.name();
             let stale = if stale { ", stale=true" } else { "" };
             response.headers.push(
                 name,
@@ -123,16 +121,10 @@ impl Registrar {
         let right = self.challenges().iter().any(|challenge| {
             let password = Secret::new(self.password.clone());
             let uri = request.uri.to_string();
-            credentials
-                == digest::authorization(
-                    challenge,
-                    &self.user,
-                    &password,
-                    &request.method,
-                    &uri,
-                    count,
-                    &cnonce,
-                )
+            let login = Login { user: &self.user, password: &password };
+            let covered = Covered { method: &request.method, uri: &uri, body: &request.body };
+            let exchange = Exchange { nonce_count: count, cnonce: &cnonce, first_nonce: &nonce };
+            credentials == digest::authorization(challenge, login, covered, exchange)
         });
         if !right {
             self.refused += 1;

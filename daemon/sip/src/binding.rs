@@ -1,0 +1,89 @@
+//! What a 2xx to REGISTER says of our binding (RFC 3261 section 10.2.4 and its extensions), and which of the bindings
+//! in it is ours.
+
+use crate::account::Account;
+use crate::endpoint::Binding;
+use crate::grammar::Scanner;
+use crate::headers::name;
+use crate::message::Response;
+use crate::uri::{NameAddr, Params, SipUri, Uri};
+
+/// Option tags of REGISTER: proxies may put themselves into the way back (RFC 3327); see also [`GRUU`].
+pub(crate) const PATH: &str = "path";
+/// GRUUs are wanted (RFC 5627 section 4.1).
+pub(crate) const GRUU: &str = "gruu";
+/// Contact parameter that names the device (RFC 5626 section 4.1).
+pub(crate) const INSTANCE: &str = "+sip.instance";
+/// Most of what is kept of one list.
+const MAX_KEPT: usize = 8;
+
+/// Seconds granted to our binding: of its own Contact, else of the response (RFC 3261 section 10.2.4). Other devices'
+/// bindings say nothing about ours; but where there is only one, the registrar has rewritten it.
+pub(crate) fn granted(response: &Response, account: &Account) -> Option<u32> {
+    let contacts = response.headers.contacts().unwrap_or_default();
+    let own = ours(&contacts, account).or(match &contacts[..] {
+        [only] => Some(only),
+        _ => None,
+    });
+    own.and_then(|contact| contact.params.value("expires")?.parse().ok())
+        .or_else(|| response.headers.number(name::EXPIRES).ok().flatten())
+}
+
+/// What cannot be read counts as absent: a registration is worth more than its extensions.
+pub(crate) fn read(response: &Response, account: &Account) -> Binding {
+    let headers = &response.headers;
+    let contacts = headers.contacts().unwrap_or_default();
+    let own = ours(&contacts, account).filter(|_| account.wants_gruu);
+    let gruu = |name| own.and_then(|contact| read_gruu(contact.params.value(name)?));
+    let mut associated = headers.route_set(name::P_ASSOCIATED_URI).unwrap_or_default();
+    associated.truncate(MAX_KEPT);
+    let route = headers.route_set(name::SERVICE_ROUTE).unwrap_or_default();
+    let service_route: Vec<SipUri> = route.iter().filter_map(|hop| loose_route(&hop.uri)).collect();
+    // Half a route leads to the wrong place.
+    let whole = service_route.len() == route.len() && route.len() <= MAX_KEPT;
+    Binding {
+        associated,
+        public_gruu: gruu("pub-gruu"),
+        temporary_gruu: gruu("temp-gruu"),
+        service_route: if whole { service_route } else { Vec::new() },
+        push_service: headers.get_all(name::FEATURE_CAPS).find_map(|value| feature(value, "+sip.pns")),
+    }
+}
+
+/// The contact with our user part: nobody else has it.
+fn ours<'a>(contacts: &'a [NameAddr], account: &Account) -> Option<&'a NameAddr> {
+    let is_ours = |contact: &&NameAddr| match &contact.uri {
+        Uri::Sip(uri) => uri.user.as_deref() == Some(&account.contact_user),
+        Uri::Other { .. } => false,
+    };
+    contacts.iter().find(is_ours)
+}
+
+/// A GRUU is a SIP URI with the parameter `gr` (RFC 5627 section 3.1).
+fn read_gruu(text: &str) -> Option<SipUri> {
+    match text.parse() {
+        Ok(Uri::Sip(uri)) if uri.params.get("gr").is_some() && uri.headers.is_none() => Some(uri),
+        _ => None,
+    }
+}
+
+/// Service routes are loose routers (RFC 3608 section 6.2).
+fn loose_route(uri: &Uri) -> Option<SipUri> {
+    match uri {
+        Uri::Sip(uri) if uri.is_loose_router() => Some(uri.clone()),
+        _ => None,
+    }
+}
+
+/// The value of a capability in one Feature-Caps field (RFC 6809 section 6.3.1).
+fn feature(value: &str, name: &str) -> Option<String> {
+    let mut scanner = Scanner::new(value);
+    scanner.skip_white();
+    if !scanner.eat('*') {
+        return None;
+    }
+    let mut params = Params::default();
+    // What was read before a fault counts.
+    let _ = scanner.header_params(&mut params);
+    params.value(name).filter(|value| !value.is_empty()).map(str::to_owned)
+}

@@ -1,0 +1,27 @@
+//! What a fuzzer calls with its bytes, one function for each parser, and what must hold whatever the bytes are. The
+//! functions panic where it does not hold. `make fuzz` runs them in a fuzzer; `cargo test` runs each over its corpus.
+
+#![allow(clippy::missing_panics_doc, reason = "to panic is how these functions speak")]
+
+mod media;
+mod rtp;
+mod sip;
+
+pub use media::{rtcp, sdp};
+pub use rtp::rtp;
+pub use sip::{challenges, sip_datagram, sip_endpoint, uri, via};
+
+/// A target's name and its function. The name is that of its binary and of its folder under `corpus/`.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("challenges", challenges),
+    ("rtcp", rtcp),
+    ("rtp", rtp),
+    ("sdp", sdp),
+    ("sip_datagram", sip_datagram),
+    ("sip_endpoint", sip_endpoint),
+    ("uri", uri),
+    ("via", via),
+];
