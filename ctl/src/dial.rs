@@ -353,7 +353,7 @@ fn figures_words(figures: &Figures) -> String {
 }
 
 /// Why a call ended, for people.
-fn end_words(reason: &str, sip_status: u64, answered: bool) -> String {
+pub(crate) fn end_words(reason: &str, sip_status: u64, answered: bool) -> String {
     use voipd_dbus::Reason;
     let words = match Reason::from_word(reason) {
         Some(Reason::Local) => "hung up here",

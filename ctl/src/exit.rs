@@ -24,6 +24,7 @@ pub(crate) enum Exit {
     Rejected,
     Network,
     Redirected,
+    TlsFailed,
     BrokenPipe,
 }
 
@@ -53,6 +54,11 @@ impl Exit {
         (Self::Network, 20, "the peer fell silent in mid-call"),
         (Self::EncryptionRequired, 21, "the peer wants encrypted media, and the account has none"),
         (Self::Redirected, 22, "the peer is somewhere else, and --follow was not given"),
+        (
+            Self::TlsFailed,
+            23,
+            "no TLS connection: a certificate is not good, or the two sides have no TLS in common",
+        ),
         (Self::BrokenPipe, 141, "the reader of the output went away"),
     ];
 
@@ -73,10 +79,9 @@ impl Exit {
             Some(Reason::Busy) => Self::Busy,
             Some(Reason::Declined) => Self::Declined,
             Some(Reason::NoAnswer) => Self::NoAnswer,
+            Some(Reason::Unreachable | Reason::Unresolvable) => Self::Unreachable,
             Some(
-                Reason::Unreachable
-                | Reason::Unresolvable
-                | Reason::CertificateExpired
+                Reason::CertificateExpired
                 | Reason::CertificateNotYetValid
                 | Reason::CertificateWrongName
                 | Reason::CertificateUnknownIssuer
@@ -84,7 +89,7 @@ impl Exit {
                 | Reason::CertificateUnfit
                 | Reason::ClientCertificate
                 | Reason::TlsFailed,
-            ) => Self::Unreachable,
+            ) => Self::TlsFailed,
             Some(Reason::Network) => Self::Network,
             Some(Reason::NoCommonCodec) => Self::NoCommonCodec,
             Some(Reason::EncryptionRequired) => Self::EncryptionRequired,

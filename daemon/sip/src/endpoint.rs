@@ -71,6 +71,13 @@ impl Endpoint {
         self.on_failed(now, flow, error);
     }
 
+    /// A registration or a session relies on `flow`: what the far end sends comes on it, and nowhere else perhaps.
+    pub fn uses(&self, flow: Flow) -> bool {
+        let registered = |account: &Account| account.registered == Some(flow);
+        self.core.accounts.values().any(registered)
+            || self.sessions.values().any(|session| session.uses(flow))
+    }
+
     /// The time of [`Output::Timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.core.outbox.timers.pop_due(now) {
@@ -130,6 +137,11 @@ impl Endpoint {
     /// Addresses that this identity's registrar and proxy resolved to.
     pub fn servers(&self, id: IdentityId) -> Vec<IpAddr> {
         self.core.accounts.get(&id).map(Account::servers).unwrap_or_default()
+    }
+
+    /// What the binding of this identity was made on.
+    pub fn registered_on(&self, id: IdentityId) -> Option<Flow> {
+        self.core.accounts.get(&id).and_then(|account| account.registered)
     }
 
     // Sessions.

@@ -71,6 +71,11 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    /// Its requests travel on `flow`, or came on it.
+    pub(crate) fn uses(&self, flow: Flow) -> bool {
+        self.flow == flow || matches!(&self.path, Some(Path::Known { flow: known, .. }) if *known == flow)
+    }
+
     pub(crate) fn new(dialog: Dialog, flow: Flow) -> Self {
         Self { dialog, flow, path: None, acks: Vec::new(), awaited: None }
     }

@@ -232,6 +232,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// A dialog of it has travelled on `flow`.
+    pub(crate) fn uses(&self, flow: Flow) -> bool {
+        let leg = match &self.state {
+            State::Alerting(alerting) => Some(&alerting.leg),
+            State::Active(active) | State::Unacknowledged(active) => Some(&active.leg),
+            State::Calling(calling) => return calling.early().iter().any(|early| early.leg.uses(flow)),
+            State::Over(leg) => leg.as_ref(),
+            State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
+        };
+        leg.is_some_and(|leg| leg.uses(flow))
+    }
+
     /// An outbound session, which begins with the question where `target` is.
     pub(crate) fn outbound(
         core: &mut Core,
