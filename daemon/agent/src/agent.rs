@@ -143,6 +143,12 @@ impl Agent {
         self.settle(now);
     }
 
+    /// A message that came whole on a SIP connection.
+    pub fn handle_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.endpoint.handle_message(now, flow, bytes);
+        self.settle(now);
+    }
+
     /// The answer to [`Output::Resolve`].
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, result: Result<Vec<Flow>, ResolveError>) {
         self.endpoint.handle_resolved(now, id, result);

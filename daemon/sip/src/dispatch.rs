@@ -14,6 +14,7 @@ use crate::timer::Timer;
 use crate::transaction::{Match, Outcome, Owner, Report, ServerId};
 use crate::uas;
 use crate::uri::Uri;
+use crate::way_back;
 use crate::wire::{self, ReadError};
 
 /// How often the log hears of unreadable messages.
@@ -39,7 +40,7 @@ impl Complaints {
 }
 
 impl Endpoint {
-    pub(crate) fn on_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+    pub(crate) fn on_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
         match wire::read_datagram(bytes) {
             Ok(Some(Message::Request(request))) => self.on_request(now, flow, request),
             Ok(Some(Message::Response(response))) => {
@@ -52,15 +53,15 @@ impl Endpoint {
             Err(error) => {
                 self.complaints.add(now, &error);
                 if let Some(mut response) = error.reply {
-                    let remote = uas::stamp(&mut response.via, flow.remote);
-                    self.core.respond_stateless(Flow { remote, ..flow }, *response);
+                    let reply = way_back::find(&mut response.via, flow);
+                    self.core.respond_stateless(reply, *response);
                 }
             }
         }
     }
 
     fn on_request(&mut self, now: Instant, flow: Flow, mut request: Request) {
-        let reply = Flow { remote: uas::stamp(&mut request.via, flow.remote), ..flow };
+        let reply = way_back::find(&mut request.via, flow);
         let core = &mut self.core;
         if request.method == Method::Ack {
             if !core.transactions.receive_ack(&mut core.outbox, now, &request)

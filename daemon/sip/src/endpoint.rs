@@ -49,7 +49,13 @@ impl Endpoint {
 
     /// A datagram came: from `flow.remote`, to `flow.local`.
     pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
-        self.on_datagram(now, flow, bytes);
+        self.on_message(now, flow, bytes);
+    }
+
+    /// A message came whole on a stream ([`Frame::Message`](crate::wire::stream::Frame::Message)). `flow` names the
+    /// connection, whoever made it.
+    pub fn handle_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.on_message(now, flow, bytes);
     }
 
     /// The answer to [`Output::Resolve`]: flows in the order in which they are to be tried.

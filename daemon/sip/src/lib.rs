@@ -28,6 +28,7 @@ mod timer;
 mod transaction;
 mod uas;
 pub mod uri;
+mod way_back;
 pub mod wire;
 
 pub use endpoint::Endpoint;
