@@ -73,10 +73,15 @@ impl Dialog {
     /// As the callee, from the INVITE (RFC 3261 section 12.1.1).
     ///
     /// # Errors
-    /// The peer's Record-Route or Contact leads nowhere, or there is no Contact.
+    /// The peer's Record-Route or Contact leads nowhere, or there is no Contact. (A peer of RFC 2543, which has no tag,
+    /// need not have one: From is its address then.)
     pub(crate) fn callee(request: &Request, local_tag: &str) -> Result<Self, HeaderError> {
         let id = DialogId { local_tag: local_tag.to_owned(), ..DialogId::of_request(request) };
-        let no_contact = HeaderError { name: name::CONTACT, why: "a dialog needs one" };
+        let target = match contact(&request.headers)? {
+            Some(contact) => contact,
+            None if request.from.tag().is_none() => sip_uri(&request.from.uri, name::FROM)?,
+            None => return Err(HeaderError { name: name::CONTACT, why: "a dialog needs one" }),
+        };
         Ok(Self {
             id,
             local: request.to.clone().with_tag(local_tag),
@@ -84,7 +89,7 @@ impl Dialog {
             local_cseq: FIRST_CSEQ - 1,
             remote_cseq: Some(request.cseq),
             route_set: record_route(&request.headers)?,
-            target: contact(&request.headers)?.ok_or(no_contact)?,
+            target,
             updates: allows_update(&request.headers).unwrap_or(false),
         })
     }
