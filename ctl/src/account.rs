@@ -47,7 +47,7 @@ async fn path_of(daemon: &Daemon, name: &str) -> Result<String, Failure> {
 async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure> {
     let password = read_password(&args)?;
     let yes_unless = |no: bool| no.then_some(false);
-    let settings = AccountSettings {
+    let mut settings = AccountSettings {
         register: yes_unless(args.no_register),
         enabled: yes_unless(args.disabled),
         allow_md5: yes_unless(args.no_md5),
@@ -68,7 +68,9 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         codecs: args.codecs,
         ptime: args.ptime,
         allow_from: args.allow_from,
+        ..AccountSettings::default()
     };
+    args.dial_plan.add_to(&mut settings);
     let path = daemon.manager().await?.add_account(&settings).await?;
     match out.json {
         true => out.document(&json!({"path": path.as_str(), "number": names::account_number(path.as_str())})),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::Bus;
+use crate::dialplan::DialPlanArgs;
 use crate::exit::Exit;
 use crate::objects::CallName;
 
@@ -186,6 +187,8 @@ pub(crate) struct AddArgs {
     /// Ask for no password
     #[arg(long)]
     pub(crate) no_password: bool,
+    #[command(flatten)]
+    pub(crate) dial_plan: DialPlanArgs,
 }
 
 /// Where the sound of a call comes from and goes to.
@@ -204,7 +207,7 @@ pub(crate) struct SoundArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DialArgs {
-    /// SIP URI such as sip:bob@example.org, or a user part at the account's own domain
+    /// Whom to call: sip:bob@example.org, a number, a host such as door.local, or a name at the account's own server
     pub(crate) target: String,
     /// Name or object path of the account that calls
     #[arg(long)]

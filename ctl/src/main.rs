@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod devices;
 mod dial;
+mod dialplan;
 mod events;
 mod exit;
 mod keys;

@@ -33,6 +33,17 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("ptime", Value::Number(30)),
         Entry::new("enabled", Value::Flag(false)),
         Entry::new("allow-from", list(&["192.0.2.0/24", "2001:db8::/32"])),
+        Entry::new("country", text("49")),
+        Entry::new("area", text("30")),
+        Entry::new("trunk-prefix", text("")),
+        Entry::new("international-prefix", text("000")),
+        Entry::new("outside-prefix", text("0")),
+        Entry::new("local-digits", Value::Number(4)),
+        Entry::new("rewrite", list(&["7$:+4930", "9:"])),
+        Entry::new("number-format", text("national")),
+        Entry::new("number-uri", text("phone")),
+        Entry::new("emergency", list(&[])),
+        Entry::new("blocked", list(&["0900", "+1900"])),
     ])
     .unwrap()
 }
@@ -170,4 +181,41 @@ async fn an_account_that_makes_no_sense_costs_only_itself() {
     assert_eq!(name, "bad");
     assert!(wrong.contains("kind") && !wrong.contains("pass word"), "{wrong}");
     drop(store);
+}
+
+#[tokio::test]
+async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("voipd");
+    drop(reopen(&directory));
+    let database = rusqlite::Connection::open(directory.join("voipd.sqlite")).unwrap();
+    let later = [
+        "country",
+        "area",
+        "trunk_prefix",
+        "international_prefix",
+        "outside_prefix",
+        "local_digits",
+        "rewrite",
+        "number_format",
+        "number_uri",
+        "emergency",
+        "blocked",
+    ];
+    for column in later {
+        database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();
+    }
+    database
+        .execute_batch(
+            "INSERT INTO account (name, kind, address, register, expires, codecs, ptime, enabled, allow_from) \
+             VALUES ('old', 'sip', 'sip:a@example.org', 1, 600, 'opus', 20, 1, ''); PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    drop(database);
+    let (store, contents) = reopen(&directory);
+    let [kept] = contents.accounts.as_slice() else { panic!("{contents:?}") };
+    assert_eq!((kept.name.as_str(), &kept.dial_plan), ("old", &voipd_agent::dialplan::DialPlan::default()));
+    store.put_account(account("old")).await.unwrap();
+    drop(store);
+    assert!(same(&reopen(&directory).1.accounts[0], &account("old")));
 }

@@ -48,6 +48,28 @@ pub struct AccountSettings {
     pub enabled: Option<bool>,
     /// Networks whose calls are taken besides those of the account's servers.
     pub allow_from: Option<Vec<String>>,
+    /// Country code.
+    pub country: Option<String>,
+    /// Area code without trunk prefix.
+    pub area: Option<String>,
+    /// What stands before national numbers.
+    pub trunk_prefix: Option<String>,
+    /// What `+` stands for.
+    pub international_prefix: Option<String>,
+    /// What the exchange wants before numbers that lead outside.
+    pub outside_prefix: Option<String>,
+    /// Fewest digits of a local number.
+    pub local_digits: Option<u32>,
+    /// Replacements, `FROM:TO`.
+    pub rewrite: Option<Vec<String>>,
+    /// `dialled`, `plus` or `national`.
+    pub number_format: Option<String>,
+    /// `sip` or `phone`.
+    pub number_uri: Option<String>,
+    /// Numbers that are never blocked or rewritten.
+    pub emergency: Option<Vec<String>>,
+    /// Beginnings of numbers that are not called.
+    pub blocked: Option<Vec<String>>,
 }
 
 /// An account.

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::host::Wire;
 use crate::judge::Sound;
-use crate::process::Process;
+use crate::process::{Process, on_time};
 use crate::speech::{Speaker, speech_then_silence};
 use crate::{Lab, SOON, until};
 
@@ -42,10 +42,16 @@ pub struct Baresip {
 impl Baresip {
     /// Starts one on the far host with one codec, such as `PCMU/8000/1`.
     pub async fn start(lab: &Lab, wire: &Wire, codec: &str, answer: Answer) -> Self {
+        Self::start_with(lab, wire, codec, answer, "").await
+    }
+
+    /// Starts one with lines of its own in its configuration.
+    pub async fn start_with(lab: &Lab, wire: &Wire, codec: &str, answer: Answer, lines: &str) -> Self {
         let directory = lab.directory("baresip");
         let address = wire.there;
-        let opus = codec.starts_with("opus");
-        let (rate, channels) = if opus { (48_000, 2) } else { (8000, 1) };
+        // As codecs are written there: name, rate of the sound, channels.
+        let mut shape = codec.split('/').skip(1).map(|number| number.parse::<u32>().unwrap());
+        let (rate, channels) = (shape.next().unwrap(), shape.next().unwrap());
         let file = speech_then_silence(Speaker::Bob, rate, channels);
         let (file, scratch) = (file.display(), directory.display());
         // `aubridge` is a loudspeaker that nobody hears: without one it would not decode. `sndfile` records.
@@ -54,8 +60,8 @@ impl Baresip {
              audio_alert aubridge,nobody\nausrc_srate {rate}\nauplay_srate {rate}\nausrc_channels {channels}\n\
              auplay_channels {channels}\nrtp_ports 20000-20200\njitter_buffer_delay 2-10\nopus_bitrate 64000\n\
              ctrl_tcp_listen {address}:4444\ncons_listen {address}:5555\nmodule_path {MODULES}\nmodule_app account.so\nmodule_app menu.so\n\
-             module_app ctrl_tcp.so\nmodule cons.so\nmodule g711.so\nmodule opus.so\nmodule aufile.so\nmodule aubridge.so\n\
-             module sndfile.so\nsnd_path {scratch}\n"
+             module_app ctrl_tcp.so\nmodule cons.so\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule aufile.so\nmodule aubridge.so\n\
+             module sndfile.so\nsnd_path {scratch}\n{lines}"
         );
         std::fs::write(directory.join("config"), config).unwrap();
         let answer = match answer {
@@ -68,7 +74,7 @@ impl Baresip {
         std::fs::write(directory.join("contacts"), "").unwrap();
         let mut command = wire.program("baresip");
         command.arg("-f").arg(&directory).arg("-4");
-        let mut process = Process::start("baresip", command, &directory.join("log"));
+        let mut process = Process::start("baresip", on_time(&command), &directory.join("log"));
         process.says("baresip is ready").await;
         let control = SocketAddr::from((address, 4444));
         let control =

@@ -124,6 +124,15 @@ impl Wire {
         self.rules(&rules);
     }
 
+    /// Drops what goes to odd ports from 10000 on, where RTCP goes that has a port of its own.
+    pub fn drop_rtcp_ports(&self) {
+        self.rules(
+            "table inet harm\ndelete table inet harm\ntable inet harm { chain input { type filter hook input \
+             priority 0; udp dport >= 10000 udp dport and 1 == 1 drop\n }\nchain output { type filter hook output \
+             priority 0; udp dport >= 10000 udp dport and 1 == 1 drop\n }\n }\n",
+        );
+    }
+
     /// Nothing passes any more, either way: the far host's plug is pulled.
     pub fn pull(&self) {
         run(Command::new("ip").args(["link", "set", &self.name, "down"]));

@@ -85,6 +85,13 @@ impl Sound {
         decibels(self.samples.iter().map(|s| s * s).sum::<f64>() / self.samples.len().max(1) as f64)
     }
 
+    /// Level of what lies above the telephone band, from 4 kHz on, in decibels below full scale.
+    pub fn upper_level(&self) -> f64 {
+        let lower = self.resampled(8000).resampled(self.rate);
+        let upper = self.samples.iter().zip(&lower.samples).map(|(whole, lower)| whole - lower);
+        Self { rate: self.rate, samples: upper.collect() }.level()
+    }
+
     /// The strongest frequency in hertz.
     pub fn strongest_frequency(&self) -> f64 {
         let size = self.samples.len().max(2).next_power_of_two();
@@ -237,6 +244,8 @@ pub struct Verdict {
 pub enum Codec {
     /// Keeps the wave's form: G.711.
     Waveform,
+    /// Keeps it up to 7 kHz: G.722.
+    Wideband,
     /// Keeps what is heard: Opus.
     Perceptual,
 }
@@ -244,23 +253,24 @@ pub enum Codec {
 /// Looks for the reference in the recording, in the part of the sound whose wave the codec keeps.
 pub fn compare(reference: &Sound, recording: &Sound, codec: Codec) -> Verdict {
     // Twice what the sound needs: half a sample of delay would spoil the correlation of its upper part.
-    const RATE: u32 = 16_000;
+    let rate = if codec == Codec::Wideband { 32_000 } else { 16_000 };
     // Length of a piece, least correlation, and how much quieter than the loudest a piece may be to count.
     let (piece_ms, present, quiet_db) = match codec {
-        Codec::Waveform => (PIECE_MS, 0.7, 26.0),
+        Codec::Waveform | Codec::Wideband => (PIECE_MS, 0.7, 26.0),
         Codec::Perceptual => (2 * PIECE_MS, 0.5, 15.0),
     };
     let prepare = |sound: &Sound| match codec {
-        Codec::Waveform => sound.resampled(8000).resampled(RATE),
+        Codec::Waveform => sound.resampled(8000).resampled(rate),
+        Codec::Wideband => sound.resampled(16_000).resampled(rate),
         // The upper part of a voice is coded as noise of the right loudness; below 1 kHz the wave is there.
-        Codec::Perceptual => sound.resampled(2000).resampled(RATE),
+        Codec::Perceptual => sound.resampled(2000).resampled(rate),
     };
     let (reference, recording) = (prepare(reference), prepare(recording));
-    let per_ms = RATE as usize / 1000;
+    let per_ms = rate as usize / 1000;
     let length = piece_ms * per_ms;
     let ms = |samples: isize| samples as f64 / per_ms as f64;
     let (needle, hay) = (&reference.samples, &recording.samples);
-    let level = |samples: &[f64]| Sound { rate: RATE, samples: samples.to_vec() }.level();
+    let level = |samples: &[f64]| Sound { rate, samples: samples.to_vec() }.level();
     let near = |piece: &[f64], at: isize, reach: isize| {
         (-reach..=reach)
             .map(|shift| (correlation(piece, hay, at + shift), shift))
@@ -331,7 +341,7 @@ impl Verdict {
     }
 
     /// Panics unless all of the reference is in the recording. The delay may change by a packet at most, now and then:
-    /// a softphone's packets do not leave by the clock, and the jitter buffer follows.
+    /// on a real machine packets do not leave by the clock, and the jitter buffer follows.
     #[track_caller]
     pub fn assert_heard(&self, what: &str, correlation: f64) -> &Self {
         println!("{what}: {self}");
@@ -391,6 +401,14 @@ mod tests {
         verdict.assert_whole("quieter", 0.999);
         assert!((verdict.lag_ms - 1234.0 / 8.0).abs() < 0.1, "{verdict}");
         assert!((verdict.gain_db + 6.02).abs() < 0.1, "{verdict}");
+    }
+
+    #[test]
+    fn the_upper_band_is_told_from_the_lower() {
+        assert!((Sound::tone(16_000, 6000.0, 1.0, 0.5).upper_level() + 9.03).abs() < 0.2);
+        assert!(Sound::tone(16_000, 1000.0, 1.0, 0.5).upper_level() < -45.0);
+        let sent = babble(48_000);
+        compare(&sent, &sent.resampled(16_000), Codec::Wideband).assert_whole("wideband", 0.99);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -18,6 +19,33 @@ pub fn program(name: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(name).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
     command
+}
+
+/// The same command for a program that sends sound by its own clock: it runs before everything ordinary, where the
+/// system allows it, so that what other programs do on the machine does not show in the sound.
+pub fn on_time(command: &Command) -> Command {
+    static ALLOWED: OnceLock<bool> = OnceLock::new();
+    let mut timely = Command::new("chrt");
+    timely.args(["--rr", "1"]);
+    let allowed = || {
+        let mut probe = Command::new("chrt");
+        probe.args(["--rr", "1", "true"]).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    if !ALLOWED.get_or_init(allowed) {
+        timely = Command::new("env");
+    }
+    timely.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => timely.env(name, value),
+            None => timely.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        timely.current_dir(directory);
+    }
+    timely
 }
 
 /// A running program whose output goes to a file.

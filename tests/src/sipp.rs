@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::kamailio::listens;
-use crate::process::{Process, program};
+use crate::process::{Process, on_time, program};
 use crate::{Lab, pause};
 
 /// SIPp's port for sound.
@@ -57,6 +57,19 @@ impl Script {
     /// A script that begins with an INVITE from the other side.
     pub fn callee() -> Self {
         Self { steps: String::new(), count: 0, invite: 0, caller: false, echoes: true }
+    }
+
+    /// The steps of a scenario file in `tests/interop/`; as callee or as caller, as they begin.
+    pub fn scenario(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("interop/{name}.xml"));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let inner = text.split_once("<scenario").and_then(|(_, rest)| rest.split_once('>'));
+        let steps = inner.and_then(|(_, rest)| rest.split_once("</scenario>")).expect("a scenario").0;
+        let steps = steps.split("<Reference").next().unwrap_or_default().to_owned();
+        let caller = steps.trim_start().starts_with("<send");
+        let count = steps.matches("<recv").count() + steps.matches("<send").count();
+        Self { steps, count, invite: 0, caller, echoes: true }
     }
 
     /// As callee: waits for the INVITE and keeps what later requests need.
@@ -241,7 +254,7 @@ impl Script {
 
     /// The scenario file.
     pub(crate) fn xml(&self) -> String {
-        let variables = ["from", "to", "contact", "via", "number", "found"];
+        let variables = ["from", "to", "contact", "via", "number", "rseq", "found"];
         let used: Vec<&str> =
             variables.into_iter().filter(|v| self.steps.contains(&format!("assign_to=\"{v}\""))).collect();
         let reference = match used.as_slice() {
@@ -326,7 +339,7 @@ impl Sipp {
             command.args(["-m", "1"]);
         }
         command.args(options).current_dir(&files);
-        let process = Process::start("SIPp", command, &files.join("screen"));
+        let process = Process::start("SIPp", on_time(&command), &files.join("screen"));
         Self { address, process, files }
     }
 

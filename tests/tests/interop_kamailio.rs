@@ -52,8 +52,8 @@ async fn two_phones_register_and_talk(digest: Digest) {
     assert_eq!(call.ended().await.0, "remote");
     assert_eq!(call.proxy.codec().await.unwrap(), "opus");
     let heard = |said: &_, heard: &_| compare(&Sound::load(said), &Sound::load(heard), Codec::Perceptual);
-    heard(&from_alice, &at_bob).assert_whole("alice at bob", 0.85);
-    heard(&from_bob, &at_alice).assert_whole("bob at alice", 0.85);
+    heard(&from_alice, &at_bob).assert_heard("alice at bob", 0.85);
+    heard(&from_bob, &at_alice).assert_heard("bob at alice", 0.85);
 
     // Who is not registered cannot be called.
     let options = DialOptions { account: Some("alice".into()), ..DialOptions::default() };

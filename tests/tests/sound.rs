@@ -58,7 +58,7 @@ async fn what_one_says_into_the_microphone_comes_out_of_the_others_loudspeaker()
         let spoken = compare(&said, &mouth, Codec::Waveform);
         let heard = compare(&said, &ear, Codec::Waveform);
         println!("{direction}: mouth to ear {:.1} ms", heard.lag_ms - spoken.lag_ms);
-        spoken.assert_whole(&format!("{direction}: at the mouth"), 0.99);
+        spoken.assert_heard(&format!("{direction}: at the mouth"), 0.99);
         println!("{direction}: at the ear: {heard}");
         // Two cards, two clocks and a sound server that is no real-time program: a slip is allowed, a lost word is not.
         assert!(heard.correlation > 0.9 && heard.missing_ms() <= 60, "{direction}: at the ear: {heard}");

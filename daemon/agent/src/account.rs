@@ -7,6 +7,8 @@ use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::Push;
 
+use crate::dialplan::DialPlan;
+
 /// An account. Numbers are never reused while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub u32);
@@ -74,6 +76,8 @@ pub struct AccountSettings {
     pub ptime_ms: u16,
     /// Networks whose calls are taken besides those of the account's servers. For `Direct` and `Echo`: the only ones.
     pub allow_from: Vec<Network>,
+    /// How numbers are dialled.
+    pub dial_plan: DialPlan,
 }
 
 /// An IP network, `192.0.2.0/24`.

@@ -7,14 +7,14 @@ use voipd_media::{Negotiation, Preferences};
 use voipd_sip::Uri;
 use voipd_sip::endpoint::{SessionError, SessionId};
 use voipd_sip::message::StatusCode;
-use voipd_sip::uri::{NameAddr, SipUri};
+use voipd_sip::uri::NameAddr;
 
 use crate::account::AccountId;
 use crate::agent::Agent;
 use crate::call::{Call, DtmfQueue, Media, Offering, Phase, Sound, SoundChoice};
 use crate::error::AgentError;
 use crate::output::{Output, Weight};
-use crate::target;
+use crate::target::{self, Home, Target};
 use crate::view::{CallDirection, CallId, CallState, Reason};
 use rand_chacha::rand_core::Rng;
 
@@ -40,14 +40,13 @@ impl Agent {
         account: Option<AccountId>,
         sound: SoundChoice,
     ) -> Result<CallId, AgentError> {
-        if self.live_calls() >= self.config.max_calls {
+        let (account, Target { uri, emergency }) = self.choose_account(target, account)?;
+        if self.live_calls() >= self.config.max_calls && !emergency {
             return Err(AgentError::TooManyCalls(self.config.max_calls));
         }
-        let (account, uri) = self.choose_account(target, account)?;
         let chosen = self.accounts.get(account).ok_or(AgentError::NoSuchAccount)?;
         let identity =
             chosen.identity.ok_or_else(|| AgentError::AccountDisabled(chosen.settings.name.clone()))?;
-        let uri = Uri::Sip(uri);
         let session = self.endpoint.invite(now, identity, uri.clone()).map_err(|error| match error {
             SessionError::TooMany => AgentError::TooManyCalls(self.config.max_calls),
             _ => AgentError::NoUsableAccount,
@@ -73,14 +72,20 @@ impl Agent {
         &self,
         text: &str,
         account: Option<AccountId>,
-    ) -> Result<(AccountId, SipUri), AgentError> {
-        if let Some(id) = account {
-            let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
-            return Ok((id, target::parse(text, account.sip_uri())?));
-        }
-        let whole = target::parse(text, None);
-        let id = self.accounts.for_target(whole.as_ref().ok()).ok_or(AgentError::NoUsableAccount)?;
-        let home = self.accounts.get(id).and_then(|account| account.sip_uri());
+    ) -> Result<(AccountId, Target), AgentError> {
+        let id = match account {
+            Some(id) => id,
+            None => {
+                let whole = match target::parse(text, None) {
+                    Ok(Target { uri: Uri::Sip(uri), .. }) => Some(uri),
+                    _ => None,
+                };
+                self.accounts.for_target(whole.as_ref()).ok_or(AgentError::NoUsableAccount)?
+            }
+        };
+        let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
+        let plan = &account.settings.dial_plan;
+        let home = account.sip_uri().map(|address| Home { address, plan });
         Ok((id, target::parse(text, home)?))
     }
 

@@ -11,6 +11,7 @@ pub mod agent;
 mod call;
 mod commands;
 mod complaints;
+pub mod dialplan;
 mod error;
 mod media;
 mod names;

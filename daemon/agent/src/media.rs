@@ -112,6 +112,10 @@ impl Agent {
                     self.ssrc_taken(now, id, source);
                 }
             }
+            EngineEvent::Reflected { port, source } => {
+                let text = format!("what is sent comes back from {source}: an echo test, or a loop");
+                self.note(Weight::Info, self.call_at(port), text);
+            }
             EngineEvent::FirstPacket { .. }
             | EngineEvent::SsrcChanged { .. }
             | EngineEvent::SourceEnded { .. }
@@ -133,18 +137,16 @@ impl Agent {
         }
     }
 
-    /// Packets come from `source` under the SSRC that we send with (RFC 3550 section 8.2): by chance the peer has drawn
-    /// the same, and we take another; or what we send comes back, which another one would not change.
-    ///
-    /// We deviate in one thing: what comes back is played, not dropped. In a call between two, whoever sends it back is
-    /// the one who was called: an echo test.
+    /// Packets of somebody else's come from `source` under the SSRC that we send with (RFC 3550 section 8.2): we take
+    /// another one, once for each address.
     fn ssrc_taken(&mut self, now: Instant, id: CallId, source: SocketAddr) {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let port = call.stream_port;
         let Some((agreement, stream)) = call.agreed_stream() else { return };
         if stream.conflicts.contains(&source) || stream.conflicts.len() >= MAX_CONFLICTS {
-            let text = format!("what is sent comes back from {source}: an echo test, or a loop");
+            // It follows us: what it sends is ours after all, and comes back changed.
+            let text = format!("{source} goes on using our SSRC, whatever it is: keeping it");
             return self.note(Weight::Info, Some(id), text);
         }
         stream.conflicts.push(source);

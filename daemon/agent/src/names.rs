@@ -171,7 +171,15 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::Confirmed { session, .. }
         | Event::Offered { session, .. }
         | Event::OfferDone { session, .. } => Some(*session),
-        _ => None,
+        // Named one by one: whoever adds an event with a description shall be asked.
+        Event::Registration { .. }
+        | Event::Digest { .. }
+        | Event::Bound { .. }
+        | Event::OfferWanted { .. }
+        | Event::RefreshWanted { .. }
+        | Event::Info { .. }
+        | Event::Probed { .. }
+        | Event::Ended { .. } => None,
     }
 }
 

@@ -60,7 +60,19 @@ fn the_first_collision_takes_another_ssrc_with_a_goodbye_and_the_call_goes_on() 
 }
 
 #[test]
-fn what_comes_back_again_is_a_loop_and_changes_nothing_more() {
+fn what_a_reflector_sends_back_changes_nothing_and_is_noted() {
+    let mut pair = Pair::new();
+    let (out, _) = pair.talking();
+    let world = &mut pair.world;
+    let before = world.plan(pair.alice, out);
+    let (port, source) = (world.stream_port(pair.alice, out), "192.0.2.2:10000".parse().unwrap());
+    world.engine_says(pair.alice, EngineEvent::Reflected { port, source });
+    assert_eq!(world.plan(pair.alice, out), before);
+    assert!(world.log(pair.alice).iter().any(|line| line.contains("comes back")));
+}
+
+#[test]
+fn the_same_address_again_changes_nothing_more() {
     let mut pair = Pair::new();
     let (out, _) = pair.talking();
     let world = &mut pair.world;
@@ -72,7 +84,7 @@ fn what_comes_back_again_is_a_loop_and_changes_nothing_more() {
         collide(world, pair.alice, out, there);
     }
     assert_eq!(world.plan(pair.alice, out), changed);
-    assert!(world.log(pair.alice).iter().any(|line| line.contains("comes back")));
+    assert!(world.log(pair.alice).iter().any(|line| line.contains("goes on using our SSRC")));
 }
 
 #[test]

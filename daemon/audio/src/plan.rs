@@ -137,11 +137,19 @@ pub enum EngineEvent {
         /// The new one.
         ssrc: u32,
     },
-    /// Packets come in under the SSRC that this stream sends with (RFC 3550 section 8.2); told once for each SSRC.
+    /// Somebody else's packets come in under the SSRC that this stream sends with (RFC 3550 section 8.2); told once for
+    /// each SSRC.
     SsrcCollision {
         /// The stream.
         port: PortId,
         /// Who sends them.
+        source: SocketAddr,
+    },
+    /// What this stream sends comes back as it is: a reflector, such as an echo test, or a loop. Told once for each SSRC.
+    Reflected {
+        /// The stream.
+        port: PortId,
+        /// Who sends it back.
         source: SocketAddr,
     },
     /// A source port that ends (a file player) has given its last sample.

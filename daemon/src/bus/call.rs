@@ -145,6 +145,7 @@ mod tests {
             Reason::Unresolvable,
             Reason::Network,
             Reason::NoCommonCodec,
+            Reason::EncryptionRequired,
             Reason::NotFound,
             Reason::Credentials,
             Reason::Policy,

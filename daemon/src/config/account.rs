@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use voipd_agent::account::AccountOrigin;
+use voipd_agent::dialplan::DialPlan;
 use voipd_agent::{AccountKind, AccountSettings, Network};
 use voipd_media::Codec;
 use voipd_sip::Uri;
@@ -11,6 +12,7 @@ use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::Push;
 use voipd_sip::uri::SipUri;
 
+use super::dialplan;
 use super::fields::{Entry, Fault, Fields, Source};
 
 /// Name of the account for calls without a server.
@@ -81,6 +83,7 @@ pub fn read(
     let (codecs, ptime_ms) = media(&mut fields);
     let enabled = fields.flag("enabled").unwrap_or(true);
     let allow_from = fields.parse_list("allow-from", network);
+    let dial_plan = dialplan::read(&mut fields);
 
     if !has_name {
         fields.reject("name", "is missing: give the account a name, such as \"home\"");
@@ -101,6 +104,8 @@ pub fn read(
             ("realm", realms.is_some()),
             ("push-provider", push.is_some()),
             ("register", register == Some(true)),
+            ("country", dial_plan.country.is_some()),
+            ("blocked", !dial_plan.blocked.is_empty()),
         ];
         for (key, _) in needless.iter().filter(|(_, there)| *there) {
             fields.reject(key, "means nothing without an address: add \"address\" or remove this key");
@@ -130,6 +135,7 @@ pub fn read(
         codecs,
         ptime_ms,
         allow_from: allow_from.unwrap_or_else(|| if with_server { Vec::new() } else { local_networks() }),
+        dial_plan,
     })
 }
 
@@ -160,6 +166,7 @@ pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<A
         codecs,
         ptime_ms,
         allow_from: if inbound { allow_from } else { Vec::new() },
+        dial_plan: DialPlan::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! fault with file, line, column, key and remedy.
 
 pub mod account;
+pub mod dialplan;
 pub mod fields;
 mod load;
 mod sections;

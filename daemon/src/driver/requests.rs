@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT};
 use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, AgentError, SoundChoice};
+use voipd_agent::{AccountId, AgentError, SoundChoice, TargetError};
 use voipd_audio::plan::EngineCounters;
 
 use super::devices::role_name;
@@ -317,7 +317,9 @@ impl From<AgentError> for RequestError {
             AgentError::NoSuchCall(_) => ErrorKind::NoSuchCall,
             AgentError::NoSuchAccount | AgentError::NoUsableAccount => ErrorKind::NoSuchAccount,
             AgentError::AlreadyExists(_) => ErrorKind::AlreadyExists,
-            AgentError::NotRemovable(_) => ErrorKind::NotPermitted,
+            AgentError::NotRemovable(_) | AgentError::Target(TargetError::Blocked { .. }) => {
+                ErrorKind::NotPermitted
+            }
             AgentError::AccountDisabled(_) | AgentError::WrongState { .. } => ErrorKind::InvalidState,
             AgentError::NoDtmf => ErrorKind::NotReady,
             AgentError::Target(_)

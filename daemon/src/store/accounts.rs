@@ -1,10 +1,11 @@
 //! Accounts as rows. What an account may say is known to the configuration, which reads the rows again.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
 use crate::config::account::{codec_name, from_entries, kind_name};
+use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
 
 /// Between realms, which may hold anything but control characters.
@@ -12,38 +13,54 @@ const REALM_BREAK: &str = "\n";
 
 /// Writes an account, in place of one with the same name.
 pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlite::Result<()> {
+    let columns = columns(account);
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let places = vec!["?"; names.len()];
+    let statement =
+        format!("INSERT OR REPLACE INTO account ({}) VALUES ({})", names.join(", "), places.join(", "));
+    connection.execute(&statement, params_from_iter(columns.iter().map(|(_, value)| value))).map(drop)
+}
+
+/// What stands in each column of an account's row.
+fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)> {
     let codecs: Vec<&str> = account.codecs.iter().map(|codec| codec_name(*codec)).collect();
     let allow_from: Vec<String> = account.allow_from.iter().map(ToString::to_string).collect();
-    connection
-        .execute(
-            "INSERT OR REPLACE INTO account (name, kind, address, display_name, registrar, outbound_proxy, \
-             auth_user, password, realm, register, expires, codecs, ptime, enabled, allow_from, allow_md5, \
-             push_provider, push_prid, push_param, gruu) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
-            params![
-                account.name,
-                kind_name(account.kind),
-                account.address.as_ref().map(ToString::to_string),
-                account.display_name,
-                account.registrar.as_ref().map(ToString::to_string),
-                account.outbound_proxy.as_ref().map(ToString::to_string),
-                account.auth_user,
-                account.password.as_ref().map(Secret::expose),
-                (!account.realms.is_empty()).then(|| account.realms.join(REALM_BREAK)),
-                account.register,
-                account.expires,
-                codecs.join(" "),
-                account.ptime_ms,
-                account.enabled,
-                allow_from.join(" "),
-                account.allow_md5,
-                account.push.as_ref().map(|push| &push.provider),
-                account.push.as_ref().map(|push| &push.prid),
-                account.push.as_ref().and_then(|push| push.param.as_ref()),
-                account.gruu,
-            ],
-        )
-        .map(drop)
+    let plan = &account.dial_plan;
+    let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
+    let realms = (!account.realms.is_empty()).then(|| account.realms.join(REALM_BREAK));
+    vec![
+        ("name", Box::new(&account.name)),
+        ("kind", Box::new(kind_name(account.kind))),
+        ("address", Box::new(account.address.as_ref().map(ToString::to_string))),
+        ("display_name", Box::new(&account.display_name)),
+        ("registrar", Box::new(account.registrar.as_ref().map(ToString::to_string))),
+        ("outbound_proxy", Box::new(account.outbound_proxy.as_ref().map(ToString::to_string))),
+        ("auth_user", Box::new(&account.auth_user)),
+        ("password", Box::new(account.password.as_ref().map(Secret::expose))),
+        ("realm", Box::new(realms)),
+        ("register", Box::new(account.register)),
+        ("expires", Box::new(account.expires)),
+        ("codecs", Box::new(codecs.join(" "))),
+        ("ptime", Box::new(account.ptime_ms)),
+        ("enabled", Box::new(account.enabled)),
+        ("allow_from", Box::new(allow_from.join(" "))),
+        ("allow_md5", Box::new(account.allow_md5)),
+        ("push_provider", Box::new(account.push.as_ref().map(|push| &push.provider))),
+        ("push_prid", Box::new(account.push.as_ref().map(|push| &push.prid))),
+        ("push_param", Box::new(account.push.as_ref().and_then(|push| push.param.as_ref()))),
+        ("gruu", Box::new(account.gruu)),
+        ("country", Box::new(&plan.country)),
+        ("area", Box::new(&plan.area)),
+        ("trunk_prefix", Box::new(&plan.trunk_prefix)),
+        ("international_prefix", Box::new(&plan.international_prefix)),
+        ("outside_prefix", Box::new(&plan.outside_prefix)),
+        ("local_digits", Box::new(plan.local_digits)),
+        ("rewrite", Box::new(rewrite.join(" "))),
+        ("number_format", Box::new(plan.format.map(format_name))),
+        ("number_uri", Box::new(uri_name(plan.uri))),
+        ("emergency", Box::new(plan.emergency.as_ref().map(|numbers| numbers.join(" ")))),
+        ("blocked", Box::new(plan.blocked.join(" "))),
+    ]
 }
 
 /// All accounts by name, and the names of those that make no sense with what is wrong.
@@ -81,6 +98,13 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("push-provider", "push_provider"),
         ("push-prid", "push_prid"),
         ("push-param", "push_param"),
+        ("country", "country"),
+        ("area", "area"),
+        ("trunk-prefix", "trunk_prefix"),
+        ("international-prefix", "international_prefix"),
+        ("outside-prefix", "outside_prefix"),
+        ("number-format", "number_format"),
+        ("number-uri", "number_uri"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {
@@ -99,8 +123,19 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
     if let Some(realms) = row.get::<_, Option<String>>("realm")? {
         entries.push(Entry::new("realm", Value::List(realms.split(REALM_BREAK).map(element).collect())));
     }
-    for (key, column) in [("codecs", "codecs"), ("allow-from", "allow_from")] {
-        let text: String = row.get(column)?;
+    let digits: Option<i64> = row.get("local_digits")?;
+    entries.extend(digits.map(|digits| Entry::new("local-digits", Value::Number(digits))));
+    let lists = [
+        ("codecs", "codecs"),
+        ("allow-from", "allow_from"),
+        ("rewrite", "rewrite"),
+        ("emergency", "emergency"),
+        ("blocked", "blocked"),
+    ];
+    for (key, column) in lists {
+        let text: Option<String> = row.get(column)?;
+        // Not there: as usual. Empty: none.
+        let Some(text) = text else { continue };
         entries.push(Entry::new(key, Value::List(text.split_ascii_whitespace().map(element).collect())));
     }
     Ok(entries)

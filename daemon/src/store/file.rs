@@ -44,6 +44,19 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN push_param TEXT;
     ALTER TABLE account ADD COLUMN gruu INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    ALTER TABLE account ADD COLUMN country TEXT;
+    ALTER TABLE account ADD COLUMN area TEXT;
+    ALTER TABLE account ADD COLUMN trunk_prefix TEXT;
+    ALTER TABLE account ADD COLUMN international_prefix TEXT;
+    ALTER TABLE account ADD COLUMN outside_prefix TEXT;
+    ALTER TABLE account ADD COLUMN local_digits INTEGER;
+    ALTER TABLE account ADD COLUMN rewrite TEXT;
+    ALTER TABLE account ADD COLUMN number_format TEXT;
+    ALTER TABLE account ADD COLUMN number_uri TEXT;
+    ALTER TABLE account ADD COLUMN emergency TEXT;
+    ALTER TABLE account ADD COLUMN blocked TEXT;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

@@ -96,7 +96,7 @@ impl Talk {
         assert_eq!(self.answered.ended().await.0, "remote");
         for (said, heard) in [(&self.said[0], &self.heard[1]), (&self.said[1], &self.heard[0])] {
             let verdict = compare(&Sound::load(said), &Sound::load(heard), Codec::Waveform);
-            verdict.assert_whole(&format!("{}", heard.display()), 0.97);
+            verdict.assert_heard(&format!("{}", heard.display()), 0.97);
         }
         self.alice.stop().await;
         self.bob.stop().await;

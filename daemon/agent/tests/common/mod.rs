@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use voipd_agent::dialplan::DialPlan;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, MediaNameId, Network, Output,
@@ -797,6 +798,7 @@ pub fn direct() -> AccountSettings {
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
+        dial_plan: DialPlan::default(),
     }
 }
 

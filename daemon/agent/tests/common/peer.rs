@@ -12,6 +12,8 @@ pub struct Peer {
     pub call_id: String,
     pub cseq: u32,
     branch: u32,
+    /// Of its responses to the INVITE that called it.
+    pub tag: &'static str,
     /// The peer's own address, with its tag.
     local: String,
     /// The agent's address; with its tag, once that is known.
@@ -30,6 +32,7 @@ impl Peer {
             call_id: format!("call-{}-{}", address.port(), world.capture.len()),
             cseq: 1,
             branch: 0,
+            tag: "peer",
             local: format!("\"Peer\" <sip:peer@{address}>;tag=peer"),
             remote: format!("<{uri}>"),
             target: uri.to_owned(),
@@ -45,6 +48,7 @@ impl Peer {
             call_id: invite.call_id.clone(),
             cseq: 100,
             branch: 0,
+            tag: "peer",
             local: format!("{};tag=peer", invite.to),
             remote: invite.from.to_string(),
             target: match contact.uri {
@@ -66,6 +70,11 @@ impl Peer {
 
     /// Sends a request; all but ACK and CANCEL take a new number.
     pub fn request(&mut self, world: &mut World, method: &str, body: &str) {
+        self.request_with(world, method, "", body);
+    }
+
+    /// Sends a request with header lines of its own.
+    pub fn request_with(&mut self, world: &mut World, method: &str, headers: &str, body: &str) {
         if !matches!(method, "ACK" | "CANCEL") {
             self.cseq += 1;
         }
@@ -73,11 +82,15 @@ impl Peer {
         if method != "CANCEL" {
             self.branch += 1;
         }
-        self.repeat(world, method, body);
+        self.send(world, method, headers, body);
     }
 
     /// Sends a request once more.
     pub fn repeat(&self, world: &mut World, method: &str, body: &str) {
+        self.send(world, method, "", body);
+    }
+
+    fn send(&self, world: &mut World, method: &str, headers: &str, body: &str) {
         let address = world.address(self.host);
         let (host, agent) = (self.host, self.agent);
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\n" };
@@ -87,7 +100,7 @@ impl Peer {
             "{method} {target} SIP/2.0\n\
              Via: SIP/2.0/UDP {address};branch=z9hG4bK-{call_id}-{branch};rport\n\
              Max-Forwards: 70\nFrom: {local}\nTo: {remote}\nCall-ID: {call_id}\nCSeq: {cseq} {method}\n\
-             Contact: <sip:peer@{address}>\n{kind}Content-Length: {}\n\n",
+             Contact: <sip:peer@{address}>\n{headers}{kind}Content-Length: {}\n\n",
             body.len()
         );
         world.send(host, agent, (crlf(&text) + &body).as_bytes());
@@ -95,12 +108,21 @@ impl Peer {
 
     /// Answers a request.
     pub fn answer(&self, world: &mut World, request: &Request, code: u16, sdp: &str) {
+        self.answer_with(world, request, code, "", sdp);
+    }
+
+    /// Answers a request with header lines of its own.
+    pub fn answer_with(&self, world: &mut World, request: &Request, code: u16, headers: &str, sdp: &str) {
         let mut response = request.response(status(code));
         if code > 100 && response.to.tag().is_none() {
-            response.to.params.set("tag", Some("peer"));
+            response.to.params.set("tag", Some(self.tag));
         }
         let address = world.address(self.host);
         response.headers.push("Contact", format!("<sip:peer@{address}>"));
+        for line in headers.lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            response.headers.push(name, value);
+        }
         if !sdp.is_empty() {
             response.headers.push("Content-Type", "application/sdp");
             response.body = crlf(sdp).into_bytes();

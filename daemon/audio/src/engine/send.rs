@@ -9,6 +9,9 @@ use crate::plan::{Codec, SendPlan};
 
 /// Bytes of an RTP header without CSRC list and extension (RFC 3550 section 5.1).
 const HEADER: usize = 12;
+/// How far back a packet of ours is known again when it comes back.
+const RECENT_PACKETS: u16 = 512;
+const RECENT_SECONDS: u32 = 10;
 /// Longest packet time, in ticks.
 const MAX_TICKS: usize = 6;
 
@@ -71,6 +74,14 @@ impl Sender {
     /// What we send with.
     pub(crate) fn ssrc(&self) -> u32 {
         self.ssrc
+    }
+
+    /// Whether a packet with these numbers is one of ours of the last seconds. A peer that has drawn our SSRC by chance
+    /// meets both numbers with a probability of less than one in a million.
+    pub(crate) fn has_sent(&self, sequence: u16, timestamp: u32) -> bool {
+        let behind = self.sequence.wrapping_sub(sequence);
+        let age = self.clock.wrapping_sub(timestamp);
+        (1..=RECENT_PACKETS).contains(&behind) && age <= RECENT_SECONDS * self.codec.clock_rate()
     }
 
     /// Rate of the sound wanted, in hertz; `None`: nothing is sent.

@@ -45,7 +45,7 @@ pub(crate) struct Stream<S> {
     level_in: LevelMeter,
     level_out: LevelMeter,
     /// The SSRC of ours under which packets have come in, as was reported.
-    collision_told: Option<u32>,
+    own_ssrc_heard: Option<u32>,
     counters: StreamCounters,
     shared: Arc<StreamShared>,
 }
@@ -62,7 +62,7 @@ impl<S: MediaSocket> Stream<S> {
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
-            collision_told: None,
+            own_ssrc_heard: None,
             counters: StreamCounters::default(),
             shared,
         };
@@ -155,13 +155,15 @@ impl<S: MediaSocket> Stream<S> {
         if let Some(remote) = moved {
             outbox.event(EngineEvent::RemoteChanged { port: id, remote });
         }
-        let ours = packet.ssrc == self.sender.ssrc();
-        if ours && self.collision_told != Some(packet.ssrc) {
-            self.collision_told = Some(packet.ssrc);
-            outbox.event(EngineEvent::SsrcCollision { port: id, source: *source });
+        if packet.ssrc == self.sender.ssrc() && self.own_ssrc_heard != Some(packet.ssrc) {
+            self.own_ssrc_heard = Some(packet.ssrc);
+            let source = *source;
+            outbox.event(match self.sender.has_sent(packet.sequence, packet.timestamp) {
+                true => EngineEvent::Reflected { port: id, source },
+                false => EngineEvent::SsrcCollision { port: id, source },
+            });
         }
-        // Who sends back what we send follows each of our changes; nobody else could guess the number.
-        match self.receiver.admit(packet.ssrc, packet.sequence, trusted || ours) {
+        match self.receiver.admit(packet.ssrc, packet.sequence, trusted) {
             Origin::Known => {}
             Origin::First => outbox.event(EngineEvent::FirstPacket { port: id }),
             Origin::Changed => {

@@ -11,6 +11,7 @@
 )]
 
 pub mod memory;
+pub mod proxy;
 pub mod registrar;
 pub mod script;
 
@@ -50,6 +51,8 @@ enum Role {
     Raw { inbox: Vec<(Duration, Message)> },
     /// Answers requests by a function.
     Server { answer: Server, seen: Vec<(Duration, Request)> },
+    /// Passes messages on.
+    Proxy(proxy::Proxy),
     /// Nobody listens: the sender gets an ICMP error.
     Closed,
 }
@@ -152,6 +155,12 @@ impl Net {
         answer: impl FnMut(Instant, &Request) -> Vec<Response> + 'static,
     ) -> HostId {
         self.add(address, Role::Server { answer: Box::new(answer), seen: Vec::new() })
+    }
+
+    /// A proxy that passes on to `next` what names no address.
+    pub fn proxy(&mut self, address: &str, next: &str, realm: Option<&'static str>) -> HostId {
+        let (here, next) = (address.parse().unwrap(), next.parse().unwrap());
+        self.add(address, Role::Proxy(proxy::Proxy { address: here, next, realm }))
     }
 
     pub fn closed(&mut self, address: &str) -> HostId {
@@ -318,6 +327,11 @@ impl Net {
                     for response in responses {
                         self.transmit(packet.to, packet.from, wire::write(&Message::Response(response)));
                     }
+                }
+            }
+            Role::Proxy(proxy) => {
+                for (to, bytes) in proxy.pass(packet.from, read(&packet.bytes)) {
+                    self.transmit(packet.to, to, bytes);
                 }
             }
             Role::Closed => {

@@ -3,7 +3,7 @@
 //!
 //! All questions about a domain are asked at once: its NAPTR records, the SRV records of each transport, and its own
 //! addresses, which count only where there are no such records. Then follow the SRV records that NAPTR named elsewhere,
-//! and the addresses of the servers: at most 6 + [`MAX_SERVICES`] + 2 · [`MAX_TARGETS`] questions, and
+//! and the addresses of the servers: at most 5 + [`MAX_SERVICES`] + 2 · [`MAX_TARGETS`] questions, and
 //! [`DEADLINE`] in all. What is known by then is used.
 
 mod ask;
