@@ -1,6 +1,6 @@
 //! Transport: SIP datagrams in and out, and the way from a next hop to addresses. It reads no SIP.
 
-mod resolve;
+pub mod resolve;
 mod udp;
 
 use std::io;

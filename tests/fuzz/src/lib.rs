@@ -3,12 +3,14 @@
 
 #![allow(clippy::missing_panics_doc, reason = "to panic is how these functions speak")]
 
+mod dns;
 mod endpoint;
 mod media;
 mod rtp;
 mod sip;
 mod stream;
 
+pub use dns::dns;
 pub use endpoint::sip_endpoint;
 pub use media::{rtcp, sdp};
 pub use rtp::rtp;
@@ -21,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("challenges", challenges),
+    ("dns", dns),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp", sdp),
