@@ -196,10 +196,8 @@ fn section_4_8_an_offer_of_streams_on_both_families_reaches_the_user() {
 #[test]
 fn section_4_9_ipv4_mapped_addresses_are_addresses() {
     let mut talk = Talk::new();
-    let vias = [
-        "[::ffff:192.0.2.10]:19823;rport;branch=z9hG4bKbh19",
-        "[::ffff:192.0.2.2];branch=z9hG4bKas3-111",
-    ];
+    let vias =
+        ["[::ffff:192.0.2.10]:19823;rport;branch=z9hG4bKbh19", "[::ffff:192.0.2.2];branch=z9hG4bKas3-111"];
     let body = "v=0\no=bob 280744730 28977631 IN IP6 ::ffff:192.0.2.2\ns=-\nc=IN IP6 ::ffff:192.0.2.2\nt=0 0\n\
                 m=audio 22334 RTP/AVP 0\n";
     let extra = "Contact: \"T. desk phone\" <sip:ted@[::ffff:192.0.2.2]>\nContent-Type: application/sdp\n";
@@ -230,7 +228,9 @@ fn section_4_10_the_third_colon_of_rfc_3261_s_grammar_is_tolerated() {
         assert!(!response.to.to_string().contains(":::"), "{}", response.to);
     }
     // Nowhere else, and not twice.
-    for bad in ["[2001:db8:::1]", "[:::]", "[2001:::db8:::192.0.2.1]", "[2001::db8:::192.0.2.1]", "[1::::192.0.2.1]"] {
+    for bad in
+        ["[2001:db8:::1]", "[:::]", "[2001:::db8:::192.0.2.1]", "[2001::db8:::192.0.2.1]", "[1::::192.0.2.1]"]
+    {
         assert!(format!("sip:user@{bad}").parse::<Uri>().is_err(), "{bad}");
     }
 }

@@ -73,7 +73,7 @@ const VERDICTS: [(&str, Verdict); 49] = [
     ("regaut01", Answered(405)),
     ("multi01", Answered(400)),
     ("mcl01", Answered(400)),
-    ("bcast", Dropped), // 3.3.10: two Vias
+    ("bcast", Dropped),        // 3.3.10: two Vias
     ("zeromf", Answered(200)), // 3.3.11: it is at its end here; only a proxy would have to pass it on
     ("cparam01", Answered(405)),
     ("cparam02", Answered(405)),
@@ -132,7 +132,11 @@ fn every_message_gets_its_verdict_and_nothing_is_left_of_it() {
             }
             Answered(status) => {
                 assert!(events.is_empty(), "{file}: {events:?}");
-                assert_eq!(sent.iter().map(|(line, _)| status_of(line)).collect::<Vec<_>>(), [*status], "{file}");
+                assert_eq!(
+                    sent.iter().map(|(line, _)| status_of(line)).collect::<Vec<_>>(),
+                    [*status],
+                    "{file}"
+                );
             }
             Dropped => assert!(events.is_empty() && sent.is_empty(), "{file}: {events:?}, {sent:?}"),
         }
@@ -205,10 +209,7 @@ fn a_caller_of_rfc_2543_is_talked_to() {
     assert_eq!(bye.method.as_str(), "BYE");
     // The route is a strict router's: it stands in the Request-URI, and the caller in Route.
     assert_eq!(bye.uri.to_string(), "sip:UserB@example.com;maddr=ss1.example.com");
-    assert_eq!(
-        bye.headers.get("Route"),
-        Some("<sip:+13035551111@ift.client.example.net;user=phone>")
-    );
+    assert_eq!(bye.headers.get("Route"), Some("<sip:+13035551111@ift.client.example.net;user=phone>"));
 }
 
 /// A response of the torture, made one to Alice's INVITE, `leaving` that many of its Vias.

@@ -5,15 +5,21 @@ use std::net::IpAddr;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::NAPTR;
-use voipd::transport::resolve::order::{MAX_SERVERS, Server, order_servers, services, single_host, take_turns};
+use voipd::transport::resolve::order::{
+    MAX_SERVERS, Server, order_servers, services, single_host, take_turns,
+};
 
 /// One response of a name server, whose records are taken for the services, servers and addresses of a domain: what is
 /// made of them is no more than they are, in the order of the RFCs, and the order of the records in it changes nothing.
 pub fn dns(bytes: &[u8]) {
     let Ok(message) = Message::from_vec(bytes) else { return };
     let records = || message.answers.iter().map(|record| &record.data);
-    naptr(records().filter_map(|data| if let RData::NAPTR(naptr) = data { Some(naptr.clone()) } else { None }));
-    srv(records().filter_map(|data| if let RData::SRV(srv) = data { Server::of(srv) } else { None }).collect());
+    naptr(
+        records().filter_map(|data| if let RData::NAPTR(naptr) = data { Some(naptr.clone()) } else { None }),
+    );
+    srv(records()
+        .filter_map(|data| if let RData::SRV(srv) = data { Server::of(srv) } else { None })
+        .collect());
     addresses(records().filter_map(RData::ip_addr).collect());
 }
 

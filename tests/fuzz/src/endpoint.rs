@@ -32,7 +32,8 @@ pub fn sip_endpoint(bytes: &[u8]) {
     let mut endpoint = Endpoint::new(config, [7; 32]);
     let Some(identity) = identity() else { return };
     let identity = endpoint.add_identity(identity);
-    let mut host = Host { endpoint, identity, sent: 0, requests: Vec::new(), answer: None, sessions: Vec::new() };
+    let mut host =
+        Host { endpoint, identity, sent: 0, requests: Vec::new(), answer: None, sessions: Vec::new() };
     let mut now = start;
     let (mut rest, mut steps) = (bytes, 0);
     while let Some((length, tail)) = rest.split_first_chunk::<2>()

@@ -203,9 +203,17 @@ mod tests {
             RAck::read(&headers)
         };
         assert_eq!(read("776656  1 INVITE"), Some(RAck { rseq: 776_656, cseq: 1 }));
-        for bad in
-            ["", "1", "1 2", "1 2 UPDATE", "1 2 invite", "1 2 INVITE x", "-1 2 INVITE", "+1 2 INVITE", "4294967296 1 INVITE"]
-        {
+        for bad in [
+            "",
+            "1",
+            "1 2",
+            "1 2 UPDATE",
+            "1 2 invite",
+            "1 2 INVITE x",
+            "-1 2 INVITE",
+            "+1 2 INVITE",
+            "4294967296 1 INVITE",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }
