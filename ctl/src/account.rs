@@ -67,6 +67,8 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         push_param: args.push_param,
         codecs: args.codecs,
         ptime: args.ptime,
+        redirect: args.redirect,
+        dtmf: args.dtmf,
         allow_from: args.allow_from,
         ..AccountSettings::default()
     };

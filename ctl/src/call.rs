@@ -46,11 +46,30 @@ pub(crate) fn calls_table(snapshot: &Snapshot) -> Vec<String> {
             if call.number("AnsweredAt") == 0 { String::new() } else { clock(call.talk_time()) },
             call.text("Codec").to_owned(),
             snapshot.account_name(call.text("Account")).to_owned(),
-            call.peer(),
+            peer_words(call),
         ]
     };
     let rows: Vec<_> = snapshot.calls.iter().map(row).collect();
     table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "ACCOUNT", "PEER"], &rows)
+}
+
+/// The peer, with what is known of it from others than itself.
+fn peer_words(call: &Object) -> String {
+    let mut words = vec![call.peer()];
+    if call.flag("Anonymous") {
+        words.push("anonymous".to_owned());
+    }
+    let asserted = call.asserted().filter(|_| call.text("AssertedIdentity") != call.text("Peer"));
+    words.extend(asserted.map(|asserted| format!("the server says {asserted}")));
+    let diverted = call.list("Diversion");
+    if !diverted.is_empty() {
+        words.push(format!("diverted from {diverted} ({})", call.text("DiversionReason")));
+    }
+    let contacts = call.list("RedirectContacts");
+    if !contacts.is_empty() {
+        words.push(format!("is at {contacts}"));
+    }
+    words.join(", ")
 }
 
 /// State of a call with what else matters to someone who looks at it.
@@ -182,6 +201,29 @@ mod tests {
             "ended, busy"
         );
         assert_eq!(state_words(&call(1, &[("State", "ringing")], &[])), "ringing");
+    }
+
+    #[test]
+    fn the_peer_is_shown_with_what_others_say_of_it() {
+        let plain = call(1, &[("Peer", "sip:b@example.org"), ("AssertedIdentity", "sip:b@example.org")], &[]);
+        assert_eq!(peer_words(&plain), "sip:b@example.org");
+        let mut diverted = call(
+            1,
+            &[
+                ("Peer", "sip:anonymous@anonymous.invalid"),
+                ("AssertedIdentity", "tel:+4930123"),
+                ("AssertedName", "Bob"),
+                ("DiversionReason", "user-busy"),
+            ],
+            &["Anonymous"],
+        );
+        let from = zbus::Variant::from(vec!["sip:c@example.org", "sip:d@example.org"]);
+        diverted.properties.insert("Diversion".into(), from.try_into().unwrap());
+        assert_eq!(
+            peer_words(&diverted),
+            "sip:anonymous@anonymous.invalid, anonymous, the server says Bob <tel:+4930123>, \
+             diverted from sip:c@example.org, sip:d@example.org (user-busy)"
+        );
     }
 
     #[test]

@@ -175,6 +175,12 @@ pub(crate) struct AddArgs {
     /// Milliseconds of sound in a packet
     #[arg(long, value_name = "MS")]
     pub(crate) ptime: Option<u32>,
+    /// What becomes of calls that are redirected: ask, follow or never
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) redirect: Option<String>,
+    /// How digits are sent: auto, rtp or info
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) dtmf: Option<String>,
     /// Networks whose calls are taken besides those of the server, such as 192.168.0.0/16
     #[arg(long, value_delimiter = ',', value_name = "NETWORK")]
     pub(crate) allow_from: Option<Vec<String>>,
@@ -214,6 +220,12 @@ pub(crate) struct DialArgs {
     pub(crate) account: Option<String>,
     #[command(flatten)]
     pub(crate) sound: SoundArgs,
+    /// Do not tell the callee who calls
+    #[arg(long)]
+    pub(crate) anonymous: bool,
+    /// Go on to whom the call is redirected to
+    #[arg(long)]
+    pub(crate) follow: bool,
     /// Hang up so many seconds after the call was answered
     #[arg(long, value_name = "SECS", conflicts_with = "detach", allow_negative_numbers = true)]
     pub(crate) hangup_after: Option<f64>,

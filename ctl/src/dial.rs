@@ -30,6 +30,8 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         play: files.play.map(Into::into),
         record: files.record.map(Into::into),
         mix: args.sound.mix.then_some(true),
+        anonymous: args.anonymous.then_some(true),
+        follow: args.follow.then_some(true),
     };
     // Asked for first: what happens right after Dial is not missed, and an interrupt hangs up from the start.
     let events = daemon.events().await?;
@@ -315,10 +317,21 @@ fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
         way = format!("{way}; {}", call.text("Codec"));
     }
     lines.push(format!("  {way}"));
+    lines.extend(identity_line(call));
+    if !call.list("RedirectContacts").is_empty() {
+        let contacts = call.list("RedirectContacts");
+        lines.push(format!("  redirected to {contacts}; 'voipctl call --follow' goes there"));
+    }
     if figures.packets_sent + figures.packets_received > 0 {
         lines.push(format!("  {}", figures_words(figures)));
     }
     lines
+}
+
+/// What the account's own server says of the peer, where it is not what the peer says itself.
+fn identity_line(call: &Object) -> Option<String> {
+    let asserted = call.asserted().filter(|_| call.text("AssertedIdentity") != call.text("Peer"))?;
+    Some(format!("  the server says: {asserted}"))
 }
 
 /// The figures that matter, in a line.
@@ -360,6 +373,8 @@ fn end_words(reason: &str, sip_status: u64, answered: bool) -> String {
         Some(Reason::Policy) => "voipd's settings forbid it",
         Some(Reason::Protocol) => "the peer broke the protocol",
         Some(Reason::Rejected) => "refused",
+        Some(Reason::AnsweredElsewhere) => "answered elsewhere",
+        Some(Reason::Redirected) => "the peer is somewhere else",
         None => return if reason.is_empty() { "ended".into() } else { format!("ended: {reason}") },
     };
     // 2xx says nothing about an end.

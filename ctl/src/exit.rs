@@ -23,6 +23,7 @@ pub(crate) enum Exit {
     Protocol,
     Rejected,
     Network,
+    Redirected,
     BrokenPipe,
 }
 
@@ -36,7 +37,7 @@ impl Exit {
         (
             Self::NotAnswered,
             4,
-            "the call ended before it was answered: hung up here, or given up by the caller",
+            "the call ended before it was answered here: hung up, given up by the caller, or answered elsewhere",
         ),
         (Self::Timeout, 5, "the time of --timeout passed"),
         (Self::Busy, 10, "the peer is busy"),
@@ -51,6 +52,7 @@ impl Exit {
         (Self::Rejected, 19, "the call or the registration was refused for another reason"),
         (Self::Network, 20, "the peer fell silent in mid-call"),
         (Self::EncryptionRequired, 21, "the peer wants encrypted media, and the account has none"),
+        (Self::Redirected, 22, "the peer is somewhere else, and --follow was not given"),
         (Self::BrokenPipe, 141, "the reader of the output went away"),
     ];
 
@@ -64,7 +66,10 @@ impl Exit {
         match Reason::from_word(end_reason) {
             Some(Reason::Local | Reason::Remote) if answered => Self::Ok,
             // A peer that ends a call without an answer gives it up.
-            Some(Reason::Local | Reason::Remote | Reason::Cancelled) => Self::NotAnswered,
+            Some(Reason::Local | Reason::Remote | Reason::Cancelled | Reason::AnsweredElsewhere) => {
+                Self::NotAnswered
+            }
+            Some(Reason::Redirected) => Self::Redirected,
             Some(Reason::Busy) => Self::Busy,
             Some(Reason::Declined) => Self::Declined,
             Some(Reason::NoAnswer) => Self::NoAnswer,

@@ -78,7 +78,7 @@ fn line(event: &Event) -> Option<String> {
     };
     match event {
         Event::Added { path, interfaces } => {
-            let keys = ["Direction", "State", "Peer", "Name"];
+            let keys = ["Direction", "State", "Peer", "AssertedIdentity", "Name"];
             let described = own(interfaces).map(|properties| pairs(properties, &|key| keys.contains(&key)));
             Some(format!("{} added: {}", label(path), described.unwrap_or_default()))
         }

@@ -89,6 +89,15 @@ impl Object {
         }
     }
 
+    /// Display name and URI of a call's peer in the words of the account's own server.
+    pub(crate) fn asserted(&self) -> Option<String> {
+        match (self.text("AssertedName"), self.text("AssertedIdentity")) {
+            (_, "") => None,
+            ("", uri) => Some(uri.to_owned()),
+            (name, uri) => Some(format!("{name} <{uri}>")),
+        }
+    }
+
     /// Path, number and properties for programs.
     pub(crate) fn to_json(&self) -> Value {
         let mut object = dict_to_json(&self.properties);

@@ -65,26 +65,98 @@ pub enum DeviceRole {
 
 /// What the bus asks.
 pub enum Request {
-    Dial { target: String, account: Option<AccountChoice>, sound: CallSound, reply: Reply<CallId> },
-    AddAccount { settings: Box<AccountSettings>, reply: Reply<AccountId> },
-    RemoveAccount { account: AccountId, reply: Reply<()> },
-    EnableAccount { account: AccountId, enabled: bool, reply: Reply<()> },
-    RegisterAccount { account: AccountId, register: bool, reply: Reply<()> },
-    SetDoNotDisturb { on: bool, reply: Reply<()> },
-    Accept { call: CallId, sound: CallSound, reply: Reply<()> },
-    Reject { call: CallId, reason: Reason, reply: Reply<()> },
-    Hangup { call: CallId, reply: Reply<()> },
-    Hold { call: CallId, reply: Reply<()> },
-    Resume { call: CallId, mix: bool, reply: Reply<()> },
-    Silence { call: CallId, reply: Reply<()> },
-    SetMuted { call: CallId, muted: bool, reply: Reply<()> },
-    SendDtmf { call: CallId, digits: String, reply: Reply<()> },
-    CallStatistics { call: CallId, reply: Reply<CallStatistics> },
-    ListDevices { reply: Reply<Vec<DeviceView>> },
-    SelectDevice { role: DeviceRole, name: String, reply: Reply<()> },
-    StartTest { output: bool, input: bool, reply: Reply<()> },
-    StopTest { reply: Reply<()> },
-    AudioLive { reply: Reply<AudioLive> },
+    Dial {
+        target: String,
+        account: Option<AccountChoice>,
+        sound: CallSound,
+        /// The callee is not told who calls.
+        anonymous: bool,
+        /// The call may go on to whom it is redirected to.
+        follow: bool,
+        reply: Reply<CallId>,
+    },
+    AddAccount {
+        settings: Box<AccountSettings>,
+        reply: Reply<AccountId>,
+    },
+    RemoveAccount {
+        account: AccountId,
+        reply: Reply<()>,
+    },
+    EnableAccount {
+        account: AccountId,
+        enabled: bool,
+        reply: Reply<()>,
+    },
+    RegisterAccount {
+        account: AccountId,
+        register: bool,
+        reply: Reply<()>,
+    },
+    SetDoNotDisturb {
+        on: bool,
+        reply: Reply<()>,
+    },
+    Accept {
+        call: CallId,
+        sound: CallSound,
+        reply: Reply<()>,
+    },
+    Reject {
+        call: CallId,
+        reason: Reason,
+        reply: Reply<()>,
+    },
+    Hangup {
+        call: CallId,
+        reply: Reply<()>,
+    },
+    Hold {
+        call: CallId,
+        reply: Reply<()>,
+    },
+    Resume {
+        call: CallId,
+        mix: bool,
+        reply: Reply<()>,
+    },
+    Silence {
+        call: CallId,
+        reply: Reply<()>,
+    },
+    SetMuted {
+        call: CallId,
+        muted: bool,
+        reply: Reply<()>,
+    },
+    SendDtmf {
+        call: CallId,
+        digits: String,
+        reply: Reply<()>,
+    },
+    CallStatistics {
+        call: CallId,
+        reply: Reply<CallStatistics>,
+    },
+    ListDevices {
+        reply: Reply<Vec<DeviceView>>,
+    },
+    SelectDevice {
+        role: DeviceRole,
+        name: String,
+        reply: Reply<()>,
+    },
+    StartTest {
+        output: bool,
+        input: bool,
+        reply: Reply<()>,
+    },
+    StopTest {
+        reply: Reply<()>,
+    },
+    AudioLive {
+        reply: Reply<AudioLive>,
+    },
 }
 
 /// What the driver tells.

@@ -94,6 +94,45 @@ fn an_account_needs_a_name_and_an_address_and_gets_the_rest() {
 }
 
 #[test]
+fn realms_are_one_or_several_and_md5_and_push_are_asked_for() {
+    let home = "[[account]]\nname = \"home\"\naddress = \"sip:alice@example.org\"\n";
+    let account = |text: &str| read(&format!("{home}{text}")).unwrap().accounts.remove(0);
+    let plain = account("");
+    assert!(plain.realms.is_empty() && plain.allow_md5 && !plain.gruu && plain.push.is_none());
+    assert_eq!(account("realm = \"a, b\"").realms, ["a, b"]);
+    let all = account(
+        "realm = [\"a\", \"b\"]\nallow-md5 = false\ngruu = true\npush-provider = \"apns\"\npush-prid = \"t=\"",
+    );
+    assert_eq!(all.realms, ["a", "b"]);
+    assert!(!all.allow_md5 && all.gruu);
+    let push = all.push.unwrap();
+    assert_eq!((push.provider.as_str(), push.prid.as_str(), push.param), ("apns", "t=", None));
+    let place = "voipd.toml";
+    for (text, fault) in [
+        (
+            "push-provider = \"apns\"",
+            format!(
+                "{place}:1:1: account.push-prid is missing: write what names this device at the push service"
+            ),
+        ),
+        (
+            "push-param = \"x\"",
+            format!(
+                "{place}:1:1: account.push-provider is missing: name the push service, such as \"apns\" or \"fcm\""
+            ),
+        ),
+        ("realm = [\"a\", \"a\"]", format!("{place}:4:15: account.realm names 'a' twice: remove one")),
+        ("realm = 5", format!("{place}:4:9: account.realm must be a string in quotes, not a number")),
+        (
+            "allow-md5 = \"no\"",
+            format!("{place}:4:13: account.allow-md5 must be true or false without quotes, not a string"),
+        ),
+    ] {
+        assert_eq!(faults(&format!("{home}{text}")), [fault]);
+    }
+}
+
+#[test]
 fn an_echo_service_without_an_address_is_local() {
     let config = read("[[account]]\nname = \"echo\"\nkind = \"echo\"").unwrap();
     assert!(!config.accounts[0].register);

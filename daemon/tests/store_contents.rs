@@ -26,11 +26,18 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("outbound-proxy", text("sip:proxy.example.org;lr")),
         Entry::new("auth-user", text("alice-auth")),
         Entry::new("password", text("pass word'; --")),
-        Entry::new("realm", text("example.org")),
+        Entry::new("realm", list(&["example.org", "core, of \"example\""])),
+        Entry::new("allow-md5", Value::Flag(false)),
+        Entry::new("gruu", Value::Flag(true)),
+        Entry::new("push-provider", text("webpush")),
+        Entry::new("push-prid", text("https://push.example.org/a?b=c")),
+        Entry::new("push-param", text("key")),
         Entry::new("register", Value::Flag(false)),
         Entry::new("expires", Value::Number(3600)),
         Entry::new("codecs", list(&["PCMA", "opus"])),
         Entry::new("ptime", Value::Number(30)),
+        Entry::new("redirect", text("follow")),
+        Entry::new("dtmf", text("info")),
         Entry::new("enabled", Value::Flag(false)),
         Entry::new("allow-from", list(&["192.0.2.0/24", "2001:db8::/32"])),
         Entry::new("country", text("49")),
@@ -78,6 +85,7 @@ async fn what_was_kept_is_there_after_a_restart() {
     store.set_device(DeviceRole::Ringer, "alsa:Speaker".into()).await.unwrap();
     // Nobody waits for this one: it is made all the same.
     drop(store.set_do_not_disturb(true));
+    drop(store.set_instance("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".into()));
     drop(store);
 
     let (store, contents) = reopen(&directory);
@@ -86,7 +94,40 @@ async fn what_was_kept_is_there_after_a_restart() {
     assert_eq!(contents.enabled, [("from-config".to_owned(), false), ("work".to_owned(), true)].into());
     assert_eq!((contents.devices.input, contents.devices.ringer), (None, Some("alsa:Speaker".to_owned())));
     assert!(contents.do_not_disturb);
+    assert_eq!(contents.instance.as_deref(), Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6"));
     drop(store);
+}
+
+/// The first format, as voipd 0.1.0 wrote it.
+#[test]
+fn a_store_of_the_first_format_is_brought_up_to_date() {
+    let home = tempfile::tempdir().unwrap();
+    let old = rusqlite::Connection::open(home.path().join("voipd.sqlite")).unwrap();
+    old.execute_batch(
+        "CREATE TABLE account (name TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, address TEXT, \
+         display_name TEXT, registrar TEXT, outbound_proxy TEXT, auth_user TEXT, password TEXT, realm TEXT, \
+         register INTEGER NOT NULL, expires INTEGER NOT NULL, codecs TEXT NOT NULL, ptime INTEGER NOT NULL, \
+         enabled INTEGER NOT NULL, allow_from TEXT NOT NULL) STRICT; \
+         CREATE TABLE enabled (account TEXT NOT NULL PRIMARY KEY, enabled INTEGER NOT NULL) STRICT; \
+         CREATE TABLE setting (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT; \
+         INSERT INTO account VALUES ('work', 'sip', 'sip:alice@example.org', NULL, NULL, NULL, NULL, 'pw', \
+         'example.org', 1, 600, 'opus PCMA', 20, 1, ''); \
+         INSERT INTO setting VALUES ('do-not-disturb', 'yes'); \
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let (store, contents) = reopen(home.path());
+        let [kept] = contents.accounts.as_slice() else { panic!("{contents:?}") };
+        assert_eq!(
+            (kept.name.as_str(), kept.realms.as_slice()),
+            ("work", ["example.org".to_owned()].as_slice())
+        );
+        assert!(kept.allow_md5 && !kept.gruu && kept.push.is_none());
+        assert!(contents.do_not_disturb && contents.instance.is_none());
+        drop(store);
+    }
 }
 
 #[tokio::test]

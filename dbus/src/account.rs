@@ -44,6 +44,10 @@ pub struct AccountSettings {
     pub codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet.
     pub ptime: Option<u32>,
+    /// What becomes of calls that are redirected: `ask`, `follow` or `never`.
+    pub redirect: Option<String>,
+    /// How digits are sent: `auto`, `rtp` or `info`.
+    pub dtmf: Option<String>,
     /// Whether the account is enabled from the start.
     pub enabled: Option<bool>,
     /// Networks whose calls are taken besides those of the account's servers.
@@ -142,6 +146,14 @@ pub trait Account {
     /// Codecs, most wanted first.
     #[zbus(property)]
     fn codecs(&self) -> zbus::Result<Vec<String>>;
+
+    /// `ask`, `follow` or `never`.
+    #[zbus(property)]
+    fn redirect(&self) -> zbus::Result<String>;
+
+    /// `auto`, `rtp` or `info`.
+    #[zbus(property)]
+    fn dtmf(&self) -> zbus::Result<String>;
 
     /// One of [`AccountState`](crate::AccountState).
     #[zbus(property)]

@@ -68,6 +68,30 @@ pub trait Call {
     #[zbus(property)]
     fn peer_name(&self) -> zbus::Result<String>;
 
+    /// URI of the peer in the words of the account's own server, or empty.
+    #[zbus(property)]
+    fn asserted_identity(&self) -> zbus::Result<String>;
+
+    /// Display name that came with it, or empty.
+    #[zbus(property)]
+    fn asserted_name(&self) -> zbus::Result<String>;
+
+    /// Whether who calls wants to stay unknown.
+    #[zbus(property)]
+    fn anonymous(&self) -> zbus::Result<bool>;
+
+    /// Whom the call was meant for before, the latest first: text from a stranger.
+    #[zbus(property)]
+    fn diversion(&self) -> zbus::Result<Vec<String>>;
+
+    /// Why the latest one was left, or empty.
+    #[zbus(property)]
+    fn diversion_reason(&self) -> zbus::Result<String>;
+
+    /// Where a redirection that was not followed leads, the most wanted first.
+    #[zbus(property)]
+    fn redirect_contacts(&self) -> zbus::Result<Vec<String>>;
+
     /// The account that the call belongs to.
     #[zbus(property)]
     fn account(&self) -> zbus::Result<OwnedObjectPath>;
@@ -111,6 +135,10 @@ pub trait Call {
     /// Status of the last answer to the INVITE, or 0.
     #[zbus(property)]
     fn sip_status(&self) -> zbus::Result<u16>;
+
+    /// Cause of ITU-T Q.850 that came with the end, or 0.
+    #[zbus(property, name = "Q850Cause")]
+    fn q850_cause(&self) -> zbus::Result<u16>;
 
     /// When the call began, in Unix microseconds.
     #[zbus(property)]

@@ -16,6 +16,10 @@ pub struct DialOptions {
     pub record: Option<OwnedFd>,
     /// Do not hold the other calls, mix them with this one.
     pub mix: Option<bool>,
+    /// Do not tell the callee who calls.
+    pub anonymous: Option<bool>,
+    /// Go on to whom the call is redirected to.
+    pub follow: Option<bool>,
 }
 
 /// The telephone as a whole.

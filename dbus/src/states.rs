@@ -85,6 +85,10 @@ words! {
         Protocol = "protocol",
         /// Refused with the SIP status, for another reason.
         Rejected = "rejected",
+        /// Somebody else answered the call.
+        AnsweredElsewhere = "answered-elsewhere",
+        /// The peer is somewhere else, and nobody agreed to follow.
+        Redirected = "redirected",
     }
 }
 

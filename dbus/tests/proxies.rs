@@ -152,7 +152,14 @@ async fn use_everything(client: &Connection) {
     let path = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");
 
     let manager = proxy!(ManagerProxy, client);
-    let options = DialOptions { account: Some("work".into()), play: null(), record: null(), mix: Some(true) };
+    let options = DialOptions {
+        account: Some("work".into()),
+        play: null(),
+        record: null(),
+        mix: Some(true),
+        anonymous: Some(true),
+        follow: Some(true),
+    };
     assert_eq!(manager.dial("sip:echo@127.0.0.1", &options).await.unwrap().as_str(), "/org/voipd/call/7");
     let settings = AccountSettings { codecs: Some(vec!["opus".into()]), ..AccountSettings::default() };
     manager.add_account(&settings).await.unwrap();
@@ -162,9 +169,9 @@ async fn use_everything(client: &Connection) {
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
-        registrar, outbound_proxy, auth_user, has_password, registers, codecs, state, reason, sip_status, expires,
-        retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu, associated_addresses,
-        service_route, push_service);
+        registrar, outbound_proxy, auth_user, has_password, registers, codecs, redirect, dtmf, state, reason,
+        sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
+        associated_addresses, service_route, push_service);
 
     let call = proxy!(CallProxy, client);
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
@@ -172,7 +179,8 @@ async fn use_everything(client: &Connection) {
     call.resume(&ResumeOptions { mix: Some(true) }).await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
-    get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, account, codec, security, muted,
+    get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
+        anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
         local_hold, remote_hold, mixed, sound, end_reason, sip_status, created_at, answered_at, ended_at,
         remote_media);
 

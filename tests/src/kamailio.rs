@@ -72,16 +72,27 @@ impl Drop for Kamailio {
 }
 
 async fn start(address: Ipv4Addr, digest: Digest, directory: &Path) -> Process {
+    let sha_256: &[&str] = if digest == Digest::Sha256 { &["SHA256"] } else { &[] };
+    serve("kamailio.cfg", address, sha_256, directory).await
+}
+
+/// Runs kamailio with a configuration of `tests/interop` and definitions for it, until it listens.
+pub(crate) async fn serve(
+    config: &str,
+    address: Ipv4Addr,
+    definitions: &[impl AsRef<str>],
+    directory: &Path,
+) -> Process {
     let log = directory.join("log");
     // What was said before a crash is not to be taken for what is said after it.
     let _ = std::fs::remove_file(&log);
     let mut command = program("/usr/sbin/kamailio");
     // Not a daemon, log to standard error, little memory.
-    command.args(["-DD", "-E", "-m", "32", "-M", "4", "-f"]).arg(interop("kamailio.cfg"));
+    command.args(["-DD", "-E", "-m", "32", "-M", "4", "-f"]).arg(interop(config));
     command.arg("-Y").arg(directory).arg("-w").arg(directory);
     command.arg("-A").arg(format!("ADDRESS={address}"));
-    if digest == Digest::Sha256 {
-        command.args(["-A", "SHA256"]);
+    for definition in definitions {
+        command.args(["-A", definition.as_ref()]);
     }
     let mut process = Process::start("kamailio", command, &log);
     for _ in 0..300 {

@@ -5,6 +5,7 @@
 
 pub mod baresip;
 pub mod bus;
+pub mod gate;
 pub mod host;
 pub mod judge;
 pub mod kamailio;

@@ -35,6 +35,30 @@ pub enum AccountOrigin {
     BuiltIn,
 }
 
+/// What becomes of a call that is redirected with 300, 301 or 302 (RFC 3261 section 21.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedirectPolicy {
+    /// It goes on where whoever dialled has agreed, and ends otherwise.
+    #[default]
+    Ask,
+    /// It goes on.
+    Follow,
+    /// It ends.
+    Never,
+}
+
+/// How digits are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DtmfMethod {
+    /// As telephone events where the peer takes them, else in INFO.
+    #[default]
+    Auto,
+    /// As telephone events (RFC 4733) only.
+    Rtp,
+    /// In INFO only (`application/dtmf-relay`).
+    Info,
+}
+
 /// An account's settings, complete and consistent.
 #[derive(Clone, Debug)]
 pub struct AccountSettings {
@@ -74,6 +98,10 @@ pub struct AccountSettings {
     pub codecs: Vec<Codec>,
     /// 10, 20, 30, 40 or 60.
     pub ptime_ms: u16,
+    /// What becomes of its calls that are redirected.
+    pub redirect: RedirectPolicy,
+    /// How it sends digits.
+    pub dtmf: DtmfMethod,
     /// Networks whose calls are taken besides those of the account's servers. For `Direct` and `Echo`: the only ones.
     pub allow_from: Vec<Network>,
     /// How numbers are dialled.

@@ -392,15 +392,20 @@ impl Agent {
             Event::Digest { identity, algorithm } => self.digest_in_use(identity, algorithm),
             Event::Bound { identity, binding } => self.bound(identity, *binding),
             Event::Incoming(incoming) => self.incoming(now, incoming),
-            Event::OfferWanted { session, flow } => self.offer_wanted(session, flow),
-            Event::Progress { session, status, sdp } => self.progress(now, session, status, sdp.as_deref()),
-            Event::Answered { session, sdp, peer } => self.answered(now, session, sdp.as_deref(), peer),
+            Event::OfferWanted { session, flow } => self.offer_wanted(now, session, flow),
+            Event::Progress { session, status, sdp, dialog } => {
+                self.progress(now, session, status, sdp.as_deref(), &dialog);
+            }
+            Event::Redirected { session, target } => self.redirected(session, target),
+            Event::Answered { session, sdp, peer, asserted } => {
+                self.answered(now, session, sdp.as_deref(), peer, asserted);
+            }
             Event::Confirmed { session, sdp } => self.confirmed(now, session, sdp.as_deref()),
             Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
             Event::OfferDone { session, result } => self.offer_done(now, session, result),
             Event::RefreshWanted { session } => self.refresh_wanted(now, session),
-            // DTMF by INFO and the like are not understood; the endpoint has answered.
-            Event::Info { .. } => {}
+            Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
+            Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
                 self.media_names.forget(session);

@@ -1,6 +1,5 @@
 //! A call: one session, its media and where its sound goes. It knows its own state; the agent moves it.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -12,6 +11,9 @@ use voipd_sip::endpoint::SessionId;
 use voipd_sip::uri::NameAddr;
 
 use crate::account::AccountId;
+use crate::caller::Known;
+use crate::digits::DtmfQueue;
+use crate::forks::Forks;
 use crate::view::{CallDirection, CallId, CallState, CallView, Reason, SoundPlace, printable};
 
 /// How far a call has come.
@@ -82,6 +84,14 @@ impl Stream {
     }
 }
 
+fn shown_uri(address: &NameAddr) -> String {
+    printable(&address.uri.to_string())
+}
+
+fn shown_name(address: &NameAddr) -> String {
+    address.display_name.as_deref().map(printable).unwrap_or_default()
+}
+
 /// Not the place holder of a peer that holds.
 fn is_address(address: SocketAddr) -> bool {
     !address.ip().is_unspecified() && address.port() != 0
@@ -133,12 +143,21 @@ pub struct SoundChoice {
     pub mix: bool,
 }
 
-/// Digits that wait to be sent.
-#[derive(Default)]
-pub(crate) struct DtmfQueue {
-    pub(crate) digits: VecDeque<char>,
-    /// A digit or a pause is under way, until then at the latest.
-    pub(crate) busy_until: Option<Instant>,
+/// What a caller of `dial` wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DialOptions {
+    /// Where the sound comes from and goes to.
+    pub sound: SoundChoice,
+    /// The callee is not told who calls.
+    pub anonymous: bool,
+    /// The call may go on to whom it is redirected to.
+    pub follow: bool,
+}
+
+impl From<SoundChoice> for DialOptions {
+    fn from(sound: SoundChoice) -> Self {
+        Self { sound, ..Self::default() }
+    }
 }
 
 /// One call. It has ended when its phase says so; then nothing but its number, times and reasons is left.
@@ -152,7 +171,13 @@ pub(crate) struct Call {
     pub(crate) reason: Reason,
     pub(crate) sip_status: u16,
     pub(crate) peer: NameAddr,
+    pub(crate) known: Known,
+    /// Where a redirection that was not followed leads, the most wanted first.
+    pub(crate) contacts: Vec<NameAddr>,
+    /// The telephone network's cause of the end; 0 where none was given.
+    pub(crate) q850: u16,
     pub(crate) negotiation: Negotiation,
+    pub(crate) forks: Forks,
     /// Until the call is answered.
     pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
@@ -236,6 +261,17 @@ impl Call {
         offer
     }
 
+    /// The INVITE goes to somebody else: what was agreed on the way is void.
+    pub(crate) fn start_over(&mut self) {
+        self.forks.forget();
+        if let Some(invited) = self.invited.take() {
+            let Invited { mut negotiation, told_hold } = *invited;
+            negotiation.withdraw_offer();
+            (self.negotiation, self.told_hold) = (negotiation, told_hold);
+        }
+        self.offering = Offering::Idle;
+    }
+
     /// Takes an answer to the offer of our INVITE. It undoes what was agreed with another callee.
     pub(crate) fn take_first_answer(&mut self, sdp: &[u8]) -> Result<(), NegotiationError> {
         let invited = self.invited.as_deref().cloned();
@@ -304,8 +340,8 @@ impl Call {
                 _ => None,
             },
             sip_status: self.sip_status,
-            peer: printable(&self.peer.uri.to_string()),
-            peer_name: self.peer.display_name.as_deref().map(printable).unwrap_or_default(),
+            peer: shown_uri(&self.peer),
+            peer_name: shown_name(&self.peer),
             codec: agreement.map_or("", |a| a.send.codec.name()),
             muted: self.muted,
             local_hold: self.local_hold,
@@ -313,6 +349,18 @@ impl Call {
             mixed: self.mixed,
             sound: self.sound_place(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
+            asserted: self.known.asserted.as_ref().map(shown_uri).unwrap_or_default(),
+            asserted_name: self.known.asserted.as_ref().map(shown_name).unwrap_or_default(),
+            anonymous: self.known.anonymous,
+            diversions: self.known.diversions.iter().map(|by| printable(&by.from.to_string())).collect(),
+            diversion_reason: self
+                .known
+                .diversions
+                .first()
+                .map(|by| printable(&by.reason))
+                .unwrap_or_default(),
+            contacts: self.contacts.iter().map(shown_uri).collect(),
+            q850: self.q850,
             created_at: self.created_at,
             answered_at: self.answered_at,
             ended_at: self.ended_at,

@@ -1,45 +1,42 @@
 //! Commands: what people ask of calls.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use voipd_audio::PortId;
 use voipd_media::{Negotiation, Preferences};
 use voipd_sip::Uri;
-use voipd_sip::endpoint::{SessionError, SessionId};
+use voipd_sip::endpoint::{InviteOptions, SessionError, SessionId};
 use voipd_sip::message::StatusCode;
 use voipd_sip::uri::NameAddr;
 
-use crate::account::AccountId;
+use crate::account::{AccountId, RedirectPolicy};
 use crate::agent::Agent;
-use crate::call::{Call, DtmfQueue, Media, Offering, Phase, Sound, SoundChoice};
+use crate::call::{Call, DialOptions, Media, Offering, Phase, Sound, SoundChoice};
+use crate::caller::Known;
+use crate::digits::DtmfQueue;
 use crate::error::AgentError;
+use crate::forks::Forks;
 use crate::output::{Output, Weight};
+use crate::reason;
 use crate::target::{self, Home, Target};
 use crate::view::{CallDirection, CallId, CallState, Reason};
 use rand_chacha::rand_core::Rng;
-
-/// Length of a digit sent by a command.
-const DIGIT_MS: u32 = 120;
-/// What ',' means between digits.
-const DIGIT_PAUSE: Duration = Duration::from_secs(2);
-/// How long after its end a digit is taken for sent when the engine has not said so.
-const DIGIT_GRACE: Duration = Duration::from_secs(2);
-/// Most digits waiting in one call.
-const MAX_DIGITS: usize = 128;
 
 impl Agent {
     /// Places a call. Without `account`, the one that fits the target is taken. The sound device belongs to the call
     /// that was dialled, accepted or resumed last: others that use it are held, unless this one is to be mixed.
     ///
     /// # Errors
-    /// A target that is no address, no usable account, too many calls.
+    /// A target that is no address, no usable account, too many calls, leave to follow redirections where the account
+    /// never does.
     pub fn dial(
         &mut self,
         now: Instant,
         target: &str,
         account: Option<AccountId>,
-        sound: SoundChoice,
+        options: impl Into<DialOptions>,
     ) -> Result<CallId, AgentError> {
+        let options = options.into();
         let (account, Target { uri, emergency }) = self.choose_account(target, account)?;
         if self.live_calls() >= self.config.max_calls && !emergency {
             return Err(AgentError::TooManyCalls(self.config.max_calls));
@@ -47,7 +44,15 @@ impl Agent {
         let chosen = self.accounts.get(account).ok_or(AgentError::NoSuchAccount)?;
         let identity =
             chosen.identity.ok_or_else(|| AgentError::AccountDisabled(chosen.settings.name.clone()))?;
-        let session = self.endpoint.invite(now, identity, uri.clone()).map_err(|error| match error {
+        let follow = match (chosen.settings.redirect, options.follow) {
+            (RedirectPolicy::Never, true) => {
+                return Err(AgentError::RedirectionForbidden(chosen.settings.name.clone()));
+            }
+            (RedirectPolicy::Ask, follow) => follow,
+            (policy, _) => policy == RedirectPolicy::Follow,
+        };
+        let wanted = InviteOptions { anonymous: options.anonymous, follow };
+        let session = self.endpoint.invite(now, identity, uri.clone(), wanted).map_err(|error| match error {
             SessionError::TooMany => AgentError::TooManyCalls(self.config.max_calls),
             _ => AgentError::NoUsableAccount,
         });
@@ -61,7 +66,10 @@ impl Agent {
             NameAddr::new(uri),
             Media::None,
         );
-        self.place_sound(now, id, sound);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.known.anonymous = options.anonymous;
+        }
+        self.place_sound(now, id, options.sound);
         self.note(Weight::Info, Some(id), "call placed".to_owned());
         self.settle(now);
         Ok(id)
@@ -187,51 +195,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Sends digits as telephone events (RFC 4733), one after the other; ',' pauses for 2 seconds. Digits that still
-    /// wait when the call is held are forgotten.
-    ///
-    /// # Errors
-    /// A character that is no digit, too many of them, a call without media or on hold, a peer without
-    /// telephone-event.
-    pub fn send_dtmf(&mut self, now: Instant, id: CallId, digits: &str) -> Result<(), AgentError> {
-        const WHAT: &str = "sending digits";
-        let digits = digits.chars().map(|digit| digit.to_ascii_uppercase());
-        if let Some(bad) = digits.clone().find(|digit| !"0123456789*#ABCD,".contains(*digit)) {
-            return Err(AgentError::BadDigit(bad));
-        }
-        self.in_phase(id, WHAT, |phase| matches!(phase, Phase::Active | Phase::Early))?;
-        let call = self.calls.get_mut(&id).ok_or(AgentError::NoSuchCall(id.0))?;
-        match call.send_plan() {
-            None => return Err(AgentError::WrongState { what: WHAT, state: call.state() }),
-            Some(plan) if plan.events.is_none() => return Err(AgentError::NoDtmf),
-            Some(_) => {}
-        }
-        if digits.clone().count() > MAX_DIGITS.saturating_sub(call.dtmf.digits.len()) {
-            return Err(AgentError::TooManyDigits(MAX_DIGITS));
-        }
-        call.dtmf.digits.extend(digits);
-        self.next_digit(now, id);
-        self.settle(now);
-        Ok(())
-    }
-
-    /// Sends the next waiting digit, if none is under way.
-    pub(crate) fn next_digit(&mut self, now: Instant, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.dtmf.busy_until.is_some_and(|until| now < until) {
-            return;
-        }
-        call.dtmf.busy_until = match call.dtmf.digits.pop_front() {
-            Some(',') => Some(now + DIGIT_PAUSE),
-            Some(digit) => {
-                let port = call.stream_port;
-                self.outputs.push_back(Output::SendDtmf { port, digit, duration_ms: DIGIT_MS });
-                Some(now + Duration::from_millis(DIGIT_MS.into()) + DIGIT_GRACE)
-            }
-            None => None,
-        };
-    }
-
     // Helpers of commands and of session events.
 
     #[allow(
@@ -266,7 +229,11 @@ impl Agent {
             reason: if direction == CallDirection::Outbound { Reason::Local } else { Reason::Remote },
             sip_status: 0,
             peer,
+            known: Known::default(),
+            contacts: Vec::new(),
+            q850: 0,
             negotiation,
+            forks: Forks::default(),
             invited: None,
             media,
             offering: Offering::Idle,
@@ -308,7 +275,7 @@ impl Agent {
     }
 
     /// The phase of a call, if it is one of those wanted.
-    fn in_phase(
+    pub(crate) fn in_phase(
         &self,
         id: CallId,
         what: &'static str,
@@ -409,7 +376,10 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.ending = why;
         // A session that is gone already has reported its end.
-        let _ = self.endpoint.hangup(now, call.session);
+        let _ = match why.and_then(reason::told) {
+            Some(told) => self.endpoint.hangup_for(now, call.session, told),
+            None => self.endpoint.hangup(now, call.session),
+        };
         self.drain_endpoint();
     }
 

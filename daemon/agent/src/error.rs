@@ -50,7 +50,15 @@ pub enum AgentError {
     /// More digits than are kept waiting.
     #[error("these are too many digits: no more than {0} can wait to be sent")]
     TooManyDigits(usize),
-    /// The peer takes no telephone events.
-    #[error("the peer takes no DTMF digits in this call (it did not agree to telephone-event)")]
+    /// The peer takes no digits in the way that the account sends them.
+    #[error(
+        "the peer takes no DTMF digits in this call: it did not agree to telephone-event, and INFO is not possible \
+         either, or the account's dtmf setting excludes it"
+    )]
     NoDtmf,
+    /// Leave to follow was given, and the account never follows.
+    #[error(
+        "the account '{0}' never follows redirections: set its redirect to \"ask\", or call without follow"
+    )]
+    RedirectionForbidden(String),
 }

@@ -9,10 +9,13 @@ pub mod account;
 mod accounts;
 pub mod agent;
 mod call;
+mod caller;
 mod commands;
 mod complaints;
 pub mod dialplan;
+mod digits;
 mod error;
+mod forks;
 mod media;
 mod names;
 pub mod output;
@@ -24,9 +27,11 @@ mod sound;
 mod target;
 pub mod view;
 
-pub use account::{AccountId, AccountKind, AccountOrigin, AccountSettings, Network};
+pub use account::{
+    AccountId, AccountKind, AccountOrigin, AccountSettings, DtmfMethod, Network, RedirectPolicy,
+};
 pub use agent::{Agent, AgentConfig};
-pub use call::SoundChoice;
+pub use call::{DialOptions, SoundChoice};
 pub use error::AgentError;
 pub use names::MediaNameId;
 pub use output::Output;

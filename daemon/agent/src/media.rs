@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng;
-use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_audio::plan::{EngineEvent, StreamCounters, StreamPlan};
 use voipd_media::Agreement;
 use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpEvent, RtcpSession, SentCounters};
 use voipd_sip::endpoint::SessionId;
 
 use crate::agent::{Agent, ENDED_FOR};
-use crate::call::{Call, DtmfQueue, Media, Phase, Stream};
+use crate::call::{Call, Media, Phase, Stream};
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, stream_plan};
 use crate::view::{CallId, Reason};
@@ -30,6 +30,7 @@ impl Agent {
             return;
         }
         let Some(agreement) = call.negotiation.agreement() else { return };
+        let moved = call.forks.take_moved();
         let rate = clock_rate(agreement);
         let port = call.stream_port;
         match &mut call.media {
@@ -57,22 +58,29 @@ impl Agent {
             }
             Media::Streaming(stream) => {
                 let old = &stream.plan;
-                // A source keeps its clock (RFC 7160): with another one it is a new source.
-                let same_clock = rate == stream.clock_rate;
-                let ssrc = if same_clock { old.ssrc } else { new_ssrc(&mut self.rng) };
+                // A source keeps its clock (RFC 7160): with another one it is a new source. Another peer has never
+                // heard of the old one.
+                let same_source = rate == stream.clock_rate && !moved;
+                let ssrc = if same_source { old.ssrc } else { new_ssrc(&mut self.rng) };
                 let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
                 if plan == *old {
                     return;
                 }
                 plan.generation += 1;
-                if plan.path != old.path {
+                if moved || plan.path != old.path {
                     (stream.moved_to, stream.rtcp_from) = (None, None);
                 }
-                let goodbye =
-                    (!same_clock).then(|| stream.change_source(ntp, agreement, ssrc, rate)).flatten();
-                if let Some((remote, bytes)) = goodbye {
+                if moved {
+                    // The peer before is left without a word: its early dialog is over, or not heard any more.
+                    stream.rtcp = new_rtcp(now, &mut self.rng, ssrc, rate);
+                    stream.clock_rate = rate;
+                    stream.counted_before = stream.counters;
+                    stream.conflicts.clear();
+                } else if !same_source {
                     let muxed = agreement.rtcp_mux;
-                    self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+                    if let Some((remote, bytes)) = stream.change_source(ntp, agreement, ssrc, rate) {
+                        self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+                    }
                 }
                 stream.quiet_since = now;
                 self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(plan.clone()) });
@@ -80,9 +88,20 @@ impl Agent {
             }
             Media::None | Media::Wanted(_) | Media::Binding => {}
         }
-        if call.send_plan().is_none_or(|plan| plan.events.is_none()) {
-            call.dtmf = DtmfQueue::default();
+        call.review_digits();
+    }
+
+    /// The call goes on to somebody else: nothing more is sent to whom it was with, and nothing heard of it.
+    pub(crate) fn hush(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let port = call.stream_port;
+        let Some(stream) = call.stream_mut() else { return };
+        if stream.plan.send.is_none() && !stream.plan.play {
+            return;
         }
+        let generation = stream.plan.generation + 1;
+        stream.plan = StreamPlan { generation, send: None, play: false, ..stream.plan.clone() };
+        self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
     }
 
     pub(crate) fn engine_event(&mut self, now: Instant, event: EngineEvent) {
@@ -93,11 +112,9 @@ impl Agent {
                 }
             }
             EngineEvent::DtmfSent { port, .. } => {
-                let Some(id) = self.call_at(port) else { return };
-                if let Some(call) = self.calls.get_mut(&id) {
-                    call.dtmf.busy_until = None;
+                if let Some(id) = self.call_at(port) {
+                    self.event_sent(now, id);
                 }
-                self.next_digit(now, id);
             }
             EngineEvent::RemoteChanged { port, remote } => {
                 if let Some(id) = self.call_at(port) {

@@ -177,7 +177,9 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::Bound { .. }
         | Event::OfferWanted { .. }
         | Event::RefreshWanted { .. }
-        | Event::Info { .. }
+        | Event::Redirected { .. }
+        | Event::Digit { .. }
+        | Event::DigitSent { .. }
         | Event::Probed { .. }
         | Event::Ended { .. } => None,
     }

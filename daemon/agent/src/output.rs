@@ -31,7 +31,8 @@ pub enum Output {
     /// Find the addresses of a host in a session description; answer with [`crate::Agent::handle_media_resolved`].
     ResolveMedia { id: MediaNameId, name: String },
     /// Bind RTP and RTCP sockets on the local address that faces `peer`, where the peer has said where its media is,
-    /// else on `address`; answer with [`crate::Agent::handle_media_bound`].
+    /// else on `address`; answer with [`crate::Agent::handle_media_bound`]. Sockets that were bound for the call before,
+    /// and that no stream has taken, are not needed any more.
     BindMedia { call: CallId, address: IpAddr, peer: Option<IpAddr> },
     /// Start the call's stream on the sockets bound for it.
     OpenStream { call: CallId, port: PortId, plan: Box<StreamPlan> },

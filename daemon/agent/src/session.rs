@@ -5,10 +5,11 @@ use std::time::Instant;
 use voipd_media::{LocalMedia, NegotiationError};
 use voipd_sip::endpoint::{Event, Flow, Incoming, SessionEnd, SessionId};
 use voipd_sip::message::StatusCode;
-use voipd_sip::uri::NameAddr;
+use voipd_sip::uri::{NameAddr, Uri};
 
 use crate::agent::Agent;
-use crate::call::{DtmfQueue, Media, Offering, Phase, Sound};
+use crate::call::{Media, Offering, Phase, Sound};
+use crate::digits::DtmfQueue;
 use crate::output::{Output, Weight};
 use crate::reason;
 use crate::view::{CallDirection, CallId, Reason};
@@ -41,7 +42,9 @@ impl Agent {
             incoming.from,
             Media::Wanted(incoming.flow.local.ip()),
         );
+        let known = self.known(account, remote.ip(), incoming.caller);
         let Some(call) = self.calls.get_mut(&id) else { return };
+        call.known = known;
         if echo {
             call.sound = Sound::Echo;
         }
@@ -88,9 +91,17 @@ impl Agent {
         self.refuse(now, id, status, Some((warning, error.to_string())), reason::of_negotiation(error));
     }
 
-    pub(crate) fn offer_wanted(&mut self, session: SessionId, flow: Flow) {
+    pub(crate) fn offer_wanted(&mut self, now: Instant, session: SessionId, flow: Flow) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
+        // After a redirection: what is bound stays, unless another network is used now and nothing streams yet.
+        let kept = call.local().filter(|local| call.is_streaming() || local.address == flow.local.ip());
+        if let Some(local) = kept {
+            let offer = call.first_offer(local);
+            // A session that ended meanwhile has reported it.
+            let _ = self.endpoint.send_invite(now, session, offer);
+            return self.drain_endpoint();
+        }
         call.media = Media::Binding;
         // Where the peer's media is, only its answer will tell.
         self.outputs.push_back(Output::BindMedia { call: id, address: flow.local.ip(), peer: None });
@@ -116,7 +127,7 @@ impl Agent {
         };
         call.media = Media::Bound(local);
         match call.phase {
-            Phase::Dialing => {
+            Phase::Dialing | Phase::Ringing | Phase::Early => {
                 let offer = call.first_offer(local);
                 // A session that ended meanwhile has reported it.
                 let _ = self.endpoint.send_invite(now, call.session, offer);
@@ -151,17 +162,33 @@ impl Agent {
         }
     }
 
+    /// A 3xx is followed.
+    pub(crate) fn redirected(&mut self, session: SessionId, target: Uri) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.peer = NameAddr::new(target);
+        call.start_over();
+        let text = format!("redirected: calling {}", call.peer.uri);
+        self.hush(id);
+        self.touched.insert(id);
+        self.note(Weight::Info, Some(id), text);
+    }
+
     pub(crate) fn progress(
         &mut self,
         now: Instant,
         session: SessionId,
         status: StatusCode,
         sdp: Option<&[u8]>,
+        dialog: &str,
     ) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let answer = sdp.map(|sdp| call.take_first_answer(sdp));
         let agreed = matches!(answer, Some(Ok(())));
+        if agreed {
+            call.forks.hear(dialog);
+        }
         call.sip_status = status.get();
         let before = call.state();
         call.phase = match call.phase {
@@ -180,16 +207,27 @@ impl Agent {
         self.tell_hold(now, id);
     }
 
-    pub(crate) fn answered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>, peer: NameAddr) {
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        sdp: Option<&[u8]>,
+        peer: NameAddr,
+        asserted: Vec<NameAddr>,
+    ) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let tag = peer.tag().unwrap_or_default();
+        let goes_on = call.forks.hears(tag);
+        call.forks.hear(tag);
+        call.known.asserted = asserted.into_iter().next();
         if peer.display_name.is_some() {
             call.peer.display_name = peer.display_name;
         }
         let result = match sdp {
             Some(sdp) => call.take_first_answer(sdp),
-            // The early answer was the answer (RFC 3261 section 13.2.1).
-            None if call.agreement().is_some() => Ok(()),
+            // The early answer was the answer (RFC 3261 section 13.2.1): that of the fork that has won.
+            None if goes_on && call.agreement().is_some() => Ok(()),
             None => Err(missing()),
         };
         match result {
@@ -259,6 +297,7 @@ impl Agent {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let before = call.state();
+        let kept = (call.negotiation.clone(), call.offering, call.told_hold);
         let answer = match (call.local(), sdp) {
             // Not before there is media: it was bound before the first 2xx.
             (None, _) => Err(NegotiationError::Unexpected),
@@ -272,8 +311,12 @@ impl Agent {
             self.note(Weight::Warning, Some(id), format!("the peer's new offer cannot be taken: {error}"));
             StatusCode::new(error.status().0).unwrap_or(StatusCode::NOT_ACCEPTABLE_HERE)
         });
-        // A session that ended meanwhile has reported it.
-        let _ = self.endpoint.answer_offer(now, session, answer);
+        // An offer that was taken back meanwhile, or whose callee is not heard any more, has changed nothing.
+        if self.endpoint.answer_offer(now, session, answer).is_err()
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            (call.negotiation, call.offering, call.told_hold) = kept;
+        }
         self.drain_endpoint();
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
@@ -332,6 +375,8 @@ impl Agent {
         call.phase = Phase::Ended { at: now, reason };
         call.reason = reason;
         call.sip_status = end.status.unwrap_or(call.sip_status);
+        call.q850 = end.q850.unwrap_or(0);
+        call.contacts.clone_from(&end.contacts);
         call.ended_at = ended_at;
         call.ring_deadline = None;
         call.next_check = None;

@@ -130,6 +130,10 @@ pub enum Reason {
     Protocol,
     /// Any other refusal; see the SIP status.
     Rejected,
+    /// Somebody else has answered an inbound call: it is not missed.
+    AnsweredElsewhere,
+    /// The one called is elsewhere (3xx), and nobody has agreed to follow; see the contacts.
+    Redirected,
 }
 
 impl Reason {
@@ -152,6 +156,8 @@ impl Reason {
             Reason::Policy => "policy",
             Reason::Protocol => "protocol",
             Reason::Rejected => "rejected",
+            Reason::AnsweredElsewhere => "answered-elsewhere",
+            Reason::Redirected => "redirected",
         }
     }
 }
@@ -195,6 +201,20 @@ pub struct CallView {
     pub peer: String,
     /// Display name of the peer, as it says itself; may be empty.
     pub peer_name: String,
+    /// URI of the peer in the words of the account's own server (P-Asserted-Identity); empty where it says none.
+    pub asserted: String,
+    /// The display name that came with it; may be empty.
+    pub asserted_name: String,
+    /// Inbound: the caller wants to stay unknown. Outbound: this side does.
+    pub anonymous: bool,
+    /// Whom the call was meant for before, the latest first, as the caller says.
+    pub diversions: Vec<String>,
+    /// Why the latest one was left: `user-busy`, `no-answer`, `unconditional`…; empty without diversions.
+    pub diversion_reason: String,
+    /// Where a redirection that was not followed leads, the most wanted first.
+    pub contacts: Vec<String>,
+    /// Cause of ITU-T Q.850 that came with the end; 0 without one.
+    pub q850: u16,
     /// `''` before media; `opus`, `G722`, `PCMU`, `PCMA`.
     pub codec: &'static str,
     /// The peer hears silence.

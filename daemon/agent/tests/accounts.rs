@@ -234,7 +234,8 @@ fn the_account_fits_the_target() {
         ("sip:192.0.2.7", direct, "sip:192.0.2.7"),
         ("192.0.2.7:5080", direct, "sip:192.0.2.7:5080"),
         ("sip:user@[2001:db8::1]", direct, "sip:user@[2001:db8::1]"),
-        ("door.local", work, "sip:door.local@example.org"),
+        ("door.local", direct, "sip:door.local"),
+        ("tel:+49-30-123", work, "sip:+4930123@example.org"),
         ("sip:door.local", direct, "sip:door.local"),
         ("sip:8@192.0.2.250", lan, "sip:8@192.0.2.250"),
         ("sip:8@192.0.2.250:5070", lan, "sip:8@192.0.2.250:5070"),
@@ -258,7 +259,8 @@ fn without_a_server_a_bare_name_needs_more() {
         result.unwrap_err().to_string()
     };
     assert!(dial(&mut world, "carol").contains("needs an account with a server"));
-    assert!(dial(&mut world, "tel:+4930123").contains("only sip:"));
+    assert!(dial(&mut world, "tel:+4930123").contains("needs an account with a server"));
+    assert!(dial(&mut world, "mailto:carol@example.org").contains("only sip:"));
     assert!(dial(&mut world, "sips:carol@example.org").contains("only sip:"));
     assert_eq!(world.calls(host), []);
     let empty = world.agent("192.0.2.3:5060");

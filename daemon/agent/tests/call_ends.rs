@@ -140,7 +140,7 @@ fn final_responses_have_their_reasons() {
         (486, Reason::Busy),
         (488, Reason::NoCommonCodec),
         (500, Reason::Rejected),
-        (302, Reason::Rejected),
+        (302, Reason::Redirected),
         (407, Reason::Credentials),
         (600, Reason::Busy),
         (603, Reason::Declined),

@@ -226,7 +226,10 @@ impl Auth {
                 let this = info.check(algorithm, login, &known.first_nonce, credentials, &response.body);
                 // Without a proof, a nonce among several realms could be anyone's.
                 let is_theirs = this == Proof::Right || (this == Proof::Missing && sent.len() == 1);
-                if let (true, Some(nonce)) = (is_theirs, &info.next_nonce) {
+                // Some servers name the nonce that they have: it is no new one, and its count goes on.
+                if let (true, Some(nonce)) = (is_theirs, &info.next_nonce)
+                    && known.challenge.nonce != *nonce
+                {
                     known.challenge.nonce.clone_from(nonce);
                     known.count = 0;
                 }

@@ -19,8 +19,10 @@ use crate::wire;
 
 /// What we take part in (RFC 3261 section 20.5).
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE";
-/// The only body that a session may have.
+/// What a session is described with.
 pub(crate) const SDP: &str = "application/sdp";
+/// Bodies of INVITE that are read (RFC 3261 section 20.1).
+pub(crate) const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
 /// A resolver that takes longer has no answer.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -70,7 +72,7 @@ impl Core {
 
     /// The extensions that we take part in (RFC 3261 section 20.37).
     pub(crate) fn supported(&self) -> &'static str {
-        if self.config.session_expires.is_some() { "100rel, timer" } else { "100rel" }
+        if self.config.session_expires.is_some() { "199, 100rel, timer" } else { "199, 100rel" }
     }
 
     // Names to addresses.

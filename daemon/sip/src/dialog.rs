@@ -1,6 +1,7 @@
 //! Dialogs (RFC 3261 section 12): tags, sequence numbers, route set and remote target; not what is said in them.
 
 use crate::endpoint::{NextHop, Transport};
+use crate::grammar::MAX_LIST;
 use crate::headers::{HeaderError, Headers, name};
 use crate::message::{Method, Request, Response};
 use crate::transaction::MAX_FORWARDS;
@@ -40,8 +41,8 @@ pub(crate) struct Dialog {
     remote_cseq: Option<u32>,
     route_set: Vec<SipUri>,
     target: SipUri,
-    /// The peer's last Allow has UPDATE.
-    updates: bool,
+    /// The methods in the peer's last Allow; `None` where it sent none.
+    remote_allow: Option<Vec<String>>,
 }
 
 impl Dialog {
@@ -64,7 +65,7 @@ impl Dialog {
             route_set: Vec::new(),
             // A provisional response need not bring a Contact: until one comes, it is whom we called.
             target: sip_uri(&request.uri, name::CONTACT)?,
-            updates: false,
+            remote_allow: None,
         };
         dialog.confirm(response)?;
         Ok(dialog)
@@ -90,7 +91,7 @@ impl Dialog {
             remote_cseq: Some(request.cseq),
             route_set: record_route(&request.headers)?,
             target,
-            updates: allows_update(&request.headers).unwrap_or(false),
+            remote_allow: allow(&request.headers),
         })
     }
 
@@ -111,23 +112,30 @@ impl Dialog {
     /// # Errors
     /// There is a Contact that leads nowhere.
     pub(crate) fn refresh_target(&mut self, headers: &Headers) -> Result<(), HeaderError> {
-        if let Some(updates) = allows_update(headers) {
-            self.updates = updates;
-        }
         if let Some(target) = contact(headers)? {
             self.target = target;
+        }
+        if let Some(methods) = allow(headers) {
+            self.remote_allow = Some(methods);
         }
         Ok(())
     }
 
-    /// The peer takes UPDATE (RFC 3311 section 4).
+    /// The peer takes requests of this method, or has not said which it takes (RFC 3261 section 20.5).
+    pub(crate) fn allows(&self, method: &Method) -> bool {
+        self.remote_allow.as_ref().is_none_or(|methods| methods.iter().any(|name| name == method.as_str()))
+    }
+
+    /// The peer takes UPDATE, and has said so (RFC 3311 section 4).
     pub(crate) fn takes_update(&self) -> bool {
-        self.updates
+        self.remote_allow.is_some() && self.allows(&Method::Update)
     }
 
     /// The peer has an UPDATE refused that it does not know, whatever its Allow says.
     pub(crate) fn without_update(&mut self) {
-        self.updates = false;
+        if let Some(methods) = &mut self.remote_allow {
+            methods.retain(|name| name != Method::Update.as_str());
+        }
     }
 
     /// Takes the sequence number of a request from the peer; `false` when it is not above the last one
@@ -237,10 +245,9 @@ pub(crate) fn as_address_of_record(uri: &SipUri) -> SipUri {
     uri
 }
 
-/// `None` where the peer does not say what it takes.
-fn allows_update(headers: &Headers) -> Option<bool> {
+fn allow(headers: &Headers) -> Option<Vec<String>> {
     headers.get(name::ALLOW)?;
-    Some(headers.tokens(name::ALLOW).contains(&Method::Update.as_str()))
+    Some(headers.tokens(name::ALLOW).into_iter().take(MAX_LIST).map(str::to_owned).collect())
 }
 
 fn record_route(headers: &Headers) -> Result<Vec<SipUri>, HeaderError> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::caller::Caller;
 use crate::core::{Asker, Core};
 use crate::dialog::DialogId;
 use crate::endpoint::{Endpoint, Event, Flow, IdentityId, Incoming, ResolveError, ResolveId, SessionId};
@@ -168,6 +169,7 @@ impl Endpoint {
             flow,
             call_id: request.call_id.clone(),
             offer: session::sdp(&request.headers, &request.body),
+            caller: Caller::of(&request.from, &request.headers),
             reliable: session::wants_reliable(&request),
         };
         let sender = Sender { session, identity };

@@ -12,7 +12,9 @@ use std::time::Instant;
 use crate::account::Account;
 use crate::core::Core;
 use crate::dispatch::Complaints;
+use crate::dtmf_info::Digit;
 use crate::message::StatusCode;
+use crate::reason::Reason;
 use crate::registration::Registration;
 use crate::session::{Cx, Session};
 use crate::uri::Uri;
@@ -143,6 +145,7 @@ impl Endpoint {
         now: Instant,
         identity: IdentityId,
         target: Uri,
+        options: InviteOptions,
     ) -> Result<SessionId, SessionError> {
         let target = match target {
             Uri::Sip(target) if !target.secure => target,
@@ -156,7 +159,7 @@ impl Endpoint {
             return Err(SessionError::TooMany);
         }
         let id = self.next_session();
-        let session = Session::outbound(&mut self.core, now, id, identity, target)?;
+        let session = Session::outbound(&mut self.core, now, id, identity, target, options)?;
         self.sessions.insert(id, session);
         self.live_sessions += 1;
         Ok(id)
@@ -250,6 +253,19 @@ impl Endpoint {
         self.act(now, session, |session, cx| session.probe(cx))
     }
 
+    /// Sends a digit in INFO; [`Event::DigitSent`] tells how it ended.
+    ///
+    /// # Errors
+    /// The session is not established, or the peer has said that it takes no INFO.
+    pub fn send_digit(&mut self, now: Instant, session: SessionId, digit: Digit) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.send_digit(cx, digit))
+    }
+
+    /// Whether [`Endpoint::send_digit`] is possible.
+    pub fn takes_digits(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(Session::takes_digits)
+    }
+
     /// Ends the session from any state: nothing sent yet, CANCEL, 603 or BYE. `Ended` follows at once; what must
     /// still be sent and retransmitted goes on behind it.
     ///
@@ -257,7 +273,18 @@ impl Endpoint {
     /// There is no such session (any more).
     pub fn hangup(&mut self, now: Instant, session: SessionId) -> Result<(), SessionError> {
         self.act(now, session, |session, cx| {
-            session.hangup(cx);
+            session.hangup(cx, None);
+            Ok(())
+        })
+    }
+
+    /// As [`Endpoint::hangup`], and CANCEL or BYE say why (RFC 3326).
+    ///
+    /// # Errors
+    /// There is no such session (any more).
+    pub fn hangup_for(&mut self, now: Instant, session: SessionId, why: Reason) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| {
+            session.hangup(cx, Some(why));
             Ok(())
         })
     }

@@ -9,6 +9,8 @@ use crate::uri::{Host, NameAddr, Params, read_port};
 
 /// Long names of the header fields the stack uses; look-ups compare without case.
 pub mod name {
+    /// RFC 3261 section 20.1.
+    pub const ACCEPT: &str = "Accept";
     /// RFC 3261 section 20.5.
     pub const ALLOW: &str = "Allow";
     /// RFC 3261 section 20.6, RFC 7615.
@@ -19,18 +21,28 @@ pub mod name {
     pub const CALL_ID: &str = "Call-ID";
     /// RFC 3261 section 20.10.
     pub const CONTACT: &str = "Contact";
+    /// RFC 3261 section 20.11.
+    pub const CONTENT_DISPOSITION: &str = "Content-Disposition";
+    /// RFC 3261 section 20.12.
+    pub const CONTENT_ENCODING: &str = "Content-Encoding";
     /// RFC 3261 section 20.14.
     pub const CONTENT_LENGTH: &str = "Content-Length";
     /// RFC 3261 section 20.15.
     pub const CONTENT_TYPE: &str = "Content-Type";
     /// RFC 3261 section 20.16.
     pub const CSEQ: &str = "CSeq";
+    /// RFC 5806.
+    pub const DIVERSION: &str = "Diversion";
     /// RFC 3261 section 20.19.
     pub const EXPIRES: &str = "Expires";
     /// RFC 3261 section 20.20.
     pub const FROM: &str = "From";
     /// RFC 6809.
     pub const FEATURE_CAPS: &str = "Feature-Caps";
+    /// RFC 7044.
+    pub const HISTORY_INFO: &str = "History-Info";
+    /// RFC 6086.
+    pub const INFO_PACKAGE: &str = "Info-Package";
     /// RFC 3261 section 20.22.
     pub const MAX_FORWARDS: &str = "Max-Forwards";
     /// RFC 3261 section 20.23.
@@ -39,6 +51,12 @@ pub mod name {
     pub const P_ASSOCIATED_URI: &str = "P-Associated-URI";
     /// RFC 4028 section 5.
     pub const MIN_SE: &str = "Min-SE";
+    /// RFC 3325.
+    pub const P_ASSERTED_IDENTITY: &str = "P-Asserted-Identity";
+    /// RFC 3325.
+    pub const P_PREFERRED_IDENTITY: &str = "P-Preferred-Identity";
+    /// RFC 3323.
+    pub const PRIVACY: &str = "Privacy";
     /// RFC 3261 section 20.27.
     pub const PROXY_AUTHENTICATE: &str = "Proxy-Authenticate";
     /// RFC 7615.
@@ -51,6 +69,8 @@ pub mod name {
     pub const REASON: &str = "Reason";
     /// RFC 3261 section 20.30.
     pub const RECORD_ROUTE: &str = "Record-Route";
+    /// RFC 6086.
+    pub const RECV_INFO: &str = "Recv-Info";
     /// RFC 3261 section 20.32.
     pub const REQUIRE: &str = "Require";
     /// RFC 3261 section 20.33.
@@ -91,7 +111,7 @@ pub(crate) fn long_name(name: &str) -> &str {
         'b' => "Referred-By",
         'c' => name::CONTENT_TYPE,
         'd' => "Request-Disposition",
-        'e' => "Content-Encoding",
+        'e' => name::CONTENT_ENCODING,
         'f' => name::FROM,
         'i' => name::CALL_ID,
         'j' => "Reject-Contact",

@@ -103,20 +103,24 @@ impl StatusCode {
     pub const TRYING: Self = Self(100);
     pub const RINGING: Self = Self(180);
     pub const SESSION_PROGRESS: Self = Self(183);
+    pub const EARLY_DIALOG_TERMINATED: Self = Self(199);
     pub const OK: Self = Self(200);
     pub const BAD_REQUEST: Self = Self(400);
     pub const UNAUTHORIZED: Self = Self(401);
     pub const FORBIDDEN: Self = Self(403);
     pub const NOT_FOUND: Self = Self(404);
     pub const METHOD_NOT_ALLOWED: Self = Self(405);
+    pub const NOT_ACCEPTABLE: Self = Self(406);
     pub const PROXY_AUTHENTICATION_REQUIRED: Self = Self(407);
     pub const REQUEST_TIMEOUT: Self = Self(408);
     pub const REQUEST_URI_TOO_LONG: Self = Self(414);
     pub const UNSUPPORTED_MEDIA_TYPE: Self = Self(415);
     pub const UNSUPPORTED_URI_SCHEME: Self = Self(416);
     pub const BAD_EXTENSION: Self = Self(420);
+    pub const EXTENSION_REQUIRED: Self = Self(421);
     pub const SESSION_INTERVAL_TOO_SMALL: Self = Self(422);
     pub const INTERVAL_TOO_BRIEF: Self = Self(423);
+    pub const BAD_INFO_PACKAGE: Self = Self(469);
     pub const TEMPORARILY_UNAVAILABLE: Self = Self(480);
     pub const CALL_OR_TRANSACTION_DOES_NOT_EXIST: Self = Self(481);
     pub const LOOP_DETECTED: Self = Self(482);
@@ -153,6 +157,11 @@ impl StatusCode {
     /// 2xx.
     pub const fn is_success(self) -> bool {
         self.0 / 100 == 2
+    }
+
+    /// 3xx.
+    pub const fn is_redirection(self) -> bool {
+        self.0 / 100 == 3
     }
 
     /// The default reason phrase: as registered, for an unknown code the name of its class.

@@ -1,8 +1,9 @@
 //! The user agent server's general behaviour (RFC 3261 section 8.2): what is refused before any session sees it.
 
-use crate::core::{ALLOW, Core, SDP};
+use crate::body;
+use crate::core::{ACCEPT, ALLOW, Core, SDP};
 use crate::grammar::MAX_LIST;
-use crate::headers::name;
+use crate::headers::{Headers, name};
 use crate::message::{Method, Request, Response, StatusCode};
 use crate::uri::Uri;
 
@@ -38,40 +39,50 @@ pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
         response.headers.push(name::UNSUPPORTED, unsupported);
         return Some(response);
     }
-    if matches!(request.method, Method::Invite | Method::Prack | Method::Update) && !is_readable(request) {
-        let mut response = core.response(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        response.headers.push("Accept", SDP);
-        response.headers.push("Accept-Encoding", "identity");
-        return Some(response);
+    if matches!(request.method, Method::Invite | Method::Prack | Method::Update) {
+        return body_refusal(core, request).or_else(|| {
+            let acceptable = accepts_sdp(&request.headers);
+            (!acceptable).then(|| core.response(request, StatusCode::NOT_ACCEPTABLE))
+        });
     }
     None
 }
 
-/// The body is SDP, or may be passed over (RFC 3261 section 8.2.3).
-fn is_readable(request: &Request) -> bool {
-    if request.body.is_empty() {
-        return true;
+/// A body that must be understood and is not, or one that is broken (RFC 3261 section 8.2.3).
+fn body_refusal(core: &mut Core, request: &Request) -> Option<Response> {
+    let refusal = body::session_description(&request.headers, &request.body).err()?;
+    let mut response = core.response(request, refusal.status);
+    if refusal.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        response.headers.push(name::ACCEPT, ACCEPT);
+        response.headers.push("Accept-Encoding", "identity");
+    } else {
+        response.reason = refusal.why.to_owned();
     }
-    let optional = request.headers.get("Content-Disposition").is_some_and(|disposition| {
-        let mut parameters = disposition.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
-        parameters.any(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("handling") && value.trim().eq_ignore_ascii_case("optional")
+    Some(response)
+}
+
+/// Whether the peer takes a session description in our answer. An empty Accept takes nothing, an absent one takes it
+/// (RFC 3261 section 20.1).
+fn accepts_sdp(headers: &Headers) -> bool {
+    let ranges = headers.tokens(name::ACCEPT);
+    headers.get(name::ACCEPT).is_none()
+        || ranges.iter().any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default().replace([' ', '\t'], "").to_ascii_lowercase();
+            let refused = parts.any(|part| {
+                part.split_once('=').is_some_and(|(name, value)| {
+                    name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0)
+                })
+            });
+            matches!(media.as_str(), "*/*" | "application/*" | SDP) && !refused
         })
-    });
-    let encoded = request
-        .headers
-        .tokens("Content-Encoding")
-        .iter()
-        .any(|coding| !coding.eq_ignore_ascii_case("identity"));
-    let is_sdp = request.headers.content_type().is_none_or(|content_type| content_type == SDP);
-    optional || (is_sdp && !encoded)
 }
 
 /// What we can do (RFC 3261 section 11.2).
 pub(crate) fn options(core: &mut Core, request: &Request) -> Response {
     let mut response = core.response(request, StatusCode::OK);
     response.headers.push(name::ALLOW, ALLOW);
-    response.headers.push("Accept", SDP);
+    response.headers.push(name::ACCEPT, ACCEPT);
     response.headers.push("Accept-Encoding", "identity");
     response.headers.push("Accept-Language", "en");
     response.headers.push(name::SUPPORTED, core.supported());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::*;
 use voipd_sip::digest::Algorithm;
-use voipd_sip::endpoint::{EndCause, Event, Identity, SessionError, SessionId};
+use voipd_sip::endpoint::{EndCause, Event, Identity, InviteOptions, SessionError, SessionId};
 use voipd_sip::message::{Request, Response};
 
 const CHALLENGE: &str = "Digest realm=\"example.org\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"";
@@ -33,8 +33,11 @@ impl Script {
             ..subscriber("<sip:alice@example.org>", "sip:example.org", "alice", "secret")
         };
         let id = net.with(alice, |e, _| e.add_identity(identity));
-        let session =
-            net.with(alice, |e, now| e.invite(now, id, "sip:bob@b.example".parse().unwrap())).unwrap();
+        let session = net
+            .with(alice, |e, now| {
+                e.invite(now, id, "sip:bob@b.example".parse().unwrap(), InviteOptions::default())
+            })
+            .unwrap();
         net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         net.events(alice);
         Self { net, alice, proxy, session }
@@ -184,7 +187,10 @@ fn a_proxy_that_cannot_be_reached_is_not_passed_by() {
     };
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@192.0.2.2".parse().unwrap();
-    assert_eq!(net.with(alice, |e, now| e.invite(now, id, target)), Err(SessionError::NotASipUri));
+    assert_eq!(
+        net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())),
+        Err(SessionError::NotASipUri)
+    );
     assert_eq!(net.with(alice, |e, now| e.register(now, id)), Err(SessionError::WrongState));
     net.run(Duration::from_secs(60));
     assert!(net.capture.is_empty());

@@ -7,10 +7,10 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use voipd_sip::endpoint::{EndCause, Event, SessionEnd, SessionError};
+use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionEnd, SessionError};
 
 fn end(cause: EndCause, status: Option<u16>, text: Option<&str>) -> SessionEnd {
-    SessionEnd { cause, status, text: text.map(str::to_owned) }
+    SessionEnd { cause, status, q850: None, text: text.map(str::to_owned), contacts: Vec::new() }
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn early_media_comes_before_the_answer() {
     pair.net.with(pair.bob, |endpoint, now| endpoint.ring(now, callee, Some(ANSWER.to_vec()))).unwrap();
     pair.net.run_ms(50);
     let events = pair.net.events(pair.alice);
-    let [Event::Progress { session, status, sdp }] = &events[..] else { panic!("{events:?}") };
+    let [Event::Progress { session, status, sdp, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!((*session, status.get(), sdp.as_deref()), (caller, 183, Some(ANSWER)));
 }
 
@@ -225,13 +225,14 @@ fn hanging_up_before_anything_is_sent_sends_nothing() {
     // While the resolver is asked.
     let now = pair.net.now;
     let session = pair.net.with(pair.alice, |e, _| {
-        let session = e.invite(now, id, target()).unwrap();
+        let session = e.invite(now, id, target(), InviteOptions::default()).unwrap();
         e.hangup(now, session).unwrap();
         session
     });
     assert_eq!(end_of(&pair.net.events(pair.alice), session).cause, EndCause::Local);
     // While the offer is waited for.
-    let session = pair.net.with(pair.alice, |e, _| e.invite(now, id, target())).unwrap();
+    let session =
+        pair.net.with(pair.alice, |e, _| e.invite(now, id, target(), InviteOptions::default())).unwrap();
     pair.net.events(pair.alice);
     pair.net.with(pair.alice, |e, _| e.hangup(now, session)).unwrap();
     assert_eq!(end_of(&pair.net.events(pair.alice), session).cause, EndCause::Local);
@@ -246,7 +247,7 @@ fn what_cannot_be_called_is_said_at_once() {
     let id = pair.alice_id;
     let mut invite = |target: &str| {
         let target = target.parse().unwrap();
-        pair.net.with(pair.alice, |e, now| e.invite(now, id, target))
+        pair.net.with(pair.alice, |e, now| e.invite(now, id, target, InviteOptions::default()))
     };
     assert_eq!(invite("tel:+4930123"), Err(SessionError::NotASipUri));
     assert_eq!(invite("sips:bob@192.0.2.2"), Err(SessionError::NotASipUri));
@@ -271,7 +272,8 @@ fn the_next_address_is_tried_when_the_first_is_dead_or_silent_or_overloaded() {
         };
         pair.net.name("b.example", &["192.0.2.8:5060", "192.0.2.2:5060"]);
         let (id, target) = (pair.alice_id, "sip:bob@b.example".parse().unwrap());
-        let session = pair.net.with(pair.alice, |e, now| e.invite(now, id, target)).unwrap();
+        let session =
+            pair.net.with(pair.alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
         pair.net.with(pair.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         pair.net.run(Duration::from_secs(33));
         let callee = incoming(&pair.net.events(pair.bob));
@@ -287,7 +289,8 @@ fn nobody_at_any_address() {
     let mut pair = Pair::new();
     pair.net.closed("192.0.2.8:5060");
     let (id, target) = (pair.alice_id, "sip:bob@192.0.2.8".parse().unwrap());
-    let session = pair.net.with(pair.alice, |e, now| e.invite(now, id, target)).unwrap();
+    let session =
+        pair.net.with(pair.alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
     pair.net.with(pair.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
     pair.net.run_ms(100);
     assert_eq!(end_of(&pair.net.events(pair.alice), session).cause, EndCause::Unreachable);
@@ -313,7 +316,7 @@ fn more_sessions_than_allowed_are_busy() {
     let bob_id = net.with(bob, |e, _| e.add_identity(identity("<sip:bob@192.0.2.2>")));
     let call = |net: &mut Net| {
         let target = "sip:bob@192.0.2.2".parse().unwrap();
-        let session = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
+        let session = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
         net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         net.run_ms(50);
         session
@@ -323,9 +326,15 @@ fn more_sessions_than_allowed_are_busy() {
     net.run_ms(100);
     assert_eq!(end_of(&net.events(alice), second).status, Some(486));
     let target = || "sip:alice@192.0.2.1".parse().unwrap();
-    assert_eq!(net.with(bob, |e, now| e.invite(now, bob_id, target())), Err(SessionError::TooMany));
+    assert_eq!(
+        net.with(bob, |e, now| e.invite(now, bob_id, target(), InviteOptions::default())),
+        Err(SessionError::TooMany)
+    );
     net.with(alice, |e, now| e.hangup(now, first)).unwrap();
     net.run_ms(1000);
     net.events(bob);
-    assert!(net.with(bob, |e, now| e.invite(now, bob_id, target())).is_ok(), "room again");
+    assert!(
+        net.with(bob, |e, now| e.invite(now, bob_id, target(), InviteOptions::default())).is_ok(),
+        "room again"
+    );
 }

@@ -230,7 +230,10 @@ fn three_proxies_in_a_row_are_each_answered() {
     let mut setup = Setup::new(guards);
     let id = setup.id;
     let target = "sip:bob@example.org".parse().unwrap();
-    let session = setup.net.with(setup.alice, |e, now| e.invite(now, id, target)).unwrap();
+    let session = setup
+        .net
+        .with(setup.alice, |e, now| e.invite(now, id, target, voipd_sip::endpoint::InviteOptions::default()))
+        .unwrap();
     setup.net.with(setup.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
     setup.net.run_ms(2000);
     let seen: Vec<_> = setup.seen().iter().map(realms).collect();
@@ -311,7 +314,12 @@ fn every_algorithm_and_qop_gets_a_call_through() {
             assert_eq!(setup.result(), (REGISTERED, vec![algorithm]), "{challenge}");
             let id = setup.id;
             let target = "sip:bob@example.org".parse().unwrap();
-            let session = setup.net.with(setup.alice, |e, now| e.invite(now, id, target)).unwrap();
+            let session = setup
+                .net
+                .with(setup.alice, |e, now| {
+                    e.invite(now, id, target, voipd_sip::endpoint::InviteOptions::default())
+                })
+                .unwrap();
             setup.net.with(setup.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
             setup.net.run_ms(200);
             // The guard has checked the body's hash, too.
@@ -414,6 +422,15 @@ fn nextnonce_is_used_for_the_next_request() {
     let seen = setup.register();
     assert_eq!(seen.len(), 1, "let in at once");
     assert_eq!(counts(&seen[0]), ["00000001"]);
+}
+
+#[test]
+fn a_nextnonce_that_is_the_last_one_goes_on_counting() {
+    let mut setup = Setup::new(vec![guard(false, "home", &[SHA_256])]);
+    setup.chain.borrow_mut().thanks = |_| vec![("Authentication-Info", "nextnonce=\"home-1\"".to_owned())];
+    setup.register();
+    assert_eq!(counts(&setup.register()[0]), ["00000002"]);
+    assert_eq!(counts(&setup.register()[0]), ["00000003"]);
 }
 
 /// `rspauth` of a server that knows `password`, for SHA-256 and auth (RFC 7616 section 3.5).

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use voipd_sip::endpoint::{EndCause, Event, SessionId};
+use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionId};
 use voipd_sip::message::Request;
 
 /// Alice behind a proxy that is scripted, and two phones of Bob.
@@ -27,8 +27,11 @@ impl Forked {
         let proxy = net.raw("192.0.2.9:5060");
         let phones = [net.raw("192.0.2.21:5060"), net.raw("192.0.2.22:5060")];
         let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@192.0.2.1>")));
-        let session =
-            net.with(alice, |e, now| e.invite(now, id, "sip:bob@192.0.2.9".parse().unwrap())).unwrap();
+        let session = net
+            .with(alice, |e, now| {
+                e.invite(now, id, "sip:bob@192.0.2.9".parse().unwrap(), InviteOptions::default())
+            })
+            .unwrap();
         net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         net.run_ms(20);
         net.events(alice);
@@ -132,6 +135,7 @@ fn requests_in_early_dialogs_are_answered() {
     forked.respond(0, 180);
     forked.net.events(forked.alice);
     let request = |name: &str, cseq: u32, tag: &str| {
+        let digit = if name == "INFO" { "Signal=5\r\nDuration=160\r\n" } else { "" };
         format!(
             "{name} sip:alice@192.0.2.1 SIP/2.0
 Via: SIP/2.0/UDP 192.0.2.21:5060;branch=z9hG4bKearly{cseq}
@@ -139,10 +143,13 @@ From: <sip:bob@192.0.2.9>;tag={tag}
 To: {}
 Call-ID: {}
 CSeq: {cseq} {name}
-Content-Length: 0
+Content-Type: application/dtmf-relay
+Content-Length: {}
 
-",
-            forked.invite.from, forked.invite.call_id
+{digit}",
+            forked.invite.from,
+            forked.invite.call_id,
+            digit.len()
         )
     };
     let texts = [
@@ -158,5 +165,8 @@ Content-Length: 0
         forked.net.run_ms(20);
         assert_eq!(forked.net.responses(forked.phones[0])[0].status.get(), code, "{text}");
     }
-    assert!(matches!(forked.net.events(forked.alice)[..], [Event::Info { .. }]));
+    assert!(matches!(
+        forked.net.events(forked.alice)[..],
+        [Event::Digit { digit: '5', duration_ms: 160, .. }]
+    ));
 }

@@ -13,7 +13,8 @@ use common::registrar::Registrar;
 use common::*;
 use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{
-    EndCause, Event, Identity, IdentityId, RegistrationFailure, RegistrationState, SessionError,
+    EndCause, Event, Identity, IdentityId, InviteOptions, RegistrationFailure, RegistrationState,
+    SessionError,
 };
 
 struct Setup {
@@ -216,7 +217,10 @@ fn a_foreign_realm_gets_no_digest() {
 /// An INVITE of a registered identity, and its end; what the server saw of it.
 fn call(setup: &mut Setup, target: &str) -> voipd_sip::endpoint::SessionEnd {
     let (id, target) = (setup.id, target.parse().unwrap());
-    let session = setup.net.with(setup.alice, |endpoint, now| endpoint.invite(now, id, target)).unwrap();
+    let session = setup
+        .net
+        .with(setup.alice, |endpoint, now| endpoint.invite(now, id, target, InviteOptions::default()))
+        .unwrap();
     setup.net.with(setup.alice, |endpoint, now| endpoint.send_invite(now, session, OFFER.to_vec())).unwrap();
     setup.net.run_ms(200);
     end_of(&setup.net.events(setup.alice), session)

@@ -100,7 +100,12 @@ impl Setup {
 
     fn invite(&mut self, target: &str) -> SessionId {
         let (id, target) = (self.id, target.parse().unwrap());
-        let session = self.net.with(self.alice, |e, now| e.invite(now, id, target)).unwrap();
+        let session = self
+            .net
+            .with(self.alice, |e, now| {
+                e.invite(now, id, target, voipd_sip::endpoint::InviteOptions::default())
+            })
+            .unwrap();
         self.net.with(self.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         self.net.run_ms(100);
         session

@@ -57,9 +57,11 @@ impl Towns {
         let callee = incoming(&self.net.events(self.bob));
         self.net.with(self.bob, |e, now| e.ring(now, callee, None)).unwrap();
         self.net.run_ms(100);
-        let mut events = self.net.events(self.alice);
-        events.retain(|event| !matches!(event, Event::Digest { .. }));
-        assert!(matches!(&events[..], [Event::Progress { status, .. }] if status.get() == 180), "{events:?}");
+        let events = self.net.events(self.alice);
+        assert!(
+            matches!(events.last(), Some(Event::Progress { status, .. }) if status.get() == 180),
+            "{events:?}"
+        );
         (caller, callee)
     }
 
@@ -130,6 +132,26 @@ fn s3_2_session_establishment_through_two_proxies() {
     assert_eq!(towns.said(biloxi, towns.bob)[0], "INVITE");
     assert_eq!(towns.said(towns.bob, biloxi), ["180 INVITE", "200 INVITE", "BYE"]);
     assert!(towns.said(towns.alice, towns.bob).is_empty(), "both stay in the path");
+    towns.ends_quietly();
+}
+
+#[test]
+fn s3_3_session_establishment_with_multiple_proxy_authentication() {
+    let mut towns = Towns::new([Some("atlanta.example.com"), Some("biloxi.example.com")]);
+    let (_, callee) = towns.talking();
+    let bob = towns.net.address(towns.bob);
+    let to_bob = towns.net.capture.iter().find(|(_, _, to, _)| *to == bob).unwrap();
+    let Message::Request(invite) = read(&to_bob.3) else { panic!() };
+    let realms: Vec<_> = invite.headers.get_all("Proxy-Authorization").collect();
+    assert_eq!(realms.len(), 2, "{realms:?}");
+    let [atlanta, biloxi] = towns.proxies;
+    assert_eq!(towns.said(towns.alice, atlanta), ["INVITE", "ACK", "INVITE", "ACK", "INVITE", "ACK"]);
+    assert_eq!(towns.said(biloxi, towns.bob), ["INVITE", "ACK"]);
+    towns.net.with(towns.bob, |e, now| e.hangup(now, callee)).unwrap();
+    towns.net.run_ms(200);
+    for host in [towns.alice, towns.bob] {
+        assert!(matches!(towns.net.events(host)[..], [Event::Ended { .. }]));
+    }
     towns.ends_quietly();
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use proptest::prelude::*;
 use voipd_sip::Endpoint;
-use voipd_sip::endpoint::{EndpointConfig, Event, Flow, Output, TlsRequirement, Transport};
+use voipd_sip::endpoint::{EndpointConfig, Event, Flow, InviteOptions, Output, TlsRequirement, Transport};
 
 /// Everything that was said in a call with hold, probe and hang-up, and in one that was cancelled.
 fn conversation() -> Vec<Vec<u8>> {
@@ -217,7 +217,11 @@ fn a_call_can_end_while_strangers_fill_the_table() {
     let alice = net.agent("192.0.2.1:5060");
     let bob = net.agent_with("192.0.2.2:5060", 5, 50);
     let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@192.0.2.1>")));
-    let session = net.with(alice, |e, now| e.invite(now, id, "sip:bob@192.0.2.2".parse().unwrap())).unwrap();
+    let session = net
+        .with(alice, |e, now| {
+            e.invite(now, id, "sip:bob@192.0.2.2".parse().unwrap(), InviteOptions::default())
+        })
+        .unwrap();
     net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
     net.run_ms(20);
     let callee = incoming(&net.events(bob));

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use voipd_sip::endpoint::{Event, Identity, SessionId};
+use voipd_sip::endpoint::{Event, Identity, InviteOptions, SessionId};
 use voipd_sip::message::Request;
 
 /// Alice's INVITE arrives at a scripted host.
@@ -21,7 +21,9 @@ impl Out {
         let alice = net.agent("192.0.2.1:5060");
         names.iter().for_each(|(name, address)| net.name(name, &[address]));
         let id = net.with(alice, |e, _| e.add_identity(identity));
-        let session = net.with(alice, |e, now| e.invite(now, id, target.parse().unwrap())).unwrap();
+        let session = net
+            .with(alice, |e, now| e.invite(now, id, target.parse().unwrap(), InviteOptions::default()))
+            .unwrap();
         net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         Self { net, alice, session }
     }
@@ -99,7 +101,7 @@ fn an_ipv6_peer_is_called() {
     let bob = net.agent("[2001:db8::2]:5080");
     let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@[2001:db8::1]>")));
     let target = "sip:bob@[2001:db8::2]:5080".parse().unwrap();
-    let session = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
+    let session = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
     net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
     net.run_ms(20);
     let callee = incoming(&net.events(bob));

@@ -357,7 +357,7 @@ fn switched_off_timers_are_not_taken_part_in() {
     script.session = incoming(&script.events());
     script.act(|e, now, session| e.accept(now, session, ANSWER.to_vec())).unwrap();
     let ok = script.response(200);
-    assert_eq!((session_expires(&ok), ok.headers.get("Supported")), (None, Some("100rel")));
+    assert_eq!((session_expires(&ok), ok.headers.get("Supported")), (None, Some("199, 100rel")));
     script.ack(b"");
     script.event();
     script.run_s(5000);

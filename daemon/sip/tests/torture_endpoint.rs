@@ -78,7 +78,7 @@ const VERDICTS: [(&str, Verdict); 49] = [
     ("cparam01", Answered(405)),
     ("cparam02", Answered(405)),
     ("regescrt", Answered(405)),
-    ("sdp01", Rings("sip:user@example.com")),
+    ("sdp01", Answered(406)), // 3.3.15: it takes no SDP in an answer
     // 3.4: backward compatibility.
     ("inv2543", Rings("sip:UserB@example.com")),
 ];

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use voipd_sip::endpoint::{EndCause, Event, SessionId};
+use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionId};
 use voipd_sip::message::{Message, Request, Response};
 
 const LATENCY: u64 = 10;
@@ -31,7 +31,8 @@ impl Script {
     fn invite(&mut self) -> (SessionId, Request) {
         let id = self.net.with(self.alice, |e, _| e.add_identity(identity("<sip:alice@192.0.2.1>")));
         let target = "sip:peer@192.0.2.9".parse().unwrap();
-        let session = self.net.with(self.alice, |e, now| e.invite(now, id, target)).unwrap();
+        let session =
+            self.net.with(self.alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
         self.net.with(self.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         self.net.events(self.alice);
         self.net.run_ms(LATENCY);

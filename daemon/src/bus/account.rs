@@ -13,7 +13,7 @@ use zbus::message::Body;
 
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use crate::api::Request;
-use crate::config::account::{codec_name, kind_name};
+use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name};
 
 pub(super) fn properties(view: &AccountView) -> Dict {
     let settings = &view.settings;
@@ -40,6 +40,8 @@ pub(super) fn properties(view: &AccountView) -> Dict {
         ("Registers", settings.register.into()),
         ("PushProvider", text(&provider).into()),
         ("Codecs", codecs.into()),
+        ("Redirect", redirect_name(settings.redirect).into()),
+        ("Dtmf", dtmf_name(settings.dtmf).into()),
         ("State", state(view.state).into()),
         ("Reason", view.reason.into()),
         ("SipStatus", view.sip_status.into()),

@@ -21,6 +21,12 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("Reason", view.reason.name().into()),
         ("Peer", view.peer.clone().into()),
         ("PeerName", view.peer_name.clone().into()),
+        ("AssertedIdentity", view.asserted.clone().into()),
+        ("AssertedName", view.asserted_name.clone().into()),
+        ("Anonymous", view.anonymous.into()),
+        ("Diversion", view.diversions.clone().into()),
+        ("DiversionReason", view.diversion_reason.clone().into()),
+        ("RedirectContacts", view.contacts.clone().into()),
         ("Account", Object::Account(view.account).path().into()),
         ("Codec", view.codec.into()),
         ("Security", "none".into()),
@@ -31,6 +37,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("Sound", sound(view.sound).into()),
         ("EndReason", view.end_reason.map_or("", Reason::name).into()),
         ("SipStatus", view.sip_status.into()),
+        ("Q850Cause", view.q850.into()),
         ("CreatedAt", view.created_at.into()),
         ("AnsweredAt", view.answered_at.into()),
         ("EndedAt", view.ended_at.into()),
@@ -151,6 +158,8 @@ mod tests {
             Reason::Policy,
             Reason::Protocol,
             Reason::Rejected,
+            Reason::AnsweredElsewhere,
+            Reason::Redirected,
         ];
         let words = voipd_dbus::Reason::ALL.iter().map(|word| word.as_str());
         assert!(words.eq(reasons.map(Reason::name)));

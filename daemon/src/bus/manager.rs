@@ -38,9 +38,11 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
             let mut options = Options::new(options);
             let account = options.account("account")?;
             let sound = options.sound()?;
+            let anonymous = options.flag("anonymous")?.unwrap_or(false);
+            let follow = options.flag("follow")?.unwrap_or(false);
             options.finish()?;
             requests.ask(
-                |reply| Request::Dial { target, account, sound, reply },
+                |reply| Request::Dial { target, account, sound, anonymous, follow, reply },
                 |call| Ok(Reply::Path(Object::Call(call).path())),
             )
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use voipd_agent::account::AccountOrigin;
 use voipd_agent::dialplan::DialPlan;
-use voipd_agent::{AccountKind, AccountSettings, Network};
+use voipd_agent::{AccountKind, AccountSettings, DtmfMethod, Network, RedirectPolicy};
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
@@ -81,6 +81,7 @@ pub fn read(
     let gruu = fields.flag("gruu").unwrap_or(false);
     let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
+    let (redirect, dtmf) = calls(&mut fields);
     let enabled = fields.flag("enabled").unwrap_or(true);
     let allow_from = fields.parse_list("allow-from", network);
     let dial_plan = dialplan::read(&mut fields);
@@ -134,6 +135,8 @@ pub fn read(
         push,
         codecs,
         ptime_ms,
+        redirect,
+        dtmf,
         allow_from: allow_from.unwrap_or_else(|| if with_server { Vec::new() } else { local_networks() }),
         dial_plan,
     })
@@ -146,6 +149,7 @@ pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<A
     let allow_from = fields.parse_list("allow-from", network).unwrap_or_else(local_networks);
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
+    let (redirect, dtmf) = calls(&mut fields);
     fields.finish().then(|| AccountSettings {
         name: DIRECT.to_owned(),
         kind: AccountKind::Direct,
@@ -165,6 +169,8 @@ pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<A
         push: None,
         codecs,
         ptime_ms,
+        redirect,
+        dtmf,
         allow_from: if inbound { allow_from } else { Vec::new() },
         dial_plan: DialPlan::default(),
     })
@@ -176,6 +182,24 @@ pub fn kind_name(kind: AccountKind) -> &'static str {
         AccountKind::Sip => "sip",
         AccountKind::Direct => "direct",
         AccountKind::Echo => "echo",
+    }
+}
+
+/// The policy as it is written.
+pub fn redirect_name(policy: RedirectPolicy) -> &'static str {
+    match policy {
+        RedirectPolicy::Ask => "ask",
+        RedirectPolicy::Follow => "follow",
+        RedirectPolicy::Never => "never",
+    }
+}
+
+/// The method as it is written.
+pub fn dtmf_name(method: DtmfMethod) -> &'static str {
+    match method {
+        DtmfMethod::Auto => "auto",
+        DtmfMethod::Rtp => "rtp",
+        DtmfMethod::Info => "info",
     }
 }
 
@@ -208,6 +232,21 @@ fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
         }
     };
     (codecs.unwrap_or_else(|| CODECS.to_vec()), ptime_ms)
+}
+
+/// How calls go that are redirected, and how digits are sent.
+fn calls(fields: &mut Fields<'_>) -> (RedirectPolicy, DtmfMethod) {
+    let redirect = fields.parse("redirect", |text| {
+        let all = [RedirectPolicy::Ask, RedirectPolicy::Follow, RedirectPolicy::Never];
+        let known = all.into_iter().find(|policy| redirect_name(*policy) == text);
+        known.ok_or_else(|| format!("is '{text}': write \"ask\", \"follow\" or \"never\""))
+    });
+    let dtmf = fields.parse("dtmf", |text| {
+        let all = [DtmfMethod::Auto, DtmfMethod::Rtp, DtmfMethod::Info];
+        let known = all.into_iter().find(|method| dtmf_name(*method) == text);
+        known.ok_or_else(|| format!("is '{text}': write \"auto\", \"rtp\" or \"info\""))
+    });
+    (redirect.unwrap_or_default(), dtmf.unwrap_or_default())
 }
 
 /// RFC 8599 section 4.1.2: a service without this device's name at it wakes nobody.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT};
 use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, AgentError, SoundChoice, TargetError};
+use voipd_agent::{AccountId, AgentError, DialOptions, SoundChoice, TargetError};
 use voipd_audio::plan::EngineCounters;
 
 use super::devices::role_name;
@@ -60,8 +60,9 @@ impl Driver {
     pub(super) fn carry_out_request(&mut self, request: Request) {
         let now = Instant::now();
         match request {
-            Request::Dial { target, account, sound, reply } => {
-                let result = self.dial(now, &target, account, sound);
+            Request::Dial { target, account, sound, anonymous, follow, reply } => {
+                let options = DialOptions { sound: choice(&sound), anonymous, follow };
+                let result = self.dial(now, &target, account, sound, options);
                 self.answer(reply, result);
             }
             Request::AddAccount { settings, reply } => {
@@ -164,9 +165,10 @@ impl Driver {
         target: &str,
         account: Option<AccountChoice>,
         sound: CallSound,
+        options: DialOptions,
     ) -> Result<CallId, RequestError> {
         let account = account.map(|account| self.find_account(account)).transpose()?;
-        let call = self.agent.dial(now, target, account, choice(&sound)).map_err(|error| match error {
+        let call = self.agent.dial(now, target, account, options).map_err(|error| match error {
             // An account can be enabled, and then the call be placed: the call has no state yet.
             AgentError::AccountDisabled(_) => {
                 RequestError { kind: ErrorKind::NotReady, message: error.to_string() }
@@ -317,9 +319,9 @@ impl From<AgentError> for RequestError {
             AgentError::NoSuchCall(_) => ErrorKind::NoSuchCall,
             AgentError::NoSuchAccount | AgentError::NoUsableAccount => ErrorKind::NoSuchAccount,
             AgentError::AlreadyExists(_) => ErrorKind::AlreadyExists,
-            AgentError::NotRemovable(_) | AgentError::Target(TargetError::Blocked { .. }) => {
-                ErrorKind::NotPermitted
-            }
+            AgentError::NotRemovable(_)
+            | AgentError::RedirectionForbidden(_)
+            | AgentError::Target(TargetError::Blocked { .. }) => ErrorKind::NotPermitted,
             AgentError::AccountDisabled(_) | AgentError::WrongState { .. } => ErrorKind::InvalidState,
             AgentError::NoDtmf => ErrorKind::NotReady,
             AgentError::Target(_)

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
-use crate::config::account::{codec_name, from_entries, kind_name};
+use crate::config::account::{codec_name, dtmf_name, from_entries, kind_name, redirect_name};
 use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
 
@@ -49,6 +49,8 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
         ("push_prid", Box::new(account.push.as_ref().map(|push| &push.prid))),
         ("push_param", Box::new(account.push.as_ref().and_then(|push| push.param.as_ref()))),
         ("gruu", Box::new(account.gruu)),
+        ("redirect", Box::new(redirect_name(account.redirect))),
+        ("dtmf", Box::new(dtmf_name(account.dtmf))),
         ("country", Box::new(&plan.country)),
         ("area", Box::new(&plan.area)),
         ("trunk_prefix", Box::new(&plan.trunk_prefix)),
@@ -105,6 +107,8 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("outside-prefix", "outside_prefix"),
         ("number-format", "number_format"),
         ("number-uri", "number_uri"),
+        ("redirect", "redirect"),
+        ("dtmf", "dtmf"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {

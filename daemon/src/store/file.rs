@@ -56,6 +56,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN number_uri TEXT;
     ALTER TABLE account ADD COLUMN emergency TEXT;
     ALTER TABLE account ADD COLUMN blocked TEXT;
+ ",
+    "
+    ALTER TABLE account ADD COLUMN redirect TEXT;
+    ALTER TABLE account ADD COLUMN dtmf TEXT;
 ",
 ];
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use voipd_sip::digest::Secret;
+use voipd_sip::dtmf_info::Digit;
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, Output, SessionId, TlsRequirement,
-    Transport, TransportError,
+    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, SessionId,
+    TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::headers::name;
 use voipd_sip::message::{Request, Response, StatusCode};
@@ -109,9 +110,10 @@ impl Host {
         match word {
             b"register" => _ = endpoint.register(now, self.identity),
             b"unregister" => _ = endpoint.unregister(now, self.identity),
-            b"call" => {
+            b"call" | b"hidden" => {
                 let Ok(target) = "sip:bob@192.0.2.1".parse::<Uri>() else { return Duration::ZERO };
-                if let Ok(session) = endpoint.invite(now, self.identity, target) {
+                let options = InviteOptions { anonymous: word == b"hidden", follow: true };
+                if let Ok(session) = endpoint.invite(now, self.identity, target, options) {
                     self.sessions.push(session);
                 }
             }
@@ -139,6 +141,9 @@ impl Host {
                 _ = endpoint.answer_offer(now, session, Err(StatusCode::NOT_ACCEPTABLE_HERE));
             }
             b"probe" => _ = endpoint.probe(now, session),
+            b"digit" => {
+                _ = endpoint.send_digit(now, session, Digit { digit: '5', duration_ms: 100 });
+            }
             b"hangup" => _ = endpoint.hangup(now, session),
             _ => {}
         }

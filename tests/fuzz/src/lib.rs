@@ -14,7 +14,7 @@ pub use dns::dns;
 pub use endpoint::sip_endpoint;
 pub use media::{rtcp, sdp};
 pub use rtp::rtp;
-pub use sip::{challenges, sip_datagram, uri, via};
+pub use sip::{challenges, multipart, sip_datagram, uri, via};
 pub use stream::sip_stream;
 
 /// A target's name and its function. The name is that of its binary and of its folder under `corpus/`.
@@ -24,6 +24,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("challenges", challenges),
     ("dns", dns),
+    ("multipart", multipart),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp", sdp),

@@ -1,7 +1,10 @@
 //! Parsers of SIP.
 
+use voipd_sip::caller::Caller;
 use voipd_sip::digest;
 use voipd_sip::headers::name;
+use voipd_sip::multipart;
+use voipd_sip::reason::Reasons;
 use voipd_sip::wire::{MAX_MESSAGE, read_datagram, write};
 use voipd_sip::{Message, NameAddr, Uri};
 
@@ -51,6 +54,34 @@ fn touch(message: &Message) {
     _ = headers.content_type();
     for list in [name::WWW_AUTHENTICATE, name::PROXY_AUTHENTICATE] {
         _ = digest::challenges(headers, list);
+    }
+    let from = match message {
+        Message::Request(request) => &request.from,
+        Message::Response(response) => &response.from,
+    };
+    _ = Caller::of(from, headers);
+    let reasons = Reasons::of(headers);
+    for reason in [reasons.sip, reasons.q850].into_iter().flatten() {
+        assert!(!reason.to_string().contains(['\r', '\n']), "{reason}");
+    }
+}
+
+/// A Content-Type's value on the first line, and a body of several parts behind it: each part's content is a piece of
+/// the body, and a part that is of several parts itself is cut open as well.
+pub fn multipart(bytes: &[u8]) {
+    let (content_type, body) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0));
+    let content_type = String::from_utf8_lossy(content_type);
+    let mut open = vec![(content_type.into_owned(), body)];
+    for _ in 0..64 {
+        let Some((content_type, body)) = open.pop() else { return };
+        let Ok(parts) = multipart::read(&content_type, body) else { continue };
+        assert!((1..=multipart::MAX_PARTS).contains(&parts.len()));
+        let all: usize = parts.iter().map(|part| part.body.len()).sum();
+        assert!(all <= body.len(), "more content than there is");
+        for part in parts {
+            assert!(part.headers.iter().count() <= multipart::MAX_FIELDS);
+            open.extend(part.headers.get("Content-Type").map(|inside| (inside.to_owned(), part.body)));
+        }
     }
 }
 

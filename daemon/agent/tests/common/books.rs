@@ -81,7 +81,11 @@ impl Books {
     pub fn check(&mut self, output: &Output) {
         match output {
             Output::BindMedia { call, .. } => {
-                assert!(!self.bound.contains_key(call), "{call:?} asks for sockets twice");
+                assert!(
+                    self.stream_of(*call).is_none(),
+                    "{call:?} asks for sockets while its stream has some"
+                );
+                self.bound.remove(call);
             }
             Output::OpenStream { call, port, plan } => {
                 let (local, _) = *self.bound.get(call).expect("a stream needs sockets");

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use voipd_agent::dialplan::DialPlan;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
-    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, MediaNameId, Network, Output,
-    SoundChoice,
+    AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, DialOptions, DtmfMethod,
+    MediaNameId, Network, Output, RedirectPolicy, SoundChoice,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
@@ -401,8 +401,8 @@ impl World {
         self.act(host, |agent, now| agent.dial(now, target, None, SoundChoice::default())).unwrap()
     }
 
-    pub fn dial_with(&mut self, host: HostId, target: &str, sound: SoundChoice) -> CallId {
-        self.act(host, |agent, now| agent.dial(now, target, None, sound)).unwrap()
+    pub fn dial_with(&mut self, host: HostId, target: &str, options: impl Into<DialOptions>) -> CallId {
+        self.act(host, |agent, now| agent.dial(now, target, None, options)).unwrap()
     }
 
     pub fn accept(&mut self, host: HostId, call: CallId) {
@@ -768,7 +768,7 @@ impl Pair {
 pub fn config() -> AgentConfig {
     AgentConfig {
         product: "voipd-test".to_owned(),
-        instance: None,
+        instance: Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".to_owned()),
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),
@@ -797,6 +797,8 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        redirect: RedirectPolicy::Ask,
+        dtmf: DtmfMethod::Auto,
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
         dial_plan: DialPlan::default(),
     }

@@ -1,4 +1,4 @@
-//! A registrar of one subscriber: MD5 digest, one binding, everything it was asked.
+//! A registrar of one subscriber: one digest challenge, one binding, everything it was asked.
 
 use std::net::SocketAddr;
 
@@ -13,6 +13,11 @@ pub struct Registrar {
     password: Secret,
     /// Says this instead of letting anybody in.
     pub refuses: Option<u16>,
+    /// What it says behind the nonce of its challenge.
+    pub digest: &'static str,
+    /// Parameters that it adds to the contact, and fields to the 200.
+    pub contact_params: &'static str,
+    pub fields: Vec<(&'static str, &'static str)>,
     /// Answers nothing.
     pub silent: bool,
     /// The contact that is registered now.
@@ -26,6 +31,9 @@ impl Registrar {
             user: user.to_owned(),
             password: Secret::new(password),
             refuses: None,
+            digest: "algorithm=MD5",
+            contact_params: "",
+            fields: Vec::new(),
             silent: false,
             binding: None,
             seen: Vec::new(),
@@ -47,16 +55,17 @@ impl Registrar {
         if let Some(code) = self.refuses {
             return tagged(request, code);
         }
-        let challenge = r#"Digest realm="example.org", nonce="n1", algorithm=MD5"#;
+        let challenge = format!(r#"Digest realm="example.org", nonce="n1", {}"#, self.digest);
         let mut challenged = tagged(request, 401);
         challenged.headers.push("WWW-Authenticate", challenge);
         let read = digest::challenges(&challenged.headers, "WWW-Authenticate").unwrap().challenges;
+        let Some(read) = read.first() else { return challenged };
         let uri = request.uri.to_string();
         let right = digest::authorization(
-            &read[0],
+            read,
             Login { user: &self.user, password: &self.password },
             Covered { method: &request.method, uri: &uri, body: &request.body },
-            Exchange { nonce_count: 1, cnonce: "", first_nonce: &read[0].nonce },
+            Exchange { nonce_count: 1, cnonce: "", first_nonce: &read.nonce },
         );
         if request.headers.get("Authorization") != Some(&right) {
             return challenged;
@@ -73,7 +82,10 @@ impl Registrar {
             _ => None,
         };
         if let Some(binding) = &self.binding {
-            response.headers.push("Contact", format!("<{binding}>;expires=600"));
+            response.headers.push("Contact", format!("<{binding}>;expires=600{}", self.contact_params));
+        }
+        for (name, value) in &self.fields {
+            response.headers.push(name, *value);
         }
         response
     }

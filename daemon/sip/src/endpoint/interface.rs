@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::caller::Caller;
 use crate::digest::{Algorithm, Secret};
 use crate::message::StatusCode;
 use crate::uri::{Host, NameAddr, SipUri, Uri};
@@ -349,6 +350,16 @@ pub enum Event {
         status: StatusCode,
         /// An early answer to the INVITE's offer; with forking, each callee may bring its own.
         sdp: Option<Vec<u8>>,
+        /// To tag: tells the early dialogs of an INVITE that forked apart; empty where there is no tag.
+        dialog: String,
+    },
+    /// The call goes on to another target, by a 3xx that is followed. [`Event::OfferWanted`] comes again, and early
+    /// dialogs are forgotten.
+    Redirected {
+        /// Which session.
+        session: SessionId,
+        /// Who is called now.
+        target: Uri,
     },
     /// 2xx to our INVITE; the ACK is sent already.
     Answered {
@@ -357,8 +368,10 @@ pub enum Event {
         /// The answer to the INVITE's offer; `None` where what [`Event::Progress`] and the offers after it brought last
         /// holds.
         sdp: Option<Vec<u8>>,
-        /// To of the 2xx.
+        /// To of the 2xx; its tag tells which early dialog has won.
         peer: NameAddr,
+        /// P-Asserted-Identity of who has answered (RFC 3325), where it comes from the identity's own servers.
+        asserted: Vec<NameAddr>,
     },
     /// ACK to our 2xx, of an INVITE or a re-INVITE; or a re-INVITE in its place, where only the ACK was lost. Before
     /// that, where [`Endpoint::ring`](super::Endpoint::ring) has made the offer: the PRACK that answers it.
@@ -392,14 +405,21 @@ pub enum Event {
         /// Which session.
         session: SessionId,
     },
-    /// An in-dialog INFO, answered 200 already.
-    Info {
+    /// The peer has sent a digit in INFO; it is answered already.
+    Digit {
         /// Which session.
         session: SessionId,
-        /// Media type in lower case; empty where there is none.
-        content_type: String,
-        /// As it came.
-        body: Vec<u8>,
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        digit: char,
+        /// How long it was pressed, in milliseconds.
+        duration_ms: u32,
+    },
+    /// How the INFO of [`Endpoint::send_digit`](super::Endpoint::send_digit) ended.
+    DigitSent {
+        /// Which session.
+        session: SessionId,
+        /// Answered with 2xx.
+        taken: bool,
     },
     /// How an in-dialog OPTIONS ([`Endpoint::probe`](super::Endpoint::probe)) ended. 408, 481 or no answer ends the
     /// session too; a transport that could not deliver does not.
@@ -437,9 +457,21 @@ pub struct Incoming {
     pub call_id: String,
     /// SDP; `None` asks for an offer in our 2xx.
     pub offer: Option<Vec<u8>>,
+    /// What the INVITE says of its caller beside From.
+    pub caller: Caller,
     /// The caller wants every provisional response to be reliable (RFC 3262): where it makes no offer, the first has
     /// to.
     pub reliable: bool,
+}
+
+/// How an outbound session is begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InviteOptions {
+    /// The callee must not learn who calls: From says nothing, and the identity's own server is told who it is and asked
+    /// to keep it (RFC 3323, RFC 3325).
+    pub anonymous: bool,
+    /// 300, 301 and 302 are followed (RFC 3261 section 8.1.3.4); otherwise they end the session.
+    pub follow: bool,
 }
 
 /// How a session ended.
@@ -449,8 +481,12 @@ pub struct SessionEnd {
     pub cause: EndCause,
     /// Status of the final response, or from Reason in BYE/CANCEL (`SIP;cause=200`).
     pub status: Option<u16>,
+    /// Cause of ITU-T Q.850 in the peer's Reason (RFC 3326, RFC 6432).
+    pub q850: Option<u16>,
     /// Reason phrase or Reason text of the peer.
     pub text: Option<String>,
+    /// Contacts of a 3xx, the most wanted first (RFC 3261 section 21.3).
+    pub contacts: Vec<NameAddr>,
 }
 
 /// Who or what ended a session.
@@ -489,6 +525,9 @@ pub enum SessionError {
     /// [`EndpointConfig::max_sessions`] is reached.
     #[error("too many sessions")]
     TooMany,
+    /// The peer has said that it does not take this method.
+    #[error("the peer does not take this request")]
+    NotAllowed,
     /// `sips:`, `tel:` and others lead nowhere yet.
     #[error("only sip: targets can be called")]
     NotASipUri,

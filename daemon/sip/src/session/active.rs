@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::offers::{Carrier, Offers, Party, Verdict};
 use super::timer::{self, Clock};
 use super::update::{self, collide};
-use super::{Cx, Purpose, State, common, reason, reliable, sdp};
+use super::{Cx, Purpose, State, common, reliable, sdp};
 use crate::core::{ALLOW, SDP};
 use crate::endpoint::{EndCause, Event, Flow, SessionError};
 use crate::headers::name;
 use crate::leg::Leg;
 use crate::message::{Method, Request, StatusCode};
+use crate::reason::Reason;
 use crate::timer::{SessionTimer, T1, T2, TRANSACTION_TIMEOUT};
 use crate::transaction::{Outcome, Report, ServerId};
 
@@ -114,12 +115,12 @@ impl Active {
 
     /// The user hung up before the ACK, which comes now: BYE may go.
     pub(super) fn on_ack_after_end(self, cx: &mut Cx<'_>, ack: &Request) -> State {
-        if self.is_acknowledged_by(ack) { self.leave(cx) } else { State::Unacknowledged(self) }
+        if self.is_acknowledged_by(ack) { self.leave(cx, None) } else { State::Unacknowledged(self) }
     }
 
     /// No ACK came in 64*T1 (RFC 3261 section 13.3.1.4).
     pub(super) fn unacknowledged(self, cx: &mut Cx<'_>) -> State {
-        let state = self.leave(cx);
+        let state = self.leave(cx, None);
         cx.ended(EndCause::Timeout, None, None);
         state
     }
@@ -312,9 +313,8 @@ impl Active {
             }
             Method::Bye => {
                 cx.refuse(server, &request, StatusCode::OK);
-                let (status, text) = reason::read(&request.headers);
                 let state = self.silence(cx);
-                cx.ended(EndCause::Remote, status, text);
+                cx.ended_by(EndCause::Remote, &request.headers);
                 return state;
             }
             _ => cx.refuse(server, &request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST),
@@ -324,7 +324,7 @@ impl Active {
 
     pub(super) fn probe(&mut self, cx: &mut Cx<'_>) {
         let mut request = self.leg.dialog.request(Method::Options);
-        request.headers.push("Accept", SDP);
+        request.headers.push(name::ACCEPT, SDP);
         cx.send(&mut self.leg, request, Purpose::Probe);
     }
 
@@ -364,6 +364,7 @@ impl Active {
             Purpose::Update if self.offers.is_updating() => {
                 self.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
             }
+            Purpose::Info => cx.event(|session| Event::DigitSent { session, taken: false }),
             _ => {}
         }
     }
@@ -372,13 +373,13 @@ impl Active {
 
     /// No answer, 408 (RFC 3261 section 12.2.1.2), or no refresh (RFC 4028 section 10).
     pub(super) fn lost(self, cx: &mut Cx<'_>, status: Option<u16>) -> State {
-        let state = self.leave(cx);
+        let state = self.leave(cx, None);
         cx.ended(EndCause::Timeout, status, None);
         state
     }
 
     /// The peer knows nothing of this dialog: BYE would tell it nothing (RFC 3261 section 12.2.1.2).
-    fn gone(self, cx: &mut Cx<'_>, report: &Report) -> State {
+    pub(super) fn gone(self, cx: &mut Cx<'_>, report: &Report) -> State {
         let Outcome::Response(response) = &report.outcome else { return self.lost(cx, None) };
         let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
         let state = self.silence(cx);
@@ -387,21 +388,21 @@ impl Active {
     }
 
     /// Ends the session for the user; `Ended` is the caller's to tell.
-    pub(super) fn hangup(self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn hangup(self, cx: &mut Cx<'_>, why: Option<&Reason>) -> State {
         match self.unacknowledged {
             Some(Sent2xx { of: Invite::First, .. }) => {
                 let mut waiting = self;
                 waiting.clock.stop(cx);
                 State::Unacknowledged(waiting)
             }
-            _ => self.leave(cx),
+            _ => self.leave(cx, why),
         }
     }
 
     /// Answers what is open and sends BYE.
-    pub(super) fn leave(self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn leave(self, cx: &mut Cx<'_>, why: Option<&Reason>) -> State {
         let mut leg = self.close(cx);
-        cx.bye(&mut leg, Purpose::Bye);
+        cx.bye(&mut leg, Purpose::Bye, why);
         State::Over(Some(leg))
     }
 

@@ -105,6 +105,11 @@ impl Early {
         sdp(&response.headers, &response.body).or(known)
     }
 
+    /// The callee's last session description.
+    pub(super) fn description(&self) -> Option<Vec<u8>> {
+        self.sdp.clone()
+    }
+
     pub(super) fn id(&self) -> &DialogId {
         &self.leg.dialog.id
     }

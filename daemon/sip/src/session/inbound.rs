@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::active::Active;
 use super::offers::{Offers, Party, Role, Verdict};
 use super::reliable::{self, Sending};
-use super::{Cx, State, common, reason, sdp, timer, update};
-use crate::core::SDP;
+use super::{Cx, State, common, sdp, timer, update};
+use crate::core::ACCEPT;
 use crate::dialog::Dialog;
 use crate::endpoint::{EndCause, Event, Flow, SessionError};
 use crate::headers::name;
@@ -204,16 +204,15 @@ impl Alerting {
             response.headers.push(name::WARNING, format!("{code:03} {} \"{text}\"", self.leg.flow.local));
         }
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            response.headers.push("Accept", SDP);
+            response.headers.push(name::ACCEPT, ACCEPT);
         }
         cx.respond(self.server, response);
         State::Over(Some(self.leg))
     }
 
     pub(super) fn on_cancel(self, cx: &mut Cx<'_>, cancel: &Request) -> State {
-        let (status, text) = reason::read(&cancel.headers);
         let state = self.reject(cx, StatusCode::REQUEST_TERMINATED, None);
-        cx.ended(EndCause::Cancelled, status, text);
+        cx.ended_by(EndCause::Cancelled, &cancel.headers);
         state
     }
 
@@ -230,9 +229,8 @@ impl Alerting {
             // The caller may end an early dialog so (RFC 3261 section 15).
             Method::Bye => {
                 cx.refuse(server, &request, StatusCode::OK);
-                let (status, text) = reason::read(&request.headers);
                 let state = self.reject(cx, StatusCode::REQUEST_TERMINATED, None);
-                cx.ended(EndCause::Remote, status, text);
+                cx.ended_by(EndCause::Remote, &request.headers);
                 state
             }
             Method::Invite => {

@@ -5,9 +5,10 @@
 mod active;
 mod early;
 mod inbound;
+mod info;
+mod inviting;
 mod offers;
 mod outbound;
-mod reason;
 mod reliable;
 mod timer;
 mod update;
@@ -17,20 +18,26 @@ use std::time::{Duration, Instant};
 use self::active::Active;
 use self::early::Early;
 use self::inbound::Alerting;
-use self::outbound::{Calling, Cancelling, Offering, Resolving};
+use self::inviting::{Offering, Resolving};
+use self::outbound::{Calling, Cancelling};
 use crate::auth::Rounds;
+use crate::body;
+use crate::caller::Caller;
 use crate::core::{ALLOW, Core, SDP};
 use crate::dialog::{Dialog, DialogId};
+use crate::dtmf_info::Digit;
 use crate::endpoint::{
-    EndCause, Event, Flow, IdentityId, ResolveError, ResolveId, SessionEnd, SessionError, SessionId,
+    EndCause, Event, Flow, IdentityId, InviteOptions, ResolveError, ResolveId, SessionEnd, SessionError,
+    SessionId,
 };
 use crate::headers::{Headers, name};
 use crate::leg::{Kind, Leg, Outgoing, Sender};
 use crate::message::{Method, Request, Response, StatusCode};
+use crate::reason::{Reason, Reasons};
 use crate::timer::{SessionTimer, Timer};
 use crate::transaction::{Outcome, Owner, Report, ServerId};
 use crate::uas;
-use crate::uri::SipUri;
+use crate::uri::{NameAddr, SipUri};
 
 pub(crate) use self::reliable::RAck;
 use self::reliable::Reliability;
@@ -51,6 +58,8 @@ pub(crate) enum Purpose {
     ForkBye,
     /// OPTIONS that asks for a sign of life.
     Probe,
+    /// INFO with a digit.
+    Info,
 }
 
 /// What a session works with.
@@ -67,7 +76,18 @@ impl Cx<'_> {
     }
 
     fn ended(&mut self, cause: EndCause, status: Option<u16>, text: Option<String>) {
-        self.event(|session| Event::Ended { session, end: SessionEnd { cause, status, text } });
+        self.ended_as(SessionEnd { cause, status, q850: None, text, contacts: Vec::new() });
+    }
+
+    /// Ended by the peer's BYE or CANCEL, which may say why.
+    fn ended_by(&mut self, cause: EndCause, headers: &Headers) {
+        let reasons = Reasons::of(headers);
+        let (status, q850, text) = (reasons.status(), reasons.q850_cause(), reasons.text());
+        self.ended_as(SessionEnd { cause, status, q850, text, contacts: Vec::new() });
+    }
+
+    fn ended_as(&mut self, end: SessionEnd) {
+        self.event(|session| Event::Ended { session, end });
     }
 
     fn set(&mut self, timer: SessionTimer, after: Duration) {
@@ -137,9 +157,21 @@ impl Cx<'_> {
         leg.send(self.core, self.now, self.sender, outgoing);
     }
 
-    fn bye(&mut self, leg: &mut Leg, purpose: Purpose) {
-        let bye = leg.dialog.request(Method::Bye);
+    fn bye(&mut self, leg: &mut Leg, purpose: Purpose, why: Option<&Reason>) {
+        let mut bye = leg.dialog.request(Method::Bye);
+        if let Some(why) = why {
+            bye.headers.push(name::REASON, why.to_string());
+        }
         self.send(leg, bye, purpose);
+    }
+
+    /// Who has answered, in the words of the identity's own server; of nobody else they are believed (RFC 3325).
+    fn asserted(&self, report: &Report, response: &Response) -> Vec<NameAddr> {
+        let account = self.sender.identity.and_then(|identity| self.core.accounts.get(&identity));
+        match account.is_some_and(|account| account.is_server(report.sent.flow.remote.ip())) {
+            true => Caller::of(&response.to, &response.headers).asserted,
+            false => Vec::new(),
+        }
     }
 
     fn acknowledge(&mut self, leg: &mut Leg, invite: &Request) {
@@ -194,9 +226,10 @@ impl Session {
         session: SessionId,
         identity: IdentityId,
         target: SipUri,
+        options: InviteOptions,
     ) -> Result<Self, SessionError> {
         let sender = Sender { session, identity: Some(identity) };
-        let resolving = Resolving::begin(&mut Cx { core, now, sender }, target)?;
+        let resolving = Resolving::begin(&mut Cx { core, now, sender }, target, options)?;
         Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new() })
     }
 
@@ -324,6 +357,7 @@ impl Session {
                 State::Active(active)
             }
             (State::Active(active), Purpose::Probe) => active.on_probe(cx, report),
+            (State::Active(active), Purpose::Info) => active.on_info(cx, report),
             (State::Over(Some(mut leg)), Purpose::Reinvite) => {
                 if let Outcome::Response(response) = &report.outcome
                     && response.status.is_success()
@@ -340,9 +374,15 @@ impl Session {
                 }
                 State::Over(Some(leg))
             }
-            (state, Purpose::Reinvite | Purpose::Update | Purpose::Prack | Purpose::Probe | Purpose::Bye) => {
-                state
-            }
+            (
+                state,
+                Purpose::Reinvite
+                | Purpose::Update
+                | Purpose::Prack
+                | Purpose::Probe
+                | Purpose::Info
+                | Purpose::Bye,
+            ) => state,
         };
     }
 
@@ -366,7 +406,7 @@ impl Session {
             cx.index(&dialog);
             let mut fork = Leg::new(dialog, report.sent.flow);
             cx.acknowledge(&mut fork, &report.sent.request);
-            cx.bye(&mut fork, Purpose::ForkBye);
+            cx.bye(&mut fork, Purpose::ForkBye, Some(&Reason::answered_elsewhere()));
             self.forks.push(fork);
         }
     }
@@ -461,7 +501,7 @@ impl Session {
                 State::Unacknowledged(active)
             }
             (State::Active(active), SessionTimer::Acknowledge) => active.unacknowledged(cx),
-            (State::Unacknowledged(active), SessionTimer::Acknowledge) => active.leave(cx),
+            (State::Unacknowledged(active), SessionTimer::Acknowledge) => active.leave(cx, None),
             (State::Active(mut active), SessionTimer::Glare) => {
                 active.offer_again(cx);
                 State::Active(active)
@@ -585,7 +625,16 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn hangup(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn send_digit(&mut self, cx: &mut Cx<'_>, digit: Digit) -> Result<(), SessionError> {
+        let State::Active(active) = &mut self.state else { return Err(SessionError::WrongState) };
+        active.send_digit(cx, digit)
+    }
+
+    pub(crate) fn takes_digits(&self) -> bool {
+        matches!(&self.state, State::Active(active) if info::is_allowed(&active.leg))
+    }
+
+    pub(crate) fn hangup(&mut self, cx: &mut Cx<'_>, why: Option<Reason>) {
         if self.has_ended() {
             return;
         }
@@ -594,9 +643,9 @@ impl Session {
                 cx.core.answered(resolving.asked);
                 State::Over(None)
             }
-            State::Calling(calling) => calling.cancel(cx),
+            State::Calling(calling) => calling.cancel(cx, why),
             State::Alerting(alerting) => alerting.reject(cx, StatusCode::DECLINE, None),
-            State::Active(active) => active.hangup(cx),
+            State::Active(active) => active.hangup(cx, why.as_ref()),
             State::Offering(_) => State::Over(None),
             state => state,
         };
@@ -632,9 +681,7 @@ fn common(cx: &mut Cx<'_>, leg: &mut Leg, server: ServerId, request: Request) ->
             cx.respond(server, response);
         }
         Method::Info => {
-            cx.refuse(server, &request, StatusCode::OK);
-            let content_type = request.headers.content_type().unwrap_or_default();
-            cx.event(|session| Event::Info { session, content_type, body: request.body });
+            info::receive(cx, server, &request);
         }
         _ => return Some(request),
     }
@@ -646,8 +693,7 @@ pub(crate) fn wants_reliable(invite: &Request) -> bool {
     Reliability::of(invite) == Reliability::Always
 }
 
-/// The SDP of a message.
+/// The SDP of a message, alone or among other parts; `None` also where its body cannot be used.
 pub(crate) fn sdp(headers: &Headers, body: &[u8]) -> Option<Vec<u8>> {
-    let is_sdp = !body.is_empty() && headers.content_type().is_none_or(|content_type| content_type == SDP);
-    is_sdp.then(|| body.to_vec())
+    body::session_description(headers, body).ok().flatten().map(<[u8]>::to_vec)
 }

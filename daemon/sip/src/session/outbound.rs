@@ -1,107 +1,21 @@
-//! Outbound sessions until they are answered or given up (RFC 3261 sections 13.2 and 9.1).
+//! Outbound sessions from their INVITE until they are answered or given up (RFC 3261 sections 13.2 and 9.1).
 
 use super::active::Active;
 use super::early::{Early, News};
+use super::inviting::{Invitation, Resolving, send};
 use super::timer::Clock;
 use super::{Cx, MAX_FORKS, Purpose, State, sdp};
 use crate::auth::Rounds;
-use crate::core::{ALLOW, Asker, SDP};
-use crate::dialog::{self, Dialog, DialogId, FIRST_CSEQ};
-use crate::endpoint::{EndCause, Event, Flow, ResolveError, ResolveId, SessionError};
+use crate::dialog::{Dialog, DialogId};
+use crate::endpoint::{EndCause, Event, Flow, SessionEnd};
 use crate::headers::{Headers, name};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
+use crate::reason::{Reason, Reasons};
+use crate::redirect;
 use crate::timer::{SessionTimer, TRANSACTION_TIMEOUT};
 use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, ServerId};
-use crate::uri::{NameAddr, SipUri, Uri};
-
-/// Waits for the resolver.
-pub(super) struct Resolving {
-    pub(super) asked: ResolveId,
-    target: SipUri,
-}
-
-impl Resolving {
-    pub(super) fn begin(cx: &mut Cx<'_>, target: SipUri) -> Result<Self, SessionError> {
-        let identity = cx.sender.identity.ok_or(SessionError::NoSuchIdentity)?;
-        let account = cx.core.accounts.get(&identity).ok_or(SessionError::NoSuchIdentity)?;
-        let hop = account.next_hop(&target);
-        let asked = cx.core.resolve(cx.now, hop, cx.sender.identity, Asker::Session(cx.sender.session));
-        Ok(Self { asked, target })
-    }
-
-    pub(super) fn on_resolved(self, cx: &mut Cx<'_>, result: Result<Vec<Flow>, ResolveError>) -> State {
-        let (mut flows, nowhere) = match result {
-            Ok(flows) => (flows, EndCause::Unresolvable),
-            // The name is known; the network is what is missing.
-            Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable),
-            Err(_) => (Vec::new(), EndCause::Unresolvable),
-        };
-        // A server that holds our binding knows us: it comes before its equals.
-        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
-        if let Some(registered) = account.and_then(|account| account.registered) {
-            flows.sort_by_key(|flow| *flow != registered);
-        }
-        let Some(&flow) = flows.first() else {
-            cx.ended(nowhere, None, None);
-            return State::Over(None);
-        };
-        cx.event(|session| Event::OfferWanted { session, flow });
-        State::Offering(Offering { flows, target: self.target })
-    }
-}
-
-/// Waits for the offer.
-pub(super) struct Offering {
-    /// At least one.
-    flows: Vec<Flow>,
-    target: SipUri,
-}
-
-impl Offering {
-    pub(super) fn send(mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> State {
-        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
-        let (Some(account), false) = (account, self.flows.is_empty()) else {
-            cx.ended(EndCause::Unresolvable, None, None);
-            return State::Over(None);
-        };
-        let flow = self.flows.remove(0);
-        let mut headers = Headers::default();
-        for route in account.routes() {
-            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route)).to_string());
-        }
-        headers.push(name::ALLOW, ALLOW);
-        headers.push(name::SUPPORTED, cx.core.supported());
-        headers.push(name::CONTENT_TYPE, SDP);
-        let target = dialog::as_request_uri(&self.target);
-        let aor = account.aor_on(flow);
-        let mut request = Request {
-            method: Method::Invite,
-            to: NameAddr::new(Uri::Sip(dialog::as_address_of_record(&target))),
-            uri: Uri::Sip(target),
-            via: Vec::new(),
-            from: aor.with_tag(&cx.core.random.tag()),
-            call_id: cx.core.random.call_id(),
-            cseq: FIRST_CSEQ,
-            max_forwards: MAX_FORWARDS,
-            headers,
-            body: offer,
-        };
-        let clock = Clock::new();
-        clock.ask(cx, &mut request);
-        let client = send(cx, request, flow, Rounds::default());
-        let (early, described) = (Vec::new(), None);
-        State::Calling(Calling { client, rest: self.flows, early, described, heard: Heard::Nothing, clock })
-    }
-}
-
-fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Rounds) -> ClientId {
-    request.via.clear();
-    request.headers.remove(name::CONTACT);
-    request.headers.push(name::CONTACT, cx.core.contact(cx.sender.identity, flow).to_string());
-    let owner = Owner::Session(cx.sender.session, Purpose::Invite);
-    cx.core.send(cx.now, flow, request, rounds, cx.sender.identity, owner)
-}
+use crate::uri::SipUri;
 
 /// What the INVITE has brought so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,13 +31,19 @@ pub(super) struct Calling {
     /// Where it can still be sent (RFC 3263 section 4.3).
     rest: Vec<Flow>,
     early: Vec<Early>,
-    /// The tag of the callee whose session description the user was told last.
-    described: Option<String>,
+    /// The tags of the callees whose session descriptions the user was told; the one that is heard is last.
+    described: Vec<String>,
     heard: Heard,
     clock: Clock,
+    invitation: Invitation,
 }
 
 impl Calling {
+    pub(super) fn new(client: ClientId, rest: Vec<Flow>, clock: Clock, invitation: Invitation) -> Self {
+        let (early, described) = (Vec::new(), Vec::new());
+        Self { client, rest, early, described, heard: Heard::Nothing, clock, invitation }
+    }
+
     pub(super) fn early(&self) -> &[Early] {
         &self.early
     }
@@ -158,6 +78,9 @@ impl Calling {
         }
         let invite = &report.sent.request;
         let tag = response.to.tag().unwrap_or_default();
+        if response.status == StatusCode::EARLY_DIALOG_TERMINATED {
+            return self.dialog_over(cx, tag);
+        }
         let known = self.early.iter().position(|early| early.is(tag));
         if known.is_none()
             && !tag.is_empty()
@@ -171,22 +94,45 @@ impl Calling {
             Some(early) => early.on_provisional(cx, invite, response),
             None => News::Progress(sdp(&response.headers, &response.body)),
         };
-        if let News::Progress(sdp) = news {
-            if sdp.is_some() && self.described.as_deref() != Some(tag) {
-                // Whatever is under way with another callee means nothing to the user any more.
-                if let Some(other) = self.described() {
+        if let News::Progress(mut sdp) = news {
+            if !self.is_heard(tag) && self.described.iter().any(|described| described == tag) {
+                // It repeats itself while another is heard by now.
+                sdp = None;
+            } else if sdp.is_some() && !self.is_heard(tag) {
+                // Whatever is under way with another callee means nothing to the user any more; its answer may.
+                if let Some(other) = self.described().filter(|other| other.offers.unanswered().is_none()) {
                     other.offers.close(cx);
                 }
-                self.described = Some(tag.to_owned());
+                self.described.push(tag.to_owned());
             }
-            let status = response.status;
-            cx.event(|session| Event::Progress { session, status, sdp });
+            let (status, dialog) = (response.status, tag.to_owned());
+            cx.event(|session| Event::Progress { session, status, sdp, dialog });
         }
+    }
+
+    /// A proxy says that an early dialog is over (RFC 6228): where it was heard, the one before is heard again.
+    fn dialog_over(&mut self, cx: &mut Cx<'_>, tag: &str) {
+        let Some(place) = self.early.iter().position(|early| early.is(tag)) else { return };
+        let mut over = self.early.remove(place);
+        over.offers.close(cx);
+        cx.unindex(over.dialog());
+        let was_heard = self.is_heard(tag);
+        self.described.retain(|described| described != tag);
+        let heard = self.described().filter(|_| was_heard);
+        if let Some((dialog, sdp)) = heard.map(|early| (early.id().remote_tag.clone(), early.description())) {
+            let status = StatusCode::EARLY_DIALOG_TERMINATED;
+            cx.event(|session| Event::Progress { session, status, sdp, dialog });
+        }
+    }
+
+    /// The callee of this tag is the one whose session description the user was told last.
+    fn is_heard(&self, tag: &str) -> bool {
+        self.described.last().is_some_and(|described| described == tag)
     }
 
     /// The first 2xx wins (RFC 3261 section 13.2.2.4).
     fn on_success(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
-        let described = self.described.take();
+        let heard = self.is_heard(response.to.tag().unwrap_or_default());
         let mut clock = std::mem::replace(&mut self.clock, Clock::new());
         let Some(mut winner) = self.win(cx, report, response) else {
             cx.ended(EndCause::Protocol, Some(response.status.get()), None);
@@ -194,9 +140,9 @@ impl Calling {
         };
         cx.acknowledge(&mut winner.leg, &report.sent.request);
         clock.agreed(cx, response);
-        let heard = described.is_some_and(|tag| winner.is(&tag));
         let (sdp, peer) = (winner.answer(response, heard), response.to.clone());
-        cx.event(|session| Event::Answered { session, sdp, peer });
+        let asserted = cx.asserted(report, response);
+        cx.event(|session| Event::Answered { session, sdp, peer, asserted });
         State::Active(Active::outbound(winner.leg, winner.offers, clock))
     }
 
@@ -243,9 +189,24 @@ impl Calling {
             return self.next(cx, report, EndCause::Refused);
         }
         self.forget_early(cx);
-        let text = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
-        cx.ended(EndCause::Refused, Some(code), text);
+        let targets = &mut self.invitation.targets;
+        let (next, dead_end) = match response.status.is_redirection().then(|| targets.redirected(response)) {
+            Some(Ok(target)) => (Some(target), None),
+            Some(Err(dead_end)) => (targets.after_failure(Some(response.status)), dead_end.words()),
+            None => (targets.after_failure(Some(response.status)), None),
+        };
+        if let Some(target) = next {
+            return self.retarget(cx, report, target);
+        }
+        cx.ended_as(refusal(response, dead_end));
         State::Over(None)
+    }
+
+    /// Goes to another target with the same Call-ID, From and To.
+    fn retarget(mut self, cx: &mut Cx<'_>, report: &Report, target: SipUri) -> State {
+        self.forget_early(cx);
+        self.invitation.sent = Some(report.sent.request.clone());
+        Resolving::redirected(cx, target, self.invitation)
     }
 
     /// The INVITE goes out anew, as its response has asked.
@@ -258,6 +219,9 @@ impl Calling {
 
     fn next(mut self, cx: &mut Cx<'_>, report: &Report, cause: EndCause) -> State {
         if self.rest.is_empty() {
+            if let Some(target) = self.invitation.targets.after_failure(None) {
+                return self.retarget(cx, report, target);
+            }
             self.forget_early(cx);
             cx.ended(cause, None, None);
             return State::Over(None);
@@ -267,7 +231,7 @@ impl Calling {
     }
 
     fn forget_early(&mut self, cx: &mut Cx<'_>) {
-        self.described = None;
+        self.described.clear();
         for mut early in self.early.drain(..) {
             early.offers.close(cx);
             cx.unindex(early.dialog());
@@ -278,7 +242,7 @@ impl Calling {
     pub(super) fn on_request(&mut self, cx: &mut Cx<'_>, id: &DialogId, server: ServerId, request: Request) {
         match self.early.iter_mut().find(|early| early.id() == id) {
             Some(early) => {
-                let heard = self.described.as_ref() == Some(&id.remote_tag);
+                let heard = self.described.last() == Some(&id.remote_tag);
                 early.on_request(cx, server, request, heard);
             }
             None => cx.refuse(server, &request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST),
@@ -295,7 +259,7 @@ impl Calling {
 
     /// The early dialog that the user's offers and answers are about.
     pub(super) fn described(&mut self) -> Option<&mut Early> {
-        let tag = self.described.as_ref()?;
+        let tag = self.described.last()?;
         self.early.iter_mut().find(|early| early.is(tag))
     }
 
@@ -314,9 +278,9 @@ impl Calling {
     }
 
     /// Gives the call up; `Ended` is the caller's to tell.
-    pub(super) fn cancel(mut self, cx: &mut Cx<'_>) -> State {
+    pub(super) fn cancel(mut self, cx: &mut Cx<'_>, why: Option<Reason>) -> State {
         self.forget_early(cx);
-        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing };
+        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing, why };
         if self.heard == Heard::Provisional {
             cancelling.send_cancel(cx);
         }
@@ -324,10 +288,33 @@ impl Calling {
     }
 }
 
+/// How a final response to our INVITE ends the session. What it says of the reason (RFC 6432) stands beside its status.
+fn refusal(response: &Response, dead_end: Option<&str>) -> SessionEnd {
+    let reasons = Reasons::of(&response.headers);
+    let phrase = Some(response.reason.clone()).filter(|reason| !reason.is_empty());
+    // RFC 3261 section 21.4.15: which extension it wants is in Require.
+    let wanted = response.headers.tokens(name::REQUIRE).join(", ");
+    let text = match response.status {
+        StatusCode::EXTENSION_REQUIRED if !wanted.is_empty() => Some(format!("Extension Required: {wanted}")),
+        _ => dead_end.map(str::to_owned).or(phrase).or_else(|| reasons.text()),
+    };
+    SessionEnd {
+        cause: EndCause::Refused,
+        status: Some(response.status.get()),
+        q850: reasons.q850_cause(),
+        text,
+        contacts: match response.status.is_redirection() {
+            true => redirect::contacts(&response.headers),
+            false => Vec::new(),
+        },
+    }
+}
+
 /// The user has given up: CANCEL is sent as soon as a provisional response allows it.
 pub(super) struct Cancelling {
     client: ClientId,
     heard: Heard,
+    why: Option<Reason>,
 }
 
 impl Cancelling {
@@ -338,6 +325,9 @@ impl Cancelling {
         let mut headers = Headers::default();
         for route in invite.headers.get_all(name::ROUTE) {
             headers.push(name::ROUTE, route);
+        }
+        if let Some(why) = &self.why {
+            headers.push(name::REASON, why.to_string());
         }
         let cancel = Request {
             method: Method::Cancel,
@@ -375,7 +365,7 @@ impl Cancelling {
             cx.index(&dialog);
             let mut leg = Leg::new(dialog, report.sent.flow);
             cx.acknowledge(&mut leg, &report.sent.request);
-            cx.bye(&mut leg, Purpose::Bye);
+            cx.bye(&mut leg, Purpose::Bye, self.why.as_ref());
             leg
         });
         self.over(cx, leg)

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use voipd_sip::Endpoint;
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, Output, ResolveError, SessionEnd,
-    SessionId, TlsRequirement, Transport, TransportError,
+    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, ResolveError,
+    SessionEnd, SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Method, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
@@ -513,7 +513,10 @@ impl Pair {
     pub fn invite(&mut self) -> SessionId {
         let id = self.alice_id;
         let target = "sip:bob@192.0.2.2".parse().unwrap();
-        let session = self.net.with(self.alice, |endpoint, now| endpoint.invite(now, id, target)).unwrap();
+        let session = self
+            .net
+            .with(self.alice, |endpoint, now| endpoint.invite(now, id, target, InviteOptions::default()))
+            .unwrap();
         let asked = self.net.events(self.alice);
         assert!(matches!(asked[..], [Event::OfferWanted { session: of, .. }] if of == session), "{asked:?}");
         self.net

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use voipd_sip::endpoint::{Event, SessionError, SessionId};
+use voipd_sip::endpoint::{Event, InviteOptions, SessionError, SessionId};
 use voipd_sip::message::{Message, Request, Response};
 use voipd_sip::{Endpoint, Method};
 
@@ -57,7 +57,7 @@ impl Script {
         let (alice, peer) = (net.agent("192.0.2.1:5060"), net.raw("192.0.2.9:5060"));
         let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@192.0.2.1>")));
         let target = "sip:peer@192.0.2.9".parse().unwrap();
-        let session = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
+        let session = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
         net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         net.run_ms(LATENCY);
         net.events(alice);
