@@ -57,7 +57,7 @@ fn addresses(found: Vec<IpAddr>) {
         assert!(!host.is_unspecified() && !host.is_multicast(), "{host}");
         assert_eq!(single_host(*host), Some(*host), "what one host is, it stays");
     }
-    let turns = take_turns(hosts.clone(), IpAddr::is_ipv4);
+    let turns = take_turns(hosts.clone(), |address| address.is_ipv4());
     let sorted = |mut list: Vec<IpAddr>| {
         list.sort();
         list
