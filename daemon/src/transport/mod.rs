@@ -1,6 +1,6 @@
 //! Transport: SIP datagrams in and out, and the way from a next hop to addresses. It reads no SIP.
 
-pub mod resolve;
+mod resolve;
 mod udp;
 
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use voipd_sip::endpoint::{Flow, TlsRequirement, Transport as Protocol, TransportError};
 
-pub use resolve::{Place, Resolver, ResolverSettings};
+pub use resolve::{Place, Resolver, ResolverSettings, order};
 use udp::{Received, UdpSocket};
 
 /// Datagrams that wait for the driver; beyond that the kernel's buffer fills, and then drops.

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::NAPTR;
-use voipd::transport::resolve::order::{
-    MAX_SERVERS, Server, order_servers, services, single_host, take_turns,
-};
+use voipd::transport::order::{MAX_SERVERS, Server, order_servers, services, single_host, take_turns};
 
 /// One response of a name server, whose records are taken for the services, servers and addresses of a domain: what is
 /// made of them is no more than they are, in the order of the RFCs, and the order of the records in it changes nothing.

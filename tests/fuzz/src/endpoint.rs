@@ -19,9 +19,9 @@ const MOST_STEPS: usize = 200;
 const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n\
                      m=audio 4000 RTP/AVP 0\r\n";
 
-/// Pieces, each led by its length in two bytes. A piece that begins with `!` is a word of the owner's (see
-/// [`Host::act`]), any other a datagram in which [`Host::fill_in`] puts what a peer would know. No panic; and when the
-/// owner has ended everything, nothing is left.
+/// Pieces, each led by its length in two bytes. A piece that begins with `!` is a word of the owner's, any other a
+/// datagram in which `$` words stand for what a peer would know. No panic; and when the owner has ended everything,
+/// nothing is left.
 pub fn sip_endpoint(bytes: &[u8]) {
     let start = Instant::now();
     let config = EndpointConfig {
