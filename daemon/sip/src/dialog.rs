@@ -77,12 +77,16 @@ impl Dialog {
     /// As the callee, from the INVITE (RFC 3261 section 12.1.1).
     ///
     /// # Errors
-    /// The peer's Record-Route or Contact leads nowhere, or there is no Contact.
+    /// The peer's Record-Route or Contact leads nowhere, or there is no Contact. (A peer of RFC 2543, which has no tag,
+    /// need not have one: From is its address then.)
     pub(crate) fn callee(request: &Request, local_tag: &str) -> Result<Self, HeaderError> {
         let id = DialogId { local_tag: local_tag.to_owned(), ..DialogId::of_request(request) };
-        let no_contact = HeaderError { name: name::CONTACT, why: "a dialog needs one" };
         let route_set = record_route(&request.headers)?;
-        let target = contact(&request.headers)?.ok_or(no_contact)?;
+        let target = match contact(&request.headers)? {
+            Some(contact) => contact,
+            None if request.from.tag().is_none() => sip_uri(&request.from.uri, name::FROM)?,
+            None => return Err(HeaderError { name: name::CONTACT, why: "a dialog needs one" }),
+        };
         // RFC 3261 section 12.1.1.
         let secure = is_secure(&request.uri) || route_set.first().unwrap_or(&target).secure;
         Ok(Self {

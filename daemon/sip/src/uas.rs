@@ -2,6 +2,7 @@
 
 use crate::body;
 use crate::core::{ACCEPT, ALLOW, Core, SDP};
+use crate::grammar::MAX_LIST;
 use crate::headers::{Headers, name};
 use crate::message::{Method, Request, Response, StatusCode};
 use crate::uri::Uri;
@@ -30,6 +31,8 @@ pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
     let is_supported = |tag: &str| supported.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
     let mut unsupported = request.headers.tokens(name::REQUIRE);
     unsupported.retain(|tag| !is_supported(tag));
+    // The commas that we write are longer: the answer would grow with a list that nobody has a use for.
+    unsupported.truncate(MAX_LIST);
     if !unsupported.is_empty() {
         let unsupported = unsupported.join(", ");
         let mut response = core.response(request, StatusCode::BAD_EXTENSION);

@@ -16,7 +16,7 @@ use voipd_agent::account::TlsSettings;
 use voipd_sip::endpoint::{Flow, TlsRequirement, Transport as Protocol, TransportError};
 use voipd_sip::uri::Host;
 
-pub use resolve::{Place, Resolver, ResolverSettings};
+pub use resolve::{Place, Resolver, ResolverSettings, order};
 pub use streams::Security;
 use streams::{Event, Streams};
 use udp::{Received, UdpSocket};

@@ -10,6 +10,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod memory;
 pub mod proxy;
 pub mod registrar;
 pub mod script;
