@@ -144,6 +144,21 @@ pub(crate) struct AddArgs {
     /// Proxy that requests go to first
     #[arg(long, value_name = "URI")]
     pub(crate) outbound_proxy: Option<String>,
+    /// How the servers are reached: udp, tcp or tls; without it, DNS decides
+    #[arg(long, value_name = "NAME")]
+    pub(crate) transport: Option<String>,
+    /// PEM file with the only authorities to believe over TLS, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// SHA-256 of the only certificate, or public key, to believe over TLS
+    #[arg(long, value_name = "HEX", conflicts_with = "tls_ca")]
+    pub(crate) tls_pin: Option<String>,
+    /// PEM file with a certificate to show to servers that ask for one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// User name in authentication, when it is not the user of the address
     #[arg(long, value_name = "USER")]
     pub(crate) auth_user: Option<String>,

@@ -353,7 +353,7 @@ fn figures_words(figures: &Figures) -> String {
 }
 
 /// Why a call ended, for people.
-fn end_words(reason: &str, sip_status: u64, answered: bool) -> String {
+pub(crate) fn end_words(reason: &str, sip_status: u64, answered: bool) -> String {
     use voipd_dbus::Reason;
     let words = match Reason::from_word(reason) {
         Some(Reason::Local) => "hung up here",
@@ -364,6 +364,18 @@ fn end_words(reason: &str, sip_status: u64, answered: bool) -> String {
         Some(Reason::NoAnswer) => "nobody answered",
         Some(Reason::Cancelled) => "the caller gave up",
         Some(Reason::Unreachable) => "the peer cannot be reached",
+        Some(Reason::CertificateExpired) => "the server's certificate has expired",
+        Some(Reason::CertificateNotYetValid) => {
+            "the server's certificate is not valid yet: check this machine's clock"
+        }
+        Some(Reason::CertificateWrongName) => "the server's certificate is for another name",
+        Some(Reason::CertificateUnknownIssuer) => "the server's certificate is signed by nobody known here",
+        Some(Reason::CertificateNotPinned) => "the server's certificate is not the pinned one",
+        Some(Reason::CertificateUnfit) => "the server's certificate is not fit for this use",
+        Some(Reason::ClientCertificate) => {
+            "the server does not accept this account's client certificate, or asks for one"
+        }
+        Some(Reason::TlsFailed) => "no TLS connection comes about",
         Some(Reason::Unresolvable) => "the host name was not found",
         Some(Reason::Network) => "the peer fell silent",
         Some(Reason::NoCommonCodec) => "no codec fits both sides",

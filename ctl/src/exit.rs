@@ -24,6 +24,7 @@ pub(crate) enum Exit {
     Rejected,
     Network,
     Redirected,
+    TlsFailed,
     BrokenPipe,
 }
 
@@ -53,6 +54,11 @@ impl Exit {
         (Self::Network, 20, "the peer fell silent in mid-call"),
         (Self::EncryptionRequired, 21, "the peer wants encrypted media, and the account has none"),
         (Self::Redirected, 22, "the peer is somewhere else, and --follow was not given"),
+        (
+            Self::TlsFailed,
+            23,
+            "no TLS connection: a certificate is not good, or the two sides have no TLS in common",
+        ),
         (Self::BrokenPipe, 141, "the reader of the output went away"),
     ];
 
@@ -74,6 +80,16 @@ impl Exit {
             Some(Reason::Declined) => Self::Declined,
             Some(Reason::NoAnswer) => Self::NoAnswer,
             Some(Reason::Unreachable | Reason::Unresolvable) => Self::Unreachable,
+            Some(
+                Reason::CertificateExpired
+                | Reason::CertificateNotYetValid
+                | Reason::CertificateWrongName
+                | Reason::CertificateUnknownIssuer
+                | Reason::CertificateNotPinned
+                | Reason::CertificateUnfit
+                | Reason::ClientCertificate
+                | Reason::TlsFailed,
+            ) => Self::TlsFailed,
             Some(Reason::Network) => Self::Network,
             Some(Reason::NoCommonCodec) => Self::NoCommonCodec,
             Some(Reason::EncryptionRequired) => Self::EncryptionRequired,

@@ -5,6 +5,7 @@ use voipd_dbus::{AccountState, CallState, names};
 
 use crate::cli::{WaitArgs, WaitFor, seconds};
 use crate::daemon::Daemon;
+use crate::dial::end_words;
 use crate::events::{Event, Events};
 use crate::exit::{Exit, Failure};
 use crate::objects::{Object, Snapshot};
@@ -105,6 +106,10 @@ fn registered(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<Vec<Obje
             (Some(AccountState::Failed), reason) => {
                 if let Some(why) = refusal(reason) {
                     return Err(Failure::new(Exit::Credentials, format!("account '{name}': {why}")));
+                }
+                if Exit::of_call(reason, false) == Exit::TlsFailed {
+                    let sentence = format!("account '{name}': {}.", end_words(reason, 0, false));
+                    return Err(Failure::new(Exit::TlsFailed, sentence));
                 }
             }
             _ => {}

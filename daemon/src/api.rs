@@ -168,7 +168,11 @@ pub enum Request {
 /// What the driver tells.
 pub enum Update {
     /// A new account, or a changed one.
-    Account(Box<AccountView>),
+    Account {
+        view: Box<AccountView>,
+        /// How signalling with the registrar is protected; `none`, or empty without a registration.
+        security: String,
+    },
     AccountRemoved(AccountId),
     /// A new call, or a changed one.
     Call(Box<CallView>),

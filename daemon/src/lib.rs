@@ -13,4 +13,5 @@ pub mod rtkit;
 pub mod service;
 pub mod sound;
 pub mod store;
+pub mod tls;
 pub mod transport;

@@ -109,10 +109,10 @@ async fn serve(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let transport = Transport::bind(&config.sip.listen)?;
+    let transport = Transport::bind(&config.sip)?;
     let resolver_settings = ResolverSettings {
         name_servers: config.sip.name_servers.clone(),
-        transports: vec![endpoint::Transport::Udp],
+        transports: vec![endpoint::Transport::Udp, endpoint::Transport::Tcp, endpoint::Transport::Tls],
         seed: random_seed()?,
     };
     let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);

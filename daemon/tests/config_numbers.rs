@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use voipd::config::account::Holds;
 use voipd::config::{Config, ConfigError, Scope, parse};
 use voipd_agent::dialplan::{DialPlan, NumberFormat, NumberUri};
 
 fn read(text: &str) -> Result<Config, Vec<String>> {
-    let no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    let no_files = |_: &Path, _: Holds| Err(std::io::ErrorKind::NotFound.into());
     parse(text, Path::new("voipd.toml"), Scope::System, &no_files).map_err(|error| match error {
         ConfigError::Faulty(faults) => faults.iter().map(ToString::to_string).collect(),
         other => panic!("{other}"),

@@ -2,22 +2,33 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use voipd::config::account::local_networks;
-use voipd::config::{Config, ConfigError, ConfigFault, Scope, parse};
+use voipd::config::account::{FileText, Holds, local_networks};
+use voipd::config::{Config, ConfigError, ConfigFault, Scope, SipConfig, parse};
 use voipd_agent::AccountKind;
 use voipd_media::Codec;
+use voipd_tests::authority::{Authority, Certificate, Validity};
 
 fn read(text: &str) -> Result<Config, Vec<ConfigFault>> {
     read_for(text, Scope::System)
 }
 
 fn read_for(text: &str, scope: Scope) -> Result<Config, Vec<ConfigFault>> {
-    let files = |path: &Path| match path.to_str() {
-        Some("home.password") => Ok("hunter2\n".to_owned()),
-        Some("two-lines") => Ok("one\ntwo\n".to_owned()),
-        _ => Err(std::io::ErrorKind::NotFound.into()),
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("voipd test authority"));
+    static CERTIFICATE: LazyLock<Certificate> =
+        LazyLock::new(|| AUTHORITY.issue(&["phone.test"], Validity::Good));
+    let files = |path: &Path, _: Holds| {
+        let text = match path.to_str() {
+            Some("home.password" | "safe.password" | "office.password") => "hunter2\n",
+            Some("two-lines") => "one\ntwo\n",
+            Some("house-ca.pem" | "office-ca.pem") => &AUTHORITY.pem(),
+            Some("phone.pem" | "alice.pem" | "me.pem") => CERTIFICATE.chain.as_str(),
+            Some("phone.key" | "alice.key" | "me.key") => CERTIFICATE.key.as_str(),
+            _ => return Err(std::io::ErrorKind::NotFound.into()),
+        };
+        Ok(FileText { path: path.to_owned(), text: text.to_owned() })
     };
     parse(text, Path::new("voipd.toml"), scope, &files).map_err(|error| match error {
         ConfigError::Faulty(faults) => faults,
@@ -209,7 +220,6 @@ fn a_wrong_password_never_appears_in_a_fault() {
 fn addresses_that_are_none_are_refused_with_a_remedy() {
     let address = |text: &str| faults(&format!("[[account]]\nname = \"a\"\naddress = \"{text}\"")).join("\n");
     assert!(address("alice@example.org").contains("with 'sip:' in front"));
-    assert!(address("sips:alice@example.org").contains("asks for TLS"));
     assert!(address("sip:example.org").contains("has no user"));
     assert!(address("sip:alice@example.org?Subject=x").contains("headers after '?'"));
     assert!(address("sip:alice@").contains("is no SIP address"));
@@ -284,7 +294,10 @@ fn the_example_parses_with_and_without_its_comments() {
     let config = read_for(&uncommented, Scope::Session).unwrap();
     assert_eq!(config.accounts.len(), 2);
     let defaults = read_for("", Scope::Session).unwrap();
-    assert_eq!((config.sip, config.calls), (defaults.sip, defaults.calls));
+    let tls = config.sip.tls.clone().unwrap();
+    assert_eq!(tls.listen, ["0.0.0.0:5061".parse().unwrap(), "[::]:5061".parse().unwrap()]);
+    let sip = SipConfig { tls: None, ..config.sip };
+    assert_eq!((sip, config.calls), (defaults.sip, defaults.calls));
     assert_eq!(config.rtp.ports, defaults.rtp.ports);
     assert_eq!(config.audio, defaults.audio);
     assert_eq!(config.direct.allow_from, defaults.direct.allow_from);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
+use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::driver::{Driver, Parts, unix_micros};
 use voipd::sound::SoundSystem;
@@ -13,6 +14,7 @@ use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
 use voipd_agent::view::CallState;
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::endpoint::TlsRequirement;
 use voipd_sip::endpoint::Transport::Udp;
 
 const CONFIG: &str = "
@@ -62,8 +64,10 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
         agent.add_account(now, settings).unwrap();
     }
-    let transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-    let probe = transport.flow_to(Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() }).unwrap();
+    let transport =
+        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
+    let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
+    let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();

@@ -4,12 +4,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use voipd::api::DeviceRole;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Placed, Value};
 use voipd::store::{Contents, Store, StoreError};
 use voipd_agent::AccountSettings;
+use voipd_tests::authority::{Authority, Certificate, Validity};
 
 fn account(name: &str) -> AccountSettings {
     let text = |text: &str| Value::Text(text.to_owned());
@@ -18,12 +20,18 @@ fn account(name: &str) -> AccountSettings {
             items.iter().map(|item| Placed { value: Value::Text((*item).to_owned()), at: None }).collect(),
         )
     };
+    static CERTIFICATE: LazyLock<Certificate> =
+        LazyLock::new(|| Authority::new("store").issue(&["alice"], Validity::Good));
     from_entries(vec![
         Entry::new("name", text(name)),
         Entry::new("address", text("sip:alice@example.org")),
         Entry::new("display-name", text("Alice \"A\" O'Hara")),
         Entry::new("registrar", text("sip:192.0.2.1:5070")),
         Entry::new("outbound-proxy", text("sip:proxy.example.org;lr")),
+        Entry::new("transport", text("tls")),
+        Entry::new("tls-ca", text(&CERTIFICATE.chain)),
+        Entry::new("tls-certificate", text(&CERTIFICATE.chain)),
+        Entry::new("tls-key", text(&CERTIFICATE.key)),
         Entry::new("auth-user", text("alice-auth")),
         Entry::new("password", text("pass word'; --")),
         Entry::new("realm", list(&["example.org", "core, of \"example\""])),
@@ -57,7 +65,7 @@ fn account(name: &str) -> AccountSettings {
 
 /// `Secret` shows itself in no format, so that it is compared by itself.
 fn same(a: &AccountSettings, b: &AccountSettings) -> bool {
-    format!("{a:?}") == format!("{b:?}") && a.password == b.password
+    format!("{a:?}") == format!("{b:?}") && a.password == b.password && a.tls == b.tls
 }
 
 #[track_caller]

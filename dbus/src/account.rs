@@ -20,6 +20,16 @@ pub struct AccountSettings {
     pub registrar: Option<String>,
     /// Where requests go first.
     pub outbound_proxy: Option<String>,
+    /// How the servers are reached: `udp`, `tcp` or `tls`.
+    pub transport: Option<String>,
+    /// The only authorities that are believed over TLS, as PEM text.
+    pub tls_ca: Option<String>,
+    /// SHA-256 of the only certificate that is good over TLS, or of its public key.
+    pub tls_pin: Option<String>,
+    /// What servers are shown that ask for a certificate, as PEM text.
+    pub tls_certificate: Option<String>,
+    /// Its key, as PEM text.
+    pub tls_key: Option<String>,
     /// User name in digest authentication.
     pub auth_user: Option<String>,
     /// Password in digest authentication.
@@ -122,6 +132,14 @@ pub trait Account {
     /// URI of the outbound proxy, or empty.
     #[zbus(property)]
     fn outbound_proxy(&self) -> zbus::Result<String>;
+
+    /// `udp`, `tcp` or `tls`; empty where DNS decides.
+    #[zbus(property)]
+    fn transport(&self) -> zbus::Result<String>;
+
+    /// Version and cipher suite of TLS; `none` without, empty without a registration.
+    #[zbus(property)]
+    fn security(&self) -> zbus::Result<String>;
 
     /// User name in digest authentication, or empty.
     #[zbus(property)]

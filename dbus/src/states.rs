@@ -67,6 +67,22 @@ words! {
         Cancelled = "cancelled",
         /// Nothing could be sent, or nothing answered.
         Unreachable = "unreachable",
+        /// The server's certificate has expired.
+        CertificateExpired = "certificate-expired",
+        /// The server's certificate is not valid yet; most often this machine's clock is wrong.
+        CertificateNotYetValid = "certificate-not-yet-valid",
+        /// The server's certificate is for another name.
+        CertificateWrongName = "certificate-wrong-name",
+        /// The server's certificate is signed by nobody known here.
+        CertificateUnknownIssuer = "certificate-unknown-issuer",
+        /// The server's certificate is not the pinned one.
+        CertificateNotPinned = "certificate-not-pinned",
+        /// The server's certificate was revoked, is for another purpose, or cannot be read.
+        CertificateUnfit = "certificate-unfit",
+        /// The server does not accept this account's client certificate, or asks for one.
+        ClientCertificate = "client-certificate",
+        /// The two ends have no TLS in common, or the server speaks none.
+        TlsFailed = "tls-failed",
         /// The host's name was not found.
         Unresolvable = "unresolvable",
         /// The peer fell silent in mid-call.

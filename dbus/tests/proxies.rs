@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, ResumeOptions, TestOptions, XML,
+    ManagerProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -33,6 +34,10 @@ fn sample(signature: &Signature) -> Variant<'static> {
         Signature::F64 => 0.5f64.into(),
         Signature::Str => "text".into(),
         Signature::ObjectPath => ObjectPath::from_static_str_unchecked("/org/voipd/call/7").into(),
+        Signature::Fd => {
+            let file = std::os::fd::OwnedFd::from(File::open("/dev/null").unwrap());
+            Variant::Fd(file.into())
+        }
         Signature::Variant => Variant::Variant(Box::new(7u32.into())),
         Signature::Array(child) => {
             let mut array = Array::new(child.signature());
@@ -164,12 +169,14 @@ async fn use_everything(client: &Connection) {
     let settings = AccountSettings { codecs: Some(vec!["opus".into()]), ..AccountSettings::default() };
     manager.add_account(&settings).await.unwrap();
     manager.remove_account(&path).await.unwrap();
+    manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
     get!(manager: version, scope, do_not_disturb, accounts, calls);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
-        registrar, outbound_proxy, auth_user, has_password, registers, codecs, redirect, dtmf, state, reason,
+        registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
+        state, reason,
         sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
         associated_addresses, service_route, push_service);
 

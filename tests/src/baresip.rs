@@ -1,12 +1,13 @@
 //! baresip on a far host: a softphone with sound, controlled over its TCP interface.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::authority::Certificate;
 use crate::host::Wire;
 use crate::judge::Sound;
 use crate::process::{Process, on_time};
@@ -43,6 +44,22 @@ impl Baresip {
     /// Starts one on the far host with one codec, such as `PCMU/8000/1`.
     pub async fn start(lab: &Lab, wire: &Wire, codec: &str, answer: Answer) -> Self {
         Self::start_with(lab, wire, codec, answer, "").await
+    }
+
+    /// The same with TLS at port 5061: with a certificate of its own, and an authority that it believes.
+    pub async fn start_with_tls(
+        lab: &Lab,
+        wire: &Wire,
+        codec: &str,
+        answer: Answer,
+        certificate: &Certificate,
+        authority: &Path,
+    ) -> Self {
+        // It wants both in one file.
+        let own = lab.path("baresip.pem");
+        std::fs::write(&own, format!("{}{}", certificate.key, certificate.chain)).unwrap();
+        let lines = format!("sip_certificate {}\nsip_cafile {}\n", own.display(), authority.display());
+        Self::start_with(lab, wire, codec, answer, &lines).await
     }
 
     /// Starts one with lines of its own in its configuration.

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use crate::authority::Certificate;
 use crate::process::{Process, program};
-use crate::{Lab, pause};
+use crate::{Lab, SOON, pause, until};
 
 /// The algorithm of its challenges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +16,19 @@ pub enum Digest {
     Sha256,
 }
 
+const SIP_PORT: u16 = 5060;
+const TLS_PORT: u16 = 5061;
+/// Files of its directory.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+
 /// A running registrar; its users are `alice` and `bob`, their passwords `alice-secret` and `bob-secret`.
 #[derive(Debug)]
 pub struct Kamailio {
-    /// Where it listens, on port 5060.
+    /// Where it listens: for datagrams and TCP on port 5060, for TLS, if at all, on port 5061.
     pub address: Ipv4Addr,
     digest: Digest,
+    secured: bool,
     directory: PathBuf,
     process: Process,
 }
@@ -33,10 +41,24 @@ pub fn interop(name: &str) -> PathBuf {
 impl Kamailio {
     /// Starts one at an address of its own.
     pub async fn start(lab: &Lab, digest: Digest) -> Self {
-        let address = lab.address();
+        Self::start_at(lab, digest, lab.address(), None).await
+    }
+
+    /// Starts one at an address of [`Lab::address`], which takes TLS too where it has a certificate.
+    pub async fn start_at(
+        lab: &Lab,
+        digest: Digest,
+        address: Ipv4Addr,
+        certificate: Option<&Certificate>,
+    ) -> Self {
         let directory = lab.directory("kamailio");
-        let process = start(address, digest, &directory).await;
-        Self { address, digest, directory, process }
+        if let Some(certificate) = certificate {
+            std::fs::write(directory.join(CERTIFICATE), &certificate.chain).unwrap();
+            std::fs::write(directory.join(KEY), &certificate.key).unwrap();
+        }
+        let secured = certificate.is_some();
+        let process = start(address, digest, secured, &directory).await;
+        Self { address, digest, secured, directory, process }
     }
 
     /// Ends it as a crash does: all registrations are forgotten.
@@ -46,7 +68,7 @@ impl Kamailio {
 
     /// Starts it again after [`crash`](Self::crash).
     pub async fn revive(&mut self) {
-        self.process = start(self.address, self.digest, &self.directory).await;
+        self.process = start(self.address, self.digest, self.secured, &self.directory).await;
     }
 
     /// Its log.
@@ -71,9 +93,21 @@ impl Drop for Kamailio {
     }
 }
 
-async fn start(address: Ipv4Addr, digest: Digest, directory: &Path) -> Process {
-    let sha_256: &[&str] = if digest == Digest::Sha256 { &["SHA256"] } else { &[] };
-    serve("kamailio.cfg", address, sha_256, directory).await
+async fn start(address: Ipv4Addr, digest: Digest, secured: bool, directory: &Path) -> Process {
+    let mut definitions = Vec::new();
+    if digest == Digest::Sha256 {
+        definitions.push("SHA256".to_owned());
+    }
+    if secured {
+        for (name, file) in [("CERTIFICATE", CERTIFICATE), ("KEY", KEY)] {
+            definitions.push(format!("{name}=\"{}\"", directory.join(file).display()));
+        }
+    }
+    let process = serve("kamailio.cfg", address, &definitions, directory).await;
+    let port = if secured { TLS_PORT } else { SIP_PORT };
+    until("kamailio takes connections", SOON, async || listens_for_connections(address, port).then_some(()))
+        .await;
+    process
 }
 
 /// Runs kamailio with a configuration of `tests/interop` and definitions for it, until it listens.
@@ -88,7 +122,7 @@ pub(crate) async fn serve(
     let _ = std::fs::remove_file(&log);
     let mut command = program("/usr/sbin/kamailio");
     // Not a daemon, log to standard error, little memory.
-    command.args(["-DD", "-E", "-m", "32", "-M", "4", "-f"]).arg(interop(config));
+    command.args(["-DD", "-E", "-m", "64", "-M", "8", "-f"]).arg(interop(config));
     command.arg("-Y").arg(directory).arg("-w").arg(directory);
     command.arg("-A").arg(format!("ADDRESS={address}"));
     for definition in definitions {
@@ -107,7 +141,20 @@ pub(crate) async fn serve(
 
 /// Whether somebody has UDP port 5060 of an address.
 pub fn listens(address: Ipv4Addr) -> bool {
-    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
-    let wanted = format!("{:08X}:{:04X}", u32::from(address).swap_bytes(), 5060);
-    sockets.lines().any(|line| line.split_whitespace().nth(1) == Some(&wanted))
+    holds("udp", address, SIP_PORT, None)
+}
+
+/// Whether somebody takes connections at an address and a TCP port.
+pub fn listens_for_connections(address: Ipv4Addr, port: u16) -> bool {
+    // TCP_LISTEN of the kernel.
+    holds("tcp", address, port, Some("0A"))
+}
+
+fn holds(protocol: &str, address: Ipv4Addr, port: u16, state: Option<&str>) -> bool {
+    let sockets = std::fs::read_to_string(format!("/proc/net/{protocol}")).unwrap();
+    let wanted = format!("{:08X}:{port:04X}", u32::from(address).swap_bytes());
+    sockets.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&wanted.as_str()) && state.is_none_or(|state| fields.get(3) == Some(&state))
+    })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::kamailio::listens;
+use crate::kamailio::{listens, listens_for_connections};
 use crate::process::{Process, on_time, program};
 use crate::{Lab, pause};
 
@@ -128,7 +128,7 @@ impl Script {
     pub fn invite_as(mut self, line: &str, headers: &str, sdp: &str) -> Self {
         self.invite = self.count;
         let text = format!(
-            "{line}\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n\
+            "{line}\nVia: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n\
              From: \"Peer\" <sip:peer@[local_ip]:[local_port]>;tag=[call_number]\n\
              To: <sip:phone@[remote_ip]:[remote_port]>\nCall-ID: [call_id]\nCSeq: [cseq] INVITE\n\
              Contact: <sip:peer@[local_ip]:[local_port]>\n{headers}"
@@ -147,7 +147,7 @@ impl Script {
         };
         let target = if self.caller { "[next_url]" } else { "[$contact]" };
         let text = format!(
-            "{method} {target} SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n\
+            "{method} {target} SIP/2.0\nVia: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\nMax-Forwards: 70\n\
              {identity}\nCall-ID: [call_id]\nCSeq: [cseq] {method}\nContact: <sip:peer@[local_ip]:[local_port]>\n"
         );
         self.send(&text, sdp, retransmission)
@@ -176,7 +176,7 @@ impl Script {
         let back = self.count - self.invite;
         let text = format!(
             "{method} sip:phone@[remote_ip]:[remote_port] SIP/2.0\n\
-             Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch-{back}]\nMax-Forwards: 70\n\
+             Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch-{back}]\nMax-Forwards: 70\n\
              From: \"Peer\" <sip:peer@[local_ip]:[local_port]>;tag=[call_number]\n{to}\n\
              Call-ID: [call_id]\nCSeq: [cseq] {method}"
         );
@@ -290,8 +290,13 @@ impl Sipp {
     /// Waits for calls at an address, with further options.
     pub async fn callee_at(lab: &Lab, address: Ipv4Addr, script: Script, options: &[&str]) -> Self {
         let sipp = Self::start(lab, address, &script, None, options);
+        let connections = options.contains(&"t1");
         for _ in 0..300 {
-            if listens(sipp.address) {
+            let ready = match connections {
+                true => listens_for_connections(sipp.address, 5060),
+                false => listens(sipp.address),
+            };
+            if ready {
                 return sipp;
             }
             pause(0.02).await;

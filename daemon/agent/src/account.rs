@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::Push;
+use voipd_sip::endpoint::{Push, Transport};
 
 use crate::dialplan::DialPlan;
 
@@ -78,6 +78,10 @@ pub struct AccountSettings {
     pub registrar: Option<Uri>,
     /// All requests go by way of this server.
     pub outbound_proxy: Option<Uri>,
+    /// How the account's servers are reached, where their URIs do not say it; when absent, DNS decides.
+    pub transport: Option<Transport>,
+    /// What servers must prove over TLS, and what they are shown.
+    pub tls: TlsSettings,
     /// The address's user when absent.
     pub auth_user: Option<String>,
     /// For digest authentication.
@@ -106,6 +110,26 @@ pub struct AccountSettings {
     pub allow_from: Vec<Network>,
     /// How numbers are dialled.
     pub dial_plan: DialPlan,
+}
+
+/// Whom an account believes over TLS, and what it shows. Checked when it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The only authorities that are believed, as PEM text; the system's when absent.
+    pub authorities: Option<String>,
+    /// SHA-256 of the only certificate that is good, or of its public key. Nothing else is asked of the server then.
+    pub pin: Option<[u8; 32]>,
+    /// What we prove who we are with, where a server asks.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// It, and those that lead to its authority, as PEM text.
+    pub chain: String,
+    /// Its key, as PEM text.
+    pub key: Secret,
 }
 
 /// An IP network, `192.0.2.0/24`.

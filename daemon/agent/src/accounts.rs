@@ -10,6 +10,7 @@ use voipd_sip::endpoint::{
 use voipd_sip::uri::{Host, NameAddr, SipUri, Uri};
 
 use crate::account::{AccountId, AccountKind, AccountSettings};
+use crate::reason;
 use crate::view::{AccountState, AccountView};
 
 /// One account.
@@ -204,6 +205,18 @@ impl Account {
         self.settings.register && self.settings.address.is_some()
     }
 
+    /// A server's URI, with the account's transport where it names none itself. `sips:` is TLS already.
+    fn by_transport(&self, server: Option<Uri>) -> Option<Uri> {
+        let mut server = server?;
+        if let (Some(transport), Uri::Sip(uri)) = (self.settings.transport, &mut server)
+            && !uri.secure
+            && uri.params.get("transport").is_none()
+        {
+            uri.params.set("transport", Some(&transport.name().to_ascii_lowercase()));
+        }
+        Some(server)
+    }
+
     /// What signalling needs to know. Without an address of record, peers see the address that a call comes from.
     pub(crate) fn identity(&self, instance: Option<String>) -> Identity {
         let settings = &self.settings;
@@ -211,7 +224,9 @@ impl Account {
         let aor = settings.address.clone().unwrap_or_else(|| Uri::Sip(nameless()));
         let mut aor = NameAddr::new(aor);
         aor.display_name.clone_from(&settings.display_name);
-        let own_server = self.sip_uri().map(|uri| Uri::Sip(SipUri::new(None, uri.host.clone(), uri.port)));
+        let own_server = self.sip_uri().map(|uri| {
+            Uri::Sip(SipUri { secure: uri.secure, ..SipUri::new(None, uri.host.clone(), uri.port) })
+        });
         let credentials = settings.password.as_ref().map(|password| Credentials {
             user: settings.auth_user.clone().or_else(|| self.user().map(str::to_owned)).unwrap_or_default(),
             password: password.clone(),
@@ -220,8 +235,8 @@ impl Account {
         });
         Identity {
             aor,
-            registrar: settings.registrar.clone().or(own_server),
-            outbound_proxy: settings.outbound_proxy.clone(),
+            registrar: self.by_transport(settings.registrar.clone().or(own_server)),
+            outbound_proxy: self.by_transport(settings.outbound_proxy.clone()),
             credentials,
             expires: settings.expires,
             instance,
@@ -275,7 +290,7 @@ pub(crate) fn failure_name(failure: RegistrationFailure) -> &'static str {
         RegistrationFailure::Rejected => "rejected",
         RegistrationFailure::Timeout => "timeout",
         RegistrationFailure::Unresolvable => "unresolvable",
-        RegistrationFailure::Unreachable => "unreachable",
+        RegistrationFailure::Unreachable(error) => reason::of_transport(error).name(),
     }
 }
 

@@ -143,6 +143,17 @@ impl Agent {
         self.settle(now);
     }
 
+    /// A message that came whole on a SIP connection.
+    pub fn handle_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.endpoint.handle_message(now, flow, bytes);
+        self.settle(now);
+    }
+
+    /// A registration or a call relies on the connection of `flow`.
+    pub fn uses(&self, flow: Flow) -> bool {
+        self.endpoint.uses(flow)
+    }
+
     /// The answer to [`Output::Resolve`].
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, result: Result<Vec<Flow>, ResolveError>) {
         self.endpoint.handle_resolved(now, id, result);
@@ -306,6 +317,14 @@ impl Agent {
     /// An account's settings.
     pub fn account_settings(&self, id: AccountId) -> Option<&AccountSettings> {
         self.accounts.get(id).map(|account| &account.settings)
+    }
+
+    /// What the account is registered on, if it is.
+    pub fn registered_on(&self, id: AccountId) -> Option<Flow> {
+        self.accounts
+            .get(id)
+            .and_then(|account| account.identity)
+            .and_then(|id| self.endpoint.registered_on(id))
     }
 
     /// While on, inbound calls are answered 480 at once and nothing rings.

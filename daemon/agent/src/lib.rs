@@ -28,7 +28,7 @@ mod target;
 pub mod view;
 
 pub use account::{
-    AccountId, AccountKind, AccountOrigin, AccountSettings, DtmfMethod, Network, RedirectPolicy,
+    AccountId, AccountKind, AccountOrigin, AccountSettings, DtmfMethod, Network, RedirectPolicy, TlsSettings,
 };
 pub use agent::{Agent, AgentConfig};
 pub use call::{DialOptions, SoundChoice};

@@ -1,7 +1,7 @@
 //! Reasons: what the ends of sessions mean to a person.
 
 use voipd_media::NegotiationError;
-use voipd_sip::endpoint::{EndCause, SessionEnd};
+use voipd_sip::endpoint::{CertificateFault, EndCause, SessionEnd, TransportError};
 use voipd_sip::reason::{self as sip, Protocol};
 
 use crate::view::{CallDirection, Reason};
@@ -14,10 +14,11 @@ pub(crate) fn of_session_end(end: &SessionEnd, direction: CallDirection, answere
         EndCause::Remote => Reason::Remote,
         EndCause::Cancelled => Reason::Cancelled,
         EndCause::Refused => of_refusal(end),
-        EndCause::Timeout | EndCause::Unreachable if answered || direction == CallDirection::Inbound => {
+        EndCause::Timeout | EndCause::Unreachable(_) if answered || direction == CallDirection::Inbound => {
             Reason::Network
         }
-        EndCause::Timeout | EndCause::Unreachable => Reason::Unreachable,
+        EndCause::Timeout => Reason::Unreachable,
+        EndCause::Unreachable(error) => of_transport(error),
         EndCause::Unresolvable => Reason::Unresolvable,
         EndCause::Protocol => Reason::Protocol,
     }
@@ -51,6 +52,26 @@ pub(crate) fn told(reason: Reason) -> Option<sip::Reason> {
         _ => return None,
     };
     Some(sip::Reason { protocol, cause: Some(cause), text: text.to_owned() })
+}
+
+/// Why nothing could be sent to a server.
+pub(crate) fn of_transport(error: TransportError) -> Reason {
+    match error {
+        TransportError::Refused
+        | TransportError::NoRoute
+        | TransportError::TimedOut
+        | TransportError::Closed => Reason::Unreachable,
+        TransportError::Certificate(fault) => match fault {
+            CertificateFault::Expired => Reason::CertificateExpired,
+            CertificateFault::NotYetValid => Reason::CertificateNotYetValid,
+            CertificateFault::WrongName => Reason::CertificateWrongName,
+            CertificateFault::UnknownIssuer => Reason::CertificateUnknownIssuer,
+            CertificateFault::NotPinned => Reason::CertificateNotPinned,
+            CertificateFault::Unfit => Reason::CertificateUnfit,
+        },
+        TransportError::ClientCertificate => Reason::ClientCertificate,
+        TransportError::Handshake => Reason::TlsFailed,
+    }
 }
 
 /// What a final response to our INVITE means (RFC 3261 section 21).

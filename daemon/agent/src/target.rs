@@ -25,7 +25,7 @@ pub enum TargetError {
     #[error("'{0}' needs an account with a server: add one, or write the whole address as sip:user@host")]
     NeedsDomain(String),
     /// A URI of another kind.
-    #[error("'{0}:' addresses cannot be called, only sip: and tel: ones")]
+    #[error("'{0}:' addresses cannot be called, only sip:, sips: and tel: ones")]
     Scheme(String),
     /// The account's settings do not allow it.
     #[error(
@@ -73,7 +73,6 @@ pub(crate) fn parse(text: &str, home: Option<Home<'_>>) -> Result<Target, Target
     }
     if has_scheme(text) {
         return match text.parse::<Uri>() {
-            Ok(Uri::Sip(uri)) if uri.secure => Err(TargetError::Scheme("sips".to_owned())),
             Ok(Uri::Sip(uri)) => checked(uri, home),
             Ok(Uri::Other { scheme, rest }) if scheme == "tel" => {
                 let telephone = Telephone::read(&rest);
@@ -318,7 +317,7 @@ mod tests {
         assert!(parsed("alice bob").contains("write sip:user@host"));
         assert!(parsed("alice\r\nX: y").contains("write sip:user@host"));
         assert!(parsed("tel:alice").contains("write it as in tel:"));
-        assert!(parsed("mailto:alice@example.org").contains("only sip: and tel:"));
+        assert!(parsed("mailto:alice@example.org").contains("only sip:, sips: and tel:"));
         for text in ["alice", "030123", "tel:+4930123"] {
             assert!(parse(text, None).unwrap_err().to_string().contains("needs an account"), "{text}");
         }

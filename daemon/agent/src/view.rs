@@ -112,6 +112,22 @@ pub enum Reason {
     Cancelled,
     /// No response at all, or ICMP said that nobody is there.
     Unreachable,
+    /// The server's certificate has expired.
+    CertificateExpired,
+    /// The server's certificate is not valid yet; most often this machine's clock is wrong.
+    CertificateNotYetValid,
+    /// The server's certificate is for another name.
+    CertificateWrongName,
+    /// The server's certificate is signed by nobody known here.
+    CertificateUnknownIssuer,
+    /// The server's certificate is not the pinned one.
+    CertificateNotPinned,
+    /// The server's certificate was revoked, is for another purpose, or cannot be read.
+    CertificateUnfit,
+    /// The server does not accept this account's client certificate, or asks for one.
+    ClientCertificate,
+    /// The two ends have no TLS in common, or the server speaks none.
+    TlsFailed,
     /// The name leads nowhere.
     Unresolvable,
     /// The peer fell silent in mid-call, or this side's network does not work.
@@ -147,6 +163,14 @@ impl Reason {
             Reason::NoAnswer => "no-answer",
             Reason::Cancelled => "cancelled",
             Reason::Unreachable => "unreachable",
+            Reason::CertificateExpired => "certificate-expired",
+            Reason::CertificateNotYetValid => "certificate-not-yet-valid",
+            Reason::CertificateWrongName => "certificate-wrong-name",
+            Reason::CertificateUnknownIssuer => "certificate-unknown-issuer",
+            Reason::CertificateNotPinned => "certificate-not-pinned",
+            Reason::CertificateUnfit => "certificate-unfit",
+            Reason::ClientCertificate => "client-certificate",
+            Reason::TlsFailed => "tls-failed",
             Reason::Unresolvable => "unresolvable",
             Reason::Network => "network",
             Reason::NoCommonCodec => "no-common-codec",

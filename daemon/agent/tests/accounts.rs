@@ -261,7 +261,7 @@ fn without_a_server_a_bare_name_needs_more() {
     assert!(dial(&mut world, "carol").contains("needs an account with a server"));
     assert!(dial(&mut world, "tel:+4930123").contains("needs an account with a server"));
     assert!(dial(&mut world, "mailto:carol@example.org").contains("only sip:"));
-    assert!(dial(&mut world, "sips:carol@example.org").contains("only sip:"));
+    assert!(dial(&mut world, "h323:carol@example.org").contains("only sip:"));
     assert_eq!(world.calls(host), []);
     let empty = world.agent("192.0.2.3:5060");
     let result = world.act(empty, |agent, now| agent.dial(now, "sip:1.2.3.4", None, SoundChoice::default()));

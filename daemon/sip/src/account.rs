@@ -12,7 +12,7 @@ use crate::uri::{Host, NameAddr, SipUri, Uri};
 enum Proxy {
     None,
     Loose(SipUri),
-    /// A proxy that cannot be reached yet. Going past it would tell the network what the proxy was to hide.
+    /// A proxy that is no SIP URI. Going past it would tell the network what the proxy was to hide.
     Unsupported,
 }
 
@@ -91,6 +91,12 @@ impl Account {
         }
     }
 
+    /// REGISTER is a `sips:` request.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.registrar()
+            .is_some_and(|(target, route)| target.secure || route.is_some_and(|route| route.secure))
+    }
+
     pub(crate) fn set_detour(&mut self, detour: Option<Detour>) {
         self.detour = detour.map(|detour| match detour {
             Detour::Proxy(proxy) => Detour::Proxy(loose(proxy)),
@@ -113,7 +119,9 @@ impl Account {
     /// The URI is this identity's Contact: as its registrar knows it, or a GRUU that its proxy did not translate.
     pub(crate) fn is_reached_by(&self, uri: &SipUri) -> bool {
         let is_gruu = |gruu: &SipUri| {
-            gruu.user == uri.user && same_host(gruu, uri) && gruu.params.get("gr") == uri.params.get("gr")
+            gruu.user == uri.user
+                && same_host(&gruu.host, &uri.host)
+                && gruu.params.get("gr") == uri.params.get("gr")
         };
         uri.user.as_deref() == Some(&self.contact_user)
             || [&self.binding.public_gruu, &self.binding.temporary_gruu].into_iter().flatten().any(is_gruu)
@@ -150,20 +158,28 @@ impl Account {
     fn is_own(&self, hop: &NextHop) -> bool {
         let registering = self.registrar().map(|(target, route)| dialog::next_hop(route.unwrap_or(target)));
         let routed = self.routes().first().map(dialog::next_hop);
-        [self.server(), registering, routed].iter().flatten().any(|own| own == hop)
+        // The way of a `sips:` request to the same server.
+        let is_own = |own: NextHop| own == *hop || own.secured() == *hop;
+        [self.server(), registering, routed].into_iter().flatten().any(is_own)
     }
 
     /// Where a request for `target` goes: by the route; to the registrar, where the target is of its domain; else to
     /// the target itself.
     pub(crate) fn next_hop(&self, target: &SipUri) -> NextHop {
-        if let Some(route) = self.routes().first() {
-            return dialog::next_hop(route);
-        }
-        let own_domain = matches!(&self.aor.uri, Uri::Sip(aor) if same_host(aor, target));
-        match self.server() {
-            Some(server) if own_domain => server,
+        let own_domain = matches!(&self.aor.uri, Uri::Sip(aor) if same_host(&aor.host, &target.host));
+        let hop = match (self.routes().first(), self.server()) {
+            (Some(route), _) => dialog::next_hop(route),
+            (None, Some(server)) if own_domain => server,
             _ => dialog::next_hop(target),
-        }
+        };
+        // RFC 3261 section 26.2.2: each hop of a request for a `sips:` URI is TLS, the first one too.
+        if target.secure { hop.secured() } else { hop }
+    }
+
+    /// `hop` is this identity's own server, and the configuration says how to get there.
+    pub(crate) fn fixes_transport(&self, hop: &NextHop) -> bool {
+        let server = self.server().filter(|server| same_host(&server.host, &hop.host));
+        server.is_some_and(|server| server.secure || server.transport.is_some())
     }
 
     /// Takes note of what `hop` resolved to.
@@ -204,13 +220,13 @@ fn loose(mut proxy: SipUri) -> SipUri {
 
 fn sip(uri: Uri) -> Option<SipUri> {
     match uri {
-        Uri::Sip(uri) if !uri.secure => Some(uri),
-        Uri::Sip(_) | Uri::Other { .. } => None,
+        Uri::Sip(uri) => Some(uri),
+        Uri::Other { .. } => None,
     }
 }
 
-fn same_host(one: &SipUri, two: &SipUri) -> bool {
-    match (&one.host, &two.host) {
+fn same_host(one: &Host, two: &Host) -> bool {
+    match (one, two) {
         (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two),
         (one, two) => one == two,
     }

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::auth::{Denied, Rounds};
-use crate::dialog::DialogId;
+use crate::avoided::Avoided;
+use crate::dialog::{self, DialogId};
 use crate::digest::Proof;
-use crate::endpoint::{EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId};
+use crate::endpoint::{
+    EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport,
+};
 use crate::headers::{Via, name};
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
@@ -25,12 +28,16 @@ pub(crate) const SDP: &str = "application/sdp";
 pub(crate) const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
 /// A resolver that takes longer has no answer.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest request that goes as a datagram, in bytes, where nobody knows the path's MTU (RFC 3261 section 18.1.1).
+const MAX_DATAGRAM: usize = 1300;
 
 /// Who asked the resolver.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     Registration(IdentityId),
     Session(SessionId),
+    /// The responses of a transaction whose connection is lost.
+    Response(ServerId),
 }
 
 pub(crate) struct Core {
@@ -40,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) transactions: Transactions,
     pub(crate) accounts: BTreeMap<IdentityId, Account>,
     pub(crate) dialogs: BTreeMap<DialogId, SessionId>,
+    pub(crate) avoided: Avoided,
     questions: BTreeMap<ResolveId, (Asker, NextHop)>,
     last_question: u64,
     /// To tag of responses without a transaction: a repeated request must get the same (RFC 3261 section 8.2.7).
@@ -59,6 +67,7 @@ impl Core {
             transactions: Transactions::default(),
             accounts: BTreeMap::new(),
             dialogs: BTreeMap::new(),
+            avoided: Avoided::default(),
             questions: BTreeMap::new(),
             last_question: 0,
             stateless_tag,
@@ -98,9 +107,21 @@ impl Core {
         self.questions.remove(&id)
     }
 
+    /// Puts a resolver's answer in the order in which it is tried: what did not answer lately comes last, and among its
+    /// equals the server that holds our binding, and so knows us, comes first. Where TLS is preferred, there is nothing
+    /// else to fall back to: who can break TLS must not get to read what it would have hidden.
+    pub(crate) fn order(&self, now: Instant, identity: Option<IdentityId>, flows: &mut Vec<Flow>) {
+        if flows.first().is_some_and(|flow| flow.transport == Transport::Tls) {
+            flows.retain(|flow| flow.transport == Transport::Tls);
+        }
+        let registered = identity.and_then(|identity| self.accounts.get(&identity)?.registered);
+        flows.sort_by_key(|flow| (self.avoided.holds(now, *flow), Some(*flow) != registered));
+    }
+
     // Requests of ours.
 
-    /// Sends a request in a transaction of its own. A request without Via gets a new branch.
+    /// Sends a request in a transaction of its own. A request without Via gets a new branch. One that is too large for a
+    /// datagram goes by TCP (RFC 3261 section 18.1.1), and as a datagram still where TCP is refused.
     pub(crate) fn send(
         &mut self,
         now: Instant,
@@ -120,7 +141,35 @@ impl Core {
             account.auth.authorize(&mut self.random, &mut request, &rounds);
         }
         self.finish(flow, &mut request);
-        self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, owner)
+        let carrier = self.carrier(now, flow, &request, identity);
+        if let Some(via) = request.via.first_mut() {
+            carrier.transport.name().clone_into(&mut via.transport);
+        }
+        self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, carrier, owner)
+    }
+
+    /// What a request for `flow` travels on.
+    fn carrier(&self, now: Instant, flow: Flow, request: &Request, identity: Option<IdentityId>) -> Flow {
+        let stream = Flow { transport: Transport::Tcp, ..flow };
+        let is_free = || {
+            let hop = dialog::next_hop_of(request);
+            let account = identity.and_then(|identity| self.accounts.get(&identity));
+            hop.is_some_and(|hop| {
+                let fixed = hop.secure || hop.transport.is_some();
+                !fixed && account.is_none_or(|account| !account.fixes_transport(&hop))
+            })
+        };
+        if flow.transport == Transport::Udp
+            // CANCEL goes the way of its INVITE (section 9.1).
+            && request.method != Method::Cancel
+            && wire::write(&Message::Request(request.clone())).len() > MAX_DATAGRAM
+            && is_free()
+            && !self.avoided.holds(now, stream)
+        {
+            stream
+        } else {
+            flow
+        }
     }
 
     /// Adds what the flow decides, and who we are.
@@ -168,20 +217,35 @@ impl Core {
     }
 
     /// Our Contact in a dialog on a flow: the GRUU where the identity's server has given one, since others than its own
-    /// server could not follow it (RFC 5627 section 4.4.1).
-    pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
+    /// server could not follow it (RFC 5627 section 4.4.1). `secure` where it must be a `sips:` one (RFC 3261 sections
+    /// 8.1.1.8 and 12.1.1).
+    pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         match account.and_then(|account| account.gruu_on(flow)) {
-            Some(gruu) => NameAddr::new(Uri::Sip(gruu.clone())),
-            None => self.local_contact(identity, flow),
+            Some(gruu) => NameAddr::new(Uri::Sip(SipUri { secure: gruu.secure || secure, ..gruu.clone() })),
+            None => self.local_contact(identity, flow, secure),
         }
     }
 
     /// Our own address on a flow. (A public address that the registrar saw would stand here in place of the local one.)
-    pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow) -> NameAddr {
+    pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);
-        NameAddr::new(Uri::Sip(SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()))))
+        let mut uri = SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()));
+        uri.secure = secure;
+        if !secure {
+            // `transport=tls` is deprecated (RFC 5630 section 3.1.4), but what else says TLS without the promises of
+            // `sips:` is understood by nobody.
+            let transport = match flow.transport {
+                Transport::Udp => None,
+                Transport::Tcp => Some("tcp"),
+                Transport::Tls => Some("tls"),
+            };
+            if transport.is_some() {
+                uri.params.set("transport", transport);
+            }
+        }
+        NameAddr::new(Uri::Sip(uri))
     }
 
     // Responses of ours.
@@ -196,12 +260,7 @@ impl Core {
         response
     }
 
-    pub(crate) fn respond(
-        &mut self,
-        now: Instant,
-        server: ServerId,
-        response: Response,
-    ) -> Option<(Flow, Vec<u8>)> {
+    pub(crate) fn respond(&mut self, now: Instant, server: ServerId, response: Response) -> Option<Vec<u8>> {
         self.transactions.respond(&mut self.outbox, now, server, response)
     }
 

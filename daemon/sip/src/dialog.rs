@@ -41,6 +41,8 @@ pub(crate) struct Dialog {
     remote_cseq: Option<u32>,
     route_set: Vec<SipUri>,
     target: SipUri,
+    /// It was asked for with `sips:`: it goes over nothing but TLS, and our Contact is a `sips:` URI.
+    secure: bool,
     /// The methods in the peer's last Allow; `None` where it sent none.
     remote_allow: Option<Vec<String>>,
 }
@@ -65,6 +67,7 @@ impl Dialog {
             route_set: Vec::new(),
             // A provisional response need not bring a Contact: until one comes, it is whom we called.
             target: sip_uri(&request.uri, name::CONTACT)?,
+            secure: wants_secure_contact(request),
             remote_allow: None,
         };
         dialog.confirm(response)?;
@@ -74,18 +77,27 @@ impl Dialog {
     /// As the callee, from the INVITE (RFC 3261 section 12.1.1).
     ///
     /// # Errors
-    /// The peer's Record-Route or Contact leads nowhere, or there is no Contact.
+    /// The peer's Record-Route or Contact leads nowhere, or there is no Contact. (A peer of RFC 2543, which has no tag,
+    /// need not have one: From is its address then.)
     pub(crate) fn callee(request: &Request, local_tag: &str) -> Result<Self, HeaderError> {
         let id = DialogId { local_tag: local_tag.to_owned(), ..DialogId::of_request(request) };
-        let no_contact = HeaderError { name: name::CONTACT, why: "a dialog needs one" };
+        let route_set = record_route(&request.headers)?;
+        let target = match contact(&request.headers)? {
+            Some(contact) => contact,
+            None if request.from.tag().is_none() => sip_uri(&request.from.uri, name::FROM)?,
+            None => return Err(HeaderError { name: name::CONTACT, why: "a dialog needs one" }),
+        };
+        // RFC 3261 section 12.1.1.
+        let secure = is_secure(&request.uri) || route_set.first().unwrap_or(&target).secure;
         Ok(Self {
             id,
             local: request.to.clone().with_tag(local_tag),
             remote: request.from.clone(),
             local_cseq: FIRST_CSEQ - 1,
             remote_cseq: Some(request.cseq),
-            route_set: record_route(&request.headers)?,
-            target: contact(&request.headers)?.ok_or(no_contact)?,
+            route_set,
+            target,
+            secure,
             remote_allow: allow(&request.headers),
         })
     }
@@ -204,7 +216,36 @@ impl Dialog {
 
     /// Where our requests go next: the first router, loose or strict, or the target.
     pub(crate) fn next_hop(&self) -> NextHop {
-        next_hop(self.route_set.first().unwrap_or(&self.target))
+        let hop = next_hop(self.route_set.first().unwrap_or(&self.target));
+        if self.secure { hop.secured() } else { hop }
+    }
+
+    /// Our Contact in it must be a `sips:` URI.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+}
+
+fn is_secure(uri: &Uri) -> bool {
+    matches!(uri, Uri::Sip(uri) if uri.secure)
+}
+
+/// The first of the Route header field's URIs.
+fn top_route(request: &Request) -> Option<Uri> {
+    let routes = request.headers.route_set(name::ROUTE).unwrap_or_default();
+    routes.into_iter().next().map(|route| route.uri)
+}
+
+/// The Contact of this request must be a `sips:` URI (RFC 3261 section 8.1.1.8).
+pub(crate) fn wants_secure_contact(request: &Request) -> bool {
+    is_secure(&request.uri) || top_route(request).is_some_and(|route| is_secure(&route))
+}
+
+/// The place that a request of ours outside of strict routing goes to: its first Route, or its Request-URI.
+pub(crate) fn next_hop_of(request: &Request) -> Option<NextHop> {
+    match top_route(request).as_ref().unwrap_or(&request.uri) {
+        Uri::Sip(uri) => Some(next_hop(uri)),
+        Uri::Other { .. } => None,
     }
 }
 

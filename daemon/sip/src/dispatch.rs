@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use crate::account::Account;
 use crate::caller::Caller;
 use crate::core::{Asker, Core};
 use crate::dialog::DialogId;
-use crate::endpoint::{Endpoint, Event, Flow, IdentityId, Incoming, ResolveError, ResolveId, SessionId};
+use crate::endpoint::{
+    Endpoint, Event, Flow, IdentityId, Incoming, ResolveError, ResolveId, SessionId, Transport,
+    TransportError,
+};
 use crate::headers::name;
 use crate::leg::Sender;
 use crate::message::{Message, Method, Request, StatusCode};
@@ -15,6 +19,7 @@ use crate::timer::Timer;
 use crate::transaction::{Match, Outcome, Owner, Report, ServerId};
 use crate::uas;
 use crate::uri::Uri;
+use crate::way_back;
 use crate::wire::{self, ReadError};
 
 /// How often the log hears of unreadable messages.
@@ -40,7 +45,7 @@ impl Complaints {
 }
 
 impl Endpoint {
-    pub(crate) fn on_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+    pub(crate) fn on_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
         match wire::read_datagram(bytes) {
             Ok(Some(Message::Request(request))) => self.on_request(now, flow, request),
             Ok(Some(Message::Response(response))) => {
@@ -53,15 +58,15 @@ impl Endpoint {
             Err(error) => {
                 self.complaints.add(now, &error);
                 if let Some(mut response) = error.reply {
-                    let remote = uas::stamp(&mut response.via, flow.remote);
-                    self.core.respond_stateless(Flow { remote, ..flow }, *response);
+                    let reply = way_back::find(&mut response.via, flow);
+                    self.core.respond_stateless(reply, *response);
                 }
             }
         }
     }
 
     fn on_request(&mut self, now: Instant, flow: Flow, mut request: Request) {
-        let reply = Flow { remote: uas::stamp(&mut request.via, flow.remote), ..flow };
+        let reply = way_back::find(&mut request.via, flow);
         let core = &mut self.core;
         if request.method == Method::Ack {
             if !core.transactions.receive_ack(&mut core.outbox, now, &request)
@@ -75,6 +80,14 @@ impl Endpoint {
             Match::Repeated => {}
             Match::Merged => {
                 let response = request.response(StatusCode::LOOP_DETECTED);
+                core.respond_stateless(reply, response);
+            }
+            // What `sips:` promises cannot be kept on another transport (RFC 5630 section 3.1.3).
+            Match::New
+                if matches!(&request.uri, Uri::Sip(uri) if uri.secure)
+                    && flow.transport != Transport::Tls =>
+            {
+                let response = request.response(StatusCode::UNSUPPORTED_URI_SCHEME);
                 core.respond_stateless(reply, response);
             }
             Match::New => self.on_new_request(now, flow, reply, request),
@@ -194,15 +207,17 @@ impl Endpoint {
         &mut self,
         now: Instant,
         id: ResolveId,
-        result: Result<Vec<Flow>, ResolveError>,
+        mut result: Result<Vec<Flow>, ResolveError>,
     ) {
         let Some((asker, hop)) = self.core.answered(id) else { return };
         let identity = match asker {
             Asker::Registration(identity) => Some(identity),
-            Asker::Session(session) => {
-                self.sessions.get(&session).and_then(|session| session.sender().identity)
-            }
+            Asker::Session(session) => self.identity_of(session),
+            Asker::Response(_) => None,
         };
+        if let Ok(flows) = &mut result {
+            self.core.order(now, identity, flows);
+        }
         if let (Some(account), Ok(flows)) =
             (identity.and_then(|identity| self.core.accounts.get_mut(&identity)), &result)
         {
@@ -217,10 +232,51 @@ impl Endpoint {
             Asker::Session(session) => {
                 self.with_session(now, session, |session, cx| session.on_resolved(cx, id, result));
             }
+            Asker::Response(server) => {
+                let core = &mut self.core;
+                if let Some(&flow) = result.ok().as_ref().and_then(|flows| flows.first()) {
+                    core.transactions.redirect(&mut core.outbox, now, server, flow);
+                }
+            }
+        }
+    }
+
+    fn identity_of(&self, session: SessionId) -> Option<IdentityId> {
+        self.sessions.get(&session).and_then(|session| session.sender().identity)
+    }
+
+    pub(crate) fn on_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
+        log::debug!("{}:{}: {error}", flow.transport.name(), flow.remote);
+        let core = &mut self.core;
+        // A connection that was closed may have been idle for too long: that says nothing against the far end.
+        if error != TransportError::Closed {
+            core.avoided.add(now, flow);
+        }
+        for (server, sent_by) in core.transactions.cut_off(flow) {
+            core.resolve(now, sent_by, None, Asker::Response(server));
+        }
+        for report in core.transactions.failed(&mut core.outbox, &mut core.random, now, flow, error) {
+            self.on_report(now, report);
+        }
+        let on_flow = |(&id, account): (&IdentityId, &Account)| {
+            account.registered.is_some_and(|ours| ours.far_end() == flow.far_end()).then_some(id)
+        };
+        let cut_off: Vec<_> = self.core.accounts.iter().filter_map(on_flow).collect();
+        for identity in cut_off {
+            self.with_registration(identity, |registration, core| registration.on_cut_off(core, now, flow));
         }
     }
 
     pub(crate) fn on_report(&mut self, now: Instant, report: Report) {
+        let flow = report.sent.flow;
+        match &report.outcome {
+            Outcome::Timeout | Outcome::Unreachable(_) => self.core.avoided.add(now, flow),
+            Outcome::Response(response) if response.status == StatusCode::SERVICE_UNAVAILABLE => {
+                self.core.avoided.add(now, flow);
+            }
+            Outcome::Response(_) => self.core.avoided.remove(flow),
+            Outcome::Over => {}
+        }
         match report.owner {
             Owner::Registration(identity) => {
                 self.with_registration(identity, |registration, core| {

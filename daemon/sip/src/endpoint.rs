@@ -51,7 +51,13 @@ impl Endpoint {
 
     /// A datagram came: from `flow.remote`, to `flow.local`.
     pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
-        self.on_datagram(now, flow, bytes);
+        self.on_message(now, flow, bytes);
+    }
+
+    /// A message came whole on a stream ([`Frame::Message`](crate::wire::stream::Frame::Message)). `flow` names the
+    /// connection, whoever made it.
+    pub fn handle_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.on_message(now, flow, bytes);
     }
 
     /// The answer to [`Output::Resolve`]: flows in the order in which they are to be tried.
@@ -59,12 +65,17 @@ impl Endpoint {
         self.on_resolved(now, id, result);
     }
 
-    /// The transport could not deliver on `flow` (ICMP port unreachable, no route), or its connection is lost.
+    /// The transport could not deliver on `flow` (ICMP port unreachable, no route), or its connection is lost. What can
+    /// be sent in another way is sent so; of the rest those hear `error` who sent it.
     pub fn handle_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
-        log::debug!("{}:{}: {error}", flow.transport.name(), flow.remote);
-        for report in self.core.transactions.failed(&mut self.core.outbox, flow) {
-            self.on_report(now, report);
-        }
+        self.on_failed(now, flow, error);
+    }
+
+    /// A registration or a session relies on `flow`: what the far end sends comes on it, and nowhere else perhaps.
+    pub fn uses(&self, flow: Flow) -> bool {
+        let registered = |account: &Account| account.registered == Some(flow);
+        self.core.accounts.values().any(registered)
+            || self.sessions.values().any(|session| session.uses(flow))
     }
 
     /// The time of [`Output::Timeout`] has come.
@@ -128,12 +139,17 @@ impl Endpoint {
         self.core.accounts.get(&id).map(Account::servers).unwrap_or_default()
     }
 
+    /// What the binding of this identity was made on.
+    pub fn registered_on(&self, id: IdentityId) -> Option<Flow> {
+        self.core.accounts.get(&id).and_then(|account| account.registered)
+    }
+
     // Sessions.
 
     /// Begins an outbound session: resolves, then asks with [`Event::OfferWanted`].
     ///
     /// # Errors
-    /// There is no such identity, there are too many sessions, or target or outbound proxy are no `sip:` URI.
+    /// There is no such identity, there are too many sessions, or target or outbound proxy are no `sip:` or `sips:` URI.
     pub fn invite(
         &mut self,
         now: Instant,
@@ -142,8 +158,8 @@ impl Endpoint {
         options: InviteOptions,
     ) -> Result<SessionId, SessionError> {
         let target = match target {
-            Uri::Sip(target) if !target.secure => target,
-            Uri::Sip(_) | Uri::Other { .. } => return Err(SessionError::NotASipUri),
+            Uri::Sip(target) => target,
+            Uri::Other { .. } => return Err(SessionError::NotASipUri),
         };
         let account = self.core.accounts.get(&identity).filter(|_| self.is_known(identity));
         if !account.ok_or(SessionError::NoSuchIdentity)?.can_send() {

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use crate::auth::Rounds;
 use crate::core::{Asker, Core};
-use crate::dialog::{Dialog, SIP_PORT};
-use crate::endpoint::{Flow, IdentityId, NextHop, ResolveId, SessionId};
+use crate::dialog::Dialog;
+use crate::endpoint::{Flow, IdentityId, NextHop, ResolveId, SessionId, Transport};
 use crate::headers::name;
-use crate::message::{Message, Method, Request};
+use crate::message::{Message, Method, Request, StatusCode};
 use crate::session::{Purpose, RAck};
-use crate::transaction::Owner;
+use crate::transaction::{Outcome, Owner, Report};
 use crate::uri::Host;
 use crate::wire;
 
@@ -39,8 +39,17 @@ pub(crate) enum Kind {
 }
 
 enum Path {
-    Known(NextHop, Flow),
-    Asking { hop: NextHop, id: ResolveId, waiting: Vec<Outgoing> },
+    /// `rest` is tried in turn where `flow` leads nowhere (RFC 3263 section 4.3).
+    Known {
+        hop: NextHop,
+        flow: Flow,
+        rest: Vec<Flow>,
+    },
+    Asking {
+        hop: NextHop,
+        id: ResolveId,
+        waiting: Vec<Outgoing>,
+    },
 }
 
 /// The ACK for the 2xx to the INVITE of this number.
@@ -62,6 +71,11 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    /// Its requests travel on `flow`, or came on it.
+    pub(crate) fn uses(&self, flow: Flow) -> bool {
+        self.flow == flow || matches!(&self.path, Some(Path::Known { flow: known, .. }) if *known == flow)
+    }
+
     pub(crate) fn new(dialog: Dialog, flow: Flow) -> Self {
         Self { dialog, flow, path: None, acks: Vec::new(), awaited: None }
     }
@@ -77,7 +91,7 @@ impl Leg {
         }
         let hop = self.dialog.next_hop();
         let mut waiting = match &mut self.path {
-            Some(Path::Known(known, flow)) if *known == hop => {
+            Some(Path::Known { hop: known, flow, .. }) if *known == hop => {
                 let flow = *flow;
                 return self.dispatch(core, now, sender, flow, outgoing);
             }
@@ -94,9 +108,9 @@ impl Leg {
             _ => Vec::new(),
         };
         waiting.push(outgoing);
-        if literal(&hop) == Some(self.flow.remote) {
+        if leads_to(&hop, self.flow) {
             let flow = self.flow;
-            self.path = Some(Path::Known(hop, flow));
+            self.path = Some(Path::Known { hop, flow, rest: Vec::new() });
             for outgoing in waiting {
                 self.dispatch(core, now, sender, flow, outgoing);
             }
@@ -131,22 +145,50 @@ impl Leg {
         now: Instant,
         sender: Sender,
         id: ResolveId,
-        flow: Option<Flow>,
+        flows: &[Flow],
     ) -> Option<Vec<Kind>> {
         if !matches!(&self.path, Some(Path::Asking { id: asked, .. }) if *asked == id) {
             return None;
         }
         let Some(Path::Asking { hop, waiting, .. }) = self.path.take() else { return None };
-        let Some(flow) = flow else {
+        let Some((&flow, rest)) = flows.split_first() else {
             // The next repetition of the 2xx asks again.
             self.acks.retain(|ack| ack.sent.is_some());
             return Some(waiting.into_iter().map(|outgoing| outgoing.kind).collect());
         };
-        self.path = Some(Path::Known(hop, flow));
+        self.path = Some(Path::Known { hop, flow, rest: rest.to_vec() });
         for outgoing in waiting {
             self.dispatch(core, now, sender, flow, outgoing);
         }
         Some(Vec::new())
+    }
+
+    /// Sends a request that its server did not deliver by way of the next one; `false` where there is none, or the
+    /// report is no such failure.
+    pub(crate) fn try_next(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        sender: Sender,
+        report: &Report,
+        purpose: Purpose,
+    ) -> bool {
+        let undelivered = match &report.outcome {
+            Outcome::Timeout | Outcome::Unreachable(_) => true,
+            Outcome::Response(response) => response.status == StatusCode::SERVICE_UNAVAILABLE,
+            Outcome::Over => false,
+        };
+        let Some(Path::Known { flow, rest, .. }) = &mut self.path else { return false };
+        if !undelivered || *flow != report.sent.flow || rest.is_empty() {
+            return false;
+        }
+        let next = rest.remove(0);
+        *flow = next;
+        let mut request = report.sent.request.clone();
+        request.via.clear();
+        let outgoing = Outgoing { request, rounds: Rounds::default(), kind: Kind::Transaction(purpose) };
+        self.dispatch(core, now, sender, next, outgoing);
+        true
     }
 
     /// Something waits for the resolver.
@@ -158,7 +200,10 @@ impl Leg {
         let Outgoing { mut request, rounds, kind } = outgoing;
         if matches!(request.method, Method::Invite | Method::Update) {
             request.headers.remove(name::CONTACT);
-            request.headers.push(name::CONTACT, core.contact(sender.identity, flow).to_string());
+            request.headers.push(
+                name::CONTACT,
+                core.contact(sender.identity, flow, self.dialog.is_secure()).to_string(),
+            );
         }
         match kind {
             Kind::Transaction(purpose) => {
@@ -184,10 +229,14 @@ impl Leg {
     }
 }
 
-/// The socket that a next hop names without a resolver.
-fn literal(hop: &NextHop) -> Option<SocketAddr> {
-    match &hop.host {
-        Host::Ip(ip) => Some(SocketAddr::new(*ip, hop.port.unwrap_or(SIP_PORT))),
-        Host::Name(_) => None,
-    }
+/// The next hop is an address literal, and `flow` leads there by the transport that it names or implies.
+fn leads_to(hop: &NextHop, flow: Flow) -> bool {
+    let secure = flow.transport == Transport::Tls;
+    let transport_fits = match hop.transport {
+        _ if hop.secure => secure,
+        Some(transport) => transport == flow.transport,
+        None => true,
+    };
+    let port = hop.port.unwrap_or_else(|| flow.transport.default_port());
+    transport_fits && matches!(&hop.host, Host::Ip(ip) if SocketAddr::new(*ip, port) == flow.remote)
 }

@@ -10,6 +10,7 @@
 
 mod account;
 mod auth;
+mod avoided;
 mod binding;
 mod body;
 pub mod caller;
@@ -35,6 +36,7 @@ mod timer;
 mod transaction;
 mod uas;
 pub mod uri;
+mod way_back;
 pub mod wire;
 
 pub use endpoint::Endpoint;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::account::Detour;
+use crate::account::{Account, Detour};
 use crate::auth::{Denied, Rounds};
 use crate::binding;
 use crate::core::{Asker, Core};
@@ -10,16 +10,27 @@ use crate::dialog::{self, FIRST_CSEQ};
 use crate::digest::Proof;
 use crate::endpoint::{
     Binding, Event, Flow, IdentityId, RegistrationFailure as Failure, RegistrationState, ResolveError,
-    ResolveId,
+    ResolveId, TransportError,
 };
 use crate::headers::{Headers, name};
 use crate::message::{Method, Request, Response};
-use crate::timer::{RegistrationTimer, Timer};
-use crate::transaction::{MAX_FORWARDS, Outcome, Owner, Report};
+use crate::timer::{RegistrationTimer, SILENCE, Timer};
+use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report};
 use crate::uri::{NameAddr, SipUri, Uri};
 
 /// First wait after a failure, doubled with each further one (RFC 5626 section 4.5, all flows failed).
 const RETRY_BASE: Duration = Duration::from_secs(30);
+/// Longest wait before a lost connection is made again, where it had lasted: thousands of clients may have lost theirs to
+/// the same restart.
+const RECONNECT: Duration = Duration::from_secs(2);
+/// A connection that was lost sooner than this did not last: the next one is waited for as after a failure.
+const LASTING: Duration = Duration::from_secs(60);
+/// Sent to keep a connection open (RFC 5626 section 3.5.1).
+const PING: &[u8] = b"\r\n\r\n";
+/// How often, where the registrar does not say it (RFC 5626 section 4.4.1).
+const PING_INTERVAL: (Duration, Duration) = (Duration::from_secs(95), Duration::from_secs(120));
+/// How often at most, whatever the registrar says.
+const PING_MIN: Duration = Duration::from_secs(10);
 /// Longest wait of our own choosing. RFC 5626 proposes half an hour; a telephone should be back sooner.
 const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Longest wait that a Retry-After can impose.
@@ -52,10 +63,11 @@ enum State {
     /// Nothing under way; perhaps a timer.
     Idle,
     Resolving(ResolveId),
-    /// A REGISTER waits for its response; `rest` are the addresses that were not tried yet.
+    /// A REGISTER waits for its response.
     Registering {
+        client: ClientId,
         flow: Flow,
-        rest: Vec<Flow>,
+        rest: Rest,
         raised: bool,
     },
     /// The binding is there; Timer Refresh runs.
@@ -64,6 +76,14 @@ enum State {
     Unregistering {
         flow: Flow,
     },
+}
+
+/// Where a REGISTER can still be sent (RFC 3263 section 4.3).
+enum Rest {
+    /// To whatever the registrar's name leads to now: it went to where the binding was made.
+    Unasked,
+    /// To these.
+    Flows(Vec<Flow>),
 }
 
 pub(crate) struct Registration {
@@ -79,6 +99,10 @@ pub(crate) struct Registration {
     detours: u8,
     /// Failures in a row.
     failures: u32,
+    /// Since when the binding's connection has lasted.
+    bound_since: Option<Instant>,
+    /// Least and longest time between two keep-alives.
+    ping_interval: (Duration, Duration),
     reported: RegistrationState,
 }
 
@@ -94,6 +118,8 @@ impl Registration {
             manner: Manner::Full,
             detours: 0,
             failures: 0,
+            bound_since: None,
+            ping_interval: PING_INTERVAL,
             reported: RegistrationState::Unregistered,
         }
     }
@@ -155,6 +181,8 @@ impl Registration {
         match (timer, &self.state) {
             (RegistrationTimer::Refresh, State::Bound) => self.refresh(core, now),
             (RegistrationTimer::Retry, State::Idle) if self.goal == Goal::Registered => self.begin(core, now),
+            (RegistrationTimer::KeepAlive, State::Bound) => self.ping(core, now),
+            (RegistrationTimer::NextServer, State::Registering { .. }) => self.on_silence(core, now),
             _ => {}
         }
     }
@@ -170,25 +198,32 @@ impl Registration {
             return;
         }
         match result.map(|flows| flows.split_first().map(|(first, rest)| (*first, rest.to_vec()))) {
-            Ok(Some((flow, rest))) => self.send_register(core, now, flow, rest, false, None),
-            Err(ResolveError::NoRoute(_)) => self.fail(core, now, Failure::Unreachable, None),
+            Ok(Some((flow, rest))) => self.send_register(core, now, flow, Rest::Flows(rest), false, None),
+            Err(ResolveError::NoRoute(_)) => {
+                self.fail(core, now, Failure::Unreachable(TransportError::NoRoute), None);
+            }
             Ok(None) | Err(_) => self.fail(core, now, Failure::Unresolvable, None),
         }
     }
 
     pub(crate) fn on_report(&mut self, core: &mut Core, now: Instant, report: Report) {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Registering { flow, rest, raised } => match &report.outcome {
-                Outcome::Response(response) if response.status.is_provisional() => {
-                    self.state = State::Registering { flow, rest, raised };
+            State::Registering { client, flow, rest, raised } if client == report.id => {
+                core.outbox.timers.stop(Timer::Registration(self.id, RegistrationTimer::NextServer));
+                match &report.outcome {
+                    Outcome::Response(response) if response.status.is_provisional() => {
+                        self.state = State::Registering { client, flow, rest, raised };
+                    }
+                    Outcome::Response(response) => {
+                        self.on_response(core, now, &report, response, flow, rest, raised);
+                    }
+                    Outcome::Timeout => self.next(core, now, rest, Failure::Timeout, None),
+                    Outcome::Unreachable(error) => {
+                        self.next(core, now, rest, Failure::Unreachable(*error), None);
+                    }
+                    Outcome::Over => self.state = State::Registering { client, flow, rest, raised },
                 }
-                Outcome::Response(response) => {
-                    self.on_response(core, now, &report, response, flow, rest, raised);
-                }
-                Outcome::Timeout => self.next(core, now, rest, Failure::Timeout),
-                Outcome::Unreachable => self.next(core, now, rest, Failure::Unreachable),
-                Outcome::Over => self.state = State::Registering { flow, rest, raised },
-            },
+            }
             State::Unregistering { flow } => match &report.outcome {
                 Outcome::Response(response) if response.status.is_provisional() => {
                     self.state = State::Unregistering { flow };
@@ -205,7 +240,7 @@ impl Registration {
                         self.unbound(core, now);
                     }
                 }
-                Outcome::Timeout | Outcome::Unreachable => self.unbound(core, now),
+                Outcome::Timeout | Outcome::Unreachable(_) => self.unbound(core, now),
                 Outcome::Over => self.state = State::Unregistering { flow },
             },
             // The end of a transaction that was answered before.
@@ -221,7 +256,7 @@ impl Registration {
         report: &Report,
         response: &Response,
         flow: Flow,
-        rest: Vec<Flow>,
+        rest: Rest,
         raised: bool,
     ) {
         let status = Some(response.status.get());
@@ -240,8 +275,8 @@ impl Registration {
             }
             401 | 407 => match core.answer_challenge(Some(self.id), report, response) {
                 Ok((request, rounds)) => {
-                    self.send(core, now, flow, request, rounds);
-                    self.state = State::Registering { flow, rest, raised };
+                    let client = self.send(core, now, flow, request, rounds);
+                    self.state = State::Registering { client, flow, rest, raised };
                 }
                 Err(denied) => self.refused(core, now, denied.into(), status),
             },
@@ -265,7 +300,7 @@ impl Registration {
                 }
             }
             // This server is not in order: another may be (RFC 3263 section 4.3).
-            500..=599 if !rest.is_empty() => self.next(core, now, rest, Failure::Rejected),
+            500..=599 if rest.holds_any() => self.next(core, now, rest, Failure::Rejected, status),
             _ => self.fail_or_after(core, now, Failure::Rejected, response),
         }
     }
@@ -288,7 +323,8 @@ impl Registration {
 
     /// Goes where a 3xx points (RFC 3261 section 8.1.3.4); `false` where it points nowhere, or all too often.
     fn follow(&mut self, core: &mut Core, now: Instant, response: &Response) -> bool {
-        let target = redirection(response).filter(|_| self.detours < MAX_DETOURS);
+        let secure = core.accounts.get(&self.id).is_some_and(Account::is_secure);
+        let target = redirection(response, secure).filter(|_| self.detours < MAX_DETOURS);
         let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id)) else { return false };
         account.set_detour(Some(match response.status.get() {
             305 => Detour::Proxy(target),
@@ -303,8 +339,61 @@ impl Registration {
     fn refresh(&mut self, core: &mut Core, now: Instant) {
         core.outbox.timers.stop_registration(self.id);
         match core.accounts.get(&self.id).and_then(|account| account.registered) {
-            Some(flow) => self.send_register(core, now, flow, Vec::new(), false, None),
+            Some(flow) => self.send_register(core, now, flow, Rest::Unasked, false, None),
             None => self.begin(core, now),
+        }
+    }
+
+    /// The connection that carried the binding is lost: whatever the registrar still sends by it is lost as well, so
+    /// that the binding is made anew, at once but for others who do the same (RFC 5626 section 4.5).
+    pub(crate) fn on_cut_off(&mut self, core: &mut Core, now: Instant, flow: Flow) {
+        if !flow.transport.is_reliable() || !matches!(self.state, State::Bound) {
+            return;
+        }
+        if let Some(account) = core.accounts.get_mut(&self.id) {
+            account.registered = None;
+        }
+        core.outbox.timers.stop_registration(self.id);
+        self.state = State::Idle;
+        if self.has_lasted(now) {
+            self.failures = 0;
+        } else {
+            self.failures = self.failures.saturating_add(1);
+        }
+        let wait = match self.failures {
+            0 => core.random.between(Duration::ZERO, RECONNECT),
+            failures => backoff(core, failures),
+        };
+        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
+        self.report(core, RegistrationState::Registering);
+    }
+
+    fn has_lasted(&self, now: Instant) -> bool {
+        self.bound_since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
+    }
+
+    fn ping(&mut self, core: &mut Core, now: Instant) {
+        if let Some(flow) = core.accounts.get(&self.id).and_then(|account| account.registered) {
+            core.outbox.transmit(flow, PING.to_vec());
+            self.keep_alive(core, now);
+        }
+    }
+
+    fn keep_alive(&self, core: &mut Core, now: Instant) {
+        let (least, most) = self.ping_interval;
+        let wait = core.random.between(least, most);
+        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::KeepAlive), now + wait);
+    }
+
+    /// The registrar says nothing: what it says later is nobody's.
+    fn on_silence(&mut self, core: &mut Core, now: Instant) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Registering { client, flow, rest, .. } if rest.holds_any() => {
+                core.transactions.abandon(&mut core.outbox, client);
+                core.avoided.add(now, flow);
+                self.next(core, now, rest, Failure::Timeout, None);
+            }
+            state => self.state = state,
         }
     }
 
@@ -313,20 +402,25 @@ impl Registration {
         core: &mut Core,
         now: Instant,
         flow: Flow,
-        rest: Vec<Flow>,
+        rest: Rest,
         raised: bool,
         rounds: Option<Rounds>,
     ) {
         let Some(request) = self.request(core, flow, self.expires) else { return };
-        self.send(core, now, flow, request, rounds.unwrap_or_default());
-        self.state = State::Registering { flow, rest, raised };
+        let client = self.send(core, now, flow, request, rounds.unwrap_or_default());
+        if rest.holds_any() {
+            core.outbox
+                .timers
+                .set(Timer::Registration(self.id, RegistrationTimer::NextServer), now + SILENCE);
+        }
+        self.state = State::Registering { client, flow, rest, raised };
     }
 
     /// REGISTER (RFC 3261 section 10.2).
     fn request(&self, core: &mut Core, flow: Flow, expires: u32) -> Option<Request> {
-        let mut contact = core.local_contact(Some(self.id), flow);
-        contact.params.set("expires", Some(&expires.to_string()));
         let account = core.accounts.get(&self.id)?;
+        let mut contact = core.local_contact(Some(self.id), flow, account.is_secure());
+        contact.params.set("expires", Some(&expires.to_string()));
         // Request-URI: the domain, without a user (section 10.2).
         let (registrar, route) = account.registrar()?;
         let mut registrar = dialog::as_request_uri(registrar);
@@ -372,10 +466,17 @@ impl Registration {
         })
     }
 
-    fn send(&mut self, core: &mut Core, now: Instant, flow: Flow, mut request: Request, rounds: Rounds) {
+    fn send(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        flow: Flow,
+        mut request: Request,
+        rounds: Rounds,
+    ) -> ClientId {
         self.cseq += 1;
         request.cseq = self.cseq;
-        core.send(now, flow, request, rounds, Some(self.id), Owner::Registration(self.id));
+        core.send(now, flow, request, rounds, Some(self.id), Owner::Registration(self.id))
     }
 
     fn bound(
@@ -387,17 +488,30 @@ impl Registration {
         report: &Report,
         response: &Response,
     ) {
-        self.failures = 0;
         self.detours = 0;
         self.state = State::Bound;
         if let Some(account) = core.accounts.get_mut(&self.id) {
-            account.registered = Some(flow);
+            if account.registered.replace(flow) != Some(flow) {
+                self.bound_since = Some(now);
+            }
             account.auth.registered(&report.sent.request);
             let binding = binding::read(response, account);
             self.set_binding(core, binding);
         }
+        if !flow.transport.is_reliable() || self.has_lasted(now) {
+            self.failures = 0;
+        }
         let wait = core.random.between(refresh_after(expires) * 19 / 20, refresh_after(expires));
         core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Refresh), now + wait);
+        if flow.transport.is_reliable() {
+            // RFC 5626 section 4.4.1: a time that the registrar names is its patience.
+            let named = response.headers.number("Flow-Timer").ok().flatten().map(|seconds| {
+                let patience = Duration::from_secs(seconds.into()).max(PING_MIN);
+                (patience * 4 / 5, patience)
+            });
+            self.ping_interval = named.unwrap_or(PING_INTERVAL);
+            self.keep_alive(core, now);
+        }
         if self.goal == Goal::Registered {
             self.report(core, RegistrationState::Registered { expires });
         } else {
@@ -446,12 +560,23 @@ impl Registration {
     }
 
     /// The next address of the registrar, or failure.
-    fn next(&mut self, core: &mut Core, now: Instant, mut rest: Vec<Flow>, reason: Failure) {
-        if rest.is_empty() || self.goal != Goal::Registered {
-            return self.fail(core, now, reason, None);
+    fn next(&mut self, core: &mut Core, now: Instant, rest: Rest, reason: Failure, status: Option<u16>) {
+        match rest {
+            _ if self.goal != Goal::Registered => self.fail(core, now, reason, status),
+            // Where the binding was made, nobody is any more: the registrar's name may lead elsewhere.
+            Rest::Unasked => {
+                if let Some(account) = core.accounts.get_mut(&self.id) {
+                    account.registered = None;
+                }
+                self.begin(core, now);
+            }
+            Rest::Flows(flows) => match flows.split_first() {
+                Some((flow, rest)) => {
+                    self.send_register(core, now, *flow, Rest::Flows(rest.to_vec()), false, None);
+                }
+                None => self.fail(core, now, reason, status),
+            },
         }
-        let flow = rest.remove(0);
-        self.send_register(core, now, flow, rest, false, None);
     }
 
     fn fail_or_after(&mut self, core: &mut Core, now: Instant, reason: Failure, response: &Response) {
@@ -477,9 +602,8 @@ impl Registration {
             return self.settle(core, now);
         }
         self.failures = self.failures.saturating_add(1);
-        let most = RETRY_BASE.saturating_mul(1 << self.failures.min(8)).min(RETRY_MAX);
         // A registrar that names a time means at least that time.
-        let own = core.random.between(most / 2, most);
+        let own = backoff(core, self.failures);
         let wait =
             after.map_or(own, |after| after + core.random.between(Duration::ZERO, Duration::from_secs(2)));
         core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
@@ -504,6 +628,18 @@ impl Registration {
     }
 }
 
+impl Rest {
+    fn holds_any(&self) -> bool {
+        matches!(self, Self::Flows(flows) if !flows.is_empty())
+    }
+}
+
+/// How long to wait after so many failures in a row.
+fn backoff(core: &mut Core, failures: u32) -> Duration {
+    let most = RETRY_BASE.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
+    core.random.between(most / 2, most)
+}
+
 impl From<Denied> for Failure {
     fn from(denied: Denied) -> Self {
         match denied {
@@ -515,8 +651,8 @@ impl From<Denied> for Failure {
     }
 }
 
-/// The most wanted SIP URI of a redirection.
-fn redirection(response: &Response) -> Option<SipUri> {
+/// The most wanted SIP URI of a redirection; a `secure` registration is not led away from TLS.
+fn redirection(response: &Response, secure: bool) -> Option<SipUri> {
     let mut contacts = response.headers.contacts().unwrap_or_default();
     // q is written with at most three decimals (RFC 3261 section 25.1); without one, it is 1.
     let wanted = |contact: &NameAddr| {
@@ -524,7 +660,7 @@ fn redirection(response: &Response) -> Option<SipUri> {
     };
     contacts.sort_by_key(|contact| -wanted(contact));
     contacts.into_iter().find_map(|contact| match contact.uri {
-        Uri::Sip(uri) if !uri.secure => Some(uri),
+        Uri::Sip(uri) if uri.secure || !secure => Some(uri),
         _ => None,
     })
 }

@@ -12,6 +12,9 @@ pub(crate) const T1: Duration = Duration::from_millis(500);
 pub(crate) const T2: Duration = Duration::from_secs(4);
 /// Longest time that a message stays in the network.
 pub(crate) const T4: Duration = Duration::from_secs(5);
+/// How long a server may say nothing before the next one is asked, where there is one. RFC 3263 section 4.3 would wait
+/// for the transaction's end; a caller does not.
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 /// How long a transaction or an unacknowledged 2xx is kept up: 64*T1.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
 
@@ -75,6 +78,8 @@ pub(crate) enum SessionTimer {
     Acknowledge,
     /// Make our offer again after 491 (RFC 3261 section 14.1).
     Glare,
+    /// The server that our INVITE went to says nothing: the next one is asked too (RFC 3263 section 4.3).
+    NextServer,
     /// Refresh the session (RFC 4028 section 10).
     Refresh,
     /// The session was not refreshed (RFC 4028 section 10).
@@ -88,6 +93,10 @@ pub(crate) enum SessionTimer {
 pub(crate) enum RegistrationTimer {
     /// Refresh the binding before it expires.
     Refresh,
+    /// Show the connection that carries the binding to be in use (RFC 5626 section 4.4).
+    KeepAlive,
+    /// The registrar says nothing: the next one is asked (RFC 3263 section 4.3).
+    NextServer,
     /// Try again after a failure.
     Retry,
 }
@@ -112,6 +121,10 @@ impl Timers {
         if let Some(at) = self.set.remove(&timer) {
             self.due.remove(&(at, timer));
         }
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.set.contains_key(&timer)
     }
 
     pub(crate) fn stop_client(&mut self, id: ClientId) {

@@ -1,34 +1,11 @@
-//! The user agent server's general behaviour (RFC 3261 section 8.2): where responses go, and what is refused before
-//! any session sees it.
-
-use std::net::SocketAddr;
+//! The user agent server's general behaviour (RFC 3261 section 8.2): what is refused before any session sees it.
 
 use crate::body;
 use crate::core::{ACCEPT, ALLOW, Core, SDP};
-use crate::dialog::SIP_PORT;
-use crate::headers::{Headers, Via, name};
+use crate::grammar::MAX_LIST;
+use crate::headers::{Headers, name};
 use crate::message::{Method, Request, Response, StatusCode};
-use crate::uri::{Host, Uri};
-
-/// Takes down in the topmost Via where a request came from (RFC 3261 section 18.2.1, RFC 3581 section 4), and says
-/// where its responses go (section 18.2.2).
-///
-/// `maddr` is passed over: it is for multicast, and would let anyone aim our responses at a third party.
-pub(crate) fn stamp(via: &mut [Via], source: SocketAddr) -> SocketAddr {
-    let Some(via) = via.first_mut() else { return source };
-    let ip = source.ip().to_string();
-    if via.params.get("rport").is_some() {
-        via.params.set("rport", Some(&source.port().to_string()));
-        via.params.set("received", Some(&ip));
-        return source;
-    }
-    if via.host == Host::Ip(source.ip()) {
-        via.params.remove("received");
-    } else {
-        via.params.set("received", Some(&ip));
-    }
-    SocketAddr::new(source.ip(), via.port.unwrap_or(SIP_PORT))
-}
+use crate::uri::Uri;
 
 /// The response to a request that we do not take part in, in or outside of a dialog (RFC 3261 sections 8.2.1 to 8.2.3).
 pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
@@ -47,13 +24,15 @@ pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
         response.headers.push(name::ALLOW, ALLOW);
         return Some(response);
     }
-    if !matches!(&request.uri, Uri::Sip(uri) if !uri.secure) {
+    if !matches!(&request.uri, Uri::Sip(_)) {
         return Some(core.response(request, StatusCode::UNSUPPORTED_URI_SCHEME));
     }
     let supported = core.supported();
     let is_supported = |tag: &str| supported.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
     let mut unsupported = request.headers.tokens(name::REQUIRE);
     unsupported.retain(|tag| !is_supported(tag));
+    // The commas that we write are longer: the answer would grow with a list that nobody has a use for.
+    unsupported.truncate(MAX_LIST);
     if !unsupported.is_empty() {
         let unsupported = unsupported.join(", ");
         let mut response = core.response(request, StatusCode::BAD_EXTENSION);

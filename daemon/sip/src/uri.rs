@@ -199,12 +199,22 @@ pub(crate) fn read_port(scanner: &mut Scanner<'_>) -> Result<u16, Why> {
         .ok_or("a port is malformed")
 }
 
+/// An IPv6 address, also with the third colon that RFC 3261's grammar lets stand before an IPv4 address in it
+/// (RFC 5118 section 4.10).
+fn read_ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.parse().ok().or_else(|| {
+        let (before, v4) = text.split_once(":::")?;
+        let v4: Ipv4Addr = v4.parse().ok()?;
+        format!("{before}::{v4}").parse().ok()
+    })
+}
+
 impl Host {
     /// Reads a host as URIs and Via write it, IPv6 in brackets.
     pub(crate) fn read(scanner: &mut Scanner<'_>) -> Result<Self, Why> {
         if scanner.eat('[') {
             let text = scanner.take_while(|c| c != ']');
-            let address: Ipv6Addr = text.parse().map_err(|_| "an IPv6 address is malformed")?;
+            let address = read_ipv6(text).ok_or("an IPv6 address is malformed")?;
             return if scanner.eat(']') {
                 Ok(Self::Ip(address.into()))
             } else {

@@ -6,6 +6,7 @@
 
 mod head;
 mod reply;
+pub mod stream;
 mod write;
 
 pub use crate::grammar::{MAX_LIST, MAX_PARAMS};

@@ -178,11 +178,11 @@ fn an_ack_that_goes_past_the_proxy_has_no_credentials() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_reached_is_not_passed_by() {
+fn a_proxy_that_is_no_sip_server_is_not_passed_by() {
     let mut net = Net::new();
     let alice = net.agent("192.0.2.1:5060");
     let identity = Identity {
-        outbound_proxy: Some("sips:proxy.example.org".parse().unwrap()),
+        outbound_proxy: Some("tel:+4930123456".parse().unwrap()),
         ..subscriber("<sip:alice@example.org>", "sip:example.org", "alice", "secret")
     };
     let id = net.with(alice, |e, _| e.add_identity(identity));

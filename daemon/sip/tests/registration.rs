@@ -14,7 +14,7 @@ use common::*;
 use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{
     EndCause, Event, Identity, IdentityId, InviteOptions, RegistrationFailure, RegistrationState,
-    SessionError,
+    SessionError, TransportError,
 };
 
 struct Setup {
@@ -344,7 +344,7 @@ fn a_silent_registrar_and_an_unknown_name_are_tried_again() {
 
     let mut setup = Setup::with(subscriber("<sip:a@192.0.2.1>", "sip:[2001:db8::1]", "a", "b"));
     setup.register();
-    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable);
+    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable(TransportError::NoRoute));
 
     let mut setup = Setup::with(subscriber("<sip:a@nowhere.example>", "sip:nowhere.example", "a", "b"));
     setup.register();
@@ -370,7 +370,7 @@ fn another_address_is_tried_when_the_first_is_dead() {
     setup.net.name("example.org", &["192.0.2.99:5060"]);
     setup.register();
     setup.net.run_ms(200);
-    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable);
+    assert_eq!(setup.failure().0, RegistrationFailure::Unreachable(TransportError::Refused));
 }
 
 #[test]

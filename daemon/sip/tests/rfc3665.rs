@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use voipd_sip::endpoint::{Credentials, EndCause, Event, IdentityId, SessionId};
+use voipd_sip::endpoint::{Credentials, EndCause, Event, IdentityId, InviteOptions, SessionId};
 use voipd_sip::message::Message;
 
 /// Alice in Atlanta, Bob in Biloxi, and the proxies of both towns.
@@ -44,7 +44,8 @@ impl Towns {
     fn dial(&mut self) -> SessionId {
         let id = self.id;
         let target = "sip:bob@biloxi.example.com".parse().unwrap();
-        let session = self.net.with(self.alice, |e, now| e.invite(now, id, target)).unwrap();
+        let session =
+            self.net.with(self.alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
         self.net.with(self.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         self.net.events(self.alice);
         session
@@ -167,7 +168,7 @@ fn s3_4_successful_session_with_proxy_failure() {
     identity.outbound_proxy = Some("sip:proxy.example.com;lr".parse().unwrap());
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
-    let caller = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
+    let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
     net.with(alice, |e, now| e.send_invite(now, caller, OFFER.to_vec())).unwrap();
     net.run_with(Duration::from_secs(35), |net, host, event| {
         if let (true, Event::Incoming(incoming)) = (host == bob, event) {
@@ -248,7 +249,7 @@ fn s3_10_unsuccessful_no_response_from_user_agent() {
     identity.outbound_proxy = Some("sip:192.0.2.111;lr".parse().unwrap());
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
-    let caller = net.with(alice, |e, now| e.invite(now, id, target)).unwrap();
+    let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
     net.with(alice, |e, now| e.send_invite(now, caller, OFFER.to_vec())).unwrap();
     net.run(Duration::from_secs(33));
     assert_eq!(times(&net, alice, "INVITE"), [0, 500, 1500, 3500, 7500, 15_500, 31_500]);

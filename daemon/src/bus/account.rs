@@ -12,10 +12,12 @@ use voipd_sip::uri::SipUri;
 use zbus::message::Body;
 
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
+use super::tree::Account;
 use crate::api::Request;
-use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name};
+use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name, transport_name};
 
-pub(super) fn properties(view: &AccountView) -> Dict {
+pub(super) fn properties(account: &Account) -> Dict {
+    let Account { view, security } = account;
     let settings = &view.settings;
     let uri = |uri: &Option<Uri>| uri.as_ref().map(Uri::to_string).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -34,6 +36,8 @@ pub(super) fn properties(view: &AccountView) -> Dict {
         ("DisplayName", text(&settings.display_name).into()),
         ("Registrar", uri(&settings.registrar).into()),
         ("OutboundProxy", uri(&settings.outbound_proxy).into()),
+        ("Transport", settings.transport.map_or("", transport_name).into()),
+        ("Security", security.clone().into()),
         ("AuthUser", text(&settings.auth_user).into()),
         ("HasPassword", settings.password.is_some().into()),
         ("AllowMd5", settings.allow_md5.into()),

@@ -5,7 +5,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use voipd_agent::{AccountView, CallView};
+use voipd_agent::CallView;
 use voipd_dbus::names;
 use zbus::message::{Flags, Type};
 use zbus::names::OwnedUniqueName;
@@ -13,7 +13,7 @@ use zbus::{Connection, DBusError, Message, MessageStream};
 
 use super::dispatch::{Call, dispatch};
 use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
-use super::tree::{Interface, Object, Tree};
+use super::tree::{Account, Interface, Object, Tree};
 use super::watch::Watches;
 use super::{BusError, account, audio, statistics};
 use crate::api::{AudioView, Request, Update};
@@ -187,7 +187,7 @@ impl Server {
 
     async fn update(&mut self, update: Update) -> Result<(), BusError> {
         match update {
-            Update::Account(view) => self.account(view).await,
+            Update::Account { view, security } => self.account(Account { view, security }).await,
             Update::AccountRemoved(id) => {
                 let lists = self.tree.properties(Object::Root, Interface::Manager);
                 self.tree.accounts.remove(&id);
@@ -222,19 +222,20 @@ impl Server {
         }
     }
 
-    async fn account(&mut self, view: Box<AccountView>) -> Result<(), BusError> {
+    async fn account(&mut self, account: Account) -> Result<(), BusError> {
+        let view = &account.view;
         let object = Object::Account(view.id);
         let (new, reason, sip_status) = (view.state, view.reason, view.sip_status);
         let lists = self.tree.properties(Object::Root, Interface::Manager);
         let before = self.tree.properties(object, Interface::Account);
-        let Some(old) = self.tree.accounts.insert(view.id, view) else {
+        let Some(old) = self.tree.accounts.insert(view.id, account) else {
             return self.added(object, lists).await;
         };
         self.changed(object, Interface::Account, before).await?;
-        if old.state == new {
+        if old.view.state == new {
             return Ok(());
         }
-        let body = (account::state(old.state), account::state(new), reason, sip_status);
+        let body = (account::state(old.view.state), account::state(new), reason, sip_status);
         self.signal(object, names::ACCOUNT, "StateChanged", &body).await
     }
 

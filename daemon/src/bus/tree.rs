@@ -77,11 +77,17 @@ impl Interface {
     }
 }
 
+/// An account as it was told.
+pub(super) struct Account {
+    pub(super) view: Box<AccountView>,
+    pub(super) security: String,
+}
+
 /// Everything that was told.
 pub(super) struct Tree {
     pub(super) scope: Scope,
     pub(super) do_not_disturb: bool,
-    pub(super) accounts: BTreeMap<AccountId, Box<AccountView>>,
+    pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
 }
@@ -109,7 +115,7 @@ impl Tree {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
             }
             (Object::Account(id), Interface::Account) => {
-                self.accounts.get(&id).map(|view| account::properties(view)).unwrap_or_default()
+                self.accounts.get(&id).map(account::properties).unwrap_or_default()
             }
             (Object::Call(id), Interface::Call) => {
                 self.calls.get(&id).map(|view| call::properties(view)).unwrap_or_default()
@@ -123,7 +129,7 @@ impl Tree {
     pub(super) fn clock_properties(&self, object: Object, now: Instant) -> Dict {
         match object {
             Object::Account(id) => {
-                self.accounts.get(&id).map(|view| account::live(view, now)).unwrap_or_default()
+                self.accounts.get(&id).map(|account| account::live(&account.view, now)).unwrap_or_default()
             }
             _ => Dict::new(),
         }

@@ -1,7 +1,7 @@
 //! The keys of an account, from the configuration, the bus or the store, made into consistent settings. The one place
 //! that knows what an account may say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use voipd_agent::account::AccountOrigin;
 use voipd_agent::dialplan::DialPlan;
@@ -9,11 +9,12 @@ use voipd_agent::{AccountKind, AccountSettings, DtmfMethod, Network, RedirectPol
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::Push;
+use voipd_sip::endpoint::{Push, Transport};
 use voipd_sip::uri::SipUri;
 
 use super::dialplan;
 use super::fields::{Entry, Fault, Fields, Source};
+use super::security;
 
 /// Name of the account for calls without a server.
 pub const DIRECT: &str = "direct";
@@ -29,8 +30,26 @@ const EXPIRES: u32 = 600;
 const CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 const PTIME_MS: u16 = 20;
 
-/// How the file named by `password-file` is read.
-pub type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<String>;
+/// What a file holds that the configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A password or a private key: nobody else should be able to read it.
+    Secret,
+    /// What everybody may know.
+    Public,
+}
+
+/// How a file that the configuration names is read.
+pub type ReadFile<'a> = &'a dyn Fn(&Path, Holds) -> std::io::Result<FileText>;
+
+/// A file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileText {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: String,
+}
 
 /// Networks whose calls are taken when nothing is said: this machine, private networks (RFC 1918, RFC 4193) and
 /// link-local ones (RFC 3927, RFC 4291).
@@ -72,6 +91,8 @@ pub fn read(
     let display_name = fields.parse("display-name", limited);
     let registrar = fields.parse("registrar", |text| server(text, "sip:example.org"));
     let outbound_proxy = fields.parse("outbound-proxy", |text| server(text, "sip:proxy.example.org:5060"));
+    let transport = fields.parse("transport", transport);
+    let tls = security::read_account(&mut fields, read_file);
     let auth_user = fields.parse("auth-user", limited);
     let realms = fields.parse_one_or_list("realm", limited);
     let allow_md5 = fields.flag("allow-md5");
@@ -100,6 +121,7 @@ pub fn read(
         let needless = [
             ("registrar", registrar.is_some()),
             ("outbound-proxy", outbound_proxy.is_some()),
+            ("transport", transport.is_some()),
             ("auth-user", auth_user.is_some()),
             ("password", password.is_some()),
             ("realm", realms.is_some()),
@@ -111,6 +133,11 @@ pub fn read(
         for (key, _) in needless.iter().filter(|(_, there)| *there) {
             fields.reject(key, "means nothing without an address: add \"address\" or remove this key");
         }
+    }
+    let asks_for_tls = |uri: &Uri| matches!(uri, Uri::Sip(uri) if uri.secure);
+    let promised = [&address, &registrar, &outbound_proxy].into_iter().flatten().any(asks_for_tls);
+    if promised && transport.is_some_and(|transport| transport != Transport::Tls) {
+        fields.reject("transport", "is not \"tls\", but a 'sips:' address asks for nothing less: remove one");
     }
     if !fields.finish() {
         return None;
@@ -125,6 +152,8 @@ pub fn read(
         display_name,
         registrar,
         outbound_proxy,
+        transport,
+        tls,
         auth_user,
         password,
         realms: realms.unwrap_or_default(),
@@ -144,7 +173,12 @@ pub fn read(
 
 /// The built-in account for calls without a server, from the section `[direct]`. Its inbound side is off when its
 /// allow list is empty.
-pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<AccountSettings> {
+pub fn read_direct(
+    mut fields: Fields<'_>,
+    inbound_by_default: bool,
+    read_file: ReadFile<'_>,
+) -> Option<AccountSettings> {
+    let tls = security::read_account(&mut fields, Some(read_file));
     let inbound = fields.flag("inbound").unwrap_or(inbound_by_default);
     let allow_from = fields.parse_list("allow-from", network).unwrap_or_else(local_networks);
     let display_name = fields.parse("display-name", limited);
@@ -159,6 +193,8 @@ pub fn read_direct(mut fields: Fields<'_>, inbound_by_default: bool) -> Option<A
         display_name,
         registrar: None,
         outbound_proxy: None,
+        transport: None,
+        tls,
         auth_user: None,
         password: None,
         realms: Vec::new(),
@@ -200,6 +236,15 @@ pub fn dtmf_name(method: DtmfMethod) -> &'static str {
         DtmfMethod::Auto => "auto",
         DtmfMethod::Rtp => "rtp",
         DtmfMethod::Info => "info",
+    }
+}
+
+/// The transport as it is written.
+pub fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
     }
 }
 
@@ -281,7 +326,8 @@ fn password(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> Option<
     let given = fields.parse("password", |text| limited(text).map(Secret::new));
     let Some(read_file) = read_file else { return given };
     let from_file = fields.parse("password-file", |path| {
-        let text = read_file(Path::new(path)).map_err(|error| format!("cannot be read: {path}: {error}"))?;
+        let file = read_file(Path::new(path), Holds::Secret);
+        let text = file.map_err(|error| format!("cannot be read: {path}: {error}"))?.text;
         // An editor ends the file with a line break, which is no part of the password.
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -322,6 +368,12 @@ fn account_kind(text: &str) -> Result<AccountKind, String> {
     }
 }
 
+fn transport(text: &str) -> Result<Transport, String> {
+    let known = [Transport::Udp, Transport::Tcp, Transport::Tls];
+    let found = known.into_iter().find(|transport| transport_name(*transport).eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("is '{text}': write \"udp\", \"tcp\" or \"tls\", or leave it to DNS"))
+}
+
 fn limited(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("is empty: leave the key out or give it a value".to_owned()),
@@ -350,10 +402,9 @@ fn server(text: &str, example: &str) -> Result<Uri, String> {
 fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     let uri = match scheme.as_deref() {
-        Some("sip") => {
+        Some("sip" | "sips") => {
             text.parse::<Uri>().map_err(|error| format!("is no SIP address ({error}): write {example}"))?
         }
-        Some("sips") => return Err(format!("asks for TLS, which voipd does not have yet: write {example}")),
         _ => return Err(format!("is no SIP address: write \"{example}\", with 'sip:' in front")),
     };
     // The text may hold a password, so that the messages above do not repeat it.

@@ -97,9 +97,18 @@ impl<'f> Fields<'f> {
 
     /// A string that `read` makes something of; `read` answers with a sentence when it cannot.
     pub fn parse<T>(&mut self, key: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.parse_lines(key, |text| plain(text).and_then(|()| read(text)))
+    }
+
+    /// The same of a string that may have many lines.
+    pub fn parse_lines<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let value = self.take(key)?;
         match value.value {
-            Value::Text(text) => match plain(&text).and_then(|()| read(&text)) {
+            Value::Text(text) => match read(&text) {
                 Ok(read) => Some(read),
                 Err(message) => {
                     self.fault(key, value.at, message);

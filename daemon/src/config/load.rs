@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::account::{FileText, Holds};
 use super::{Config, ConfigError, Scope, text};
 
 /// A configuration, where it came from, and what to warn of.
@@ -29,23 +30,23 @@ pub fn load(named: Option<&Path>, scope: Scope) -> Result<Loaded, ConfigError> {
     let directory = file.parent().unwrap_or(Path::new("")).to_owned();
     let exposed = std::cell::RefCell::new(Vec::new());
     // `join` leaves an absolute path as it is.
-    let read_file = |path: &Path| {
+    let read_file = |path: &Path, holds: Holds| {
         let path = directory.join(path);
         let text = read_regular(&path)?;
-        if readable_by_others(&path) {
-            exposed.borrow_mut().push(path);
+        if holds == Holds::Secret && readable_by_others(&path) {
+            exposed.borrow_mut().push(path.clone());
         }
-        Ok(text)
+        Ok(FileText { path, text })
     };
     let config = text::parse(&text, file, scope, &read_file)?;
     let mut exposed = exposed.into_inner();
-    // A password in the file itself; one from `password-file` has been looked at above.
+    // A password in the file itself; what other files hold has been looked at above.
     if holds_password(&text) && readable_by_others(file) {
         exposed.push(file.to_owned());
     }
     let warn = |path: &PathBuf| {
         let path = path.display();
-        format!("{path} holds a password and can be read by every user: run `chmod o-r {path}`")
+        format!("{path} holds a secret and can be read by every user: run `chmod o-r {path}`")
     };
     Ok(Loaded { config, file: Some(file.to_owned()), warnings: exposed.iter().map(warn).collect() })
 }
@@ -80,7 +81,7 @@ fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
 }
 
 fn defaults(scope: Scope) -> Result<Loaded, ConfigError> {
-    let nothing = |_: &Path| Err(ErrorKind::NotFound.into());
+    let nothing = |_: &Path, _: Holds| Err(ErrorKind::NotFound.into());
     let config = text::parse("", Path::new(""), scope, &nothing)?;
     Ok(Loaded { config, file: None, warnings: Vec::new() })
 }

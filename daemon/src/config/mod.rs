@@ -6,6 +6,7 @@ pub mod dialplan;
 pub mod fields;
 mod load;
 mod sections;
+mod security;
 mod text;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use voipd_agent::AccountSettings;
+
+use crate::tls::ServerFiles;
 
 pub use load::{Loaded, default_path, load, state_directory};
 pub(crate) use sections::device_name;
@@ -60,12 +63,25 @@ pub struct Config {
 /// Where signalling is received, and as what voipd presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipConfig {
-    /// UDP sockets to open; never empty. Port 0 lets the system choose.
+    /// Sockets to open for datagrams and connections; never empty. Port 0 lets the system choose.
     pub listen: Vec<SocketAddr>,
+    /// Whether connections are taken there too.
+    pub tcp: bool,
+    /// Where TLS connections are taken, if at all.
+    pub tls: Option<TlsConfig>,
     /// Value of User-Agent and Server.
     pub user_agent: String,
     /// The only name servers to ask; empty: the system's.
     pub name_servers: Vec<SocketAddr>,
+}
+
+/// Where TLS connections are taken, and with which certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Sockets to open; never empty.
+    pub listen: Vec<SocketAddr>,
+    /// What is shown to clients, and asked of them.
+    pub files: ServerFiles,
 }
 
 /// Where media is received, and how its packets are marked.

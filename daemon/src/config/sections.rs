@@ -11,11 +11,13 @@ use voipd_agent::account::AccountOrigin;
 
 use super::account::{self, ReadFile};
 use super::fields::{Entry, Fault, Fields, Placed, Source};
-use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig};
+use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, security};
 use crate::sound::DeviceName;
 
 /// The port that SIP has (RFC 3261 section 19.1.2).
 const SIP_PORT: u16 = 5060;
+/// The same over TLS.
+const SIPS_PORT: u16 = 5061;
 const MOST_SOCKETS: usize = 16;
 /// RFC 1035 section 4.2.1.
 const DNS_PORT: u16 = 53;
@@ -46,10 +48,10 @@ pub(super) fn read(
     let accounts = top.tables("account");
     top.finish();
 
-    let sip = read_sip(section("sip", sip, faults));
+    let sip = read_sip(section("sip", sip, faults), read_file);
     let rtp = read_rtp(section("rtp", rtp, faults));
     let audio = read_audio(section("audio", audio, faults));
-    let direct = account::read_direct(section("direct", direct, faults), scope == Scope::Session);
+    let direct = account::read_direct(section("direct", direct, faults), scope == Scope::Session, read_file);
     let calls = read_calls(section("calls", calls, faults));
     let log_level = read_log(section("log", log, faults));
     let accounts = read_accounts(accounts, read_file, faults);
@@ -72,16 +74,16 @@ fn section<'f>(name: &str, table: Option<Placed<Vec<Entry>>>, faults: &'f mut Ve
     Fields::new(name, Source::Toml, table.at, table.value, faults)
 }
 
-fn read_sip(mut fields: Fields<'_>) -> Option<SipConfig> {
-    let listen = fields.parse_list("listen", |text| {
-        text.parse::<SocketAddr>().map_err(|_| {
-            format!("holds '{text}': write an address and a port, such as \"0.0.0.0:5060\" or \"[::]:5060\"")
-        })
-    });
-    if let Some(listen) = &listen
-        && !(1..=MOST_SOCKETS).contains(&listen.len())
-    {
-        fields.reject("listen", format!("names {} addresses: name 1 to {MOST_SOCKETS}", listen.len()));
+fn read_sip(mut fields: Fields<'_>, read_file: ReadFile<'_>) -> Option<SipConfig> {
+    let listen = sockets(&mut fields, "listen", SIP_PORT);
+    let tcp = fields.flag("tcp").unwrap_or(true);
+    let tls_listen = sockets(&mut fields, "tls-listen", SIPS_PORT);
+    let files = security::read_server(&mut fields, read_file);
+    if tls_listen.is_some() && files == Some(None) {
+        fields.reject(
+            "tls-listen",
+            "means nothing without a certificate: add \"tls-certificate\" and \"tls-key\"",
+        );
     }
     let user_agent = fields.parse("user-agent", |text| match text.len() {
         1..=100 if text.is_ascii() => Ok(text.to_owned()),
@@ -96,14 +98,36 @@ fn read_sip(mut fields: Fields<'_>) -> Option<SipConfig> {
     }
     fields.finish().then(|| SipConfig {
         name_servers: name_servers.unwrap_or_default(),
-        listen: listen.unwrap_or_else(|| {
-            vec![
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SIP_PORT),
-                SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), SIP_PORT),
-            ]
-        }),
+        listen: listen.unwrap_or_else(|| everywhere(SIP_PORT)),
+        tcp,
+        tls: files
+            .flatten()
+            .map(|files| TlsConfig { listen: tls_listen.unwrap_or_else(|| everywhere(SIPS_PORT)), files }),
         user_agent: user_agent.unwrap_or_else(|| USER_AGENT.to_owned()),
     })
+}
+
+fn sockets(fields: &mut Fields<'_>, key: &'static str, port: u16) -> Option<Vec<SocketAddr>> {
+    let sockets = fields.parse_list(key, |text| {
+        text.parse::<SocketAddr>().map_err(|_| {
+            format!(
+                "holds '{text}': write an address and a port, such as \"0.0.0.0:{port}\" or \"[::]:{port}\""
+            )
+        })
+    });
+    if let Some(sockets) = &sockets
+        && !(1..=MOST_SOCKETS).contains(&sockets.len())
+    {
+        fields.reject(key, format!("names {} addresses: name 1 to {MOST_SOCKETS}", sockets.len()));
+    }
+    sockets
+}
+
+fn everywhere(port: u16) -> Vec<SocketAddr> {
+    vec![
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+    ]
 }
 
 fn name_server(text: &str) -> Result<SocketAddr, String> {

@@ -9,7 +9,7 @@ use super::account::ReadFile;
 use super::fields::{Entry, Fault, Placed, Value};
 use super::{Config, ConfigError, ConfigFault, Scope, sections};
 
-/// Makes a [`Config`] of TOML text. `file` names the text in faults; `read_file` reads what `password-file` names.
+/// Makes a [`Config`] of TOML text. `file` names the text in faults; `read_file` reads the files that it names.
 pub fn parse(text: &str, file: &Path, scope: Scope, read_file: ReadFile<'_>) -> Result<Config, ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut faults: Vec<Fault> = errors

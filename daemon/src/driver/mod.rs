@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
-use voipd_agent::view::CallId;
-use voipd_agent::{Agent, MediaNameId, Output};
-use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId};
+use voipd_agent::view::{AccountState, CallId};
+use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
+use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
+use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::RtpConfig;
@@ -39,6 +40,9 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 enum Finished {
     Resolved {
         id: ResolveId,
+        /// Whose certificate is expected, and by which account.
+        host: Host,
+        account: Option<AccountId>,
         result: Result<Vec<Place>, ResolveError>,
     },
     MediaResolved {
@@ -138,6 +142,7 @@ impl Driver {
             driver.carry_out();
             let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
+                driver.transport.close_all().await;
                 return;
             }
             let held = driver.updates.held_until();
@@ -171,22 +176,38 @@ impl Driver {
     fn arrival(&mut self, arrival: Arrival) {
         let now = Instant::now();
         match arrival {
-            Arrival::Datagram { flow, bytes } => {
-                log::debug!("SIP from {}: {}", flow.remote, start_line(&bytes));
-                let call = self.traces.call(&self.agent, &bytes);
-                self.agent.handle_datagram(now, flow, &bytes);
-                // A new call exists only now.
-                let call = call.or_else(|| self.traces.call(&self.agent, &bytes));
-                self.traces.record(unix_micros(), Direction::In, &flow, call, &bytes);
-            }
+            Arrival::Datagram { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_datagram),
+            Arrival::Message { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_message),
             Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
+            Arrival::Idle { flow } => {
+                if !self.agent.uses(flow) {
+                    log::debug!("the connection with {} is closed: nobody uses it", flow.remote);
+                    self.transport.close(&flow);
+                }
+            }
         }
+    }
+
+    /// A message came in, by whatever transport.
+    fn received(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        bytes: &[u8],
+        handle: impl FnOnce(&mut Agent, Instant, Flow, &[u8]),
+    ) {
+        log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
+        let call = self.traces.call(&self.agent, bytes);
+        handle(&mut self.agent, now, flow, bytes);
+        // A new call exists only now.
+        let call = call.or_else(|| self.traces.call(&self.agent, bytes));
+        self.traces.record(unix_micros(), Direction::In, &flow, call, bytes);
     }
 
     fn task_finished(&mut self, result: Finished) {
         match result {
-            Finished::Resolved { id, result } => {
-                let flows = result.and_then(|places| self.flows_to(&places));
+            Finished::Resolved { id, host, account, result } => {
+                let flows = result.and_then(|places| self.flows_to(&places, &host, account));
                 if let Err(error) = &flows {
                     log::info!("{error}");
                 }
@@ -211,11 +232,38 @@ impl Driver {
         }
     }
 
-    fn flows_to(&self, places: &[Place]) -> Result<Vec<Flow>, ResolveError> {
-        let flows: Vec<Flow> = places.iter().filter_map(|place| self.transport.flow_to(*place)).collect();
+    /// The ways to all places that this machine reaches.
+    fn flows_to(
+        &mut self,
+        places: &[Place],
+        host: &Host,
+        account: Option<AccountId>,
+    ) -> Result<Vec<Flow>, ResolveError> {
+        let tls = if places.iter().any(|place| place.transport == Protocol::Tls) {
+            self.tls_requirement(host, account)
+        } else {
+            None
+        };
+        let flow_to = |place: &Place| {
+            let tls = if place.transport == Protocol::Tls { tls? } else { TlsRequirement::default() };
+            self.transport.flow_to(*place, tls)
+        };
+        let flows: Vec<Flow> = places.iter().filter_map(flow_to).collect();
         match (flows.is_empty(), places.first()) {
             (true, Some(place)) => Err(ResolveError::NoRoute(place.remote.to_string())),
             _ => Ok(flows),
+        }
+    }
+
+    fn tls_requirement(&mut self, host: &Host, account: Option<AccountId>) -> Option<TlsRequirement> {
+        let settings = account.and_then(|account| self.agent.account_settings(account));
+        let settings = settings.map_or_else(TlsSettings::default, |settings| settings.tls.clone());
+        match self.transport.require(host, &settings) {
+            Ok(number) => Some(number),
+            Err(error) => {
+                log::warn!("no TLS connection with {host}: {error}");
+                None
+            }
         }
     }
 
@@ -242,6 +290,7 @@ impl Driver {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
+        self.transport.refresh_certificate();
         self.publish_audio();
         crate::service::watchdog();
     }
@@ -263,14 +312,14 @@ impl Driver {
     fn carry_out_one(&mut self, output: Output) {
         match output {
             Output::Transmit { flow, bytes } => {
-                log::debug!("SIP to {}: {}", flow.remote, start_line(&bytes));
+                log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
                 let call = self.traces.call(&self.agent, &bytes);
                 self.traces.record(unix_micros(), Direction::Out, &flow, call, &bytes);
                 if let Err(error) = self.transport.send(&flow, &bytes) {
                     self.agent.handle_failed(Instant::now(), flow, error);
                 }
             }
-            Output::Resolve { id, next_hop, .. } => self.resolve(id, next_hop),
+            Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
             Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
@@ -315,7 +364,10 @@ impl Driver {
                 self.media.send_rtcp(call, remote, muxed, &bytes);
             }
             Output::WantCounters { call, port } => self.count(call, port),
-            Output::AccountChanged(view) => self.tell(Update::Account(view)),
+            Output::AccountChanged(view) => {
+                let security = self.account_security(&view);
+                self.tell(Update::Account { view, security });
+            }
             Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
             Output::CallChanged(view) => self.tell(Update::Call(view)),
             Output::CallStateChanged { call, old, new, reason, sip_status } => {
@@ -335,12 +387,12 @@ impl Driver {
         }
     }
 
-    fn resolve(&self, id: ResolveId, next_hop: NextHop) {
+    fn resolve(&self, id: ResolveId, account: Option<AccountId>, next_hop: NextHop) {
         let (resolver, finished) = (Arc::clone(&self.resolver), self.finished.clone());
         tokio::spawn(async move {
             let result = resolver.resolve(&next_hop).await;
             // The driver is gone when nobody listens.
-            let _ = finished.send(Finished::Resolved { id, result });
+            let _ = finished.send(Finished::Resolved { id, host: next_hop.host, account, result });
         });
     }
 
@@ -412,6 +464,17 @@ impl Driver {
         let counters = ports.iter().find_map(|port| self.patchbay.controller().stream_counters(*port));
         if let Some(counters) = counters {
             self.statistics.entry(call).or_default().stream = counters;
+        }
+    }
+
+    fn account_security(&mut self, view: &AccountView) -> String {
+        let Some(flow) = self.agent.registered_on(view.id).filter(|_| view.state == AccountState::Registered)
+        else {
+            return String::new();
+        };
+        match self.transport.security(&flow) {
+            Some(security) => format!("{} {}", security.version, security.cipher),
+            None => "none".to_owned(),
         }
     }
 

@@ -4,9 +4,10 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
-use crate::config::account::{codec_name, dtmf_name, from_entries, kind_name, redirect_name};
+use crate::config::account::{codec_name, dtmf_name, from_entries, kind_name, redirect_name, transport_name};
 use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
+use crate::tls::material::pin_text;
 
 /// Between realms, which may hold anything but control characters.
 const REALM_BREAK: &str = "\n";
@@ -25,6 +26,7 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
 fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)> {
     let codecs: Vec<&str> = account.codecs.iter().map(|codec| codec_name(*codec)).collect();
     let allow_from: Vec<String> = account.allow_from.iter().map(ToString::to_string).collect();
+    let client = account.tls.client.as_ref();
     let plan = &account.dial_plan;
     let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
     let realms = (!account.realms.is_empty()).then(|| account.realms.join(REALM_BREAK));
@@ -62,6 +64,11 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
         ("number_uri", Box::new(uri_name(plan.uri))),
         ("emergency", Box::new(plan.emergency.as_ref().map(|numbers| numbers.join(" ")))),
         ("blocked", Box::new(plan.blocked.join(" "))),
+        ("transport", Box::new(account.transport.map(transport_name))),
+        ("tls_ca", Box::new(&account.tls.authorities)),
+        ("tls_pin", Box::new(account.tls.pin.as_ref().map(pin_text))),
+        ("tls_certificate", Box::new(client.map(|client| &client.chain))),
+        ("tls_key", Box::new(client.map(|client| client.key.expose()))),
     ]
 }
 
@@ -109,6 +116,11 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("number-uri", "number_uri"),
         ("redirect", "redirect"),
         ("dtmf", "dtmf"),
+        ("transport", "transport"),
+        ("tls-ca", "tls_ca"),
+        ("tls-pin", "tls_pin"),
+        ("tls-certificate", "tls_certificate"),
+        ("tls-key", "tls_key"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {

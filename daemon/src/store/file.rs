@@ -60,6 +60,13 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE account ADD COLUMN redirect TEXT;
     ALTER TABLE account ADD COLUMN dtmf TEXT;
+ ",
+    "
+    ALTER TABLE account ADD COLUMN transport TEXT;
+    ALTER TABLE account ADD COLUMN tls_ca TEXT;
+    ALTER TABLE account ADD COLUMN tls_pin TEXT;
+    ALTER TABLE account ADD COLUMN tls_certificate TEXT;
+    ALTER TABLE account ADD COLUMN tls_key TEXT;
 ",
 ];
 

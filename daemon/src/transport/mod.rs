@@ -1,20 +1,33 @@
-//! Transport: SIP datagrams in and out, and the way from a next hop to addresses. It reads no SIP.
+//! Transport: SIP datagrams and connections in and out, and the way from a next hop to addresses. It reads no SIP.
 
+mod connection;
+mod limits;
 mod resolve;
+mod streams;
 mod udp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use voipd_agent::account::TlsSettings;
 use voipd_sip::endpoint::{Flow, TlsRequirement, Transport as Protocol, TransportError};
+use voipd_sip::uri::Host;
 
-pub use resolve::{Place, Resolver, ResolverSettings};
+pub use resolve::{Place, Resolver, ResolverSettings, order};
+pub use streams::Security;
+use streams::{Event, Streams};
 use udp::{Received, UdpSocket};
 
-/// Datagrams that wait for the driver; beyond that the kernel's buffer fills, and then drops.
+use crate::config::SipConfig;
+use crate::tls::{TlsError, TlsServer};
+
+/// What waits for the driver; beyond that the kernel's buffers fill: datagrams are dropped, connections wait.
 const QUEUE: usize = 256;
+/// How often a port is looked for that is free for datagrams and connections, where any will do.
+const ATTEMPTS: usize = 16;
 
 /// What the sockets report.
 #[derive(Debug)]
@@ -26,12 +39,24 @@ pub enum Arrival {
         /// What it holds.
         bytes: Vec<u8>,
     },
+    /// A whole message on a connection.
+    Message {
+        /// Which connection.
+        flow: Flow,
+        /// What it holds.
+        bytes: Vec<u8>,
+    },
     /// A flow does not deliver.
     Failed {
         /// Which. Of a datagram that ICMP gave back, `local` is what the socket is bound to.
         flow: Flow,
         /// Why.
         error: TransportError,
+    },
+    /// A connection has not been used for long: [`Transport::close`] it unless somebody still needs it.
+    Idle {
+        /// Which connection.
+        flow: Flow,
     },
 }
 
@@ -41,64 +66,79 @@ pub enum BindError {
     /// Somebody has the port.
     #[error(
         "cannot listen for SIP on {0}: the port is taken. Is another voipd or SIP program running? \
-         Stop it, or set another port in [sip] listen"
+         Stop it, or set another port in [sip] {1}"
     )]
-    InUse(SocketAddr),
+    InUse(SocketAddr, &'static str),
     /// The system refused.
-    #[error("cannot listen for SIP on {0}: {1}. Check [sip] listen")]
-    Other(SocketAddr, io::Error),
+    #[error("cannot listen for SIP on {0}: {2}. Check [sip] {1}")]
+    Other(SocketAddr, &'static str, io::Error),
+    /// Our certificate cannot be used.
+    #[error("cannot listen for SIP over TLS: {0}. Check [sip] tls-certificate and tls-key")]
+    Tls(#[from] TlsError),
 }
 
 /// All SIP sockets of the daemon.
 pub struct Transport {
     sockets: Vec<Arc<UdpSocket>>,
-    arrivals: mpsc::Receiver<Arrival>,
+    tls_listening: Vec<SocketAddr>,
+    tls: Option<Arc<TlsServer>>,
+    streams: Streams,
+    events: mpsc::Receiver<Event>,
 }
 
 impl Transport {
-    /// Binds every address of `listen`. IPv6 missing from the machine is no error while another socket stands.
+    /// Binds every address of the configuration. IPv6 missing from the machine is no error while another socket stands.
     ///
     /// # Errors
     /// [`BindError`] with what to do.
-    pub fn bind(listen: &[SocketAddr]) -> Result<Self, BindError> {
-        let (sender, arrivals) = mpsc::channel(QUEUE);
+    pub fn bind(config: &SipConfig) -> Result<Self, BindError> {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let mut streams = Streams::new(sender.clone());
+        let bound = bind_all("listen", &config.listen, |address| bind_both(address, config.tcp))?;
         let mut sockets = Vec::new();
-        let mut missing = None;
-        for address in listen {
-            match UdpSocket::bind(*address) {
-                Ok(socket) => sockets.push(Arc::new(socket)),
-                Err(error) if address.is_ipv6() && is_missing_family(&error) => {
-                    missing = Some(BindError::Other(*address, error));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    return Err(BindError::InUse(*address));
-                }
-                Err(error) => return Err(BindError::Other(*address, error)),
+        for (socket, listener) in bound {
+            let socket = Arc::new(socket);
+            tokio::spawn(receive(Arc::clone(&socket), sender.clone()));
+            sockets.push(socket);
+            if let Some(listener) = listener {
+                streams.listen(listener, None);
             }
         }
-        if let (true, Some(error)) = (sockets.is_empty(), missing) {
-            return Err(error);
+        let mut transport = Self { sockets, tls_listening: Vec::new(), tls: None, streams, events };
+        if let Some(tls) = &config.tls {
+            let server = Arc::new(TlsServer::new(&tls.files)?);
+            for listener in bind_all("tls-listen", &tls.listen, streams::bind)? {
+                transport.tls_listening.extend(listener.local_addr());
+                transport.streams.listen(listener, Some(Arc::clone(&server)));
+            }
+            transport.tls = Some(server);
         }
-        for socket in &sockets {
-            tokio::spawn(receive(Arc::clone(socket), sender.clone()));
-        }
-        Ok(Self { sockets, arrivals })
+        Ok(transport)
     }
 
     /// The next thing that arrives.
     pub async fn receive(&mut self) -> Arrival {
-        match self.arrivals.recv().await {
-            Some(arrival) => arrival,
-            // Every receiving task lives as long as its socket: there is none, and nothing will ever arrive.
-            None => std::future::pending().await,
+        loop {
+            match self.events.recv().await {
+                Some(event) => {
+                    if let Some(arrival) = self.streams.handle(event) {
+                        return arrival;
+                    }
+                }
+                // The connections hold a sender.
+                None => std::future::pending().await,
+            }
         }
     }
 
-    /// Sends one message.
+    /// Sends one message. A connection is made where there is none; what becomes of it comes as an [`Arrival`].
     ///
     /// # Errors
-    /// The system says that `flow.remote` cannot be reached.
-    pub fn send(&self, flow: &Flow, bytes: &[u8]) -> Result<(), TransportError> {
+    /// `flow.remote` cannot be reached.
+    pub fn send(&mut self, flow: &Flow, bytes: &[u8]) -> Result<(), TransportError> {
+        if flow.transport.is_reliable() {
+            return self.streams.send(flow, bytes);
+        }
         let socket = self.socket_for(flow.local).ok_or(TransportError::NoRoute)?;
         match socket.send(flow.local.ip(), flow.remote, bytes) {
             Ok(()) => Ok(()),
@@ -110,13 +150,55 @@ impl Transport {
         }
     }
 
-    /// The flow that a message to `place` would take: the system's route decides about the local address.
-    pub fn flow_to(&self, place: Place) -> Option<Flow> {
-        let Place { transport: Protocol::Udp, remote } = place else { return None };
-        let socket = self.sockets.iter().find(|socket| socket.bound().is_ipv4() == remote.is_ipv4())?;
-        let bound = socket.bound();
-        let ip = if bound.ip().is_unspecified() { local_ip_towards(remote).ok()? } else { bound.ip() };
-        Some(udp_flow(SocketAddr::new(ip, bound.port()), remote))
+    /// The number of what a TLS server of this name must prove to an account with these settings (RFC 5922: the name is
+    /// the domain of the URI, not where DNS led).
+    ///
+    /// # Errors
+    /// The settings hold no usable certificates.
+    pub fn require(&mut self, name: &Host, settings: &TlsSettings) -> Result<TlsRequirement, TlsError> {
+        self.streams.require(name, settings)
+    }
+
+    /// The flow that a message to `place` would take: the system's route decides about the local address, and `local`
+    /// has the port that peers reach us at. `tls` counts with TLS alone.
+    pub fn flow_to(&self, place: Place, tls: TlsRequirement) -> Option<Flow> {
+        let Place { transport, remote } = place;
+        let same_family = |address: &SocketAddr| address.is_ipv4() == remote.is_ipv4();
+        let plain = self.sockets.iter().map(|socket| socket.bound()).find(same_family);
+        let secured = self.tls_listening.iter().copied().find(same_family);
+        let listening = match transport {
+            Protocol::Tls => secured.or(plain)?,
+            Protocol::Udp | Protocol::Tcp => plain?,
+        };
+        let unspecified = listening.ip().is_unspecified();
+        let ip = if unspecified { local_ip_towards(remote).ok()? } else { listening.ip() };
+        let tls = if transport == Protocol::Tls { tls } else { TlsRequirement::default() };
+        Some(Flow { transport, local: SocketAddr::new(ip, listening.port()), remote, tls })
+    }
+
+    /// Closes a connection as soon as all is written.
+    pub fn close(&mut self, flow: &Flow) {
+        self.streams.close(flow);
+    }
+
+    /// How the connection of a flow is protected; `None` without a connection of ours, or without TLS.
+    pub fn security(&mut self, flow: &Flow) -> Option<Security> {
+        self.streams.security(flow)
+    }
+
+    /// Takes our certificate from its files again when they have changed.
+    pub fn refresh_certificate(&self) {
+        if let Some(tls) = &self.tls {
+            tls.refresh();
+        }
+    }
+
+    /// Lets every connection write what it has, and closes it.
+    pub async fn close_all(self) {
+        let Self { streams, events, .. } = self;
+        // A task that has something to tell must not wait for somebody to listen.
+        drop(events);
+        streams.close_all().await;
     }
 
     fn socket_for(&self, local: SocketAddr) -> Option<&Arc<UdpSocket>> {
@@ -130,11 +212,54 @@ impl Transport {
     }
 }
 
+/// Binds each address; where the machine has no IPv6, those of IPv4 will do.
+fn bind_all<T>(
+    key: &'static str,
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<T>, BindError> {
+    let mut bound = Vec::new();
+    let mut missing = None;
+    for address in addresses {
+        match bind(*address) {
+            Ok(socket) => bound.push(socket),
+            Err(error) if address.is_ipv6() && is_missing_family(&error) => {
+                missing = Some(BindError::Other(*address, key, error));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(BindError::InUse(*address, key));
+            }
+            Err(error) => return Err(BindError::Other(*address, key, error)),
+        }
+    }
+    match (bound.is_empty(), missing) {
+        (true, Some(error)) => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+/// A socket for datagrams and one for connections, at the same port (RFC 3261 section 18.2.1).
+fn bind_both(address: SocketAddr, tcp: bool) -> io::Result<(UdpSocket, Option<TcpListener>)> {
+    let mut attempts = if address.port() == 0 { ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let socket = UdpSocket::bind(address)?;
+        if !tcp {
+            return Ok((socket, None));
+        }
+        match streams::bind(socket.bound()) {
+            Ok(listener) => return Ok((socket, Some(listener))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn udp_flow(local: SocketAddr, remote: SocketAddr) -> Flow {
     Flow { transport: Protocol::Udp, local, remote, tls: TlsRequirement::default() }
 }
 
-async fn receive(socket: Arc<UdpSocket>, arrivals: mpsc::Sender<Arrival>) {
+async fn receive(socket: Arc<UdpSocket>, events: mpsc::Sender<Event>) {
     let mut buffer = vec![0; voipd_sip::wire::MAX_MESSAGE + 1];
     loop {
         let arrival = match socket.receive(&mut buffer).await {
@@ -151,7 +276,7 @@ async fn receive(socket: Arc<UdpSocket>, arrivals: mpsc::Sender<Arrival>) {
                 continue;
             }
         };
-        if arrivals.send(arrival).await.is_err() {
+        if events.send(Event::Arrival(arrival)).await.is_err() {
             return;
         }
     }
@@ -180,13 +305,23 @@ fn is_missing_family(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn udp_place(remote: SocketAddr) -> Place {
+    fn at(address: &str) -> SipConfig {
+        SipConfig {
+            listen: vec![address.parse().unwrap()],
+            tcp: false,
+            tls: None,
+            user_agent: "test".to_owned(),
+            name_servers: Vec::new(),
+        }
+    }
+
+    fn udp(remote: SocketAddr) -> Place {
         Place { transport: Protocol::Udp, remote }
     }
 
     #[tokio::test]
     async fn datagrams_arrive_with_both_addresses_and_answers_leave_from_the_one_that_was_asked() {
-        let mut transport = Transport::bind(&["0.0.0.0:0".parse().unwrap()]).unwrap();
+        let mut transport = Transport::bind(&at("0.0.0.0:0")).unwrap();
         let port = transport.sockets[0].bound().port();
         let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         // 127.0.0.2 is an address of this machine's loopback too.
@@ -203,14 +338,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_is_reported_with_its_address_and_nothing_else_stops() {
-        let mut transport = Transport::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let mut transport = Transport::bind(&at("127.0.0.1:0")).unwrap();
         let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let open = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let flow = transport.flow_to(udp_place(closed)).unwrap();
+        let flow = transport.flow_to(udp(closed), TlsRequirement::default()).unwrap();
         transport.send(&flow, b"anyone?").unwrap();
         let Arrival::Failed { flow: failed, .. } = transport.receive().await else { panic!("a report") };
         assert_eq!(failed.remote, closed);
-        let flow = transport.flow_to(udp_place(open.local_addr().unwrap())).unwrap();
+        let flow = transport.flow_to(udp(open.local_addr().unwrap()), TlsRequirement::default()).unwrap();
         transport.send(&flow, b"you").unwrap();
         let mut buffer = [0; 16];
         assert_eq!(open.recv(&mut buffer).await.unwrap(), 3);
@@ -219,7 +354,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_says_what_to_do() {
         let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let error = Transport::bind(&[taken.local_addr().unwrap()]).err().unwrap();
+        let error = Transport::bind(&at(&taken.local_addr().unwrap().to_string())).err().unwrap();
         assert!(error.to_string().contains("set another port in [sip] listen"), "{error}");
     }
 }

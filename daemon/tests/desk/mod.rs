@@ -166,7 +166,7 @@ pub fn account(number: u32, state: AccountState) -> Update {
         Entry::new("password", text("hunter2")),
     ])
     .unwrap();
-    Update::Account(Box::new(AccountView {
+    let view = Box::new(AccountView {
         id: AccountId(number),
         settings,
         state,
@@ -176,7 +176,8 @@ pub fn account(number: u32, state: AccountState) -> Update {
         retry_at: None,
         digest: None,
         binding: Binding::default(),
-    }))
+    });
+    Update::Account { view, security: String::new() }
 }
 
 pub fn call_view(number: u32, state: CallState) -> CallView {

@@ -3,13 +3,19 @@
 
 #![allow(clippy::missing_panics_doc, reason = "to panic is how these functions speak")]
 
+mod dns;
+mod endpoint;
 mod media;
 mod rtp;
 mod sip;
+mod stream;
 
+pub use dns::dns;
+pub use endpoint::sip_endpoint;
 pub use media::{rtcp, sdp};
 pub use rtp::rtp;
-pub use sip::{challenges, multipart, sip_datagram, sip_endpoint, uri, via};
+pub use sip::{challenges, multipart, sip_datagram, uri, via};
+pub use stream::sip_stream;
 
 /// A target's name and its function. The name is that of its binary and of its folder under `corpus/`.
 pub type Target = (&'static str, fn(&[u8]));
@@ -17,12 +23,14 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("challenges", challenges),
+    ("dns", dns),
     ("multipart", multipart),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp", sdp),
     ("sip_datagram", sip_datagram),
     ("sip_endpoint", sip_endpoint),
+    ("sip_stream", sip_stream),
     ("uri", uri),
     ("via", via),
 ];

@@ -22,7 +22,7 @@ use voipd_agent::dialplan::DialPlan;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, DialOptions, DtmfMethod,
-    MediaNameId, Network, Output, RedirectPolicy, SoundChoice,
+    MediaNameId, Network, Output, RedirectPolicy, SoundChoice, TlsSettings,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
@@ -787,6 +787,8 @@ pub fn direct() -> AccountSettings {
         display_name: None,
         registrar: None,
         outbound_proxy: None,
+        transport: None,
+        tls: TlsSettings::default(),
         auth_user: None,
         password: None,
         realms: Vec::new(),

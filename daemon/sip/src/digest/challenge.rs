@@ -117,7 +117,9 @@ fn read(params: &[&str]) -> Result<Option<Challenge>, Why> {
         () => None,
     };
     let opaque = param(params, "opaque")?;
-    let is_true = |name| Ok(param(params, name)?.is_some_and(|value| value.eq_ignore_ascii_case("true")));
+    let is_true = |name| -> Result<bool, Why> {
+        Ok(param(params, name)?.is_some_and(|value| value.eq_ignore_ascii_case("true")))
+    };
     let (stale, userhash) = (is_true("stale")?, is_true("userhash")?);
     let (Some(algorithm), Some(qop)) = (algorithm, qop) else { return Ok(None) };
     Ok(Some(Challenge { realm, nonce, opaque, algorithm, qop, stale, userhash }))

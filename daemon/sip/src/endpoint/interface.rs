@@ -225,6 +225,16 @@ pub struct NextHop {
     pub secure: bool,
 }
 
+impl NextHop {
+    /// The same place, over nothing but TLS: at TLS's own port, where the one named is another transport's.
+    pub(crate) fn secured(self) -> Self {
+        match self.secure || self.transport == Some(Transport::Tls) {
+            true => Self { secure: true, ..self },
+            false => Self { secure: true, port: None, transport: None, ..self },
+        }
+    }
+}
+
 /// Why a name led nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
@@ -302,8 +312,8 @@ pub enum RegistrationFailure {
     Timeout,
     /// The registrar's name led nowhere.
     Unresolvable,
-    /// The transport said that nobody is there, or there is no way to it.
-    Unreachable,
+    /// The transport could not deliver, or there is no way to the registrar.
+    Unreachable(TransportError),
 }
 
 /// What happened.
@@ -504,8 +514,8 @@ pub enum EndCause {
     Timeout,
     /// The target's name led nowhere.
     Unresolvable,
-    /// The transport said that nobody is there.
-    Unreachable,
+    /// The transport could not deliver, or there is no way there.
+    Unreachable(TransportError),
     /// The peer broke the protocol beyond repair.
     Protocol,
 }
@@ -528,7 +538,7 @@ pub enum SessionError {
     /// The peer has said that it does not take this method.
     #[error("the peer does not take this request")]
     NotAllowed,
-    /// `sips:`, `tel:` and others lead nowhere yet.
-    #[error("only sip: targets can be called")]
+    /// `tel:` and others lead nowhere.
+    #[error("only sip: and sips: targets can be called")]
     NotASipUri,
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::offers::{Carrier, Offers, Party, Verdict};
 use super::timer::{self, Clock};
 use super::update::{self, collide};
-use super::{Cx, Purpose, State, common, reliable, sdp};
+use super::{Answer, Cx, Purpose, State, common, reliable, sdp};
 use crate::core::{ALLOW, SDP};
-use crate::endpoint::{EndCause, Event, Flow, SessionError};
+use crate::endpoint::{EndCause, Event, SessionError};
 use crate::headers::name;
 use crate::leg::Leg;
 use crate::message::{Method, Request, StatusCode};
@@ -29,7 +29,7 @@ struct Sent2xx {
     of: Invite,
     cseq: u32,
     /// As sent; `None` where its transaction was gone.
-    sent: Option<(Flow, Vec<u8>)>,
+    sent: Option<Answer>,
     interval: Duration,
 }
 
@@ -82,8 +82,8 @@ impl Active {
 
     pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) {
         let Some(Sent2xx { sent, interval, .. }) = &mut self.unacknowledged else { return };
-        if let Some((flow, bytes)) = sent {
-            cx.core.outbox.transmit(*flow, bytes.clone());
+        if let Some(sent) = sent {
+            cx.repeat(sent);
         }
         *interval = T2.min(*interval * 2);
         cx.set(SessionTimer::Retransmit, *interval);
@@ -215,7 +215,7 @@ impl Active {
             Outcome::Response(response) => response,
             Outcome::Timeout => return self.lost(cx, None),
             // The next try may find a way.
-            Outcome::Unreachable | Outcome::Over => return State::Active(self),
+            Outcome::Unreachable(_) | Outcome::Over => return State::Active(self),
         };
         match response.status.get() {
             ..200 => {}
@@ -350,7 +350,7 @@ impl Active {
                 return self.lost(cx, None);
             }
             // As if it were a 503 (RFC 3261 section 8.1.3.1), which ends no dialog: the network may come back.
-            Outcome::Unreachable => probed(cx, false),
+            Outcome::Unreachable(_) => probed(cx, false),
             Outcome::Over => {}
         }
         State::Active(self)

@@ -65,7 +65,7 @@ impl Active {
                 _ => response.status.is_success(),
             },
             // The call itself is looked after by other means: a peer may have no ear for INFO alone.
-            Outcome::Timeout | Outcome::Unreachable => false,
+            Outcome::Timeout | Outcome::Unreachable(_) => false,
         };
         cx.event(|session| Event::DigitSent { session, taken });
         State::Active(self)

@@ -1,5 +1,6 @@
 //! Outbound sessions up to their INVITE (RFC 3261 section 8.1): where the next target is, and what is asked of it.
 
+use super::attempts::Attempts;
 use super::outbound::Calling;
 use super::timer::Clock;
 use super::{Cx, Purpose, State};
@@ -7,7 +8,9 @@ use crate::auth::Rounds;
 use crate::caller;
 use crate::core::{ALLOW, Asker, SDP};
 use crate::dialog::{self, FIRST_CSEQ};
-use crate::endpoint::{EndCause, Event, Flow, InviteOptions, ResolveError, ResolveId, SessionError};
+use crate::endpoint::{
+    EndCause, Event, Flow, InviteOptions, ResolveError, ResolveId, SessionError, TransportError,
+};
 use crate::headers::{Headers, name};
 use crate::message::{Method, Request};
 use crate::redirect::Targets;
@@ -66,7 +69,7 @@ impl Resolving {
         let (mut flows, nowhere) = match result {
             Ok(flows) => (flows, EndCause::Unresolvable),
             // The name is known; the network is what is missing.
-            Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable),
+            Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable(TransportError::NoRoute)),
             Err(_) => (Vec::new(), EndCause::Unresolvable),
         };
         // A server that holds our binding knows us: it comes before its equals.
@@ -140,8 +143,8 @@ impl Offering {
         };
         let clock = Clock::new();
         clock.ask(cx, &mut request);
-        let client = send(cx, request, flow, Rounds::default());
-        State::Calling(Calling::new(client, self.flows, clock, self.invitation))
+        let attempts = Attempts::begin(cx, request, flow, self.flows);
+        State::Calling(Calling::new(attempts, clock, self.invitation))
     }
 }
 
@@ -149,7 +152,8 @@ impl Offering {
 pub(super) fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Rounds) -> ClientId {
     request.via.clear();
     request.headers.remove(name::CONTACT);
-    request.headers.push(name::CONTACT, cx.core.contact(cx.sender.identity, flow).to_string());
+    let contact = cx.core.contact(cx.sender.identity, flow, dialog::wants_secure_contact(&request));
+    request.headers.push(name::CONTACT, contact.to_string());
     let owner = Owner::Session(cx.sender.session, Purpose::Invite);
     cx.core.send(cx.now, flow, request, rounds, cx.sender.identity, owner)
 }

@@ -3,6 +3,7 @@
 //! A session outlives its [`Event::Ended`] by what must still be sent: CANCEL, BYE, ACKs for late 2xx.
 
 mod active;
+mod attempts;
 mod early;
 mod inbound;
 mod info;
@@ -62,6 +63,12 @@ pub(crate) enum Purpose {
     Info,
 }
 
+/// A response as it was sent, for a session that repeats it itself.
+struct Answer {
+    server: ServerId,
+    bytes: Vec<u8>,
+}
+
 /// What a session works with.
 pub(crate) struct Cx<'a> {
     pub(crate) core: &'a mut Core,
@@ -98,8 +105,14 @@ impl Cx<'_> {
         self.core.outbox.timers.stop(Timer::Session(self.sender.session, timer));
     }
 
-    fn respond(&mut self, server: ServerId, response: Response) -> Option<(Flow, Vec<u8>)> {
-        self.core.respond(self.now, server, response)
+    fn respond(&mut self, server: ServerId, response: Response) -> Option<Answer> {
+        let bytes = self.core.respond(self.now, server, response)?;
+        Some(Answer { server, bytes })
+    }
+
+    /// Sends a response again, wherever its transaction's responses go now.
+    fn repeat(&mut self, answer: &Answer) {
+        self.core.transactions.repeat(&mut self.core.outbox, answer.server, &answer.bytes);
     }
 
     fn refuse(&mut self, server: ServerId, request: &Request, status: StatusCode) {
@@ -128,7 +141,7 @@ impl Cx<'_> {
         for route in request.headers.get_all(name::RECORD_ROUTE) {
             response.headers.push(name::RECORD_ROUTE, route);
         }
-        let contact = self.core.contact(self.sender.identity, leg.flow);
+        let contact = self.core.contact(self.sender.identity, leg.flow, leg.dialog.is_secure());
         response.headers.push(name::CONTACT, contact.to_string());
         response.headers.push(name::ALLOW, ALLOW);
         response.headers.push(name::SUPPORTED, self.core.supported());
@@ -219,6 +232,18 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// A dialog of it has travelled on `flow`.
+    pub(crate) fn uses(&self, flow: Flow) -> bool {
+        let leg = match &self.state {
+            State::Alerting(alerting) => Some(&alerting.leg),
+            State::Active(active) | State::Unacknowledged(active) => Some(&active.leg),
+            State::Calling(calling) => return calling.early().iter().any(|early| early.leg.uses(flow)),
+            State::Over(leg) => leg.as_ref(),
+            State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
+        };
+        leg.is_some_and(|leg| leg.uses(flow))
+    }
+
     /// An outbound session, which begins with the question where `target` is.
     pub(crate) fn outbound(
         core: &mut Core,
@@ -303,16 +328,16 @@ impl Session {
             }
             return;
         }
-        let flow = result.ok().and_then(|flows| flows.first().copied());
+        let flows = result.unwrap_or_default();
         let sender = self.sender;
         for fork in &mut self.forks {
-            if fork.resolved(cx.core, cx.now, sender, id, flow).is_some() {
+            if fork.resolved(cx.core, cx.now, sender, id, &flows).is_some() {
                 return;
             }
         }
         if let State::Calling(calling) = &mut self.state {
             for early in calling.early_mut() {
-                let unsent = early.leg.resolved(cx.core, cx.now, sender, id, flow).unwrap_or_default();
+                let unsent = early.leg.resolved(cx.core, cx.now, sender, id, &flows).unwrap_or_default();
                 if unsent.contains(&Kind::Transaction(Purpose::Update)) {
                     early.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
                 }
@@ -320,7 +345,7 @@ impl Session {
             return;
         }
         let Some(leg) = self.leg() else { return };
-        for kind in leg.resolved(cx.core, cx.now, sender, id, flow).unwrap_or_default() {
+        for kind in leg.resolved(cx.core, cx.now, sender, id, &flows).unwrap_or_default() {
             // What cannot be sent is as good as unreachable; an ACK will be asked for again.
             match (kind, &mut self.state) {
                 (Kind::Transaction(purpose), State::Active(active)) => active.on_unsent(cx, purpose),
@@ -334,10 +359,17 @@ impl Session {
 
     pub(crate) fn on_report(&mut self, cx: &mut Cx<'_>, report: Report) {
         let Owner::Session(_, purpose) = report.owner else { return };
+        if self.try_next(cx, &report, purpose) {
+            return;
+        }
         self.state = match (self.take(), purpose) {
             (state, Purpose::Cancel | Purpose::ForkBye) => state,
-            (State::Calling(calling), Purpose::Invite) => calling.on_report(cx, report),
-            (State::Cancelling(cancelling), Purpose::Invite) => cancelling.on_report(cx, report),
+            (State::Calling(calling), Purpose::Invite) if calling.awaits(report.id) => {
+                calling.on_report(cx, report)
+            }
+            (State::Cancelling(cancelling), Purpose::Invite) if cancelling.awaits(report.id) => {
+                cancelling.on_report(cx, report)
+            }
             (state, Purpose::Invite) => {
                 self.state = state;
                 return self.on_late_answer(cx, report);
@@ -386,9 +418,36 @@ impl Session {
         };
     }
 
-    /// A 2xx to our INVITE when one has won already (RFC 3261 section 13.2.2.4).
+    /// An in-dialog request that its server did not deliver goes by way of the next one, where there is one.
+    fn try_next(&mut self, cx: &mut Cx<'_>, report: &Report, purpose: Purpose) -> bool {
+        if matches!(purpose, Purpose::Invite | Purpose::Cancel) {
+            return false;
+        }
+        let sender = self.sender;
+        let tag = report.sent.request.to.tag().unwrap_or_default();
+        let is_of = |leg: &&mut Leg| leg.dialog.id.remote_tag == tag;
+        let leg = match self.forks.iter_mut().find(is_of) {
+            Some(fork) => Some(fork),
+            None => match &mut self.state {
+                State::Calling(calling) => {
+                    calling.early_mut().iter_mut().map(|early| &mut early.leg).find(is_of)
+                }
+                State::Alerting(alerting) => Some(&mut alerting.leg),
+                State::Active(active) | State::Unacknowledged(active) => Some(&mut active.leg),
+                State::Over(leg) => leg.as_mut(),
+                State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
+            },
+        };
+        leg.is_some_and(|leg| leg.try_next(cx.core, cx.now, sender, report, purpose))
+    }
+
+    /// A response to an INVITE of ours when another has won already, or the call has ended: another fork's 2xx
+    /// (RFC 3261 section 13.2.2.4), or a server that was too slow.
     fn on_late_answer(&mut self, cx: &mut Cx<'_>, report: Report) {
         let Outcome::Response(response) = &report.outcome else { return };
+        if response.status.is_provisional() {
+            outbound::cancel_late(cx, report.id);
+        }
         if !response.status.is_success() {
             return;
         }
@@ -505,6 +564,10 @@ impl Session {
             (State::Active(mut active), SessionTimer::Glare) => {
                 active.offer_again(cx);
                 State::Active(active)
+            }
+            (State::Calling(mut calling), SessionTimer::NextServer) => {
+                calling.on_silence(cx);
+                State::Calling(calling)
             }
             (State::Active(mut active), SessionTimer::Refresh) => {
                 active.refresh(cx);

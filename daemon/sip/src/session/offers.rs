@@ -156,7 +156,7 @@ impl Offers {
             Outcome::Response(response) => response,
             Outcome::Timeout => return Verdict::Lost(None),
             // RFC 3261 section 8.1.3.1: as if it were a 503.
-            Outcome::Unreachable => {
+            Outcome::Unreachable(_) => {
                 self.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
                 return Verdict::GoesOn;
             }

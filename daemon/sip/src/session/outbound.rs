@@ -1,13 +1,14 @@
 //! Outbound sessions from their INVITE until they are answered or given up (RFC 3261 sections 13.2 and 9.1).
 
 use super::active::Active;
+use super::attempts::{Attempts, Failure, Heard};
 use super::early::{Early, News};
-use super::inviting::{Invitation, Resolving, send};
+use super::inviting::{Invitation, Resolving};
 use super::timer::Clock;
 use super::{Cx, MAX_FORKS, Purpose, State, sdp};
 use crate::auth::Rounds;
 use crate::dialog::{Dialog, DialogId};
-use crate::endpoint::{EndCause, Event, Flow, SessionEnd};
+use crate::endpoint::{EndCause, Event, SessionEnd};
 use crate::headers::{Headers, name};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
@@ -17,31 +18,19 @@ use crate::timer::{SessionTimer, TRANSACTION_TIMEOUT};
 use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, ServerId};
 use crate::uri::SipUri;
 
-/// What the INVITE has brought so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    Nothing,
-    /// A provisional response: now it can be cancelled (RFC 3261 section 9.1).
-    Provisional,
-}
-
 /// INVITE is sent.
 pub(super) struct Calling {
-    client: ClientId,
-    /// Where it can still be sent (RFC 3263 section 4.3).
-    rest: Vec<Flow>,
+    attempts: Attempts,
     early: Vec<Early>,
     /// The tags of the callees whose session descriptions the user was told; the one that is heard is last.
     described: Vec<String>,
-    heard: Heard,
     clock: Clock,
     invitation: Invitation,
 }
 
 impl Calling {
-    pub(super) fn new(client: ClientId, rest: Vec<Flow>, clock: Clock, invitation: Invitation) -> Self {
-        let (early, described) = (Vec::new(), Vec::new());
-        Self { client, rest, early, described, heard: Heard::Nothing, clock, invitation }
+    pub(super) fn new(attempts: Attempts, clock: Clock, invitation: Invitation) -> Self {
+        Self { attempts, early: Vec::new(), described: Vec::new(), clock, invitation }
     }
 
     pub(super) fn early(&self) -> &[Early] {
@@ -52,12 +41,15 @@ impl Calling {
         &mut self.early
     }
 
+    /// The end of this transaction may be that of the call.
+    pub(super) fn awaits(&self, id: ClientId) -> bool {
+        self.attempts.holds(id)
+    }
+
     pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
-        if report.id != self.client {
-            return State::Calling(self);
-        }
         match &report.outcome {
             Outcome::Response(response) if response.status.is_provisional() => {
+                self.attempts.hear(cx, report.id, Heard::Provisional);
                 self.on_provisional(cx, &report, response);
                 State::Calling(self)
             }
@@ -65,14 +57,15 @@ impl Calling {
                 self.on_success(cx, &report, response)
             }
             Outcome::Response(response) => self.on_failure(cx, &report, response),
-            Outcome::Timeout => self.next(cx, &report, EndCause::Timeout),
-            Outcome::Unreachable => self.next(cx, &report, EndCause::Unreachable),
+            Outcome::Timeout => self.next(cx, &report, Failure::new(EndCause::Timeout)),
+            Outcome::Unreachable(error) => {
+                self.next(cx, &report, Failure::new(EndCause::Unreachable(*error)))
+            }
             Outcome::Over => State::Calling(self),
         }
     }
 
     fn on_provisional(&mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) {
-        self.heard = Heard::Provisional;
         if response.status.get() == 100 {
             return;
         }
@@ -132,6 +125,7 @@ impl Calling {
 
     /// The first 2xx wins (RFC 3261 section 13.2.2.4).
     fn on_success(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
+        self.attempts.hear(cx, report.id, Heard::Nothing);
         let heard = self.is_heard(response.to.tag().unwrap_or_default());
         let mut clock = std::mem::replace(&mut self.clock, Clock::new());
         let Some(mut winner) = self.win(cx, report, response) else {
@@ -174,7 +168,7 @@ impl Calling {
             && let Ok((mut request, rounds)) = cx.core.answer_challenge(cx.sender.identity, report, response)
         {
             request.cseq += 1;
-            return self.again(cx, request, report.sent.flow, rounds);
+            return self.again(cx, report, request, rounds);
         }
         if response.status == StatusCode::SESSION_INTERVAL_TOO_SMALL
             && self.clock.raise(&report.sent.request, response)
@@ -182,24 +176,23 @@ impl Calling {
             let mut request = report.sent.request.clone();
             request.cseq += 1;
             self.clock.ask(cx, &mut request);
-            return self.again(cx, request, report.sent.flow, report.sent.rounds.clone());
+            return self.again(cx, report, request, report.sent.rounds.clone());
         }
         // This server is not in order: another may be (RFC 3263 section 4.3).
-        if response.status == StatusCode::SERVICE_UNAVAILABLE && !self.rest.is_empty() {
-            return self.next(cx, report, EndCause::Refused);
+        if response.status == StatusCode::SERVICE_UNAVAILABLE {
+            return self.next(cx, report, Failure(refusal(response, None)));
         }
-        self.forget_early(cx);
+        self.attempts.hear(cx, report.id, Heard::Nothing);
         let targets = &mut self.invitation.targets;
         let (next, dead_end) = match response.status.is_redirection().then(|| targets.redirected(response)) {
             Some(Ok(target)) => (Some(target), None),
             Some(Err(dead_end)) => (targets.after_failure(Some(response.status)), dead_end.words()),
             None => (targets.after_failure(Some(response.status)), None),
         };
-        if let Some(target) = next {
-            return self.retarget(cx, report, target);
+        match next {
+            Some(target) => self.retarget(cx, report, target),
+            None => self.over(cx, Failure(refusal(response, dead_end))),
         }
-        cx.ended_as(refusal(response, dead_end));
-        State::Over(None)
     }
 
     /// Goes to another target with the same Call-ID, From and To.
@@ -209,25 +202,35 @@ impl Calling {
         Resolving::redirected(cx, target, self.invitation)
     }
 
-    /// The INVITE goes out anew, as its response has asked.
-    fn again(mut self, cx: &mut Cx<'_>, request: Request, flow: Flow, rounds: Rounds) -> State {
-        self.forget_early(cx);
-        self.client = send(cx, request, flow, rounds);
-        self.heard = Heard::Nothing;
-        State::Calling(self)
+    /// Asks the next server, or waits for those that were asked; where there are none, the next target, or the call has
+    /// ended.
+    fn next(mut self, cx: &mut Cx<'_>, report: &Report, failure: Failure) -> State {
+        let Some(failure) = self.attempts.fail(cx, report, failure) else {
+            self.forget_early(cx);
+            return State::Calling(self);
+        };
+        match self.invitation.targets.after_failure(failure.0.status.and_then(StatusCode::new)) {
+            Some(target) => self.retarget(cx, report, target),
+            None => self.over(cx, failure),
+        }
     }
 
-    fn next(mut self, cx: &mut Cx<'_>, report: &Report, cause: EndCause) -> State {
-        if self.rest.is_empty() {
-            if let Some(target) = self.invitation.targets.after_failure(None) {
-                return self.retarget(cx, report, target);
-            }
-            self.forget_early(cx);
-            cx.ended(cause, None, None);
-            return State::Over(None);
-        }
-        let flow = self.rest.remove(0);
-        self.again(cx, report.sent.request.clone(), flow, Rounds::default())
+    fn over(mut self, cx: &mut Cx<'_>, failure: Failure) -> State {
+        self.forget_early(cx);
+        cx.ended_as(failure.0);
+        State::Over(None)
+    }
+
+    pub(super) fn on_silence(&mut self, cx: &mut Cx<'_>) {
+        self.attempts.on_silence(cx);
+    }
+
+    /// The INVITE goes out anew, as its response has asked.
+    fn again(mut self, cx: &mut Cx<'_>, report: &Report, request: Request, rounds: Rounds) -> State {
+        self.forget_early(cx);
+        self.attempts.hear(cx, report.id, Heard::Nothing);
+        self.attempts.repeat(cx, request, report.sent.flow, rounds);
+        State::Calling(self)
     }
 
     fn forget_early(&mut self, cx: &mut Cx<'_>) {
@@ -280,8 +283,9 @@ impl Calling {
     /// Gives the call up; `Ended` is the caller's to tell.
     pub(super) fn cancel(mut self, cx: &mut Cx<'_>, why: Option<Reason>) -> State {
         self.forget_early(cx);
-        let mut cancelling = Cancelling { client: self.client, heard: Heard::Nothing, why };
-        if self.heard == Heard::Provisional {
+        let (client, heard) = self.attempts.give_up(cx);
+        let mut cancelling = Cancelling { client, heard: Heard::Nothing, why };
+        if heard == Heard::Provisional {
             cancelling.send_cancel(cx);
         }
         State::Cancelling(cancelling)
@@ -320,36 +324,15 @@ pub(super) struct Cancelling {
 impl Cancelling {
     fn send_cancel(&mut self, cx: &mut Cx<'_>) {
         self.heard = Heard::Provisional;
-        let Some(sent) = cx.core.transactions.sent(self.client) else { return };
-        let invite = &sent.request;
-        let mut headers = Headers::default();
-        for route in invite.headers.get_all(name::ROUTE) {
-            headers.push(name::ROUTE, route);
-        }
-        if let Some(why) = &self.why {
-            headers.push(name::REASON, why.to_string());
-        }
-        let cancel = Request {
-            method: Method::Cancel,
-            uri: invite.uri.clone(),
-            via: invite.via.clone(),
-            from: invite.from.clone(),
-            to: invite.to.clone(),
-            call_id: invite.call_id.clone(),
-            cseq: invite.cseq,
-            max_forwards: MAX_FORWARDS,
-            headers,
-            body: Vec::new(),
-        };
-        let owner = Owner::Session(cx.sender.session, Purpose::Cancel);
-        cx.core.send(cx.now, sent.flow, cancel, Rounds::default(), None, owner);
+        send_cancel(cx, self.client, self.why.as_ref());
         cx.set(SessionTimer::Cancel, TRANSACTION_TIMEOUT);
     }
 
+    pub(super) fn awaits(&self, id: ClientId) -> bool {
+        self.client == id
+    }
+
     pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
-        if report.id != self.client {
-            return State::Cancelling(self);
-        }
         let Outcome::Response(response) = &report.outcome else { return self.over(cx, None) };
         if response.status.is_provisional() {
             if self.heard == Heard::Nothing {
@@ -380,5 +363,39 @@ impl Cancelling {
     fn over(self, cx: &mut Cx<'_>, leg: Option<Leg>) -> State {
         cx.stop(SessionTimer::Cancel);
         State::Over(leg)
+    }
+}
+
+/// CANCEL for an INVITE that still runs (RFC 3261 section 9.1): it goes the same way.
+fn send_cancel(cx: &mut Cx<'_>, client: ClientId, why: Option<&Reason>) {
+    let Some((sent, carrier)) = cx.core.transactions.sent(client) else { return };
+    let invite = &sent.request;
+    let mut headers = Headers::default();
+    for route in invite.headers.get_all(name::ROUTE) {
+        headers.push(name::ROUTE, route);
+    }
+    if let Some(why) = why {
+        headers.push(name::REASON, why.to_string());
+    }
+    let cancel = Request {
+        method: Method::Cancel,
+        uri: invite.uri.clone(),
+        via: invite.via.clone(),
+        from: invite.from.clone(),
+        to: invite.to.clone(),
+        call_id: invite.call_id.clone(),
+        cseq: invite.cseq,
+        max_forwards: MAX_FORWARDS,
+        headers,
+        body: Vec::new(),
+    };
+    let owner = Owner::Session(cx.sender.session, Purpose::Cancel);
+    cx.core.send(cx.now, carrier, cancel, Rounds::default(), None, owner);
+}
+
+/// Cancels an INVITE that is not waited for any more, as soon as it is heard of, and once.
+pub(super) fn cancel_late(cx: &mut Cx<'_>, client: ClientId) {
+    if cx.core.transactions.limit(&mut cx.core.outbox, cx.now, client) {
+        send_cancel(cx, client, None);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Cx;
-use crate::endpoint::Flow;
+use super::{Answer, Cx};
+use crate::grammar;
 use crate::headers::{Headers, name};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
@@ -23,7 +23,8 @@ pub(crate) struct RAck {
 impl RAck {
     fn read(headers: &Headers) -> Option<Self> {
         let mut words = headers.get(name::RACK)?.split_ascii_whitespace();
-        let (rseq, cseq) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let mut number = || grammar::number(words.next()?, u32::MAX);
+        let (rseq, cseq) = (number()?, number()?);
         (words.next() == Some(Method::Invite.as_str()) && words.next().is_none())
             .then_some(Self { rseq, cseq })
     }
@@ -102,7 +103,7 @@ pub(super) struct Sending {
 
 struct Unacknowledged {
     /// As sent; `None` where its transaction was gone.
-    sent: Option<(Flow, Vec<u8>)>,
+    sent: Option<Answer>,
     interval: Duration,
     describes: bool,
 }
@@ -159,8 +160,8 @@ impl Sending {
 
     pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) {
         let Some(Unacknowledged { sent, interval, .. }) = &mut self.unacknowledged else { return };
-        if let Some((flow, bytes)) = sent {
-            cx.core.outbox.transmit(*flow, bytes.clone());
+        if let Some(sent) = sent {
+            cx.repeat(sent);
         }
         *interval *= 2;
         cx.set(SessionTimer::Retransmit, *interval);
@@ -201,10 +202,40 @@ mod tests {
             RAck::read(&headers)
         };
         assert_eq!(read("776656  1 INVITE"), Some(RAck { rseq: 776_656, cseq: 1 }));
-        for bad in
-            ["", "1", "1 2", "1 2 UPDATE", "1 2 invite", "1 2 INVITE x", "-1 2 INVITE", "4294967296 1 INVITE"]
-        {
+        for bad in [
+            "",
+            "1",
+            "1 2",
+            "1 2 UPDATE",
+            "1 2 invite",
+            "1 2 INVITE x",
+            "-1 2 INVITE",
+            "+1 2 INVITE",
+            "4294967296 1 INVITE",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_written_rack_reads_back(rseq: u32, cseq in 0..1_u32 << 31, white in "[ \\t]{1,3}") {
+            let mut headers = Headers::default();
+            headers.push(name::RACK, format!("{rseq}{white}{cseq}{white}INVITE"));
+            proptest::prop_assert_eq!(RAck::read(&headers), Some(RAck { rseq, cseq }));
+        }
+
+        #[test]
+        fn any_text_is_a_rack_or_not(text in "[0-9+ -]{0,14}(INVITE|PRACK)?.{0,3}") {
+            let mut headers = Headers::default();
+            headers.push(name::RACK, text);
+            if let Some(RAck { rseq, cseq }) = RAck::read(&headers) {
+                let words: Vec<_> = headers.get(name::RACK).unwrap().split_ascii_whitespace().collect();
+                let digits = |word: &str| word.trim_start_matches('0').to_owned();
+                proptest::prop_assert_eq!(digits(words[0]), digits(&rseq.to_string()));
+                proptest::prop_assert_eq!(digits(words[1]), digits(&cseq.to_string()));
+                proptest::prop_assert_eq!(&words[2..], ["INVITE"]);
+            }
         }
     }
 

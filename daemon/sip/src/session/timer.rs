@@ -200,4 +200,26 @@ mod tests {
             assert_eq!(read(bad), None, "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_written_interval_reads_back(
+            seconds: u32,
+            refresher in proptest::option::of(proptest::bool::ANY),
+            other in "(;[a-q]{1,5}(=[a-z0-9]{1,4})?){0,2}",
+        ) {
+            let word = refresher.map(|by_client| if by_client { ";refresher=uac" } else { ";refresher=uas" });
+            let mut headers = Headers::default();
+            headers.push(name::SESSION_EXPIRES, format!("{seconds}{other}{}", word.unwrap_or_default()));
+            let read = SessionExpires::read(&headers).map(|read| (read.seconds, read.by_client));
+            proptest::prop_assert_eq!(read, Some((seconds, refresher)));
+        }
+
+        #[test]
+        fn any_text_is_an_interval_or_not(text in "[0-9 ;=+-]{0,8}(refresher=)?.{0,8}") {
+            let mut headers = Headers::default();
+            headers.push(name::SESSION_EXPIRES, text);
+            _ = SessionExpires::read(&headers);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The INVITE client transaction (RFC 3261 section 17.1.1, RFC 6026 section 8.4) over an unreliable transport.
+//! The INVITE client transaction (RFC 3261 section 17.1.1, RFC 6026 section 8.4).
 
 use std::time::Duration;
 
@@ -8,22 +8,21 @@ use crate::timer::{ClientTimer, T1, TRANSACTION_TIMEOUT};
 use crate::wire;
 
 pub(super) enum InviteClient {
-    /// No response yet; the INVITE is repeated at growing intervals.
-    Calling {
-        interval: Duration,
-    },
+    /// No response yet; as a datagram, the INVITE is repeated at growing intervals.
+    Calling { interval: Duration },
+    /// A provisional response came. Timer B runs only where the INVITE is being cancelled (RFC 3261 section 9.1).
     Proceeding,
     /// A final response other than 2xx came: its repetitions are acknowledged here.
-    Completed {
-        ack: Vec<u8>,
-    },
+    Completed { ack: Vec<u8> },
     /// A 2xx came: its repetitions and those of other forks are the session's.
     Accepted,
 }
 
 impl InviteClient {
     pub(super) fn start(io: &mut Io<'_>) -> Self {
-        io.set_client(ClientTimer::A, T1);
+        if !io.is_reliable() {
+            io.set_client(ClientTimer::A, T1);
+        }
         io.set_client(ClientTimer::B, TRANSACTION_TIMEOUT);
         Self::Calling { interval: T1 }
     }
@@ -31,8 +30,11 @@ impl InviteClient {
     pub(super) fn response(&mut self, io: &mut Io<'_>, request: &Request, response: &Response) -> Deliver {
         match self {
             Self::Calling { .. } | Self::Proceeding => {
-                io.stop_client(ClientTimer::A);
-                io.stop_client(ClientTimer::B);
+                let first = matches!(self, Self::Calling { .. });
+                if first || !response.status.is_provisional() {
+                    io.stop_client(ClientTimer::A);
+                    io.stop_client(ClientTimer::B);
+                }
                 if response.status.is_provisional() {
                     *self = Self::Proceeding;
                 } else if response.status.is_success() {
@@ -41,7 +43,7 @@ impl InviteClient {
                 } else {
                     let ack = wire::write(&Message::Request(ack(request, response)));
                     io.transmit(ack.clone());
-                    io.set_client(ClientTimer::D, TRANSACTION_TIMEOUT);
+                    io.set_client(ClientTimer::D, io.against_repetitions(TRANSACTION_TIMEOUT));
                     *self = Self::Completed { ack };
                 }
                 Deliver::Yes
@@ -65,7 +67,7 @@ impl InviteClient {
                 io.set_client(ClientTimer::A, *interval);
                 Expiry::GoesOn
             }
-            (Self::Calling { .. }, ClientTimer::B) => Expiry::TimedOut,
+            (Self::Calling { .. } | Self::Proceeding, ClientTimer::B) => Expiry::TimedOut,
             (Self::Completed { .. }, ClientTimer::D) | (Self::Accepted, ClientTimer::M) => Expiry::Over,
             _ => Expiry::GoesOn,
         }

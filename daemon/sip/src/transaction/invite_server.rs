@@ -1,4 +1,4 @@
-//! The INVITE server transaction (RFC 3261 section 17.2.1, RFC 6026 section 8.5) over an unreliable transport.
+//! The INVITE server transaction (RFC 3261 section 17.2.1, RFC 6026 section 8.5).
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const TRYING_AFTER: Duration = Duration::from_millis(200);
 pub(super) enum InviteServer {
     /// The user has not decided; `last` is what a repeated INVITE gets.
     Proceeding { trying: Vec<u8>, last: Option<Vec<u8>> },
-    /// A final response other than 2xx is sent, and repeated until its ACK.
+    /// A final response other than 2xx is sent; as a datagram, it is repeated until its ACK.
     Completed { response: Vec<u8>, interval: Duration },
     /// The ACK came; its repetitions are swallowed.
     Confirmed,
@@ -46,7 +46,9 @@ impl InviteServer {
             io.set_server(ServerTimer::L, TRANSACTION_TIMEOUT);
             *self = Self::Accepted;
         } else {
-            io.set_server(ServerTimer::G, T1);
+            if !io.is_reliable() {
+                io.set_server(ServerTimer::G, T1);
+            }
             io.set_server(ServerTimer::H, TRANSACTION_TIMEOUT);
             *self = Self::Completed { response: bytes, interval: T1 };
         }
@@ -56,7 +58,7 @@ impl InviteServer {
         if matches!(self, Self::Completed { .. }) {
             io.stop_server(ServerTimer::G);
             io.stop_server(ServerTimer::H);
-            io.set_server(ServerTimer::I, T4);
+            io.set_server(ServerTimer::I, io.against_repetitions(T4));
             *self = Self::Confirmed;
         }
     }

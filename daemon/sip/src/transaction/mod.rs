@@ -16,11 +16,13 @@ use self::key::{ClientKey, MergeKey, ServerKey};
 use self::non_invite_client::NonInviteClient;
 use self::non_invite_server::NonInviteServer;
 use crate::auth::Rounds;
-use crate::endpoint::{Flow, IdentityId, SessionId};
+use crate::endpoint::{Flow, IdentityId, NextHop, SessionId, TransportError};
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
+use crate::random::Random;
 use crate::session::Purpose;
-use crate::timer::{ClientTimer, ServerTimer, Timer};
+use crate::timer::{ClientTimer, ServerTimer, TRANSACTION_TIMEOUT, Timer};
+use crate::way_back::WayBack;
 use crate::wire;
 
 pub(crate) const MAX_FORWARDS: u8 = 70;
@@ -43,6 +45,7 @@ pub(crate) enum Owner {
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) request: Request,
+    /// What its next hop was found to be. (A request that is too large for a datagram travels by TCP instead.)
     pub(crate) flow: Flow,
     /// How often challenges were answered on the way to this request.
     pub(crate) rounds: Rounds,
@@ -64,7 +67,7 @@ pub(crate) enum Outcome {
     /// Timer B or F.
     Timeout,
     /// The transport could not deliver.
-    Unreachable,
+    Unreachable(TransportError),
     /// Nothing more will come.
     Over,
 }
@@ -87,13 +90,24 @@ enum Expiry {
 struct Io<'a> {
     outbox: &'a mut Outbox,
     now: Instant,
-    flow: Flow,
+    /// `None` where a response has no way back yet.
+    flow: Option<Flow>,
     id: u64,
 }
 
 impl Io<'_> {
     fn transmit(&mut self, bytes: Vec<u8>) {
-        self.outbox.transmit(self.flow, bytes);
+        if let Some(flow) = self.flow {
+            self.outbox.transmit(flow, bytes);
+        }
+    }
+    /// Nothing is lost or doubled on the way: nothing need be repeated.
+    fn is_reliable(&self) -> bool {
+        self.flow.is_some_and(|flow| flow.transport.is_reliable())
+    }
+    /// How long a finished transaction stays to deal with repetitions: on a stream there are none (RFC 3261 table 4).
+    fn against_repetitions(&self, time: Duration) -> Duration {
+        if self.is_reliable() { Duration::ZERO } else { time }
     }
     fn set_client(&mut self, timer: ClientTimer, after: Duration) {
         self.outbox.timers.set(Timer::Client(ClientId(self.id), timer), self.now + after);
@@ -113,13 +127,26 @@ struct Client {
     key: ClientKey,
     owner: Owner,
     sent: Arc<Sent>,
+    /// What it travels on.
+    flow: Flow,
     bytes: Vec<u8>,
     machine: ClientMachine,
+    /// Its connection was lost under it, and it was sent on another.
+    reconnected: bool,
 }
 
 enum ClientMachine {
     Invite(InviteClient),
     NonInvite(NonInviteClient),
+}
+
+impl ClientMachine {
+    fn start(io: &mut Io<'_>, method: &Method) -> Self {
+        match method {
+            Method::Invite => Self::Invite(InviteClient::start(io)),
+            _ => Self::NonInvite(NonInviteClient::start(io)),
+        }
+    }
 }
 
 impl Client {
@@ -143,8 +170,7 @@ impl Client {
 struct Server {
     key: ServerKey,
     merge: MergeKey,
-    /// Where responses go.
-    flow: Flow,
+    way_back: WayBack,
     machine: ServerMachine,
     /// The session that this INVITE began or changes.
     session: Option<SessionId>,
@@ -193,23 +219,28 @@ impl Transactions {
     // Client side.
 
     /// Sends a request, whose topmost Via is ours already, in a new transaction.
-    pub(crate) fn send(&mut self, outbox: &mut Outbox, now: Instant, sent: Sent, owner: Owner) -> ClientId {
+    /// It travels on `carrier`.
+    pub(crate) fn send(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        sent: Sent,
+        carrier: Flow,
+        owner: Owner,
+    ) -> ClientId {
         let id = ClientId(self.next_id());
         let key = ClientKey::of(&sent.request.via, &sent.request.method);
-        let is_invite = sent.request.method == Method::Invite;
         let bytes = wire::write(&Message::Request(sent.request.clone()));
-        let mut io = Io { outbox, now, flow: sent.flow, id: id.0 };
+        let mut io = Io { outbox, now, flow: Some(carrier), id: id.0 };
         io.transmit(bytes.clone());
-        let machine = if is_invite {
-            ClientMachine::Invite(InviteClient::start(&mut io))
-        } else {
-            ClientMachine::NonInvite(NonInviteClient::start(&mut io))
-        };
+        let machine = ClientMachine::start(&mut io, &sent.request.method);
         if let Owner::Session(session, _) = owner {
             *self.owned.entry(session).or_default() += 1;
         }
         self.client_keys.insert(key.clone(), id);
-        self.clients.insert(id, Client { key, owner, sent: Arc::new(sent), bytes, machine });
+        let sent = Arc::new(sent);
+        let client = Client { key, owner, sent, flow: carrier, bytes, machine, reconnected: false };
+        self.clients.insert(id, client);
         id
     }
 
@@ -226,7 +257,7 @@ impl Transactions {
         }
         let id = *self.client_keys.get(&ClientKey::of(&response.via, &response.cseq.method))?;
         let client = self.clients.get_mut(&id)?;
-        let mut io = Io { outbox, now, flow: client.sent.flow, id: id.0 };
+        let mut io = Io { outbox, now, flow: Some(client.flow), id: id.0 };
         let deliver = match &mut client.machine {
             ClientMachine::Invite(machine) => machine.response(&mut io, &client.sent.request, &response),
             ClientMachine::NonInvite(machine) => machine.response(&mut io, &response),
@@ -242,7 +273,7 @@ impl Transactions {
         timer: ClientTimer,
     ) -> Option<Report> {
         let client = self.clients.get_mut(&id)?;
-        let mut io = Io { outbox, now, flow: client.sent.flow, id: id.0 };
+        let mut io = Io { outbox, now, flow: Some(client.flow), id: id.0 };
         let expiry = match &mut client.machine {
             ClientMachine::Invite(machine) => machine.timer(&mut io, timer, &client.bytes),
             ClientMachine::NonInvite(machine) => machine.timer(&mut io, timer, &client.bytes),
@@ -254,16 +285,84 @@ impl Transactions {
         }
     }
 
-    /// Ends every transaction whose request went to the far end of `flow` and has no response yet. ICMP does not say
-    /// which of our addresses it was sent from.
-    pub(crate) fn failed(&mut self, outbox: &mut Outbox, flow: Flow) -> Vec<Report> {
-        let far_end = |flow: Flow| (flow.transport, flow.remote, flow.tls);
+    /// Ends every transaction whose request went to the far end of `flow` and has no response yet, but for those that
+    /// can be sent in another way.
+    pub(crate) fn failed(
+        &mut self,
+        outbox: &mut Outbox,
+        random: &mut Random,
+        now: Instant,
+        flow: Flow,
+        error: TransportError,
+    ) -> Vec<Report> {
         let unanswered = self
             .clients
             .iter()
-            .filter(|(_, client)| far_end(client.sent.flow) == far_end(flow) && client.is_unanswered());
+            .filter(|(_, client)| client.flow.far_end() == flow.far_end() && client.is_unanswered());
         let ids: Vec<_> = unanswered.map(|(&id, _)| id).collect();
-        ids.into_iter().filter_map(|id| self.remove_client(outbox, id, Outcome::Unreachable)).collect()
+        let mut reports = Vec::new();
+        for id in ids {
+            if !self.send_again(outbox, random, now, id, error) {
+                reports.extend(self.remove_client(outbox, id, Outcome::Unreachable(error)));
+            }
+        }
+        reports
+    }
+
+    /// Sends a request that was not delivered once more, where that may help.
+    fn send_again(
+        &mut self,
+        outbox: &mut Outbox,
+        random: &mut Random,
+        now: Instant,
+        id: ClientId,
+        error: TransportError,
+    ) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return false };
+        let flow = client.sent.flow;
+        if client.flow != flow {
+            // RFC 3261 section 18.1.1: where TCP is not spoken, a large request is tried as the datagram it would be.
+            let mut request = client.sent.request.clone();
+            if let Some(via) = request.via.first_mut() {
+                flow.transport.name().clone_into(&mut via.transport);
+                via.params.set("branch", Some(&random.branch()));
+            }
+            self.client_keys.remove(&client.key);
+            client.key = ClientKey::of(&request.via, &request.method);
+            self.client_keys.insert(client.key.clone(), id);
+            outbox.timers.stop_client(id);
+            client.bytes = wire::write(&Message::Request(request.clone()));
+            client.flow = flow;
+            let mut io = Io { outbox, now, flow: Some(flow), id: id.0 };
+            io.transmit(client.bytes.clone());
+            client.machine = ClientMachine::start(&mut io, &request.method);
+            client.sent = Arc::new(Sent { request, flow, rounds: client.sent.rounds.clone() });
+            return true;
+        }
+        // A connection that was idle may have been closed as the request went out: the far end knows a second copy by
+        // its branch.
+        let again = error == TransportError::Closed && flow.transport.is_reliable() && !client.reconnected;
+        if again {
+            client.reconnected = true;
+            outbox.transmit(client.flow, client.bytes.clone());
+        }
+        again
+    }
+
+    /// An INVITE is of no more interest: it is not repeated any more, but a late answer is still heard.
+    pub(crate) fn hush(&mut self, outbox: &mut Outbox, id: ClientId) {
+        outbox.timers.stop(Timer::Client(id, ClientTimer::A));
+    }
+
+    /// The INVITE is being cancelled: its end is waited for no longer than 64*T1 (RFC 3261 section 9.1). `false` where
+    /// it has been so already.
+    pub(crate) fn limit(&mut self, outbox: &mut Outbox, now: Instant, id: ClientId) -> bool {
+        let timer = Timer::Client(id, ClientTimer::B);
+        let first = self.clients.contains_key(&id) && !outbox.timers.is_set(timer);
+        if first {
+            outbox.timers.set(timer, now + TRANSACTION_TIMEOUT);
+        }
+        first
     }
 
     /// Forgets a client transaction; later responses are strays.
@@ -299,9 +398,9 @@ impl Transactions {
         Some(client.report(id, outcome))
     }
 
-    /// The request of a transaction that still runs.
-    pub(crate) fn sent(&self, id: ClientId) -> Option<Arc<Sent>> {
-        self.clients.get(&id).map(|client| Arc::clone(&client.sent))
+    /// The request of a transaction that still runs, and what it travels on.
+    pub(crate) fn sent(&self, id: ClientId) -> Option<(Arc<Sent>, Flow)> {
+        self.clients.get(&id).map(|client| (Arc::clone(&client.sent), client.flow))
     }
 
     /// The session that has sent a request under this Call-ID whose transaction goes on.
@@ -330,7 +429,7 @@ impl Transactions {
         if let Some(&id) = self.server_keys.get(&ServerKey::of(request, &request.method))
             && let Some(server) = self.servers.get(&id)
         {
-            let mut io = Io { outbox, now, flow: server.flow, id: id.0 };
+            let mut io = Io { outbox, now, flow: server.way_back.flow(), id: id.0 };
             match &server.machine {
                 ServerMachine::Invite(machine) => machine.repeated(&mut io),
                 ServerMachine::NonInvite(machine) => machine.repeated(&mut io),
@@ -349,7 +448,7 @@ impl Transactions {
             // An RFC 2543 peer's ACK for a 2xx looks like this transaction's.
             ServerMachine::Invite(InviteServer::Accepted) | ServerMachine::NonInvite(_) => false,
             ServerMachine::Invite(machine) => {
-                machine.ack(&mut Io { outbox, now, flow: server.flow, id: id.0 });
+                machine.ack(&mut Io { outbox, now, flow: server.way_back.flow(), id: id.0 });
                 true
             }
         }
@@ -365,17 +464,19 @@ impl Transactions {
         trying: Option<&Response>,
     ) -> ServerId {
         let id = ServerId(self.next_id());
+        let way_back = WayBack::new(request, flow);
         let machine = match trying {
             Some(trying) => {
                 let bytes = wire::write(&Message::Response(trying.clone()));
-                ServerMachine::Invite(InviteServer::start(&mut Io { outbox, now, flow, id: id.0 }, bytes))
+                let mut io = Io { outbox, now, flow: Some(flow), id: id.0 };
+                ServerMachine::Invite(InviteServer::start(&mut io, bytes))
             }
             None => ServerMachine::NonInvite(NonInviteServer::Trying),
         };
         let (key, merge) = (ServerKey::of(request, &request.method), MergeKey::of(request));
         self.server_keys.insert(key.clone(), id);
         self.merge_keys.insert(merge.clone(), id);
-        self.servers.insert(id, Server { key, merge, flow, machine, session: None });
+        self.servers.insert(id, Server { key, merge, way_back, machine, session: None });
         id
     }
 
@@ -394,23 +495,51 @@ impl Transactions {
         Some(Cancelled { server: id, session })
     }
 
-    /// Sends a response; what was sent, and where, for a session that repeats its 2xx itself.
+    /// Sends a response; what was sent, for a session that repeats its 2xx itself.
     pub(crate) fn respond(
         &mut self,
         outbox: &mut Outbox,
         now: Instant,
         id: ServerId,
         response: Response,
-    ) -> Option<(Flow, Vec<u8>)> {
+    ) -> Option<Vec<u8>> {
         let server = self.servers.get_mut(&id)?;
         let status: StatusCode = response.status;
         let bytes = wire::write(&Message::Response(response));
-        let mut io = Io { outbox, now, flow: server.flow, id: id.0 };
+        let mut io = Io { outbox, now, flow: server.way_back.flow(), id: id.0 };
         match &mut server.machine {
             ServerMachine::Invite(machine) => machine.respond(&mut io, status, bytes.clone()),
             ServerMachine::NonInvite(machine) => machine.respond(&mut io, bytes.clone()),
         }
-        Some((server.flow, bytes))
+        Some(bytes)
+    }
+
+    /// Sends a session's 2xx again.
+    pub(crate) fn repeat(&self, outbox: &mut Outbox, id: ServerId, bytes: &[u8]) {
+        if let Some(flow) = self.servers.get(&id).and_then(|server| server.way_back.flow()) {
+            outbox.transmit(flow, bytes.to_vec());
+        }
+    }
+
+    /// The connection `flow` is lost: the transactions whose responses must find another way, and to where.
+    pub(crate) fn cut_off(&mut self, flow: Flow) -> Vec<(ServerId, NextHop)> {
+        let unfinished = |server: &Server| match &server.machine {
+            ServerMachine::Invite(machine) => !matches!(machine, InviteServer::Confirmed),
+            ServerMachine::NonInvite(machine) => matches!(machine, NonInviteServer::Trying),
+        };
+        let servers = self.servers.iter_mut().filter(|(_, server)| unfinished(server));
+        servers.filter_map(|(&id, server)| Some((id, server.way_back.lose(flow)?))).collect()
+    }
+
+    /// A response's other way is found: what was to be sent goes there.
+    pub(crate) fn redirect(&mut self, outbox: &mut Outbox, now: Instant, id: ServerId, flow: Flow) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        server.way_back.found(flow);
+        let mut io = Io { outbox, now, flow: server.way_back.flow(), id: id.0 };
+        match &server.machine {
+            ServerMachine::Invite(machine) => machine.repeated(&mut io),
+            ServerMachine::NonInvite(machine) => machine.repeated(&mut io),
+        }
     }
 
     pub(crate) fn server_timer(
@@ -421,7 +550,7 @@ impl Transactions {
         timer: ServerTimer,
     ) {
         let Some(server) = self.servers.get_mut(&id) else { return };
-        let mut io = Io { outbox, now, flow: server.flow, id: id.0 };
+        let mut io = Io { outbox, now, flow: server.way_back.flow(), id: id.0 };
         let expiry = match &mut server.machine {
             ServerMachine::Invite(machine) => machine.timer(&mut io, timer),
             ServerMachine::NonInvite(machine) => machine.timer(timer),

@@ -1,4 +1,4 @@
-//! The non-INVITE client transaction (RFC 3261 section 17.1.2) over an unreliable transport.
+//! The non-INVITE client transaction (RFC 3261 section 17.1.2).
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::message::Response;
 use crate::timer::{ClientTimer, T1, T2, T4, TRANSACTION_TIMEOUT};
 
 pub(super) enum NonInviteClient {
-    /// No response yet; the request is repeated at intervals that grow to T2.
+    /// No response yet; as a datagram, the request is repeated at intervals that grow to T2.
     Trying { interval: Duration },
-    /// A provisional response came; the request is repeated each T2.
+    /// A provisional response came; as a datagram, the request is repeated each T2.
     Proceeding,
     /// The final response came; its repetitions are swallowed.
     Completed,
@@ -17,7 +17,9 @@ pub(super) enum NonInviteClient {
 
 impl NonInviteClient {
     pub(super) fn start(io: &mut Io<'_>) -> Self {
-        io.set_client(ClientTimer::E, T1);
+        if !io.is_reliable() {
+            io.set_client(ClientTimer::E, T1);
+        }
         io.set_client(ClientTimer::F, TRANSACTION_TIMEOUT);
         Self::Trying { interval: T1 }
     }
@@ -30,7 +32,7 @@ impl NonInviteClient {
             _ => {
                 io.stop_client(ClientTimer::E);
                 io.stop_client(ClientTimer::F);
-                io.set_client(ClientTimer::K, T4);
+                io.set_client(ClientTimer::K, io.against_repetitions(T4));
                 *self = Self::Completed;
             }
         }

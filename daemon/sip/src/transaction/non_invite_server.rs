@@ -1,4 +1,4 @@
-//! The non-INVITE server transaction (RFC 3261 section 17.2.2) over an unreliable transport.
+//! The non-INVITE server transaction (RFC 3261 section 17.2.2).
 //!
 //! Provisional responses to non-INVITE requests are never sent (RFC 4320 section 4.1), so there is no Proceeding.
 
@@ -22,7 +22,7 @@ impl NonInviteServer {
     pub(super) fn respond(&mut self, io: &mut Io<'_>, bytes: Vec<u8>) {
         if matches!(self, Self::Trying) {
             io.transmit(bytes.clone());
-            io.set_server(ServerTimer::J, TRANSACTION_TIMEOUT);
+            io.set_server(ServerTimer::J, io.against_repetitions(TRANSACTION_TIMEOUT));
             *self = Self::Completed { response: bytes };
         }
     }

@@ -99,6 +99,8 @@ pub(super) struct Fields<'a> {
     fields: Vec<Field<'a>>,
     /// The first thing that is wrong with the fields as such.
     fault: Option<Fault>,
+    /// There are more than are kept.
+    cut: bool,
 }
 
 struct Field<'a> {
@@ -110,7 +112,7 @@ struct Field<'a> {
 impl<'a> Fields<'a> {
     /// Reads fields up to the empty line.
     fn read(lines: &mut Lines<'a>) -> Self {
-        let mut fields = Self { fields: Vec::new(), fault: None };
+        let mut fields = Self { fields: Vec::new(), fault: None, cut: false };
         loop {
             match lines.next() {
                 None => {
@@ -120,6 +122,7 @@ impl<'a> Fields<'a> {
                 Some((b"", true)) => break,
                 Some((line, _)) => match read_field(line, lines) {
                     Ok(_) if fields.fields.len() == MAX_FIELDS => {
+                        fields.cut = true;
                         fields.note(Fault::new(
                             StatusCode::MESSAGE_TOO_LARGE,
                             "there are too many header fields",
@@ -140,6 +143,11 @@ impl<'a> Fields<'a> {
     /// Are all lines fields, within the limits?
     pub(super) fn check(&self) -> Result<(), Fault> {
         self.fault.clone().map_or(Ok(()), Err)
+    }
+
+    /// There are more fields than are kept.
+    pub(super) fn are_cut(&self) -> bool {
+        self.cut
     }
 
     pub(super) fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
@@ -192,11 +200,19 @@ impl<'a> Fields<'a> {
     /// What of `rest` is the body: all of it where Content-Length is missing, as it may be in a datagram; bytes
     /// behind the body are ignored (RFC 3261 section 18.3).
     pub(super) fn body<'b>(&self, rest: &'b [u8]) -> Result<&'b [u8], Fault> {
-        let Some(value) = self.single(name::CONTENT_LENGTH)? else { return Ok(rest) };
-        let length = grammar::number(value, u32::MAX)
-            .and_then(|length| usize::try_from(length).ok())
-            .ok_or(Fault::in_field(name::CONTENT_LENGTH, "it is no length"))?;
-        rest.get(..length).ok_or(Fault::in_field(name::CONTENT_LENGTH, "the body is shorter"))
+        match self.content_length()? {
+            None => Ok(rest),
+            Some(length) => {
+                rest.get(..length).ok_or(Fault::in_field(name::CONTENT_LENGTH, "the body is shorter"))
+            }
+        }
+    }
+
+    /// What Content-Length says, in bytes.
+    pub(super) fn content_length(&self) -> Result<Option<usize>, Fault> {
+        let Some(value) = self.single(name::CONTENT_LENGTH)? else { return Ok(None) };
+        let length = grammar::number(value, u32::MAX).and_then(|length| usize::try_from(length).ok());
+        length.map(Some).ok_or(Fault::in_field(name::CONTENT_LENGTH, "it is no length"))
     }
 
     /// The fields that are not held as typed values.

@@ -10,9 +10,11 @@
     clippy::indexing_slicing
 )]
 
+pub mod memory;
 pub mod proxy;
 pub mod registrar;
 pub mod script;
+pub mod streams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +29,8 @@ use voipd_sip::endpoint::{
 use voipd_sip::message::{Message, Method, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
 use voipd_sip::wire;
+
+use streams::Connections;
 
 pub const OFFER: &[u8] =
     b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
@@ -61,10 +65,29 @@ struct Node {
     role: Role,
 }
 
-struct Packet {
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
+enum Packet {
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Of a connection, to one of its two ends.
+    Segment {
+        connection: usize,
+        end: usize,
+        bytes: Vec<u8>,
+    },
+    /// This end learns that the connection is lost.
+    Lost {
+        connection: usize,
+        end: usize,
+    },
+    /// A connection was not made.
+    Unmade {
+        host: HostId,
+        flow: Flow,
+        error: TransportError,
+    },
 }
 
 /// What a link does to a datagram; chances of 1000.
@@ -83,7 +106,8 @@ pub struct Net {
     pub link: Link,
     /// Datagrams that were sent, with the time: the wire as a capture would show it.
     pub capture: Vec<(Duration, SocketAddr, SocketAddr, Vec<u8>)>,
-    names: BTreeMap<String, Vec<SocketAddr>>,
+    pub connections: Connections,
+    names: BTreeMap<String, Vec<(Option<Transport>, SocketAddr)>>,
     hosts: Vec<Node>,
     air: BTreeMap<(Instant, u64), Packet>,
     count: u64,
@@ -102,6 +126,7 @@ impl Net {
             now: start,
             link: Link { latency: Duration::from_millis(10), loss: 0, doubling: 0, jitter: Duration::ZERO },
             capture: Vec::new(),
+            connections: Connections::default(),
             names: BTreeMap::new(),
             hosts: Vec::new(),
             air: BTreeMap::new(),
@@ -166,9 +191,22 @@ impl Net {
         self.add(address, Role::Closed)
     }
 
+    /// Nobody is at that address any more.
+    pub fn forget(&mut self, address: &str) {
+        let address: SocketAddr = address.parse().unwrap();
+        let host = self.host_at(address).unwrap();
+        self.hosts[host.0].address = SocketAddr::new([0, 0, 0, 0].into(), 0);
+    }
+
     pub fn name(&mut self, name: &str, addresses: &[&str]) {
-        self.names
-            .insert(name.to_owned(), addresses.iter().map(|address| address.parse().unwrap()).collect());
+        let addresses = addresses.iter().map(|address| (None, address.parse().unwrap()));
+        self.names.insert(name.to_owned(), addresses.collect());
+    }
+
+    /// A name whose NAPTR and SRV records lead to these, in this order.
+    pub fn name_on(&mut self, name: &str, places: &[(Transport, &str)]) {
+        let places = places.iter().map(|(transport, address)| (Some(*transport), address.parse().unwrap()));
+        self.names.insert(name.to_owned(), places.collect());
     }
 
     // Looking and acting.
@@ -264,9 +302,15 @@ impl Net {
             let jitter = self.link.jitter.as_micros() as u64;
             let jitter = Duration::from_micros(self.random() % (jitter + 1));
             self.count += 1;
-            let packet = Packet { from, to, bytes: bytes.clone() };
+            let packet = Packet::Datagram { from, to, bytes: bytes.clone() };
             self.air.insert((self.now + self.link.latency + jitter, self.count), packet);
         }
+    }
+
+    /// What no link loses, doubles or delays more than another.
+    fn post(&mut self, after: Duration, packet: Packet) {
+        self.count += 1;
+        self.air.insert((self.now + after, self.count), packet);
     }
 
     fn drain(&mut self, host: HostId) -> Option<Instant> {
@@ -275,21 +319,34 @@ impl Net {
             let Role::Agent { endpoint, fresh, .. } = &mut self.hosts[host.0].role else { return None };
             match endpoint.poll_output() {
                 Output::Transmit { flow, bytes } => {
-                    assert_eq!(flow.local, local);
-                    self.transmit(flow.local, flow.remote, bytes);
+                    if flow.transport == Transport::Udp {
+                        assert_eq!(flow.local, local);
+                        self.transmit(flow.local, flow.remote, bytes);
+                    } else {
+                        self.write(host, flow, bytes);
+                    }
                 }
                 Output::Resolve { id, next_hop, .. } => {
+                    let wanted = if next_hop.secure { Some(Transport::Tls) } else { next_hop.transport };
                     let found = match &next_hop.host {
                         Host::Ip(ip) if ip.is_ipv4() != local.is_ipv4() => {
                             Err(ResolveError::NoRoute(ip.to_string()))
                         }
-                        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, next_hop.port.unwrap_or(5060))]),
+                        Host::Ip(ip) => {
+                            let port = wanted.unwrap_or(Transport::Udp).default_port();
+                            Ok(vec![(wanted, SocketAddr::new(*ip, next_hop.port.unwrap_or(port)))])
+                        }
                         Host::Name(name) => {
                             self.names.get(name).cloned().ok_or(ResolveError::NoSuchHost(name.clone()))
                         }
                     };
-                    let flow = |remote| udp(local, remote);
-                    let result = found.map(|found| found.into_iter().map(flow).collect());
+                    let flow = |(transport, remote): (Option<Transport>, _)| match (wanted, transport) {
+                        (Some(wanted), Some(there)) if wanted != there => None,
+                        (wanted, there) => {
+                            Some(streams::flow(wanted.or(there).unwrap_or(Transport::Udp), local, remote))
+                        }
+                    };
+                    let result = found.map(|found| found.into_iter().filter_map(flow).collect());
                     endpoint.handle_resolved(now, id, result);
                 }
                 Output::Event(event) => fresh.push((elapsed, event)),
@@ -298,50 +355,71 @@ impl Net {
         }
     }
 
+    fn host_at(&self, address: SocketAddr) -> Option<HostId> {
+        self.hosts.iter().position(|node| node.address == address).map(HostId)
+    }
+
     fn deliver(&mut self, packet: Packet) {
+        match packet {
+            Packet::Datagram { from, to, bytes } => {
+                let Some(host) = self.host_at(to) else { return };
+                if let Role::Closed = self.hosts[host.0].role {
+                    if let Some(sender) = self.host_at(from) {
+                        self.fail(sender, udp(from, to), TransportError::Refused);
+                    }
+                    return;
+                }
+                for response in self.hand_over(host, udp(to, from), &bytes) {
+                    self.transmit(to, from, response);
+                }
+            }
+            Packet::Segment { connection, end, bytes } => self.arrive(connection, end, &bytes),
+            Packet::Lost { connection, end } => self.notice(connection, end),
+            Packet::Unmade { host, flow, error } => self.fail(host, flow, error),
+        }
+    }
+
+    fn fail(&mut self, host: HostId, flow: Flow, error: TransportError) {
+        if let Role::Agent { .. } = self.hosts[host.0].role {
+            self.with(host, |endpoint, now| endpoint.handle_failed(now, flow, error));
+        }
+    }
+
+    /// A host gets a message; a server's responses.
+    fn hand_over(&mut self, host: HostId, flow: Flow, bytes: &[u8]) -> Vec<Vec<u8>> {
         let (now, elapsed) = (self.now, self.elapsed());
-        let Some(host) = self.hosts.iter().position(|node| node.address == packet.to).map(HostId) else {
-            return;
-        };
         match &mut self.hosts[host.0].role {
             Role::Agent { endpoint, .. } => {
-                let flow = udp(packet.to, packet.from);
-                endpoint.handle_datagram(now, flow, &packet.bytes);
+                match flow.transport {
+                    Transport::Udp => endpoint.handle_datagram(now, flow, bytes),
+                    Transport::Tcp | Transport::Tls => endpoint.handle_message(now, flow, bytes),
+                }
                 self.drain(host);
             }
             Role::Raw { inbox } => {
                 // What is no message stays in the capture only.
-                inbox.extend(
-                    wire::read_datagram(&packet.bytes).ok().flatten().map(|message| (elapsed, message)),
-                );
+                inbox.extend(wire::read_datagram(bytes).ok().flatten().map(|message| (elapsed, message)));
             }
             Role::Server { answer, seen } => {
-                if let Message::Request(mut request) = read(&packet.bytes) {
+                if let Ok(Some(Message::Request(mut request))) = wire::read_datagram(bytes) {
                     if request.via[0].params.get("rport").is_some() {
-                        request.via[0].params.set("rport", Some(&packet.from.port().to_string()));
-                        request.via[0].params.set("received", Some(&packet.from.ip().to_string()));
+                        request.via[0].params.set("rport", Some(&flow.remote.port().to_string()));
+                        request.via[0].params.set("received", Some(&flow.remote.ip().to_string()));
                     }
                     let responses = answer(now, &request);
                     seen.push((elapsed, request));
-                    for response in responses {
-                        self.transmit(packet.to, packet.from, wire::write(&Message::Response(response)));
-                    }
+                    let written = responses.into_iter().map(|r| wire::write(&Message::Response(r)));
+                    return written.collect();
                 }
             }
             Role::Proxy(proxy) => {
-                for (to, bytes) in proxy.pass(packet.from, read(&packet.bytes)) {
-                    self.transmit(packet.to, to, bytes);
+                for (to, bytes) in proxy.pass(flow.remote, read(bytes)) {
+                    self.transmit(flow.local, to, bytes);
                 }
             }
-            Role::Closed => {
-                let sender = self.hosts.iter().position(|node| node.address == packet.from).map(HostId);
-                if let Some(sender) = sender {
-                    self.with(sender, |endpoint, now| {
-                        endpoint.handle_failed(now, udp(packet.from, packet.to), TransportError::Refused)
-                    });
-                }
-            }
+            Role::Closed => {}
         }
+        Vec::new()
     }
 
     /// Lets time pass.
@@ -555,7 +633,8 @@ impl Pair {
 /// First lines of what one host sent to another, with their times in milliseconds.
 pub fn sent(net: &Net, from: HostId) -> Vec<(u64, String)> {
     let address = net.address(from);
-    let from_here = net.capture.iter().filter(|(_, from, _, _)| *from == address);
+    let here = [address, streams::tls_address(address)];
+    let from_here = net.capture.iter().filter(|(_, from, _, _)| here.contains(from));
     from_here.map(|(at, _, _, bytes)| (at.as_millis() as u64, first_line(bytes))).collect()
 }
 

@@ -7,7 +7,7 @@
 //! [`DEADLINE`] in all. What is known by then is used.
 
 mod ask;
-mod order;
+pub mod order;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};

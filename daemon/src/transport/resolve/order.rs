@@ -9,30 +9,35 @@ use hickory_resolver::proto::rr::rdata::{NAPTR, SRV};
 use voipd_sip::endpoint::Transport;
 
 /// Most SRV records of one service that are looked at: an answer may be a forger's.
-const MAX_SERVERS: usize = 64;
+pub const MAX_SERVERS: usize = 64;
 
 /// A way to reach a domain by SIP, as NAPTR offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Service {
+pub struct Service {
     /// Services of a higher order are not looked at when one of a lower order is there (RFC 3403 section 4.1).
-    pub(super) order: u16,
-    pub(super) transport: Transport,
+    pub order: u16,
+    /// What carries it.
+    pub transport: Transport,
     /// Where the SRV records are.
-    pub(super) servers: Name,
+    pub servers: Name,
 }
 
 /// One SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Server {
-    priority: u16,
-    weight: u16,
-    pub(super) target: Name,
-    pub(super) port: u16,
+pub struct Server {
+    /// Those with the lowest are tried first.
+    pub priority: u16,
+    /// Its chance among those of its priority.
+    pub weight: u16,
+    /// Whose addresses it has; never the root.
+    pub target: Name,
+    /// Never 0.
+    pub port: u16,
 }
 
 impl Server {
     /// `None` where the domain says that there is no such service (target `.`, RFC 2782), or names no port.
-    pub(super) fn of(record: &SRV) -> Option<Self> {
+    pub fn of(record: &SRV) -> Option<Self> {
         let SRV { priority, weight, port, .. } = *record;
         let there = port != 0 && !record.target.is_root();
         there.then(|| Self { priority, weight, target: record.target.clone(), port })
@@ -40,10 +45,11 @@ impl Server {
 }
 
 /// The SIP services among NAPTR records (RFC 3263 section 4.1), first the one to try first; others are left out.
-pub(super) fn services(records: &[NAPTR]) -> Vec<Service> {
+pub fn services(records: &[NAPTR]) -> Vec<Service> {
     let mut sorted: Vec<&NAPTR> = records.iter().collect();
     sorted.sort_by(|a, b| {
-        (a.order, a.preference, &a.replacement).cmp(&(b.order, b.preference, &b.replacement))
+        let key = |record: &NAPTR| (record.order, record.preference, record.services.to_ascii_lowercase());
+        key(a).cmp(&key(b)).then_with(|| a.replacement.cmp(&b.replacement))
     });
     let mut services: Vec<Service> = Vec::new();
     for record in sorted {
@@ -71,7 +77,7 @@ fn transport_of(services: &[u8]) -> Option<Transport> {
 
 /// Servers by priority; within one by lot, where those with more weight win more often (RFC 2782). `draw(n)` answers
 /// with a number from 0 to `n`, each as likely as the others.
-pub(super) fn order_servers(mut servers: Vec<Server>, draw: &mut impl FnMut(u32) -> u32) -> Vec<Server> {
+pub fn order_servers(mut servers: Vec<Server>, draw: &mut impl FnMut(u32) -> u32) -> Vec<Server> {
     // Those without weight stand first, so that they too win now and then. The rest of the key makes the order of the
     // answer, which name servers rotate, irrelevant.
     servers.sort_by(|a, b| {
@@ -96,7 +102,7 @@ pub(super) fn order_servers(mut servers: Vec<Server>, draw: &mut impl FnMut(u32)
 }
 
 /// Families take turns, beginning with IPv6 (RFC 8305 section 4); addresses without a route come last.
-pub(super) fn take_turns(addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+pub fn take_turns(addresses: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     let (near, far): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| has_route(*address));
     let mut turns = alternate(near);
     turns.extend(alternate(far));
@@ -117,7 +123,7 @@ fn alternate(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// An address that one machine can have. What stands for all, none or many is no server, whoever says so.
-pub(super) fn single_host(address: IpAddr) -> Option<IpAddr> {
+pub fn single_host(address: IpAddr) -> Option<IpAddr> {
     let address = address.to_canonical();
     let many = match address {
         IpAddr::V4(v4) => v4.is_broadcast(),
