@@ -250,6 +250,13 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
         "number_uri",
         "emergency",
         "blocked",
+        "redirect",
+        "dtmf",
+        "transport",
+        "tls_ca",
+        "tls_pin",
+        "tls_certificate",
+        "tls_key",
     ];
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();
