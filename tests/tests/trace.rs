@@ -30,7 +30,9 @@ async fn trace(phone: &Voipd, options: &[&str], says: &str) -> Voipctl {
 async fn whole_call(trace: Voipctl) -> String {
     until("the trace shows the answer to BYE", SOON, async || {
         let output = trace.output().replace("\\r\\n", "\n");
-        (output.lines().filter(|line| line.ends_with(" BYE")).count() >= 2).then_some(())
+        let mut answers = output.split("SIP/2.0 200 ").skip(1);
+        let method = |answer: &str| answer.lines().find(|line| line.contains("CSeq: ")).map(str::to_owned);
+        answers.any(|answer| method(answer).is_some_and(|line| line.ends_with(" BYE"))).then_some(())
     })
     .await;
     trace.signal(Signal::SIGINT);
@@ -160,7 +162,8 @@ async fn a_challenged_call_is_shown_without_what_proves_the_password() {
 
     let capture = std::fs::read(&file).unwrap();
     let packets = packets(&capture);
-    assert_eq!(packets.len(), records.len());
+    // One of the two may have heard of a repetition that came at the end.
+    assert!(packets.len() >= flow(&records).len(), "{} packets", packets.len());
     for (packet, record) in packets.iter().zip(&records) {
         let (from, to) = if record["direction"] == "out" { (&local, &remote) } else { (&remote, &local) };
         assert_eq!((&packet.from, &packet.to), (from, to));
