@@ -193,7 +193,7 @@ async fn each_bad_certificate_of_a_registrar_has_its_reason_and_nothing_goes_ano
         let call = phone.dial_with("bob", options).await;
         assert_eq!(call.ended().await, (reason.into(), 0));
         let status = phone.voipctl(&["wait", "registered", "--account", "alice"]).output().unwrap();
-        assert_eq!(status.status.code(), Some(22), "{}", String::from_utf8_lossy(&status.stderr));
+        assert_eq!(status.status.code(), Some(23), "{}", String::from_utf8_lossy(&status.stderr));
         assert!(!registrar.log().contains("REGISTERED"), "{}", registrar.log());
         phone.stop().await;
     }
