@@ -128,7 +128,7 @@ async fn methods_with_wrong_types_are_refused_with_what_they_take() {
         let sentence = client.is_told(wrong, ROOT_PATH, MANAGER, "AddAccount", &(settings,)).await;
         assert!(sentence.contains(word), "{sentence}");
     }
-    for target in ["", "not an address", "sip:", "sip:a@b:99999", "mailto:a@b", "tel:+49", "sips:a@127.0.0.1"]
+    for target in ["", "not an address", "sip:", "sip:a@b:99999", "mailto:a@b", "tel:+49", "h323:a@127.0.0.1"]
     {
         client.is_told(wrong, ROOT_PATH, MANAGER, "Dial", &(target, none())).await;
     }
