@@ -79,7 +79,12 @@ fn line(event: &Event) -> Option<String> {
     match event {
         Event::Added { path, interfaces } => {
             let keys = ["Direction", "State", "Peer", "AssertedIdentity", "Name"];
-            let described = own(interfaces).map(|properties| pairs(properties, &|key| keys.contains(&key)));
+            // What is empty describes nothing.
+            let says = |properties: &Dict, key: &str| {
+                properties.get(key).is_some_and(|value| to_json(value) != Value::String(String::new()))
+            };
+            let described = own(interfaces)
+                .map(|properties| pairs(properties, &|key| keys.contains(&key) && says(properties, key)));
             Some(format!("{} added: {}", label(path), described.unwrap_or_default()))
         }
         Event::Removed { path } => Some(format!("{} removed", label(path))),

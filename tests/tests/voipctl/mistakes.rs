@@ -54,8 +54,8 @@ async fn a_target_that_is_none_says_what_to_write() {
         ("sip:bob@192.0.2.1:99999", "write sip:user@host"),
         ("bob smith@192.0.2.1", "write sip:user@host"),
         ("<sip:bob@192.0.2.1>", "write sip:user@host"),
-        ("http://192.0.2.1", "only sip: ones"),
-        ("mailto:bob@example.org", "only sip: ones"),
+        ("http://192.0.2.1", "only sip:, sips: and tel: ones"),
+        ("mailto:bob@example.org", "only sip:, sips: and tel: ones"),
     ] {
         ctl(&phone, &["call", target]).await.fails(1, &[words]);
     }
