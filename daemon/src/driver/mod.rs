@@ -17,6 +17,7 @@ use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::{AccountState, CallId};
 use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
+use voipd_sip::redact::redact;
 use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
@@ -496,9 +497,10 @@ fn report(what: &str, result: Result<(), voipd_audio::engine::EngineError>) {
     }
 }
 
-/// The first line of a SIP message, as far as it is fit for a log: the rest may hold credentials.
+/// The first line of a SIP message as it is fit for a log: a URI may hold a password.
 fn start_line(bytes: &[u8]) -> String {
     const LONGEST: usize = 200;
+    let bytes = redact(bytes);
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let line = String::from_utf8_lossy(line.get(..LONGEST).unwrap_or(line));
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -527,4 +529,17 @@ async fn sleep_until(at: Option<Instant>) {
 pub fn unix_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start_line;
+
+    #[test]
+    fn a_start_line_in_the_log_holds_no_password_and_no_control_characters() {
+        let line = start_line(b"INVITE sip:alice:hunter2@example.org SIP/2.0\r\nCall-ID: x\r\n\r\n");
+        assert!(line.starts_with("INVITE sip:alice:") && line.ends_with("@example.org SIP/2.0"), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+        assert!(!start_line(b"OPTIONS \x1b[2J SIP/2.0\r\n\r\n").contains('\x1b'));
+    }
 }
