@@ -96,7 +96,8 @@ impl IceAgent {
     }
 
     fn ask(&mut self, servers: &[SocketAddr]) {
-        for server in servers.iter().take(STUN_SERVERS) {
+        let wanted = if self.relays_only { 0 } else { STUN_SERVERS };
+        for server in servers.iter().take(wanted) {
             for base in &self.bases {
                 self.gatherer.ask(self.now, base.component, base.address, *server);
             }
@@ -119,7 +120,9 @@ impl IceAgent {
                 let (way, base) = match server.transport {
                     RelayTransport::Udp => {
                         let Some(base) = base else { continue };
-                        self.gatherer.ask(self.now, component, base.address, server.address);
+                        if !self.relays_only {
+                            self.gatherer.ask(self.now, component, base.address, server.address);
+                        }
                         (Way::Base(base.address), Some(base.address))
                     }
                     RelayTransport::Tcp | RelayTransport::Tls => {
@@ -172,7 +175,7 @@ impl IceAgent {
         related: Option<SocketAddr>,
         server: u16,
     ) {
-        if self.candidates.len() >= CANDIDATES {
+        if self.candidates.len() >= CANDIDATES || (self.relays_only && kind != CandidateKind::Relayed) {
             return;
         }
         let ip = match kind {
