@@ -258,9 +258,9 @@ impl IceAgent {
     pub fn handle_datagram(&mut self, now: Instant, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         self.now = now;
         if let Some((component, relayed, peer, data)) = self.receive_by_relay(base, from, bytes) {
-            self.from_peer(component, relayed, peer, &data);
+            self.peer_packet(component, relayed, peer, &data);
         } else if let Some(component) = self.component_of(base) {
-            self.from_peer(component, base, from, bytes);
+            self.peer_packet(component, base, from, bytes);
         }
         self.drain();
     }
@@ -276,7 +276,7 @@ impl IceAgent {
     pub fn handle_stream_message(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) {
         self.now = now;
         if let Some((component, relayed, peer, data)) = self.receive_by_stream(stream, bytes) {
-            self.from_peer(component, relayed, peer, &data);
+            self.peer_packet(component, relayed, peer, &data);
         }
         self.drain();
     }
@@ -353,7 +353,7 @@ impl IceAgent {
     }
 
     /// A packet of somebody who says to be the peer, to an address of ours.
-    fn from_peer(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+    fn peer_packet(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         if !stun::is_stun(bytes) {
             if self.received < RECEIVED {
                 self.received += 1;
