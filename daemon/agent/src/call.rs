@@ -184,8 +184,8 @@ pub(crate) struct Call {
     pub(crate) media: Media,
     /// From when sockets are bound until the peer has turned out to know nothing of it.
     pub(crate) ice: Option<Box<CallIce>>,
-    /// An offer that begins ICE anew is due when there are candidates.
-    pub(crate) ice_restarts: bool,
+    /// An offer that begins ICE anew, or names more candidates, is due.
+    pub(crate) ice_news: bool,
     /// Where media comes to, as the peer was told while ICE was still thought of.
     pub(crate) advertised: Option<LocalMedia>,
     /// The far end of signalling.

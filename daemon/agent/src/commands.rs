@@ -237,7 +237,7 @@ impl Agent {
             invited: None,
             media,
             ice: None,
-            ice_restarts: false,
+            ice_news: false,
             advertised: None,
             faces: None,
             offering: Offering::Idle,
@@ -329,11 +329,11 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding, resuming or an ICE restart, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
+    /// Tells the peer about holding, resuming or what is new of ICE, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
     /// before the answer, where the peer takes it.
     pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        let due = call.told_hold != call.local_hold || call.restarts_ice();
+        let due = call.told_hold != call.local_hold || call.has_ice_news();
         if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }

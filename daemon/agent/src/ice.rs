@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Between two restarts after a way was lost; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// Candidates that came too late for a description are told in another one if no way is found without them by then.
+const LATE: Duration = Duration::from_millis(500);
 /// A side that does not control leaves the first restart to the other for so long.
 const COURTESY: Duration = Duration::from_secs(3);
 
@@ -52,6 +54,10 @@ pub(crate) struct CallIce {
     /// By component.
     selected: [Option<SelectedPair>; 2],
     recovery: Recovery,
+    /// Candidates for RTP that the last description of ours named.
+    described: usize,
+    /// When the others are told.
+    late_at: Option<Instant>,
 }
 
 /// Getting back a way that was lost.
@@ -95,6 +101,8 @@ impl CallIce {
             told: None,
             selected: [None, None],
             recovery: Recovery::default(),
+            described: 0,
+            late_at: None,
         }
     }
 
@@ -119,10 +127,32 @@ impl CallIce {
         self.policy == IcePolicy::Relay && self.default_candidate(1).is_none()
     }
 
+    fn for_rtp(&self) -> usize {
+        self.agent.candidates().iter().filter(|candidate| candidate.component == 1).count()
+    }
+
+    /// There are candidates that the peer, which has answered, does not know.
+    pub(crate) fn note_late(&mut self, now: Instant) {
+        if self.told.is_some() && self.for_rtp() > self.described && self.selected[0].is_none() {
+            self.late_at.get_or_insert(now + LATE);
+        }
+    }
+
+    /// They are to be told now.
+    pub(crate) fn take_late(&mut self, now: Instant) -> bool {
+        let due = self.late_at.is_some_and(|at| at <= now);
+        if due {
+            self.late_at = None;
+        }
+        due && self.selected[0].is_none()
+    }
+
     // Descriptions.
 
     /// What a description of ours says.
-    pub(crate) fn describe(&self) -> LocalIce {
+    pub(crate) fn describe(&mut self) -> LocalIce {
+        self.described = self.for_rtp();
+        self.late_at = None;
         let credentials = self.agent.credentials();
         LocalIce {
             credentials: voipd_media::ice::Credentials {
@@ -238,6 +268,7 @@ impl CallIce {
             self.agent.end_of_remote_candidates(now);
         }
         self.told = Some(remote.clone());
+        self.note_late(now);
     }
 
     /// The call goes to somebody else than before: what was found leads nowhere.
@@ -285,7 +316,7 @@ impl CallIce {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        [self.wake_at, self.waits_until, self.recovery.at].into_iter().flatten().min()
+        [self.wake_at, self.waits_until, self.recovery.at, self.late_at].into_iter().flatten().min()
     }
 
     pub(crate) fn select(&mut self, pair: SelectedPair) {

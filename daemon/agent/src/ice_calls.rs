@@ -185,6 +185,12 @@ impl Agent {
         if ice.is_late(now) && ice.stop_waiting() {
             self.media_ready(now, id);
         }
+        if self.ice_of(id).is_some_and(|ice| ice.take_late(now))
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            call.ice_news = true;
+            self.tell_hold(now, id);
+        }
         if self.ice_of(id).is_some_and(|ice| ice.take_recovery(now)) {
             self.note(Weight::Info, Some(id), "looking for another way for the media".to_owned());
             self.restart_ice(now, id, None);
@@ -196,7 +202,7 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(ice) = &mut call.ice else { return };
         ice.restart(now, local);
-        call.ice_restarts = true;
+        call.ice_news = true;
         self.drain_ice(now, id);
         self.media_ready(now, id);
     }
@@ -230,7 +236,7 @@ impl Agent {
                     self.outputs.push_back(Output::CloseRelay { call: id, stream });
                 }
                 // Descriptions take all that there are.
-                IceOutput::Candidate(_) => {}
+                IceOutput::Candidate(_) => ice.note_late(now),
                 IceOutput::GatheringComplete => ready |= ice.stop_waiting(),
                 IceOutput::Selected(pair) => {
                     ice.select(pair);
@@ -319,18 +325,18 @@ impl Call {
 
     /// What the next description says about ICE; answers where media comes to without it.
     pub(crate) fn describe_ice(&mut self, local: LocalMedia) -> LocalMedia {
-        let Some(ice) = &self.ice else {
+        let Some(ice) = &mut self.ice else {
             self.negotiation.set_ice(None);
             return self.advertised.unwrap_or(local);
         };
         self.negotiation.set_ice(Some(ice.describe()));
-        self.ice_restarts = false;
+        self.ice_news = false;
         ice.default_media()
     }
 
-    /// The peer has to be told that ICE begins anew, and can be.
-    pub(crate) fn restarts_ice(&self) -> bool {
-        self.ice_restarts && self.ice.as_ref().is_some_and(|ice| !ice.is_waiting())
+    /// The peer has to be told that ICE begins anew or has found more, and can be.
+    pub(crate) fn has_ice_news(&self) -> bool {
+        self.ice_news && self.ice.as_ref().is_some_and(|ice| !ice.is_waiting())
     }
 
     /// Media sockets are wanted before the call is accepted, so that candidates are there when it is.

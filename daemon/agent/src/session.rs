@@ -353,7 +353,7 @@ impl Agent {
             Err(StatusCode::REQUEST_PENDING) => {
                 // The peer's own offer came between; our answer to it, or another offer, will tell.
                 call.negotiation.withdraw_offer();
-                call.ice_restarts |= call.ice.as_ref().is_some_and(|ice| ice.is_restarting());
+                call.ice_news |= call.ice.as_ref().is_some_and(|ice| ice.is_restarting());
                 if let Offering::Outstanding { told_before } = offering {
                     call.told_hold = told_before;
                 }

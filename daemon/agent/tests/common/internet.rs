@@ -30,6 +30,8 @@ pub struct Internet {
     pub round_trips: BTreeMap<SocketAddr, Duration>,
     /// STUN that hosts sent, by its destination.
     pub asked: Vec<SocketAddr>,
+    /// RTCP that has arrived: the socket, and where from.
+    pub rtcp: Vec<(SocketAddr, SocketAddr)>,
     /// RTP that has arrived: the socket, where from, and what.
     pub rtp: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
@@ -43,6 +45,7 @@ impl Default for Internet {
             dark: Vec::new(),
             round_trips: BTreeMap::from([(address(TURN), near), (address(SECOND_TURN), 2 * near)]),
             asked: Vec::new(),
+            rtcp: Vec::new(),
             rtp: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@
 )]
 
 mod books;
+pub mod ice;
 pub mod internet;
 pub mod peer;
 pub mod registrar;
@@ -738,7 +739,10 @@ impl World {
                 self.act(host, |agent, now| agent.handle_stun(now, call, rtp, from, &bytes));
             }
             (128..=191, 0..=127) => self.internet.rtp.push((at, from, bytes)),
-            _ => self.act(host, |agent, now| agent.handle_rtcp(now, call, from, &bytes)),
+            _ => {
+                self.internet.rtcp.push((at, from));
+                self.act(host, |agent, now| agent.handle_rtcp(now, call, from, &bytes));
+            }
         }
     }
 
