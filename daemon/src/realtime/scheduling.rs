@@ -65,7 +65,6 @@ fn set_fifo(priority: i32) -> io::Result<()> {
 }
 
 #[allow(unsafe_code)]
-#[allow(unsafe_code)]
 fn set_scheduler(policy: libc::c_int, priority: i32) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: `parameters` is valid and not kept; 0 means the calling thread.
