@@ -476,8 +476,8 @@ fn media_kind(kind: ice::CandidateKind) -> CandidateKind {
 fn engine_path(path: MediaPath) -> Path {
     match path {
         MediaPath::Direct { remote, .. } => Path::Udp { remote, symmetric: false },
-        MediaPath::Channel { server, .. } => Path::Udp { remote: server, symmetric: false },
-        MediaPath::Stream { peer, .. } => Path::Udp { remote: peer, symmetric: false },
+        MediaPath::Channel { server, channel, .. } => Path::TurnChannel { server, channel },
+        MediaPath::Stream { stream, channel, peer } => Path::Stream { peer, link: stream.0, channel },
     }
 }
 

@@ -202,7 +202,7 @@ fn rtcp_takes_the_way_of_rtp() {
     let (out, _) = two.talking();
     two.world.rtcp.clear();
     two.world.run_s(20);
-    let Path::Udp { remote, .. } = two.world.plan(two.alice, out).path;
+    let remote = two.world.plan(two.alice, out).path.remote();
     let from = two.world.local_media(two.alice, out);
     let ways: Vec<_> = two.world.rtcp.iter().filter(|(source, _, _)| *source == from).collect();
     assert!(!ways.is_empty() && ways.iter().all(|(_, to, _)| *to == remote));

@@ -12,8 +12,11 @@ use world::{LATENCY, Setup, World, relay};
 /// Whether two peers can reach each other without a relay.
 fn is_direct(one: Kind, two: Kind) -> bool {
     let hard = |kind| matches!(kind, Kind::Symmetric | Kind::PortRestricted);
-    let blocked = one == Kind::UdpBlocked || two == Kind::UdpBlocked;
-    !blocked && !(one == Kind::Symmetric && hard(two) || two == Kind::Symmetric && hard(one))
+    match (one, two) {
+        (Kind::UdpBlocked, _) | (_, Kind::UdpBlocked) => false,
+        (Kind::Symmetric, other) | (other, Kind::Symmetric) => !hard(other),
+        _ => true,
+    }
 }
 
 fn setup(kind: Kind) -> Setup {

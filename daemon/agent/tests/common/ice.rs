@@ -7,6 +7,8 @@ use voipd_agent::ice_settings::{IcePolicy, IceSettings, RelayLogin};
 use voipd_agent::view::{CallId, CallState, MediaWay};
 use voipd_audio::plan::Path;
 use voipd_media::ice::CandidateKind;
+use voipd_nat::ice::StreamId;
+use voipd_nat::turn::frame::channel_header;
 use voipd_sip::digest::Secret;
 
 use super::internet::nat::Kind;
@@ -76,6 +78,12 @@ fn phone(world: &mut World, address: &str, kind: Kind, ice: IceSettings) -> Host
     host
 }
 
+fn in_channel(channel: u16, packet: &[u8]) -> Vec<u8> {
+    let mut framed = channel_header(channel, packet.len() as u16).to_vec();
+    framed.extend_from_slice(packet);
+    framed
+}
+
 /// How both ends of the way were found.
 pub fn kinds(world: &World, host: HostId, call: CallId) -> (CandidateKind, CandidateKind) {
     match world.view(host, call).media_way {
@@ -95,8 +103,15 @@ impl World {
         let target = self.local_media(to, there);
         let packet = vec![0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
         self.internet.rtp.clear();
-        let Path::Udp { remote, .. } = plan.path;
-        self.media_leaves(source, remote, packet.clone());
+        match plan.path {
+            Path::Udp { remote, .. } => self.media_leaves(source, remote, packet.clone()),
+            Path::TurnChannel { server, channel } => {
+                self.media_leaves(source, server, in_channel(channel, &packet));
+            }
+            Path::Stream { link, channel, .. } => {
+                self.send_relay(from, StreamId(link), &in_channel(channel, &packet));
+            }
+        }
         self.run_ms(200);
         self.internet.rtp.iter().any(|(at, _, bytes)| *at == target && *bytes == packet)
     }

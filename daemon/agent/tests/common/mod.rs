@@ -29,8 +29,10 @@ use voipd_agent::{
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
-use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
+use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_media::Codec;
+use voipd_nat::ice::StreamId;
+use voipd_nat::turn::frame::channel_data;
 use voipd_sip::endpoint::{Flow, ResolveError, TlsRequirement, Transport, TransportError};
 use voipd_sip::message::{Message, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
@@ -572,11 +574,7 @@ impl World {
             Output::OpenRelay { call, stream, .. } => {
                 self.station(host).agent.handle_relay(now, *call, *stream, RelayStream::Opened);
             }
-            Output::SendRelay { stream, bytes, .. } => {
-                let sent =
-                    self.internet.servers.stream(self.elapsed(), (host.0, *stream), address(TURN), bytes);
-                self.from_servers(sent);
-            }
+            Output::SendRelay { stream, bytes, .. } => self.send_relay(host, *stream, bytes),
             Output::ResolveServer { id, name } => {
                 let found = self.names.get(name).map(|all| all.iter().map(|address| address.ip()).collect());
                 let found = found.ok_or_else(|| format!("{name} has no address"));
@@ -629,7 +627,7 @@ impl World {
     fn stream_fed_by(&self, host: HostId, port: PortId) -> Option<(HostId, PortId)> {
         let stream = self.books(host).streams.get(&port)?;
         stream.plan.send?;
-        let Path::Udp { remote, .. } = stream.plan.path;
+        let remote = stream.plan.path.remote();
         let agents = (0..self.hosts.len()).filter(|at| matches!(self.hosts[*at].role, Role::Agent(_)));
         agents.map(HostId).find_map(|peer| {
             let (port, _) = self.books(peer).streams.iter().find(|(_, other)| other.local == remote)?;
@@ -642,12 +640,12 @@ impl World {
         let elapsed = self.elapsed();
         let stream = &self.books(host).streams[&port];
         let (local, sends, since) = (stream.local, stream.plan.send.is_some(), stream.counted_at);
-        let Path::Udp { remote, .. } = stream.plan.path;
+        let remote = stream.plan.path.remote();
         let agents = (0..self.hosts.len()).filter(|at| matches!(self.hosts[*at].role, Role::Agent(_)));
         let fed_by = agents.map(HostId).find_map(|peer| {
             let mut streams = self.books(peer).streams.values().map(|other| &other.plan);
             let feeds = |plan: &&StreamPlan| {
-                let Path::Udp { remote, .. } = plan.path;
+                let remote = plan.path.remote();
                 remote == local && plan.send.is_some()
             };
             streams.find(feeds).map(|plan| plan.ssrc)
@@ -734,6 +732,9 @@ impl World {
     /// What the daemon does with a packet on a media socket (RFC 7983).
     fn at_socket(&mut self, host: HostId, call: CallId, rtp: bool, at: SocketAddr, packet: Packet) {
         let Packet { from, bytes, .. } = packet;
+        if rtp && self.takes_channel(host, call, from, &bytes) {
+            return;
+        }
         match (bytes[0], bytes[1]) {
             (0..=3 | 64..=79, _) => {
                 self.act(host, |agent, now| agent.handle_stun(now, call, rtp, from, &bytes));
@@ -746,6 +747,33 @@ impl World {
         }
     }
 
+    /// A message to the relay by a connection; media of the peer that comes by one is put where it would be played.
+    pub fn send_relay(&mut self, host: HostId, stream: StreamId, bytes: &[u8]) {
+        let sent = self.internet.servers.stream(self.elapsed(), (host.0, stream), address(TURN), bytes);
+        self.from_servers(sent);
+    }
+
+    /// What the tick and the task of a connection do with ChannelData: RTP of the stream's path is played.
+    fn takes_channel(&mut self, host: HostId, call: CallId, from: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(stream) = self.books(host).stream_of(call) else { return false };
+        let channel = match stream.plan.path {
+            Path::TurnChannel { channel, .. } | Path::Stream { channel, .. } => channel,
+            Path::Udp { .. } => return false,
+        };
+        let local = stream.local;
+        let Some((_, data)) = channel_data(bytes).filter(|(number, _)| *number == channel) else {
+            return false;
+        };
+        let rtp = matches!(data, [128..=191, 0..=127, ..]);
+        if rtp {
+            self.internet.rtp.push((local, from, data.to_vec()));
+        } else if matches!(data, [128..=191, ..]) {
+            self.internet.rtcp.push((local, from));
+            self.act(host, |agent, now| agent.handle_rtcp(now, call, from, data));
+        }
+        matches!(data, [128..=191, ..])
+    }
+
     fn from_servers(&mut self, sent: Vec<Sent>) {
         for sent in sent {
             match sent {
@@ -753,6 +781,9 @@ impl World {
                 Sent::Stream { to: (host, stream), bytes } => {
                     let host = HostId(host);
                     let call = self.live_call(host);
+                    if self.takes_channel(host, call, address(TURN), &bytes) {
+                        continue;
+                    }
                     self.act(host, |agent, now| {
                         agent.handle_relay(now, call, stream, RelayStream::Message(&bytes))
                     });

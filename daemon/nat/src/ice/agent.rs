@@ -295,7 +295,7 @@ impl IceAgent {
             checks.handle_timeout(now);
         }
         for relay in &mut self.relays {
-            relay.handle_timeout(self.clock.at(now));
+            relay.handle_timeout(now, self.clock.at(now));
         }
         self.ask_for_consent();
         self.watch_checks();
@@ -332,6 +332,7 @@ impl IceAgent {
         }
         let checks = self.checks.iter().filter_map(|(_, checks)| checks.wake());
         let relays = self.relays.iter().filter_map(Relay::wake).map(|wake| self.clock.back(wake));
+        let relays = relays.chain(self.relays.iter().filter_map(Relay::keep));
         let consents = self.chosen.iter().filter_map(Chosen::wake);
         let stuck =
             self.checks.iter().filter_map(|(_, checks)| checks.first_valid()).map(|at| at + NOMINATION_LIMIT);

@@ -73,7 +73,7 @@ pub struct World {
     pub servers: Servers,
     /// Where no packet arrives.
     pub dark: Vec<SocketAddr>,
-    /// Every `n`th datagram is lost.
+    /// One in `n` datagrams is lost, in no order.
     pub loses: Option<usize>,
     pub datagrams: usize,
     queue: BTreeMap<(Instant, usize), Arrival>,
@@ -191,12 +191,12 @@ impl World {
     /// Sends media by the selected paths, both ways, and says whether it came.
     pub fn media_flows(&mut self) -> [bool; 2] {
         let mut flows = [false; 2];
-        for from in 0..2 {
+        for (from, flow) in flows.iter_mut().enumerate() {
             let packet = vec![0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, from as u8];
             self.peers[1 - from].media.clear();
             self.send_media(from, &packet);
             self.run_for(Duration::from_millis(200));
-            flows[from] = self.peers[1 - from].media.contains(&packet);
+            *flow = self.peers[1 - from].media.contains(&packet);
         }
         flows
     }
@@ -250,7 +250,7 @@ impl World {
                 peer.timeouts += 1;
             }
             let sent = self.servers.handle_timeout(self.now - self.start);
-            self.from_servers(sent);
+            self.servers_sent(sent);
         }
     }
 
@@ -306,7 +306,8 @@ impl World {
     /// A datagram is on its way in the public network.
     pub fn travel(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.datagrams += 1;
-        let lost = self.loses.is_some_and(|n| self.datagrams.is_multiple_of(n));
+        let mixed = (self.datagrams as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let lost = self.loses.is_some_and(|n| (mixed as usize).is_multiple_of(n));
         if !lost {
             self.push(Arrival::Datagram { from, to, bytes });
         }
@@ -319,7 +320,7 @@ impl World {
             Arrival::Datagram { from, to, bytes } => {
                 if self.servers.is_at(to) {
                     let sent = self.servers.datagram(at, from, to, &bytes);
-                    self.from_servers(sent);
+                    self.servers_sent(sent);
                     return;
                 }
                 for index in 0..self.peers.len() {
@@ -342,7 +343,7 @@ impl World {
                 let Some(server) = self.peers[peer].streams.get(&stream).copied() else { return };
                 if !self.dark.contains(&server) {
                     let sent = self.servers.stream(at, (peer, stream), server, &bytes);
-                    self.from_servers(sent);
+                    self.servers_sent(sent);
                 }
             }
             Arrival::ToStream { peer, stream, bytes } => {
@@ -390,7 +391,7 @@ impl World {
         self.peers[peer].agent.handle_datagram(self.now, base, from, bytes);
     }
 
-    fn from_servers(&mut self, sent: Vec<servers::Sent>) {
+    fn servers_sent(&mut self, sent: Vec<servers::Sent>) {
         for sent in sent {
             match sent {
                 servers::Sent::Datagram { from, to, bytes } => {
