@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Between two restarts after a way was lost; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// Restarts without success until nothing more is tried: what is silent for so long is asked for a sign of life, and ended.
+const MOST_TRIES: u8 = 8;
 /// Candidates that came too late for a description are told in another one if no way is found without them by then.
 const LATE: Duration = Duration::from_millis(500);
 /// A side that does not control leaves the first restart to the other for so long.
@@ -67,6 +69,8 @@ struct Recovery {
     at: Option<Instant>,
     /// Between the last one and the next.
     pause: Duration,
+    /// Since there was a way; `None` before the first.
+    tries: Option<u8>,
 }
 
 /// How an RTCP packet goes.
@@ -120,6 +124,11 @@ impl CallIce {
 
     pub(crate) fn is_late(&self, now: Instant) -> bool {
         self.waits_until.is_some_and(|at| at <= now)
+    }
+
+    /// Nothing but relays is wanted.
+    pub(crate) fn hides(&self) -> bool {
+        self.policy == IcePolicy::Relay
     }
 
     /// Nothing but relays is wanted, and there is none.
@@ -248,7 +257,7 @@ impl CallIce {
         {
             self.agent.set_role(Role::Controlled);
             self.agent.restart(now, None);
-            self.recovery = Recovery::default();
+            self.recovery.at = None;
         }
     }
 
@@ -290,9 +299,7 @@ impl CallIce {
             self.selected = [None, None];
         }
         self.agent.restart(now, local.map(|local| bases(local, false)));
-        if local.is_some() {
-            self.waits_until = Some(now + PATIENCE);
-        }
+        self.waits_until = (!self.agent.is_gathered()).then_some(now + PATIENCE);
         self.recovery.at = None;
     }
 
@@ -328,8 +335,10 @@ impl CallIce {
     /// The state has changed: a way that is lost wants a restart, one that is found none.
     pub(crate) fn state_changed(&mut self, now: Instant, state: State) {
         match state {
-            State::Connected => self.recovery = Recovery::default(),
-            State::Lost | State::Failed => {
+            State::Connected => self.recovery = Recovery { pause: Duration::ZERO, tries: Some(0), at: None },
+            // Where there never was a way, looking for it again would find none either.
+            State::Lost | State::Failed if self.recovery.tries.is_some_and(|tries| tries < MOST_TRIES) => {
+                self.recovery.tries = self.recovery.tries.map(|tries| tries + 1);
                 let recovery = &mut self.recovery;
                 recovery.pause = match recovery.pause.is_zero() {
                     true if self.agent.role() == Role::Controlling => Duration::ZERO,
@@ -339,7 +348,7 @@ impl CallIce {
                 recovery.at = Some(now + recovery.pause);
                 recovery.pause = (recovery.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             }
-            State::New | State::Checking => {}
+            State::New | State::Checking | State::Lost | State::Failed => {}
         }
     }
 

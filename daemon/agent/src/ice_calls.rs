@@ -155,7 +155,11 @@ impl Agent {
                     }
                     PeerIce::Absent | PeerIce::Offered(_) => "the peer knows no ICE",
                 };
+                let hides = ice.hides();
                 self.note(Weight::Info, Some(id), text.to_owned());
+                if hides {
+                    return self.hang_up_for(now, id, Some(Reason::Policy));
+                }
                 self.end_ice(now, id);
             }
         }
@@ -337,6 +341,12 @@ impl Call {
     /// The peer has to be told that ICE begins anew or has found more, and can be.
     pub(crate) fn has_ice_news(&self) -> bool {
         self.ice_news && self.ice.as_ref().is_some_and(|ice| !ice.is_waiting())
+    }
+
+    /// The peer wants media to be sent where this side's policy does not let it go.
+    pub(crate) fn offers_no_relay(&self, policy: IcePolicy) -> bool {
+        let theirs = self.negotiation.offered_ice();
+        policy == IcePolicy::Relay && theirs.is_some_and(|ice| ice.offered().is_none())
     }
 
     /// Media sockets are wanted before the call is accepted, so that candidates are there when it is.

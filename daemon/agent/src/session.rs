@@ -56,6 +56,10 @@ impl Agent {
             Some(Ok(())) => {}
             Some(Err(error)) => return self.refuse_offer(now, id, &error),
         }
+        if call.offers_no_relay(policy) {
+            let why = "this side takes media by relays alone, and the offer has no ICE".to_owned();
+            return self.refuse(now, id, 488, Some((399, why)), Reason::Policy);
+        }
         let offers_first = incoming.reliable && call.offering == Offering::InAnswer;
         let gathers_early = call.wants_ice_early(policy);
         self.note(Weight::Info, Some(id), "call comes in".to_owned());

@@ -30,6 +30,8 @@ pub struct Internet {
     pub round_trips: BTreeMap<SocketAddr, Duration>,
     /// STUN that hosts sent, by its destination.
     pub asked: Vec<SocketAddr>,
+    /// Everything that has left a media socket: from where and where to.
+    pub sent: Vec<(SocketAddr, SocketAddr)>,
     /// RTCP that has arrived: the socket, and where from.
     pub rtcp: Vec<(SocketAddr, SocketAddr)>,
     /// RTP that has arrived: the socket, where from, and what.
@@ -45,6 +47,7 @@ impl Default for Internet {
             dark: Vec::new(),
             round_trips: BTreeMap::from([(address(TURN), near), (address(SECOND_TURN), 2 * near)]),
             asked: Vec::new(),
+            sent: Vec::new(),
             rtcp: Vec::new(),
             rtp: Vec::new(),
         }
@@ -69,6 +72,11 @@ impl Internet {
     /// The socket that a packet arrives at.
     pub fn inward(&mut self, at: Duration, from: SocketAddr, to: SocketAddr) -> SocketAddr {
         self.nats.iter_mut().find_map(|nat| nat.inward(at, from, to)).unwrap_or(to)
+    }
+
+    /// Where packets of this socket went.
+    pub fn sent_from(&self, socket: SocketAddr) -> Vec<SocketAddr> {
+        self.sent.iter().filter(|(from, _)| *from == socket).map(|(_, to)| *to).collect()
     }
 
     pub fn is_dark(&self, from: SocketAddr, to: SocketAddr) -> bool {

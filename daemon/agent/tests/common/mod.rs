@@ -25,11 +25,11 @@ use voipd_agent::ice_settings::IceSettings;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, DialOptions, DtmfMethod,
-    MediaNameId, Network, Output, RedirectPolicy, RelayStream, SoundChoice, TlsSettings,
+    MediaNameId, Network, Output, RedirectPolicy, RelayStream, RelayView, SoundChoice, TlsSettings,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
-use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
 use voipd_media::Codec;
 use voipd_nat::ice::StreamId;
 use voipd_nat::turn::frame::channel_data;
@@ -344,6 +344,10 @@ impl World {
 
     pub fn wakes_at(&mut self, host: HostId) -> Option<Instant> {
         self.station(host).wake_at
+    }
+
+    pub fn relays(&self, host: HostId) -> Vec<RelayView> {
+        self.books(host).relays.clone()
     }
 
     /// Lines for the log.
@@ -702,6 +706,7 @@ impl World {
 
     /// A packet leaves a media socket.
     pub fn media_leaves(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.internet.sent.push((from, to));
         let Some(from) = self.internet.outward(self.now - self.start, from, to) else { return };
         if self.random() % 1000 >= self.media_loss {
             self.fly(from, to, bytes, self.link.latency);

@@ -216,7 +216,7 @@ impl IceAgent {
     }
 
     /// Begins a new generation (RFC 8445 section 9): other credentials, checks anew when the peer has answered; media goes
-    /// on by the old path until then. With `bases`, the sockets are others: what is no longer among them is forgotten at
+    /// on by the old path until then, and reflexive addresses are asked for once more. With `bases`, the sockets are others: what is no longer among them is forgotten at
     /// once with all that depends on it, and everything is gathered anew.
     pub fn restart(&mut self, now: Instant, bases: Option<Vec<Base>>) {
         self.now = now;
@@ -227,8 +227,10 @@ impl IceAgent {
         self.checks.clear();
         self.checks_end = None;
         self.early.clear();
-        if let Some(bases) = bases {
-            self.replace_bases(bases);
+        match bases {
+            Some(bases) => self.replace_bases(bases),
+            // A router may have got another address.
+            None => self.ask_again(),
         }
         self.set_state(State::New);
         self.drain();

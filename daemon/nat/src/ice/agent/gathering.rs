@@ -121,6 +121,14 @@ impl IceAgent {
         }
     }
 
+    /// Asks all servers once more which addresses they see.
+    pub(super) fn ask_again(&mut self) {
+        let relays =
+            self.relays.iter().filter(|relay| relay.base.is_some()).map(|relay| relay.server.address);
+        let servers: Vec<SocketAddr> = self.settings.stun_servers.iter().copied().chain(relays).collect();
+        self.ask(&servers);
+    }
+
     /// One allocation for each relay and component. A TURN server is a STUN server, too (RFC 8656 section 3.1).
     fn allocate(&mut self, servers: &[RelayServer]) {
         for server in servers.iter().take(RELAYS) {
