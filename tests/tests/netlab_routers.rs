@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use voipd_tests::netlab::{Coturn, Internet, Kind, Miniupnpd, Namespace, Nat, Protocol, Site};
 use voipd_tests::process::{Process, program, run};
@@ -205,6 +205,29 @@ async fn a_router_maps_ports_by_the_protocols_that_it_speaks() {
             receive(&client, other == *protocol);
         }
         drop(service);
+    }
+}
+
+#[test]
+fn a_distant_host_answers_later() {
+    if !needs_root("a_distant_host_answers_later") {
+        return;
+    }
+    let internet = Internet::new();
+    let delay = Duration::from_millis(40);
+    let far = internet.distant_host("far", delay);
+    let near = socket(internet.core(), Internet::SERVER, 7000);
+    let far = socket(&far.namespace, far.address, 7000);
+    // The first exchange asks for hardware addresses, too.
+    for _ in 0..2 {
+        let sent = Instant::now();
+        near.send_to(b"there?", far.local_addr().unwrap()).unwrap();
+        receive(&far, true);
+        assert!(sent.elapsed() >= delay);
+        far.send_to(b"here", near.local_addr().unwrap()).unwrap();
+        receive(&near, true);
+        println!("the answer came after {:?}", sent.elapsed());
+        assert!(sent.elapsed() >= 2 * delay);
     }
 }
 

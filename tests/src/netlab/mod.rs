@@ -16,10 +16,12 @@ mod router;
 mod site;
 mod turn;
 mod upnp;
+mod wire;
 
-use std::cell::Cell;
-use std::fs::File;
+use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use namespace::Namespace;
 pub use router::{Nat, Router};
@@ -27,21 +29,18 @@ pub use site::{Kind, Site};
 pub use turn::Coturn;
 pub use upnp::{Miniupnpd, Protocol};
 
-use crate::host::number;
-
-/// The lock files' kind, and how the namespaces' names begin.
-const KIND: &str = "netlab";
+use namespace::Laboratory;
+use wire::Wire;
 
 /// The public network with its servers' host. When it is dropped, all of it is gone.
 #[derive(Debug)]
 pub struct Internet {
+    wires: RefCell<Vec<Wire>>,
     core: Namespace,
-    number: u8,
-    /// How many hosts, routers and sites there are.
+    laboratory: Arc<Laboratory>,
+    /// How many public addresses are given out.
     hosts: Cell<u8>,
     sites: Cell<u8>,
-    // Last: the namespaces must be gone before the number is free.
-    _lock: File,
 }
 
 /// A host with a public address and a namespace of its own.
@@ -61,18 +60,17 @@ impl Internet {
     /// The servers' IPv6 address.
     pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-    /// Makes the public network. What killed tests left behind is removed first.
+    /// Makes the public network.
     #[allow(clippy::new_without_default, reason = "each one is another")]
     pub fn new() -> Self {
-        namespace::sweep();
-        let (number, lock) = number(KIND);
-        let core = Namespace::new(number, "core");
+        let laboratory = Laboratory::new();
+        let core = Namespace::new(&laboratory, "core");
         core.ip(&format!(
             "link add net type bridge\nlink set net up\naddress add {}/24 dev net\naddress add {}/24 dev net\n",
             Self::SERVER,
             Self::SECOND,
         ));
-        Self { core, number, hosts: Cell::new(0), sites: Cell::new(0), _lock: lock }
+        Self { wires: RefCell::default(), core, laboratory, hosts: Cell::new(0), sites: Cell::new(0) }
     }
 
     /// The servers' host.
@@ -89,24 +87,40 @@ impl Internet {
 
     /// A further host with a public address.
     pub fn host(&self, role: &str) -> Host {
-        let namespace = Namespace::new(self.number, role);
-        let address = self.plug(&namespace, "eth0");
+        self.distant_host(role, Duration::ZERO)
+    }
+
+    /// A further host with a public address; packets take this long to come there, and as long to come back.
+    pub fn distant_host(&self, role: &str, delay: Duration) -> Host {
+        let namespace = Namespace::new(&self.laboratory, role);
+        let address = self.plug(&namespace, "eth0", delay);
         Host { namespace, address }
     }
 
     /// A site with a client behind a NAT of a kind.
     pub fn site(&self, kind: Kind) -> Site {
+        self.distant_site(kind, Duration::ZERO)
+    }
+
+    /// A site with a client behind a NAT of a kind; packets take this long to come there, and as long to come back.
+    pub fn distant_site(&self, kind: Kind, delay: Duration) -> Site {
         let number = self.sites.get() + 1;
         self.sites.set(number);
-        Site::new(self, self.number, number, kind)
+        Site::new(self, number, kind, delay)
     }
 
     /// Joins an interface of a namespace to the public network; answers its address.
-    fn plug(&self, namespace: &Namespace, interface: &str) -> Ipv4Addr {
+    fn plug(&self, namespace: &Namespace, interface: &str, delay: Duration) -> Ipv4Addr {
         let number = self.hosts.get() + 1;
         self.hosts.set(number);
-        namespace.join(interface, &self.core, &format!("port{number}"));
-        self.core.ip(&format!("link set port{number} master net up\n"));
+        let port = format!("port{number}");
+        if delay.is_zero() {
+            namespace.join(interface, &self.core, &port);
+        } else {
+            let wire = Wire::new([(namespace, interface), (&self.core, &port)], delay);
+            self.wires.borrow_mut().push(wire);
+        }
+        self.core.ip(&format!("link set {port} master net up\n"));
         let address = Ipv4Addr::new(12, 34, 56, 9 + number);
         // The default route leads where nobody forwards: an address that is nowhere is silent, not unreachable.
         namespace.ip(&format!(

@@ -4,15 +4,17 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::KIND;
-use crate::host::{locks, program_in};
+use crate::host::{locks, number, program_in};
 use crate::process::program;
 
+/// The lock files' kind, and how the namespaces' names begin.
+const KIND: &str = "netlab";
 /// Where `ip netns` keeps the names.
 const NAMES: &str = "/run/netns";
 
@@ -20,12 +22,30 @@ const NAMES: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    _laboratory: Arc<Laboratory>,
+}
+
+/// The right to namespaces with a number in their names; the last of them to go gives it back.
+#[derive(Debug)]
+pub(super) struct Laboratory {
+    number: u8,
+    _lock: File,
+}
+
+impl Laboratory {
+    /// One that nobody else has. What killed tests left is removed.
+    pub(super) fn new() -> Arc<Self> {
+        sweep();
+        let (number, lock) = number(KIND);
+        Arc::new(Self { number, _lock: lock })
+    }
 }
 
 impl Namespace {
     /// A new host without addresses. IPv6 is off, so that nothing finds a way around the NAT.
-    pub(super) fn new(laboratory: u8, role: &str) -> Self {
-        let namespace = Self { name: format!("voipd-{KIND}-{laboratory}-{role}") };
+    pub(super) fn new(laboratory: &Arc<Laboratory>, role: &str) -> Self {
+        let name = format!("voipd-{KIND}-{}-{role}", laboratory.number);
+        let namespace = Self { name, _laboratory: Arc::clone(laboratory) };
         remove(&namespace.name);
         feed(program("ip").args(["netns", "add", &namespace.name]), "");
         namespace.sysctl("net/ipv6/conf/all/disable_ipv6", "1");
@@ -109,7 +129,7 @@ fn remove(name: &str) {
 }
 
 /// Removes the namespaces of laboratories whose owner is gone.
-pub(super) fn sweep() {
+fn sweep() {
     let Ok(names) = fs::read_dir(NAMES) else { return };
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let number = name.strip_prefix(&format!("voipd-{KIND}-")).and_then(|rest| rest.split('-').next());

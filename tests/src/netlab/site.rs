@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::{Internet, Namespace, Nat, Router};
 
@@ -59,11 +60,12 @@ pub struct Site {
 }
 
 impl Site {
-    pub(super) fn new(internet: &Internet, laboratory: u8, number: u8, kind: Kind) -> Self {
+    pub(super) fn new(internet: &Internet, number: u8, kind: Kind, delay: Duration) -> Self {
+        let laboratory = &internet.laboratory;
         let client = Namespace::new(laboratory, &format!("client{number}"));
         let nats: &[Nat] = match kind {
             Kind::Open => {
-                let address = internet.plug(&client, "eth0");
+                let address = internet.plug(&client, "eth0", delay);
                 return Self { kind, address, client, routers: Vec::new() };
             }
             Kind::Behind(nat) => &[nat],
@@ -82,7 +84,7 @@ impl Site {
             };
             inner.join(&namespace, host, interface);
             routers.push(if index + 1 == nats.len() {
-                let outside = internet.plug(&namespace, Router::WAN);
+                let outside = internet.plug(&namespace, Router::WAN, delay);
                 Router::new(namespace, *nat, inner.host(), outside, Internet::SERVER)
             } else {
                 Router::new(namespace, *nat, inner.host(), carrier.host(), carrier.gateway())
