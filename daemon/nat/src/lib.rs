@@ -6,4 +6,5 @@
 )]
 
 pub mod ice;
+pub mod stun;
 pub mod turn;
