@@ -5,4 +5,6 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod ice;
 pub mod stun;
+pub mod turn;
