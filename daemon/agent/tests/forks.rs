@@ -52,8 +52,7 @@ impl Forked {
     }
 
     fn remote(&self) -> SocketAddr {
-        let remote = self.plan().path.remote();
-        remote
+        self.plan().path.remote()
     }
 
     fn state(&self) -> CallState {
