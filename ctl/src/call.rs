@@ -45,12 +45,23 @@ pub(crate) fn calls_table(snapshot: &Snapshot) -> Vec<String> {
             state_words(call),
             if call.number("AnsweredAt") == 0 { String::new() } else { clock(call.talk_time()) },
             call.text("Codec").to_owned(),
+            media_path(call),
             snapshot.account_name(call.text("Account")).to_owned(),
             peer_words(call),
         ]
     };
     let rows: Vec<_> = snapshot.calls.iter().map(row).collect();
-    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "ACCOUNT", "PEER"], &rows)
+    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "PATH", "ACCOUNT", "PEER"], &rows)
+}
+
+/// The kind of way that media takes; nothing before there is media.
+pub(crate) fn media_path(call: &Object) -> String {
+    let path = call.properties.get("MediaPath").map(|value| &**value);
+    let kind = match path {
+        Some(Variant::Dict(path)) => path.get::<&str, &str>(&"kind").ok().flatten().unwrap_or_default(),
+        _ => "",
+    };
+    if kind == "none" { String::new() } else { kind.to_owned() }
 }
 
 /// The peer, with what is known of it from others than itself.

@@ -156,6 +156,10 @@ pub trait Call {
     #[zbus(property)]
     fn remote_media(&self) -> zbus::Result<String>;
 
+    /// The way that media takes: `kind` and what is known of its ends.
+    #[zbus(property)]
+    fn media_path(&self) -> zbus::Result<Dict>;
+
     /// The state changed: the signal `StateChanged`. (`receive_state_changed` tells of the property `State`.)
     #[zbus(signal, name = "StateChanged")]
     fn state_transition(&self, old: &str, new: &str, reason: &str, sip_status: u16) -> zbus::Result<()>;

@@ -351,6 +351,11 @@ impl Agent {
         self.calls.values().find(|call| call.session == session).map(|call| call.id)
     }
 
+    /// The account that a call belongs to.
+    pub fn account_of_call(&self, id: CallId) -> Option<AccountId> {
+        self.calls.get(&id).map(|call| call.account)
+    }
+
     /// # Errors
     /// [`AgentError::NoSuchCall`] where there is none of that number, not even an ended one.
     pub fn find_call(&self, id: CallId) -> Result<(), AgentError> {
