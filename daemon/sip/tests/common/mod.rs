@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use voipd_sip::Endpoint;
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, ResolveError,
+    ContactPolicy, Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, ResolveError,
     SessionEnd, SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Method, Request, Response, StatusCode};
@@ -349,6 +349,7 @@ impl Net {
                     let result = found.map(|found| found.into_iter().filter_map(flow).collect());
                     endpoint.handle_resolved(now, id, result);
                 }
+                Output::Disconnect { flow } => self.drop_connection(host, flow),
                 Output::Event(event) => fresh.push((elapsed, event)),
                 Output::Timeout(at) => return at,
             }
@@ -495,12 +496,13 @@ pub fn identity(aor: &str) -> Identity {
     Identity {
         aor: aor.parse().unwrap(),
         registrar: None,
-        outbound_proxy: None,
+        outbound_proxies: Vec::new(),
         credentials: None,
         expires: 3600,
         instance: None,
         gruu: false,
         push: None,
+        contact: ContactPolicy::Auto,
     }
 }
 
