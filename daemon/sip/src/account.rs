@@ -159,9 +159,7 @@ impl Account {
 
     /// Our Contact on this flow is to name the address that the far end sees.
     pub(crate) fn follows_translation_on(&self, flow: Flow) -> bool {
-        self.follows_translation
-            && self.kind_of(flow) == FlowKind::Plain
-            && self.is_server(flow.remote.ip())
+        self.follows_translation && self.kind_of(flow) == FlowKind::Plain && self.is_server(flow.remote.ip())
     }
 
     /// The preloaded Route of requests outside of a dialog: the outbound proxy, then the registrar's Service-Route

@@ -66,9 +66,8 @@ pub(crate) fn ours<'a>(contacts: &'a [NameAddr], account: &Account) -> Option<&'
         Uri::Other { .. } => false,
     };
     let instance = account.instance.as_ref().map(|instance| format!("<{instance}>"));
-    let is_of_ours = |contact: &&NameAddr| {
-        instance.is_some() && contact.params.value(INSTANCE) == instance.as_deref()
-    };
+    let is_of_ours =
+        |contact: &&NameAddr| instance.is_some() && contact.params.value(INSTANCE) == instance.as_deref();
     contacts.iter().find(has_our_user).or_else(|| contacts.iter().rfind(is_of_ours))
 }
 

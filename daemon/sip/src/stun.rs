@@ -64,10 +64,8 @@ fn number(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// The value of (XOR-)MAPPED-ADDRESS (RFC 8489 sections 14.1 and 14.2).
 fn address(value: &[u8], xor: Option<TransactionId>) -> Option<SocketAddr> {
-    let mask: Vec<u8> = xor.map_or_else(
-        || vec![0; 16],
-        |id| MAGIC_COOKIE.iter().chain(&id).copied().collect(),
-    );
+    let mask: Vec<u8> =
+        xor.map_or_else(|| vec![0; 16], |id| MAGIC_COOKIE.iter().chain(&id).copied().collect());
     let bytes: Vec<u8> = value.get(4..)?.iter().zip(&mask).map(|(byte, mask)| byte ^ mask).collect();
     let ip = match value.get(1)? {
         1 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(..4)?).ok()?)),

@@ -294,8 +294,7 @@ impl FlowRegistration {
                 if core.confirm_server(Some(self.id.identity), report, response) == Proof::Wrong {
                     return self.fail_or_after(core, now, Failure::ServerProof, response);
                 }
-                let granted =
-                    self.account(core).and_then(|account| binding::granted(response, account));
+                let granted = self.account(core).and_then(|account| binding::granted(response, account));
                 let expires = granted.unwrap_or(self.expires).min(EXPIRES_MAX);
                 if expires == 0 {
                     return self.fail_or_after(core, now, Failure::Rejected, response);
@@ -348,7 +347,8 @@ impl FlowRegistration {
     }
 
     fn set_out(&mut self, core: &mut Core, now: Instant) {
-        let Some((registrar, route)) = self.account(core).and_then(|account| account.registrar(self.id.reg_id))
+        let Some((registrar, route)) =
+            self.account(core).and_then(|account| account.registrar(self.id.reg_id))
         else {
             return;
         };
@@ -362,7 +362,9 @@ impl FlowRegistration {
     fn follow(&mut self, core: &mut Core, now: Instant, response: &Response) -> bool {
         let secure = self.account(core).is_some_and(Account::is_secure);
         let target = redirection(response, secure).filter(|_| self.detours < MAX_DETOURS);
-        let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id.identity)) else { return false };
+        let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id.identity)) else {
+            return false;
+        };
         account.set_detour(Some(match response.status.get() {
             305 => Detour::Proxy(target),
             _ => Detour::Target(target),

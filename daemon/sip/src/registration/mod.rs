@@ -64,9 +64,8 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) fn new(core: &mut Core, identity: IdentityId, expires: u32) -> Self {
         // Each by a Call-ID of its own (RFC 5626 section 4.2.1).
-        let mut binding = |reg_id| {
-            FlowRegistration::new(BindingId { identity, reg_id }, core.random.call_id(), expires)
-        };
+        let mut binding =
+            |reg_id| FlowRegistration::new(BindingId { identity, reg_id }, core.random.call_id(), expires);
         Self {
             identity,
             first: binding(RegId::FIRST),
@@ -125,7 +124,13 @@ impl Registration {
         if reg_id == RegId::FIRST { &mut self.first } else { &mut self.second }
     }
 
-    pub(crate) fn on_timer(&mut self, core: &mut Core, now: Instant, reg_id: RegId, timer: RegistrationTimer) {
+    pub(crate) fn on_timer(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        reg_id: RegId,
+        timer: RegistrationTimer,
+    ) {
         self.of(reg_id).on_timer(core, now, timer);
         self.settle(core, now);
     }

@@ -159,7 +159,7 @@ impl Net {
 
     fn connect(&mut self, host: HostId, flow: Flow, there: HostId) -> usize {
         let port = 40_000 + self.connections.list.len() as u16;
-        let source = SocketAddr::new(flow.local.ip(), port);
+        let source = SocketAddr::new(self.public_ip(flow.local.ip()), port);
         let back = Flow { local: flow.remote, remote: source, tls: TlsRequirement::default(), ..flow };
         let end = |host, flow: Flow| End { host, flow, reader: StreamReader::new(flow.remote) };
         self.connections.list.push(Connection { open: true, ends: [end(host, flow), end(there, back)] });
