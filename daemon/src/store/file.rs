@@ -68,6 +68,9 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN tls_certificate TEXT;
     ALTER TABLE account ADD COLUMN tls_key TEXT;
 ",
+    "
+    ALTER TABLE account ADD COLUMN contact TEXT;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

@@ -53,6 +53,11 @@ pub enum Arrival {
         /// Why.
         error: TransportError,
     },
+    /// The far end of a connection has answered a ping (RFC 5626 section 3.5.1).
+    Pong {
+        /// Which connection.
+        flow: Flow,
+    },
     /// A connection has not been used for long: [`Transport::close`] it unless somebody still needs it.
     Idle {
         /// Which connection.
@@ -179,6 +184,11 @@ impl Transport {
     /// Closes a connection as soon as all is written.
     pub fn close(&mut self, flow: &Flow) {
         self.streams.close(flow);
+    }
+
+    /// Drops a connection with all that is still to be written: its far end is gone.
+    pub fn disconnect(&mut self, flow: &Flow) {
+        self.streams.disconnect(flow);
     }
 
     /// How the connection of a flow is protected; `None` without a connection of ours, or without TLS.
