@@ -69,6 +69,13 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN tls_key TEXT;
 ",
     "
+    ALTER TABLE account ADD COLUMN ice TEXT;
+    ALTER TABLE account ADD COLUMN stun TEXT;
+    ALTER TABLE account ADD COLUMN relays TEXT;
+    ALTER TABLE account ADD COLUMN relay_user TEXT;
+    ALTER TABLE account ADD COLUMN relay_password TEXT;
+",
+    "
     ALTER TABLE account ADD COLUMN contact TEXT;
 ",
 ];
