@@ -27,8 +27,7 @@ const KEY: &str = "key.pem";
 pub struct Kamailio {
     /// Where it listens: for datagrams and TCP on port 5060, for TLS, if at all, on port 5061.
     pub address: Ipv4Addr,
-    digest: Digest,
-    secured: bool,
+    definitions: Vec<String>,
     directory: PathBuf,
     process: Process,
 }
@@ -56,9 +55,26 @@ impl Kamailio {
             std::fs::write(directory.join(CERTIFICATE), &certificate.chain).unwrap();
             std::fs::write(directory.join(KEY), &certificate.key).unwrap();
         }
-        let secured = certificate.is_some();
-        let process = start(address, digest, secured, &directory).await;
-        Self { address, digest, secured, directory, process }
+        let mut definitions = Vec::new();
+        if digest == Digest::Sha256 {
+            definitions.push("SHA256".to_owned());
+        }
+        if certificate.is_some() {
+            for (name, file) in [("CERTIFICATE", CERTIFICATE), ("KEY", KEY)] {
+                definitions.push(format!("{name}=\"{}\"", directory.join(file).display()));
+            }
+        }
+        Self::run(address, definitions, directory).await
+    }
+
+    /// Starts one that binds the flows of registrations and answers STUN (RFC 5626).
+    pub async fn start_with_flows(lab: &Lab, address: Ipv4Addr) -> Self {
+        Self::run(address, vec!["FLOWS".to_owned()], lab.directory("kamailio")).await
+    }
+
+    async fn run(address: Ipv4Addr, definitions: Vec<String>, directory: PathBuf) -> Self {
+        let process = start(address, &definitions, &directory).await;
+        Self { address, definitions, directory, process }
     }
 
     /// Ends it as a crash does: all registrations are forgotten.
@@ -68,7 +84,7 @@ impl Kamailio {
 
     /// Starts it again after [`crash`](Self::crash).
     pub async fn revive(&mut self) {
-        self.process = start(self.address, self.digest, self.secured, &self.directory).await;
+        self.process = start(self.address, &self.definitions, &self.directory).await;
     }
 
     /// Its log.
@@ -93,17 +109,9 @@ impl Drop for Kamailio {
     }
 }
 
-async fn start(address: Ipv4Addr, digest: Digest, secured: bool, directory: &Path) -> Process {
-    let mut definitions = Vec::new();
-    if digest == Digest::Sha256 {
-        definitions.push("SHA256".to_owned());
-    }
-    if secured {
-        for (name, file) in [("CERTIFICATE", CERTIFICATE), ("KEY", KEY)] {
-            definitions.push(format!("{name}=\"{}\"", directory.join(file).display()));
-        }
-    }
-    let process = serve("kamailio.cfg", address, &definitions, directory).await;
+async fn start(address: Ipv4Addr, definitions: &[String], directory: &Path) -> Process {
+    let process = serve("kamailio.cfg", address, definitions, directory).await;
+    let secured = definitions.iter().any(|definition| definition.starts_with("CERTIFICATE"));
     let port = if secured { TLS_PORT } else { SIP_PORT };
     until("kamailio takes connections", SOON, async || listens_for_connections(address, port).then_some(()))
         .await;

@@ -262,7 +262,7 @@ impl Core {
         }
     }
 
-    /// Our address on a flow; where an identity's server sees another, and finds us by it alone, that one.
+    /// Our address on a flow; where an identity's server sees another, that one.
     pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);

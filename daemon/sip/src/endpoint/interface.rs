@@ -166,7 +166,7 @@ pub struct Identity {
 /// Which address of ours a Contact names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContactPolicy {
-    /// The one that the identity's servers see, where it is another than ours and they find us by it alone.
+    /// The one that the identity's servers see.
     #[default]
     Auto,
     /// Our own, whatever they see.
