@@ -273,6 +273,7 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
         "relays",
         "relay_user",
         "relay_password",
+        "contact",
     ];
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();
