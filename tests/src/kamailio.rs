@@ -67,8 +67,8 @@ impl Kamailio {
     }
 
     /// Starts one on a host of the NAT laboratory. It answers where requests come from, and reaches its users there.
-    pub async fn start_on(lab: &Lab, host: &Namespace, address: Ipv4Addr) -> Self {
-        let (digest, secured) = (Digest::Sha256, false);
+    pub async fn start_on(lab: &Lab, digest: Digest, host: &Namespace, address: Ipv4Addr) -> Self {
+        let secured = false;
         let directory = lab.directory("kamailio");
         let host = Some(host.name().to_owned());
         let process = start(address, digest, secured, host.as_deref(), &directory).await;
