@@ -206,7 +206,7 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
-    get!(nat: state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
 }
 
 #[tokio::test]
