@@ -283,7 +283,7 @@ impl Core {
 }
 
 /// The topmost Via of a request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
-fn via(flow: Flow, branch: &str) -> Via {
+pub(crate) fn via(flow: Flow, branch: &str) -> Via {
     let mut params = Params::default();
     params.set("rport", None);
     params.set("branch", Some(branch));

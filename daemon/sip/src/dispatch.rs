@@ -293,6 +293,7 @@ impl Endpoint {
                 }
                 self.with_session(now, session, |session, cx| session.on_report(cx, report));
             }
+            Owner::Relay => {}
         }
     }
 

@@ -31,6 +31,7 @@ pub mod reason;
 pub mod redact;
 mod redirect;
 mod registration;
+pub mod rendezvous;
 mod session;
 mod timer;
 mod transaction;
