@@ -337,9 +337,8 @@ fn rfc3327_a_path_is_kept_and_told_to_who_supports_it() {
 fn rfc5626_6_a_device_replaces_its_own_binding_on_the_same_flow_only() {
     let mut hand = Hand::new();
     hand.more = "Supported: path, outbound\n".to_owned();
-    let contact = |user: &str, flow: u32| {
-        format!("<sip:{user}@10.0.0.5>;+sip.instance=\"<urn:uuid:1>\";reg-id={flow}")
-    };
+    let contact =
+        |user: &str, flow: u32| format!("<sip:{user}@10.0.0.5>;+sip.instance=\"<urn:uuid:1>\";reg-id={flow}");
     let response = hand.register(&contact("one", 1));
     assert_eq!(response.headers.get(name::REQUIRE), Some("outbound"));
     assert_eq!(hand.contacts(&contact("two", 2)).len(), 2);

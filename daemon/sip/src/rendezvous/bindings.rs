@@ -10,7 +10,8 @@ use crate::uri::{NameAddr, SipUri, Uri};
 /// Most bindings of a member.
 pub(super) const MAX_BINDINGS: usize = 10;
 
-/// Numbers are never reused. A binding that is refreshed, or made anew by the same device, keeps its number.
+/// Numbers are never reused. A binding that is refreshed, or made anew by the same device before its time is over, keeps
+/// its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BindingId(u64);
 
@@ -20,8 +21,8 @@ pub(super) struct Binding {
     /// As it was registered, without its `expires`.
     pub(super) contact: NameAddr,
     pub(super) uri: SipUri,
-    /// What it was registered on.
-    pub(super) flow: Flow,
+    /// What it was registered on; `None` when that connection is lost, and the device expected back.
+    flow: Option<Flow>,
     /// Path values of its REGISTER, topmost first (RFC 3327).
     pub(super) path: Vec<String>,
     /// `+sip.instance`.
@@ -86,9 +87,8 @@ impl Bindings {
     ) -> Result<(), OutOfOrder> {
         let bindings = self.map.entry(member.to_owned()).or_default();
         bindings.retain(|binding| binding.expires > now);
-        let is_late = |binding: &Binding| {
-            binding.call_id == occasion.call_id && binding.cseq >= occasion.cseq
-        };
+        let is_late =
+            |binding: &Binding| binding.call_id == occasion.call_id && binding.cseq >= occasion.cseq;
         if wanted.iter().any(|wanted| bindings.iter().any(|b| b.is_same(wanted) && is_late(b))) {
             return Err(OutOfOrder);
         }
@@ -110,7 +110,7 @@ impl Bindings {
                 id,
                 contact: wanted.contact,
                 uri: wanted.uri,
-                flow: occasion.flow,
+                flow: Some(occasion.flow),
                 path: occasion.path.to_vec(),
                 instance: wanted.instance,
                 reg_id: wanted.reg_id,
@@ -128,9 +128,8 @@ impl Bindings {
     /// One was made or refreshed by a later REGISTER.
     pub(super) fn clear(&mut self, member: &str, occasion: &Occasion<'_>) -> Result<(), OutOfOrder> {
         let Some(bindings) = self.map.get_mut(member) else { return Ok(()) };
-        let is_late = |binding: &Binding| {
-            binding.call_id == occasion.call_id && binding.cseq >= occasion.cseq
-        };
+        let is_late =
+            |binding: &Binding| binding.call_id == occasion.call_id && binding.cseq >= occasion.cseq;
         if bindings.iter().any(is_late) {
             return Err(OutOfOrder);
         }
@@ -138,42 +137,47 @@ impl Bindings {
         Ok(())
     }
 
-    /// A member's bindings, the newest last.
-    pub(super) fn of(&self, now: Instant, member: &str) -> impl Iterator<Item = &Binding> {
+    /// A member's bindings that lead somewhere, the newest last, with their flows.
+    pub(super) fn of(&self, now: Instant, member: &str) -> impl Iterator<Item = (&Binding, Flow)> {
         let bindings = self.map.get(member).map(Vec::as_slice).unwrap_or_default();
-        bindings.iter().filter(move |binding| binding.expires > now)
+        let live = bindings.iter().filter(move |binding| binding.expires > now);
+        live.filter_map(|binding| Some((binding, binding.flow?)))
     }
 
     /// Where a binding is reached now.
     pub(super) fn flow(&self, now: Instant, member: &str, id: BindingId) -> Option<Flow> {
-        self.of(now, member).find(|binding| binding.id == id).map(|binding| binding.flow)
+        self.of(now, member).find(|(binding, _)| binding.id == id).map(|(_, flow)| flow)
     }
 
     /// The member's binding on that flow.
     pub(super) fn on_flow(&self, now: Instant, member: &str, flow: Flow) -> Option<BindingId> {
-        self.of(now, member).find(|binding| binding.flow == flow).map(|binding| binding.id)
+        self.of(now, member).find(|(_, bound)| *bound == flow).map(|(binding, _)| binding.id)
     }
 
     /// Some binding relies on the flow.
     pub(super) fn uses(&self, flow: Flow) -> bool {
-        self.map.values().flatten().any(|binding| binding.flow == flow)
+        self.map.values().flatten().any(|binding| binding.flow == Some(flow))
     }
 
-    /// Removes what was made on a connection that is lost (RFC 5626 section 4.2.2); whose that was.
+    /// What was made on a connection that is lost leads nowhere (RFC 5626 section 4.2.2); whose that was.
     pub(super) fn cut_off(&mut self, flow: Flow) -> Vec<String> {
-        self.retain(|binding| binding.flow.far_end() != flow.far_end() || !flow.transport.is_reliable())
+        let mut changed = Vec::new();
+        for (member, bindings) in &mut self.map {
+            for binding in bindings {
+                if binding.flow.take_if(|ours| ours.far_end() == flow.far_end()).is_some() {
+                    changed.push(member.clone());
+                }
+            }
+        }
+        changed
     }
 
     /// Removes what has expired; whose that was.
     pub(super) fn forget_expired(&mut self, now: Instant) -> Vec<String> {
-        self.retain(|binding| binding.expires > now)
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Binding) -> bool) -> Vec<String> {
         let mut changed = Vec::new();
         for (member, bindings) in &mut self.map {
             let before = bindings.len();
-            bindings.retain(&keep);
+            bindings.retain(|binding| binding.expires > now);
             if bindings.len() != before {
                 changed.push(member.clone());
             }

@@ -171,7 +171,7 @@ impl Rendezvous {
         let member = |name: &String| Member {
             name: name.clone(),
             devices: self.members.devices(name),
-            addresses: self.bindings.of(now, name).map(|binding| binding.flow.remote).collect(),
+            addresses: self.bindings.of(now, name).map(|(_, flow)| flow.remote).collect(),
             invited_until: self.members.invited_until(name, unix),
         };
         self.members.names().map(member).collect()
@@ -242,6 +242,11 @@ impl Rendezvous {
     /// A binding or a dialog relies on the connection of `flow`.
     pub fn uses(&self, flow: Flow) -> bool {
         self.bindings.uses(flow) || self.dialogs.uses(flow)
+    }
+
+    /// Nothing that was passed on waits for its answer.
+    pub fn is_idle(&self) -> bool {
+        self.contexts.is_empty() && self.transactions.is_idle()
     }
 
     /// The next thing to do; [`Output::Timeout`] when there is nothing.
@@ -418,8 +423,7 @@ impl Rendezvous {
 
     /// Begins a transaction for a request that is taken.
     fn serve(&mut self, now: Instant, reply: Flow, request: &Request) -> ServerId {
-        let trying =
-            (request.method == Method::Invite).then(|| self.response(request, StatusCode::TRYING));
+        let trying = (request.method == Method::Invite).then(|| self.response(request, StatusCode::TRYING));
         self.transactions.serve(&mut self.outbox, now, reply, request, trying.as_ref())
     }
 

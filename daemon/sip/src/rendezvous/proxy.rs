@@ -120,14 +120,7 @@ impl Rendezvous {
     }
 
     /// A request outside of a dialog, from one member to another.
-    fn relay_to_member(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        reply: Flow,
-        mut request: Request,
-        callee: &str,
-    ) {
+    fn relay_to_member(&mut self, now: Instant, flow: Flow, reply: Flow, mut request: Request, callee: &str) {
         let Some(caller) = self.authenticate(now, reply, &request, name::PROXY_AUTHORIZATION) else {
             return;
         };
@@ -150,28 +143,18 @@ impl Rendezvous {
         self.assert_identity(&mut request, &caller);
         let secure = is_secure(&request);
         let is_invite = request.method == Method::Invite;
-        let reached: Vec<Binding> =
-            self.bindings.of(now, callee).filter(|binding| is_reached(binding, secure)).cloned().collect();
+        let reached = self.bindings.of(now, callee).filter(|(to, flow)| is_reached(&to.uri, *flow, secure));
+        let reached: Vec<(Binding, Flow)> = reached.map(|(to, flow)| (to.clone(), flow)).collect();
         let caller_binding = self.bindings.on_flow(now, &caller, flow);
         let mut targets = Vec::new();
-        for binding in reached {
+        for (binding, to) in reached {
             let token = is_invite.then(|| self.random.token(TOKEN_LENGTH));
             if let Some(token) = &token {
-                let caller =
-                    Party { member: caller.clone(), binding: caller_binding, flow: Some(flow) };
-                let callee = Party {
-                    member: callee.to_owned(),
-                    binding: Some(binding.id),
-                    flow: Some(binding.flow),
-                };
+                let caller = Party { member: caller.clone(), binding: caller_binding, flow: Some(flow) };
+                let callee = Party { member: callee.to_owned(), binding: Some(binding.id), flow: Some(to) };
                 self.dialogs.begin(now, token.clone(), &request, caller, callee);
             }
-            targets.push(Target {
-                flow: binding.flow,
-                uri: Uri::Sip(binding.uri),
-                routes: binding.path,
-                token,
-            });
+            targets.push(Target { flow: to, uri: Uri::Sip(binding.uri), routes: binding.path, token });
         }
         if targets.is_empty() {
             let response = self.response(&request, StatusCode::TEMPORARILY_UNAVAILABLE);
@@ -244,7 +227,9 @@ impl Rendezvous {
             request.max_forwards = request.max_forwards.saturating_sub(1);
             request.uri = target.uri;
             let realm = self.realm();
-            request.headers.retain(name::PROXY_AUTHORIZATION, |value| realm_of(value).as_ref() != Some(&realm));
+            request
+                .headers
+                .retain(name::PROXY_AUTHORIZATION, |value| realm_of(value).as_ref() != Some(&realm));
             for route in target.routes.iter().rev() {
                 request.headers.put_first(name::ROUTE, route.clone());
             }
@@ -291,7 +276,10 @@ impl Rendezvous {
         let key = loop_key(request);
         let mut branches = request.via.iter().filter_map(|via| via.branch());
         branches.any(|branch| {
-            branch.strip_prefix(&self.branch).and_then(|rest| rest.split_once('.')).is_some_and(|(_, k)| k == key)
+            branch
+                .strip_prefix(&self.branch)
+                .and_then(|rest| rest.split_once('.'))
+                .is_some_and(|(_, k)| k == key)
         })
     }
 
@@ -487,7 +475,8 @@ impl Rendezvous {
 
     /// Timer C (RFC 3261 section 16.8): an INVITE has rung for too long.
     pub(super) fn on_timer_c(&mut self, now: Instant, client: ClientId) {
-        let fork = self.by_client.get(&client).and_then(|id| self.contexts.get_mut(id)?.forks.get_mut(&client));
+        let fork =
+            self.by_client.get(&client).and_then(|id| self.contexts.get_mut(id)?.forks.get_mut(&client));
         // One that is silent ends by itself, by timer B.
         if let Some(fork) = fork.filter(|fork| fork.progress == Progress::Ringing) {
             fork.progress = Progress::Cancelled;
@@ -502,7 +491,8 @@ fn is_secure(request: &Request) -> bool {
 
 /// RFC 3323 section 4.1.1.3.
 fn is_anonymous(from: &NameAddr) -> bool {
-    let anonymous = |host: &Host| matches!(host, Host::Name(name) if name.eq_ignore_ascii_case("anonymous.invalid"));
+    let anonymous =
+        |host: &Host| matches!(host, Host::Name(name) if name.eq_ignore_ascii_case("anonymous.invalid"));
     matches!(&from.uri, Uri::Sip(uri) if anonymous(&uri.host))
 }
 

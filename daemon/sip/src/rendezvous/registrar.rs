@@ -9,7 +9,7 @@ use crate::endpoint::{Flow, Transport};
 use crate::grammar::MAX_LIST;
 use crate::headers::name;
 use crate::message::{Request, Response, StatusCode};
-use crate::uri::{NameAddr, Uri};
+use crate::uri::{NameAddr, SipUri, Uri};
 
 /// Seconds that a binding lasts when nothing is said.
 const EXPIRES: u32 = 600;
@@ -75,8 +75,7 @@ impl Rendezvous {
             // RFC 3327 section 5.3: whoever registers must know what it is added to.
             return Err((StatusCode::BAD_EXTENSION, "Path Without Its Support"));
         }
-        let occasion =
-            Occasion { flow, path: &path, call_id: &request.call_id, cseq: request.cseq };
+        let occasion = Occasion { flow, path: &path, call_id: &request.call_id, cseq: request.cseq };
         let was_online = self.is_online(now, member);
         let late = |_: OutOfOrder| (StatusCode::SERVER_INTERNAL_ERROR, "Out Of Order");
         let mut outbound = false;
@@ -103,7 +102,7 @@ impl Rendezvous {
             // RFC 5626 section 6: so a client knows that its flow is used.
             response.headers.push(name::REQUIRE, "outbound");
         }
-        for binding in self.bindings.of(now, member) {
+        for (binding, _) in self.bindings.of(now, member) {
             let mut contact = binding.contact.clone();
             let left = binding.expires.saturating_duration_since(now).as_secs();
             contact.params.set("expires", Some(&left.to_string()));
@@ -132,8 +131,8 @@ impl Rendezvous {
                 return Err((StatusCode::INTERVAL_TOO_BRIEF, StatusCode::INTERVAL_TOO_BRIEF.reason()));
             }
             contact.params.remove("expires");
-            let uri = sip_contact(&contact)
-                .ok_or((StatusCode::BAD_REQUEST, "Contact Is No Plain SIP Address"))?;
+            let uri =
+                sip_contact(&contact).ok_or((StatusCode::BAD_REQUEST, "Contact Is No Plain SIP Address"))?;
             // RFC 5630 section 5.1.1.1: what is reached by `sips:` alone must say so.
             if matches!(&request.to.uri, Uri::Sip(to) if to.secure) && !uri.secure {
                 return Err((StatusCode::BAD_REQUEST, "A sips: Address Needs A sips: Contact"));
@@ -158,6 +157,6 @@ fn supports(request: &Request, tag: &str) -> bool {
 }
 
 /// A `sips:` request reaches only what is registered over TLS and as `sips:` (RFC 5630 section 5.3).
-pub(super) fn is_reached(binding: &super::bindings::Binding, secure: bool) -> bool {
-    !secure || (binding.uri.secure && binding.flow.transport == Transport::Tls)
+pub(super) fn is_reached(contact: &SipUri, flow: Flow, secure: bool) -> bool {
+    !secure || (contact.secure && flow.transport == Transport::Tls)
 }
