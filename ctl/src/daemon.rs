@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use voipd_dbus::{AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, ManagerProxy, names};
+use voipd_dbus::{AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, names};
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, connection, fdo};
@@ -103,6 +103,10 @@ impl Daemon {
 
     pub(crate) async fn audio(&self) -> Result<AudioProxy<'static>, Failure> {
         proxy!(self, AudioProxy, names::AUDIO_PATH)
+    }
+
+    pub(crate) async fn friends(&self) -> Result<FriendsProxy<'static>, Failure> {
+        proxy!(self, FriendsProxy, names::FRIENDS_PATH)
     }
 
     pub(crate) async fn account(&self, path: &str) -> Result<AccountProxy<'static>, Failure> {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -85,6 +85,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         sound: SoundSystem::start().unwrap(),
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
+        friends: Friends::new(None, "voipd", Default::default(), &transport, [2; 32]),
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,
     };

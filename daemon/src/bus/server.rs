@@ -16,7 +16,7 @@ use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
 use super::tree::{Account, Interface, Object, Tree};
 use super::watch::Watches;
 use super::{BusError, account, audio, statistics};
-use crate::api::{AudioView, Request, Update};
+use crate::api::{AudioView, FriendsView, Request, Update};
 
 /// Most calls that wait for the driver's answer.
 const MOST_UNANSWERED: usize = 256;
@@ -214,6 +214,7 @@ impl Server {
                 self.changed(Object::Root, Interface::Manager, before).await
             }
             Update::Audio(view) => self.audio(view).await,
+            Update::Friends(view) => self.friends(view).await,
             Update::Answer(answer) => {
                 answer();
                 // What was answered just now goes out before the next update.
@@ -255,6 +256,15 @@ impl Server {
         match self.tree.audio.replace(view) {
             None => self.added(Object::Audio, lists).await,
             Some(_) => self.changed(Object::Audio, Interface::Audio, before).await,
+        }
+    }
+
+    async fn friends(&mut self, view: FriendsView) -> Result<(), BusError> {
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(Object::Friends, Interface::Friends);
+        match self.tree.friends.replace(view) {
+            None => self.added(Object::Friends, lists).await,
+            Some(_) => self.changed(Object::Friends, Interface::Friends, before).await,
         }
     }
 

@@ -10,8 +10,8 @@ use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
-use super::{account, audio, call, manager};
-use crate::api::AudioView;
+use super::{account, audio, call, friends, manager};
+use crate::api::{AudioView, FriendsView};
 use crate::config::Scope;
 
 /// An object with an interface of voipd.
@@ -19,6 +19,7 @@ use crate::config::Scope;
 pub(super) enum Object {
     Root,
     Audio,
+    Friends,
     Account(AccountId),
     Call(CallId),
 }
@@ -29,6 +30,7 @@ impl Object {
         match path {
             names::ROOT_PATH => Some(Self::Root),
             names::AUDIO_PATH => Some(Self::Audio),
+            names::FRIENDS_PATH => Some(Self::Friends),
             _ => names::account_number(path)
                 .map(|number| Self::Account(AccountId(number)))
                 .or_else(|| names::call_number(path).map(|number| Self::Call(CallId(number)))),
@@ -39,6 +41,7 @@ impl Object {
         match self {
             Self::Root => ObjectPath::from_static_str_unchecked(names::ROOT_PATH),
             Self::Audio => ObjectPath::from_static_str_unchecked(names::AUDIO_PATH),
+            Self::Friends => ObjectPath::from_static_str_unchecked(names::FRIENDS_PATH),
             Self::Account(id) => ObjectPath::from_string_unchecked(names::account_path(id.0)),
             Self::Call(id) => ObjectPath::from_string_unchecked(names::call_path(id.0)),
         }
@@ -49,6 +52,7 @@ impl Object {
         match self {
             Self::Root => &[Interface::Manager],
             Self::Audio => &[Interface::Audio],
+            Self::Friends => &[Interface::Friends],
             Self::Account(_) => &[Interface::Account],
             Self::Call(_) => &[Interface::Call, Interface::CallStatistics],
         }
@@ -63,6 +67,7 @@ pub(super) enum Interface {
     Call,
     CallStatistics,
     Audio,
+    Friends,
 }
 
 impl Interface {
@@ -73,6 +78,7 @@ impl Interface {
             Self::Call => names::CALL,
             Self::CallStatistics => names::CALL_STATISTICS,
             Self::Audio => names::AUDIO,
+            Self::Friends => names::FRIENDS,
         }
     }
 }
@@ -90,11 +96,12 @@ pub(super) struct Tree {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
+    pub(super) friends: Option<FriendsView>,
 }
 
 impl Tree {
     pub(super) fn new(scope: Scope, do_not_disturb: bool) -> Self {
-        Self { scope, do_not_disturb, accounts: BTreeMap::new(), calls: BTreeMap::new(), audio: None }
+        Self { scope, do_not_disturb, accounts: BTreeMap::new(), calls: BTreeMap::new(), audio: None, friends: None }
     }
 
     /// Whether the object is there.
@@ -102,6 +109,7 @@ impl Tree {
         match object {
             Object::Root => true,
             Object::Audio => self.audio.is_some(),
+            Object::Friends => self.friends.is_some(),
             Object::Account(id) => self.accounts.contains_key(&id),
             Object::Call(id) => self.calls.contains_key(&id),
         }
@@ -113,6 +121,9 @@ impl Tree {
             (Object::Root, Interface::Manager) => manager::properties(self),
             (Object::Audio, Interface::Audio) => {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
+            }
+            (Object::Friends, Interface::Friends) => {
+                self.friends.as_ref().map(friends::properties).unwrap_or_default()
             }
             (Object::Account(id), Interface::Account) => {
                 self.accounts.get(&id).map(account::properties).unwrap_or_default()
@@ -153,7 +164,9 @@ impl Tree {
     fn objects(&self) -> impl Iterator<Item = Object> {
         let accounts = self.accounts.keys().map(|id| Object::Account(*id));
         let calls = self.calls.keys().map(|id| Object::Call(*id));
-        self.audio.iter().map(|_| Object::Audio).chain(accounts).chain(calls)
+        let audio = self.audio.iter().map(|_| Object::Audio);
+        let friends = self.friends.iter().map(|_| Object::Friends);
+        audio.chain(friends).chain(accounts).chain(calls)
     }
 
     /// Introspection data of any path that leads somewhere.

@@ -5,6 +5,7 @@ pub mod account;
 pub mod dialplan;
 pub mod fields;
 mod load;
+mod rendezvous;
 mod sections;
 mod security;
 mod text;
@@ -19,6 +20,7 @@ use voipd_agent::AccountSettings;
 
 use crate::tls::ServerFiles;
 
+pub use rendezvous::RendezvousConfig;
 pub use load::{Loaded, default_path, load, state_directory};
 pub(crate) use sections::device_name;
 pub use text::parse;
@@ -52,6 +54,8 @@ pub struct Config {
     pub audio: AudioConfig,
     /// `[calls]`
     pub calls: CallsConfig,
+    /// `[rendezvous]`; `None` where this voipd is no meeting point.
+    pub rendezvous: Option<RendezvousConfig>,
     /// `[log]`, key `level`.
     pub log_level: log::LevelFilter,
     /// `[direct]`: the built-in account. Takes no calls when its allow list is empty.

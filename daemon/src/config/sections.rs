@@ -11,7 +11,7 @@ use voipd_agent::account::AccountOrigin;
 
 use super::account::{self, ReadFile};
 use super::fields::{Entry, Fault, Fields, Placed, Source};
-use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, security};
+use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, rendezvous, security};
 use crate::sound::DeviceName;
 
 /// The port that SIP has (RFC 3261 section 19.1.2).
@@ -43,8 +43,8 @@ pub(super) fn read(
     faults: &mut Vec<Fault>,
 ) -> Option<Config> {
     let mut top = Fields::new("", Source::Toml, None, entries, faults);
-    let names = ["sip", "rtp", "audio", "direct", "calls", "log"];
-    let [sip, rtp, audio, direct, calls, log] = names.map(|name| top.table(name));
+    let names = ["sip", "rtp", "audio", "direct", "calls", "rendezvous", "log"];
+    let [sip, rtp, audio, direct, calls, meeting, log] = names.map(|name| top.table(name));
     let accounts = top.tables("account");
     top.finish();
 
@@ -53,6 +53,7 @@ pub(super) fn read(
     let audio = read_audio(section("audio", audio, faults));
     let direct = account::read_direct(section("direct", direct, faults), scope == Scope::Session, read_file);
     let calls = read_calls(section("calls", calls, faults));
+    let rendezvous = rendezvous::read(section("rendezvous", meeting, faults));
     let log_level = read_log(section("log", log, faults));
     let accounts = read_accounts(accounts, read_file, faults);
     if !faults.is_empty() {
@@ -63,6 +64,7 @@ pub(super) fn read(
         rtp: rtp?,
         audio: audio?,
         calls: calls?,
+        rendezvous: rendezvous?,
         log_level: log_level?,
         direct: direct?,
         accounts,

@@ -1,6 +1,7 @@
 //! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
 
 mod devices;
+mod friends;
 mod media;
 mod outbox;
 mod patchbay;
@@ -27,6 +28,7 @@ use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
+pub use friends::Friends;
 use media::{MediaPorts, RtcpPacket};
 use outbox::Outbox;
 use patchbay::Patchbay;
@@ -87,6 +89,8 @@ pub struct Parts {
     pub device_names: [String; 3],
     /// Ports and marking of media.
     pub rtp: RtpConfig,
+    /// The meeting point on this machine, and others that were joined.
+    pub friends: Friends,
     /// What is kept across restarts.
     pub store: Store,
     /// To the bus.
@@ -105,6 +109,7 @@ pub struct Driver {
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
+    friends: Friends,
     store: Store,
     updates: Outbox,
     traces: Traces,
@@ -128,6 +133,7 @@ impl Driver {
             media,
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
+            friends: parts.friends,
             store: parts.store,
             updates: Outbox::new(parts.updates),
             traces: Traces::default(),
@@ -139,6 +145,7 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
+        driver.publish_friends();
         loop {
             driver.carry_out();
             let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
@@ -147,7 +154,8 @@ impl Driver {
                 return;
             }
             let held = driver.updates.held_until();
-            let wake_at = driver.wake_at.into_iter().chain(stop_by).chain(held).min();
+            let others = [stop_by, held, driver.friends.wake_at()];
+            let wake_at = driver.wake_at.into_iter().chain(others.into_iter().flatten()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
@@ -162,6 +170,7 @@ impl Driver {
                     let now = Instant::now();
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
+                    driver.friends.handle_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
                 () = &mut stop, if stop_by.is_none() => {
@@ -179,9 +188,12 @@ impl Driver {
         match arrival {
             Arrival::Datagram { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_datagram),
             Arrival::Message { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_message),
-            Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
+            Arrival::Failed { flow, error } => {
+                self.agent.handle_failed(now, flow, error);
+                self.friends.handle_failed(now, flow, error);
+            }
             Arrival::Idle { flow } => {
-                if !self.agent.uses(flow) {
+                if !self.agent.uses(flow) && !self.friends.uses(flow) {
                     log::debug!("the connection with {} is closed: nobody uses it", flow.remote);
                     self.transport.close(&flow);
                 }
@@ -199,7 +211,9 @@ impl Driver {
     ) {
         log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
         let call = self.traces.call(&self.agent, bytes);
-        handle(&mut self.agent, now, flow, bytes);
+        if !self.friends.handle(now, flow, bytes) {
+            handle(&mut self.agent, now, flow, bytes);
+        }
         // A new call exists only now.
         let call = call.or_else(|| self.traces.call(&self.agent, bytes));
         self.traces.record(unix_micros(), Direction::In, &flow, call, bytes);
@@ -289,6 +303,7 @@ impl Driver {
 
     fn keep_house(&mut self) {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
+        self.friends.set_wall_clock(Instant::now());
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
         self.transport.refresh_certificate();
@@ -302,7 +317,9 @@ impl Driver {
             match self.agent.poll_output() {
                 Output::Timeout(at) => {
                     self.wake_at = at;
-                    break;
+                    if !self.carry_out_friends() {
+                        break;
+                    }
                 }
                 output => self.carry_out_one(output),
             }
@@ -312,14 +329,7 @@ impl Driver {
 
     fn carry_out_one(&mut self, output: Output) {
         match output {
-            Output::Transmit { flow, bytes } => {
-                log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
-                let call = self.traces.call(&self.agent, &bytes);
-                self.traces.record(unix_micros(), Direction::Out, &flow, call, &bytes);
-                if let Err(error) = self.transport.send(&flow, &bytes) {
-                    self.agent.handle_failed(Instant::now(), flow, error);
-                }
-            }
+            Output::Transmit { flow, bytes } => self.transmit(&flow, &bytes),
             Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
             Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
@@ -367,6 +377,7 @@ impl Driver {
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
+                self.friends.account_changed(&view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
@@ -385,6 +396,17 @@ impl Driver {
             }
             Output::Log(note) => write_log(&note),
             Output::Timeout(_) => {}
+        }
+    }
+
+    /// Sends a SIP message, whoever has made it.
+    fn transmit(&mut self, flow: &Flow, bytes: &[u8]) {
+        log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
+        let call = self.traces.call(&self.agent, bytes);
+        self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
+        if let Err(error) = self.transport.send(flow, bytes) {
+            self.agent.handle_failed(Instant::now(), *flow, error);
+            self.friends.handle_failed(Instant::now(), *flow, error);
         }
     }
 
