@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use voipd_dbus::{AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, names};
+use voipd_dbus::{
+    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, names,
+};
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, connection, fdo};

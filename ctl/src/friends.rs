@@ -11,7 +11,11 @@ use crate::objects::Object;
 use crate::output::Output;
 use crate::text::{clean, table};
 
-pub(crate) async fn run(daemon: &Daemon, out: Output, command: Option<FriendsCommand>) -> Result<(), Failure> {
+pub(crate) async fn run(
+    daemon: &Daemon,
+    out: Output,
+    command: Option<FriendsCommand>,
+) -> Result<(), Failure> {
     match command {
         None | Some(FriendsCommand::List) => list(daemon, out).await,
         Some(FriendsCommand::Invite { name, lasts }) => {
@@ -83,6 +87,9 @@ mod tests {
     #[test]
     fn an_invitations_time_is_told_in_a_fitting_unit() {
         let told = [0, 60, 3600, 7200, 604_800].map(invited);
-        assert_eq!(told, ["", "invited for 60 s", "invited for 60 min", "invited for 2 h", "invited for 7 days"]);
+        assert_eq!(
+            told,
+            ["", "invited for 60 s", "invited for 60 min", "invited for 2 h", "invited for 7 days"]
+        );
     }
 }

@@ -139,6 +139,7 @@ async fn serve(
         sound: SoundSystem::start()?,
         device_names: agent.1,
         rtp: config.rtp,
+        nat: config.nat,
         friends,
         store,
         updates,

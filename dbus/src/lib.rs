@@ -10,6 +10,7 @@ mod error;
 pub mod friends;
 pub mod manager;
 pub mod names;
+pub mod nat;
 mod states;
 pub mod statistics;
 
@@ -19,6 +20,7 @@ pub use call::{AcceptOptions, CallProxy, ResumeOptions};
 pub use error::{Error, Result};
 pub use friends::FriendsProxy;
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};
+pub use nat::NatProxy;
 pub use states::{AccountState, CallState, Reason};
 pub use statistics::{CallStatisticsProxy, Figures};
 
@@ -32,5 +34,6 @@ pub const XML: &[(&str, &str)] = &[
     (names::CALL, include_str!("../xml/org.voipd.Call1.xml")),
     (names::CALL_STATISTICS, include_str!("../xml/org.voipd.CallStatistics1.xml")),
     (names::AUDIO, include_str!("../xml/org.voipd.Audio1.xml")),
+    (names::NAT, include_str!("../xml/org.voipd.Nat1.xml")),
     (names::FRIENDS, include_str!("../xml/org.voipd.Friends1.xml")),
 ];

@@ -7,6 +7,8 @@ pub const BUS_NAME: &str = "org.voipd";
 pub const ROOT_PATH: &str = "/org/voipd";
 /// The object of the sound devices: `Audio1`.
 pub const AUDIO_PATH: &str = "/org/voipd/audio";
+/// The object of the way through NAT: `Nat1`.
+pub const NAT_PATH: &str = "/org/voipd/nat";
 /// The object of friends and meeting points: `Friends1`.
 pub const FRIENDS_PATH: &str = "/org/voipd/friends";
 /// What an account's path starts with; its number follows.
@@ -24,6 +26,8 @@ pub const CALL: &str = "org.voipd.Call1";
 pub const CALL_STATISTICS: &str = "org.voipd.CallStatistics1";
 /// Interface of the sound devices.
 pub const AUDIO: &str = "org.voipd.Audio1";
+/// Interface of the way through NAT.
+pub const NAT: &str = "org.voipd.Nat1";
 /// Interface of friends and meeting points.
 pub const FRIENDS: &str = "org.voipd.Friends1";
 

@@ -7,9 +7,10 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
+use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    FriendsProxy, ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -204,6 +205,14 @@ async fn use_everything(client: &Connection) {
     audio.watch(1000).await.unwrap();
     get!(audio: list_devices, stop_test, unwatch, input, output, ringer, state, reason, scheduling,
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
+
+    let nat = proxy!(NatProxy, client);
+    let friends = proxy!(FriendsProxy, client);
+    friends.invite("bob", &InviteOptions::default()).await.unwrap();
+    friends.join("text", &JoinOptions::default()).await.unwrap();
+    friends.remove("bob").await.unwrap();
+    get!(friends: list, meeting_point, address);
+    get!(nat: state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
 }
 
 #[tokio::test]

@@ -77,10 +77,7 @@ async fn friends_join_and_call_each_other_by_name() {
     assert!(!alice.log().contains(&straight), "{}", alice.log());
 
     bob.stop().await;
-    until("bob is gone", SOON, async || {
-        (presence(&point).await[1].1 == "offline").then_some(())
-    })
-    .await;
+    until("bob is gone", SOON, async || (presence(&point).await[1].1 == "offline").then_some(())).await;
     let call = alice.dial("bob").await;
     assert_eq!(call.ended().await.1, 480);
     for phone in [alice, point] {
@@ -136,14 +133,23 @@ async fn what_is_wrong_is_said() {
     let invited = proxy.invite("bob", &InviteOptions::default()).await;
     assert!(matches!(&invited, Err(Error::InvalidState(why)) if why.contains("[rendezvous]")), "{invited:?}");
     let joined = proxy.join("voipd-friend:bob@", &JoinOptions::default()).await;
-    assert!(matches!(&joined, Err(Error::InvalidArgument(why)) if why.contains("copy the whole")), "{joined:?}");
+    assert!(
+        matches!(&joined, Err(Error::InvalidArgument(why)) if why.contains("copy the whole")),
+        "{joined:?}"
+    );
     let removed = proxy.remove("bob").await;
-    assert!(matches!(&removed, Err(Error::InvalidArgument(why)) if why.contains("no friend 'bob'")), "{removed:?}");
+    assert!(
+        matches!(&removed, Err(Error::InvalidArgument(why)) if why.contains("no friend 'bob'")),
+        "{removed:?}"
+    );
 
     let point = meeting_point(&lab, |config| config).await;
     let proxy = friends(&point).await;
     let invited = proxy.invite("Bob Smith", &InviteOptions::default()).await;
-    assert!(matches!(&invited, Err(Error::InvalidArgument(why)) if why.contains("lower-case")), "{invited:?}");
+    assert!(
+        matches!(&invited, Err(Error::InvalidArgument(why)) if why.contains("lower-case")),
+        "{invited:?}"
+    );
     let invited = proxy.invite("bob", &InviteOptions { lasts: Some(1) }).await;
     assert!(matches!(&invited, Err(Error::InvalidArgument(_))), "{invited:?}");
     // Nobody listens there any more.

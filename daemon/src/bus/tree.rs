@@ -10,7 +10,8 @@ use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
-use super::{account, audio, call, friends, manager};
+use super::{account, audio, call, friends, manager, nat};
+use crate::api::nat::NatView;
 use crate::api::{AudioView, FriendsView};
 use crate::config::Scope;
 
@@ -19,6 +20,7 @@ use crate::config::Scope;
 pub(super) enum Object {
     Root,
     Audio,
+    Nat,
     Friends,
     Account(AccountId),
     Call(CallId),
@@ -30,6 +32,7 @@ impl Object {
         match path {
             names::ROOT_PATH => Some(Self::Root),
             names::AUDIO_PATH => Some(Self::Audio),
+            names::NAT_PATH => Some(Self::Nat),
             names::FRIENDS_PATH => Some(Self::Friends),
             _ => names::account_number(path)
                 .map(|number| Self::Account(AccountId(number)))
@@ -41,6 +44,7 @@ impl Object {
         match self {
             Self::Root => ObjectPath::from_static_str_unchecked(names::ROOT_PATH),
             Self::Audio => ObjectPath::from_static_str_unchecked(names::AUDIO_PATH),
+            Self::Nat => ObjectPath::from_static_str_unchecked(names::NAT_PATH),
             Self::Friends => ObjectPath::from_static_str_unchecked(names::FRIENDS_PATH),
             Self::Account(id) => ObjectPath::from_string_unchecked(names::account_path(id.0)),
             Self::Call(id) => ObjectPath::from_string_unchecked(names::call_path(id.0)),
@@ -52,6 +56,7 @@ impl Object {
         match self {
             Self::Root => &[Interface::Manager],
             Self::Audio => &[Interface::Audio],
+            Self::Nat => &[Interface::Nat],
             Self::Friends => &[Interface::Friends],
             Self::Account(_) => &[Interface::Account],
             Self::Call(_) => &[Interface::Call, Interface::CallStatistics],
@@ -67,6 +72,7 @@ pub(super) enum Interface {
     Call,
     CallStatistics,
     Audio,
+    Nat,
     Friends,
 }
 
@@ -78,6 +84,7 @@ impl Interface {
             Self::Call => names::CALL,
             Self::CallStatistics => names::CALL_STATISTICS,
             Self::Audio => names::AUDIO,
+            Self::Nat => names::NAT,
             Self::Friends => names::FRIENDS,
         }
     }
@@ -96,12 +103,21 @@ pub(super) struct Tree {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
+    pub(super) nat: Option<Box<NatView>>,
     pub(super) friends: Option<FriendsView>,
 }
 
 impl Tree {
     pub(super) fn new(scope: Scope, do_not_disturb: bool) -> Self {
-        Self { scope, do_not_disturb, accounts: BTreeMap::new(), calls: BTreeMap::new(), audio: None, friends: None }
+        Self {
+            scope,
+            do_not_disturb,
+            accounts: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            audio: None,
+            nat: None,
+            friends: None,
+        }
     }
 
     /// Whether the object is there.
@@ -109,6 +125,7 @@ impl Tree {
         match object {
             Object::Root => true,
             Object::Audio => self.audio.is_some(),
+            Object::Nat => self.nat.is_some(),
             Object::Friends => self.friends.is_some(),
             Object::Account(id) => self.accounts.contains_key(&id),
             Object::Call(id) => self.calls.contains_key(&id),
@@ -122,6 +139,7 @@ impl Tree {
             (Object::Audio, Interface::Audio) => {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
             }
+            (Object::Nat, Interface::Nat) => self.nat.as_deref().map(nat::properties).unwrap_or_default(),
             (Object::Friends, Interface::Friends) => {
                 self.friends.as_ref().map(friends::properties).unwrap_or_default()
             }
@@ -165,8 +183,9 @@ impl Tree {
         let accounts = self.accounts.keys().map(|id| Object::Account(*id));
         let calls = self.calls.keys().map(|id| Object::Call(*id));
         let audio = self.audio.iter().map(|_| Object::Audio);
+        let nat = self.nat.iter().map(|_| Object::Nat);
         let friends = self.friends.iter().map(|_| Object::Friends);
-        audio.chain(friends).chain(accounts).chain(calls)
+        audio.chain(nat).chain(friends).chain(accounts).chain(calls)
     }
 
     /// Introspection data of any path that leads somewhere.

@@ -4,7 +4,9 @@
 pub mod account;
 pub mod dialplan;
 pub mod fields;
+pub mod ice;
 mod load;
+mod nat;
 mod rendezvous;
 mod sections;
 mod security;
@@ -20,8 +22,9 @@ use voipd_agent::AccountSettings;
 
 use crate::tls::ServerFiles;
 
-pub use rendezvous::RendezvousConfig;
 pub use load::{Loaded, default_path, load, state_directory};
+pub use nat::{NatConfig, StunServer};
+pub use rendezvous::RendezvousConfig;
 pub(crate) use sections::device_name;
 pub use text::parse;
 
@@ -52,6 +55,8 @@ pub struct Config {
     pub rtp: RtpConfig,
     /// `[audio]`
     pub audio: AudioConfig,
+    /// `[nat]`
+    pub nat: NatConfig,
     /// `[calls]`
     pub calls: CallsConfig,
     /// `[rendezvous]`; `None` where this voipd is no meeting point.

@@ -9,9 +9,7 @@ use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
 use voipd_sip::rendezvous::{Event, InvitationText, Output, Rendezvous, RendezvousConfig};
 
 use super::{Driver, unix_micros};
-use crate::api::{
-    ErrorKind, FriendView, FriendsRequest, FriendsView, Presence, Reply, RequestError, Update,
-};
+use crate::api::{ErrorKind, FriendView, FriendsRequest, FriendsView, Presence, Reply, RequestError, Update};
 use crate::config::account::{from_entries, transport_name};
 use crate::config::fields::{Entry, Value};
 use crate::config::{self};
@@ -96,10 +94,9 @@ impl Friends {
 
     /// As the bus shows it.
     pub(super) fn view(&self) -> FriendsView {
-        self.point.as_ref().map_or_else(FriendsView::default, |point| FriendsView {
-            enabled: true,
-            address: point.domain(),
-        })
+        self.point
+            .as_ref()
+            .map_or_else(FriendsView::default, |point| FriendsView { enabled: true, address: point.domain() })
     }
 
     /// A message came in. `false`: it is not for the meeting point.
@@ -312,9 +309,8 @@ impl Driver {
         account: Option<String>,
     ) -> Result<(AccountId, AccountSettings), RequestError> {
         let wrong = |message: String| RequestError { kind: ErrorKind::InvalidArgument, message };
-        let invitation: InvitationText = text.parse().map_err(
-            |error: voipd_sip::rendezvous::InvitationError| wrong(error.to_string()),
-        )?;
+        let invitation: InvitationText =
+            text.parse().map_err(|error: voipd_sip::rendezvous::InvitationError| wrong(error.to_string()))?;
         if invitation.expires <= unix_seconds() {
             return Err(RequestError {
                 kind: ErrorKind::NotPermitted,
@@ -323,7 +319,8 @@ impl Driver {
             });
         }
         let address = invitation.address().to_string();
-        let same = |view: &AccountSettings| view.address.as_ref().map(ToString::to_string) == Some(address.clone());
+        let same =
+            |view: &AccountSettings| view.address.as_ref().map(ToString::to_string) == Some(address.clone());
         if let Some(known) = self.agent.find_account_where(same) {
             return Err(RequestError {
                 kind: ErrorKind::AlreadyExists,
@@ -369,9 +366,9 @@ impl Driver {
                 (_, false) => Presence::Online,
             },
             devices: u32::try_from(member.devices).unwrap_or(u32::MAX),
-            invited_for: member.invited_until.map_or(0, |until| {
-                u32::try_from(until.saturating_sub(unix)).unwrap_or(u32::MAX)
-            }),
+            invited_for: member
+                .invited_until
+                .map_or(0, |until| u32::try_from(until.saturating_sub(unix)).unwrap_or(u32::MAX)),
             account: None,
             name: member.name,
         };

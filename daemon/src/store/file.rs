@@ -69,6 +69,13 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN tls_key TEXT;
 ",
     "
+    ALTER TABLE account ADD COLUMN ice TEXT;
+    ALTER TABLE account ADD COLUMN stun TEXT;
+    ALTER TABLE account ADD COLUMN relays TEXT;
+    ALTER TABLE account ADD COLUMN relay_user TEXT;
+    ALTER TABLE account ADD COLUMN relay_password TEXT;
+",
+    "
     CREATE TABLE friend (user TEXT NOT NULL PRIMARY KEY, member TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
     CREATE TABLE invitation (member TEXT NOT NULL PRIMARY KEY, key TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
     CREATE TABLE joined (account TEXT NOT NULL PRIMARY KEY) STRICT;

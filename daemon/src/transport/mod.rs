@@ -106,7 +106,8 @@ impl Transport {
                 streams.listen(listener, None);
             }
         }
-        let mut transport = Self { sockets, tcp: config.tcp, tls_listening: Vec::new(), tls: None, streams, events };
+        let mut transport =
+            Self { sockets, tcp: config.tcp, tls_listening: Vec::new(), tls: None, streams, events };
         if let Some(tls) = &config.tls {
             let server = Arc::new(TlsServer::new(&tls.files)?);
             for listener in bind_all("tls-listen", &tls.listen, streams::bind)? {

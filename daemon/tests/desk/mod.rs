@@ -8,8 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use voipd::api::nat::{NatState, NatView, PathView, ServerState, ServerView};
 use voipd::api::{
-    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Reply, Request, RequestError, Update,
+    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, FriendView, FriendsRequest, FriendsView,
+    Presence, Reply, Request, RequestError, Update,
 };
 use voipd::bus::{self, Bus};
 use voipd::config::Scope;
@@ -18,6 +20,7 @@ use voipd::config::fields::{Entry, Value};
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
+use voipd_nat::stun::{Filtering, Hairpin, Mapping, Ports};
 use voipd_sip::endpoint::Binding;
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, Message, MessageStream};
@@ -109,7 +112,13 @@ fn success(request: Request) -> Update {
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
         Request::AudioLive { reply } => answer(reply, Ok(live())),
         Request::Trace { reply, .. } => answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into())),
-        Request::RemoveAccount { reply, .. }
+        Request::Friends(FriendsRequest::Invite { reply, .. }) => {
+            answer(reply, Ok("voipd-friend:bob@meet".to_owned()))
+        }
+        Request::Friends(FriendsRequest::Join { reply, .. }) => answer(reply, Ok(AccountId(1))),
+        Request::Friends(FriendsRequest::List { reply }) => answer(reply, Ok(vec![friend()])),
+        Request::Friends(FriendsRequest::Remove { reply, .. })
+        | Request::RemoveAccount { reply, .. }
         | Request::EnableAccount { reply, .. }
         | Request::RegisterAccount { reply, .. }
         | Request::SetDoNotDisturb { reply, .. }
@@ -143,6 +152,21 @@ pub fn live() -> AudioLive {
         output_level_dbov: -127.0,
         counters: [("ticks", 5)].into(),
     }
+}
+
+pub fn friend() -> FriendView {
+    FriendView {
+        name: "bob".into(),
+        address: "sip:bob@meet.example.org".into(),
+        presence: Presence::Online,
+        devices: 1,
+        invited_for: 60,
+        account: Some(AccountId(1)),
+    }
+}
+
+pub fn friends() -> Update {
+    Update::Friends(FriendsView { enabled: true, address: "meet.example.org".into() })
 }
 
 pub fn device() -> DeviceView {
@@ -226,6 +250,31 @@ pub fn audio() -> Update {
         scheduling_reason: String::new(),
         priority: 40,
         memory_locked: true,
+    }))
+}
+
+pub fn nat() -> Update {
+    let address = |text: &str| text.parse().unwrap();
+    Update::Nat(Box::new(NatView {
+        state: NatState::Known,
+        reason: String::new(),
+        paths: vec![PathView {
+            local: "192.168.1.7".parse().unwrap(),
+            public: vec!["203.0.113.9".parse().unwrap()],
+            mapping: Mapping::EndpointIndependent,
+            filtering: Filtering::AddressDependent,
+            ports: Ports::Changed,
+            hairpin: Hairpin::Unknown,
+        }],
+        servers: vec![ServerView {
+            name: "stun:stun.example.org".into(),
+            source: "configuration".into(),
+            address: Some(address("198.51.100.1:3478")),
+            state: ServerState::Works,
+            reason: String::new(),
+            rtt: Some(std::time::Duration::from_millis(12)),
+            public: Some(address("203.0.113.9:40001")),
+        }],
     }))
 }
 
