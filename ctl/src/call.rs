@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voipd_dbus::{AcceptOptions, CallState, ResumeOptions};
+use voipd_dbus::{AcceptOptions, CallState, Dict, ResumeOptions};
 
 use crate::cli::{AnswerArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
 use crate::daemon::Daemon;
@@ -56,12 +56,10 @@ pub(crate) fn calls_table(snapshot: &Snapshot) -> Vec<String> {
 
 /// The kind of way that media takes; nothing before there is media.
 pub(crate) fn media_path(call: &Object) -> String {
-    let path = call.properties.get("MediaPath").map(|value| &**value);
-    let kind = match path {
-        Some(Variant::Dict(path)) => path.get::<&str, &str>(&"kind").ok().flatten().unwrap_or_default(),
-        _ => "",
-    };
-    if kind == "none" { String::new() } else { kind.to_owned() }
+    let properties =
+        call.properties.get("MediaPath").and_then(|value| Dict::try_from(value.try_clone().ok()?).ok());
+    let path = Object { path: String::new(), properties: properties.unwrap_or_default() };
+    Some(path.text("kind")).filter(|kind| *kind != "none").unwrap_or_default().to_owned()
 }
 
 /// The peer, with what is known of it from others than itself.

@@ -2,7 +2,7 @@
 
 use zbus::{OwnedFd, OwnedObjectPath, SerializeDict, Type};
 
-use crate::Result;
+use crate::{Dict, Result};
 
 /// Options of [`CallProxy::accept`].
 #[derive(Debug, Default, SerializeDict, Type)]

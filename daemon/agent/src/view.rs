@@ -244,9 +244,8 @@ impl MediaWay {
             MediaWay::None => "none",
             MediaWay::Plain { .. } => "plain",
             MediaWay::Checking => "checking",
-            MediaWay::Selected { local_kind: Relayed, .. } | MediaWay::Selected { remote_kind: Relayed, .. } => {
-                "relayed"
-            }
+            MediaWay::Selected { local_kind: Relayed, .. }
+            | MediaWay::Selected { remote_kind: Relayed, .. } => "relayed",
             MediaWay::Selected { local_kind: Host, remote_kind: Host, .. } => "direct",
             MediaWay::Selected { .. } => "reflexive",
             MediaWay::Failed => "failed",

@@ -53,7 +53,7 @@ fn relay(relay: &RelayView) -> Dict {
     Dict::from([
         ("uri", relay.uri.clone().into()),
         ("state", state.into()),
-        ("reason", reason.into()),
+        ("reason", reason.to_owned().into()),
         ("rtt-ms", rtt_ms.into()),
     ])
 }

@@ -76,8 +76,7 @@ impl MediaPorts {
         let rtcp = UdpSocket::from_std(pair.rtcp).map_err(|error| format!("RTCP socket: {error}"))?;
         let rtcp = Arc::new(rtcp);
         let muxed = pair.rtp.sender().map_err(|error| format!("RTP socket: {error}"))?;
-        let reading =
-            tokio::spawn(read(call, false, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
+        let reading = tokio::spawn(read(call, false, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
         self.close(call);
         let rtp = Some(pair.rtp);
         let ports = CallPorts { rtp, muxed, rtcp, reading, early: None, stream: None, relay: None };
@@ -176,8 +175,7 @@ async fn read(call: CallId, rtp: bool, socket: Arc<UdpSocket>, packets: mpsc::Se
             continue;
         }
         let packet = ControlPacket { call, rtp, source, bytes: bytes.to_vec() };
-        if let Err(mpsc::error::TrySendError::Closed(_)) = packets.try_send(packet)
-        {
+        if let Err(mpsc::error::TrySendError::Closed(_)) = packets.try_send(packet) {
             return;
         }
     }
