@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use voipd_dbus::{
-    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, names,
+    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, NatProxy, names,
 };
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
@@ -105,6 +105,10 @@ impl Daemon {
 
     pub(crate) async fn audio(&self) -> Result<AudioProxy<'static>, Failure> {
         proxy!(self, AudioProxy, names::AUDIO_PATH)
+    }
+
+    pub(crate) async fn nat(&self) -> Result<NatProxy<'static>, Failure> {
+        proxy!(self, NatProxy, names::NAT_PATH)
     }
 
     pub(crate) async fn friends(&self) -> Result<FriendsProxy<'static>, Failure> {

@@ -72,6 +72,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
+    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
     let parts = Parts {
         agent,
         transport,
@@ -86,7 +87,8 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
         nat: config.nat,
-        friends: Friends::new(None, "voipd", Default::default(), &transport, [2; 32]),
+        seed: [3; 32],
+        friends,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,
     };

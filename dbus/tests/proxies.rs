@@ -212,7 +212,7 @@ async fn use_everything(client: &Connection) {
     friends.join("text", &JoinOptions::default()).await.unwrap();
     friends.remove("bob").await.unwrap();
     get!(friends: list, meeting_point, address);
-    get!(nat: state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
 }
 
 #[tokio::test]

@@ -93,6 +93,8 @@ pub struct Parts {
     pub rtp: RtpConfig,
     /// The way through NAT.
     pub nat: NatConfig,
+    /// For random values of the driver's own.
+    pub seed: [u8; 32],
     /// The meeting point on this machine, and others that were joined.
     pub friends: Friends,
     /// What is kept across restarts.
@@ -128,15 +130,16 @@ impl Driver {
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
-            resolver: Arc::new(parts.resolver),
+            resolver: Arc::clone(&resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
-            nat: Nat::new(parts.nat),
+            nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
             friends: parts.friends,
@@ -151,17 +154,17 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
-        driver.publish_nat();
         driver.publish_friends();
         loop {
             driver.carry_out();
+            driver.serve_nat();
             let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
                 driver.transport.close_all().await;
                 return;
             }
             let held = driver.updates.held_until();
-            let others = [stop_by, held, driver.friends.wake_at()];
+            let others = [stop_by, held, driver.nat.wake_at(), driver.friends.wake_at()];
             let wake_at = driver.wake_at.into_iter().chain(others.into_iter().flatten()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
@@ -173,10 +176,12 @@ impl Driver {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
                 }
+                event = driver.nat.next_event() => driver.nat.handle_event(event),
                 () = sleep_until(wake_at) => {
                     let now = Instant::now();
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
+                    driver.nat.handle_timeout(now);
                     driver.friends.handle_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
@@ -384,10 +389,14 @@ impl Driver {
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
+                self.nat.put_account(&view);
                 self.friends.account_changed(&view);
                 self.tell(Update::Account { view, security });
             }
-            Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
+            Output::AccountRemoved(id) => {
+                self.nat.remove_account(id);
+                self.tell(Update::AccountRemoved(id));
+            }
             Output::CallChanged(view) => self.tell(Update::Call(view)),
             Output::CallStateChanged { call, old, new, reason, sip_status } => {
                 self.tell(Update::CallStateChanged { call, old, new, reason, sip_status });

@@ -157,6 +157,11 @@ impl Driver {
                 self.publish_audio();
                 self.answer(reply, Ok(()));
             }
+            Request::Discover { reply } => {
+                self.nat.network_changed();
+                self.serve_nat();
+                self.answer(reply, Ok(()));
+            }
             Request::Friends(request) => self.friends_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
