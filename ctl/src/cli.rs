@@ -175,9 +175,9 @@ pub(crate) struct AddArgs {
     /// Registrar, when it is not the host of the address
     #[arg(long, value_name = "URI")]
     pub(crate) registrar: Option<String>,
-    /// Proxy that requests go to first
+    /// Proxy that requests go to first; can be given twice, for two servers that stand in for each other
     #[arg(long, value_name = "URI")]
-    pub(crate) outbound_proxy: Option<String>,
+    pub(crate) outbound_proxy: Option<Vec<String>>,
     /// How the servers are reached: udp, tcp or tls; without it, DNS decides
     #[arg(long, value_name = "NAME")]
     pub(crate) transport: Option<String>,
@@ -220,6 +220,9 @@ pub(crate) struct AddArgs {
     /// What else the push service needs
     #[arg(long, value_name = "TEXT", requires = "push_provider")]
     pub(crate) push_param: Option<String>,
+    /// Which address of this machine servers are told: auto, or local where auto does harm
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) contact: Option<String>,
     /// Codecs, the most wanted first: opus,G722,PCMU,PCMA
     #[arg(long, value_delimiter = ',', value_name = "CODEC")]
     pub(crate) codecs: Option<Vec<String>>,

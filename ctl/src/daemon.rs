@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use voipd_dbus::{
-    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, NatProxy, names,
+    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, NatProxy,
+    names,
 };
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;

@@ -207,12 +207,12 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
     let friends = proxy!(FriendsProxy, client);
     friends.invite("bob", &InviteOptions::default()).await.unwrap();
     friends.join("text", &JoinOptions::default()).await.unwrap();
     friends.remove("bob").await.unwrap();
     get!(friends: list, meeting_point, address);
-    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::endpoint::{IdentityId, ResolveId, SessionId};
+use crate::endpoint::{ResolveId, SessionId};
+use crate::registration::BindingId;
 use crate::transaction::{ClientId, ServerId};
 
 /// Round-trip time estimate (RFC 3261 section 17.1.1.1).
@@ -24,7 +25,7 @@ pub(crate) enum Timer {
     Client(ClientId, ClientTimer),
     Server(ServerId, ServerTimer),
     Session(SessionId, SessionTimer),
-    Registration(IdentityId, RegistrationTimer),
+    Registration(BindingId, RegistrationTimer),
     /// The resolver took too long.
     Resolve(ResolveId),
 }
@@ -93,8 +94,10 @@ pub(crate) enum SessionTimer {
 pub(crate) enum RegistrationTimer {
     /// Refresh the binding before it expires.
     Refresh,
-    /// Show the connection that carries the binding to be in use (RFC 5626 section 4.4).
+    /// Show the flow that carries the binding to be in use (RFC 5626 section 4.4).
     KeepAlive,
+    /// A keep-alive is not answered yet (RFC 5626 section 4.4).
+    Answer,
     /// The registrar says nothing: the next one is asked (RFC 3263 section 4.3).
     NextServer,
     /// Try again after a failure.
@@ -159,7 +162,7 @@ impl Timers {
         self.stop_range(Timer::Session(id, first), Timer::Session(id, last));
     }
 
-    pub(crate) fn stop_registration(&mut self, id: IdentityId) {
+    pub(crate) fn stop_registration(&mut self, id: BindingId) {
         let (first, last) = (RegistrationTimer::Refresh, RegistrationTimer::Retry);
         self.stop_range(Timer::Registration(id, first), Timer::Registration(id, last));
     }

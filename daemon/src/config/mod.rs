@@ -24,6 +24,7 @@ use crate::tls::ServerFiles;
 
 pub use load::{Loaded, default_path, load, state_directory};
 pub use nat::NatConfig;
+
 pub use rendezvous::RendezvousConfig;
 pub(crate) use sections::device_name;
 pub use text::parse;

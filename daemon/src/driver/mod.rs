@@ -10,7 +10,7 @@ mod requests;
 mod traces;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -204,6 +204,7 @@ impl Driver {
                 self.agent.handle_failed(now, flow, error);
                 self.friends.handle_failed(now, flow, error);
             }
+            Arrival::Pong { flow } => self.agent.handle_pong(now, flow),
             Arrival::Idle { flow } => {
                 if !self.agent.uses(flow) && !self.friends.uses(flow) {
                     log::debug!("the connection with {} is closed: nobody uses it", flow.remote);
@@ -221,6 +222,9 @@ impl Driver {
         bytes: &[u8],
         handle: impl FnOnce(&mut Agent, Instant, Flow, &[u8]),
     ) {
+        if is_keep_alive(bytes) {
+            return handle(&mut self.agent, now, flow, bytes);
+        }
         log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
         let call = self.traces.call(&self.agent, bytes);
         if !self.friends.handle(now, flow, bytes) {
@@ -342,6 +346,8 @@ impl Driver {
     fn carry_out_one(&mut self, output: Output) {
         match output {
             Output::Transmit { flow, bytes } => self.transmit(&flow, &bytes),
+            Output::Disconnect { flow } => self.transport.disconnect(&flow),
+            Output::SeenAs { account, flow, address } => self.seen_as(account, flow, address),
             Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
             Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
@@ -415,11 +421,24 @@ impl Driver {
         }
     }
 
+    /// A server sees us as somebody else than it did.
+    fn seen_as(&self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
+        let name = self.agent.account_settings(account).map(|settings| settings.name.as_str());
+        match address {
+            Some(address) => {
+                log::info!(account = name; "{} sees {} as {address}", flow.remote, flow.local);
+            }
+            None => log::info!(account = name; "{} sees {} as it is", flow.remote, flow.local),
+        }
+    }
+
     /// Sends a SIP message, whoever has made it.
     fn transmit(&mut self, flow: &Flow, bytes: &[u8]) {
-        log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
-        let call = self.traces.call(&self.agent, bytes);
-        self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
+        if !is_keep_alive(bytes) {
+            log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
+            let call = self.traces.call(&self.agent, bytes);
+            self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
+        }
         if let Err(error) = self.transport.send(flow, bytes) {
             self.agent.handle_failed(Instant::now(), *flow, error);
             self.friends.handle_failed(Instant::now(), *flow, error);
@@ -542,6 +561,11 @@ fn start_line(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let line = String::from_utf8_lossy(line.get(..LONGEST).unwrap_or(line));
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Line ends, zeros or STUN on a SIP socket (RFC 5626 section 3.5): no message that anybody wants to read.
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.first().is_none_or(|first| *first < 4) || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 fn write_log(note: &Note) {

@@ -22,7 +22,7 @@ use streams::{Event, Streams};
 use udp::{Received, UdpSocket};
 
 use crate::config::SipConfig;
-use crate::tls::{TlsError, TlsServer};
+use crate::tls::{Requirement, TlsError, TlsServer};
 
 /// What waits for the driver; beyond that the kernel's buffers fill: datagrams are dropped, connections wait.
 const QUEUE: usize = 256;
@@ -52,6 +52,11 @@ pub enum Arrival {
         flow: Flow,
         /// Why.
         error: TransportError,
+    },
+    /// The far end of a connection has answered a ping (RFC 5626 section 3.5.1).
+    Pong {
+        /// Which connection.
+        flow: Flow,
     },
     /// A connection has not been used for long: [`Transport::close`] it unless somebody still needs it.
     Idle {
@@ -162,6 +167,14 @@ impl Transport {
         self.streams.require(name, settings)
     }
 
+    /// What a TLS server of this name must prove that is no SIP server of ours: a relay.
+    ///
+    /// # Errors
+    /// The settings hold no usable certificates.
+    pub fn requirement(&mut self, name: &Host, settings: &TlsSettings) -> Result<Arc<Requirement>, TlsError> {
+        self.streams.requirement(name, settings)
+    }
+
     /// The flow that a message to `place` would take: the system's route decides about the local address, and `local`
     /// has the port that peers reach us at. `tls` counts with TLS alone.
     pub fn flow_to(&self, place: Place, tls: TlsRequirement) -> Option<Flow> {
@@ -195,6 +208,11 @@ impl Transport {
     /// Closes a connection as soon as all is written.
     pub fn close(&mut self, flow: &Flow) {
         self.streams.close(flow);
+    }
+
+    /// Drops a connection with all that is still to be written: its far end is gone.
+    pub fn disconnect(&mut self, flow: &Flow) {
+        self.streams.disconnect(flow);
     }
 
     /// How the connection of a flow is protected; `None` without a connection of ours, or without TLS.

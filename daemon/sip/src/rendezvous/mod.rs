@@ -260,8 +260,10 @@ impl Rendezvous {
                 endpoint::Output::Timeout(at) => {
                     return Output::Timeout(at.into_iter().chain(self.alarms.next()).min());
                 }
-                // Nothing here asks for names or tells of sessions.
-                endpoint::Output::Resolve { .. } | endpoint::Output::Event(_) => {}
+                // Nothing here asks for names, gives up connections or tells of sessions.
+                endpoint::Output::Resolve { .. }
+                | endpoint::Output::Disconnect { .. }
+                | endpoint::Output::Event(_) => {}
             }
         }
     }

@@ -16,10 +16,11 @@ use self::key::{ClientKey, MergeKey, ServerKey};
 use self::non_invite_client::NonInviteClient;
 use self::non_invite_server::NonInviteServer;
 use crate::auth::Rounds;
-use crate::endpoint::{Flow, IdentityId, NextHop, SessionId, TransportError};
+use crate::endpoint::{Flow, NextHop, SessionId, TransportError};
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::registration::BindingId;
 use crate::session::Purpose;
 use crate::timer::{ClientTimer, ServerTimer, TRANSACTION_TIMEOUT, Timer};
 use crate::way_back::WayBack;
@@ -37,7 +38,7 @@ pub(crate) struct ServerId(pub(crate) u64);
 /// Who sent a request and hears how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Registration(IdentityId),
+    Registration(BindingId),
     Session(SessionId, Purpose),
     /// A meeting point, whose transactions are none of an endpoint's.
     Relay,
