@@ -24,6 +24,7 @@ use crate::complaints::Complaints;
 use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
+use crate::servers::Servers;
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
 
@@ -73,6 +74,7 @@ pub struct Agent {
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
     pub(crate) media_names: MediaNames,
+    pub(crate) servers: Servers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -127,6 +129,7 @@ impl Agent {
             do_not_disturb: false,
             routing: Routing::default(),
             media_names: MediaNames::default(),
+            servers: Servers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -210,6 +213,7 @@ impl Agent {
         }
         self.call_timeouts(now);
         self.media_name_timeouts(now);
+        self.server_timeouts(now);
         self.routing.handle_timeout(now);
         self.settle(now);
     }
@@ -226,7 +230,12 @@ impl Agent {
             return output;
         }
         let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
-        let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
+        let others = [
+            self.endpoint_timeout,
+            self.routing.next_timeout(),
+            self.media_names.next_timeout(),
+            self.servers.next_timeout(),
+        ];
         Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }
 
@@ -249,6 +258,7 @@ impl Agent {
             self.switch_on(now, id);
         }
         self.account_changed(id);
+        self.review_servers(now);
         self.settle(now);
         Ok(id)
     }
@@ -268,6 +278,7 @@ impl Agent {
         self.switch_off(now, id);
         let account = self.accounts.remove(id).ok_or(AgentError::NoSuchAccount)?;
         self.outputs.push_back(Output::AccountRemoved(id));
+        self.review_servers(now);
         self.settle(now);
         Ok(account.settings)
     }
@@ -286,6 +297,7 @@ impl Agent {
                 self.switch_off(now, id);
             }
             self.account_changed(id);
+            self.review_servers(now);
         }
         self.settle(now);
         Ok(())
@@ -421,7 +433,7 @@ impl Agent {
             Event::Progress { session, status, sdp, dialog } => {
                 self.progress(now, session, status, sdp.as_deref(), &dialog);
             }
-            Event::Redirected { session, target } => self.redirected(session, target),
+            Event::Redirected { session, target } => self.redirected(now, session, target),
             Event::Answered { session, sdp, peer, asserted } => {
                 self.answered(now, session, sdp.as_deref(), peer, asserted);
             }

@@ -236,6 +236,10 @@ impl Agent {
             forks: Forks::default(),
             invited: None,
             media,
+            ice: None,
+            ice_news: false,
+            advertised: None,
+            faces: None,
             offering: Offering::Idle,
             told_hold: false,
             ending: None,
@@ -325,11 +329,12 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding or resuming, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
+    /// Tells the peer about holding, resuming or what is new of ICE, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
     /// before the answer, where the peer takes it.
     pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        if call.told_hold != call.local_hold && matches!(call.phase, Phase::Early | Phase::Active) {
+        let due = call.told_hold != call.local_hold || call.has_ice_news();
+        if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }
     }
@@ -389,7 +394,7 @@ impl Agent {
         call.phase = Phase::Accepting;
         self.touched.insert(id);
         match call.media {
-            Media::Bound(local) => self.answer_invite(now, id, local),
+            Media::Bound(_) => self.media_ready(now, id),
             _ => self.bind_media(id),
         }
     }

@@ -22,7 +22,7 @@ use streams::{Event, Streams};
 use udp::{Received, UdpSocket};
 
 use crate::config::SipConfig;
-use crate::tls::{TlsError, TlsServer};
+use crate::tls::{Requirement, TlsError, TlsServer};
 
 /// What waits for the driver; beyond that the kernel's buffers fill: datagrams are dropped, connections wait.
 const QUEUE: usize = 256;
@@ -157,6 +157,14 @@ impl Transport {
     /// The settings hold no usable certificates.
     pub fn require(&mut self, name: &Host, settings: &TlsSettings) -> Result<TlsRequirement, TlsError> {
         self.streams.require(name, settings)
+    }
+
+    /// What a TLS server of this name must prove that is no SIP server of ours: a relay.
+    ///
+    /// # Errors
+    /// The settings hold no usable certificates.
+    pub fn requirement(&mut self, name: &Host, settings: &TlsSettings) -> Result<Arc<Requirement>, TlsError> {
+        self.streams.requirement(name, settings)
     }
 
     /// The flow that a message to `place` would take: the system's route decides about the local address, and `local`
