@@ -184,6 +184,7 @@ async fn use_everything(client: &Connection) {
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
     call.reject("busy").await.unwrap();
     call.resume(&ResumeOptions { mix: Some(true) }).await.unwrap();
+    call.set_codec("opus").await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,

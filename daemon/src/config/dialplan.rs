@@ -40,9 +40,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> DialPlan {
         found.ok_or_else(|| format!("is '{text}': write \"dialled\", \"plus\" or \"national\""))
     });
     let uri = fields.parse("number-uri", |text| {
-        let known = [NumberUri::Sip, NumberUri::Phone];
+        let known = [NumberUri::Sip, NumberUri::Phone, NumberUri::Tel];
         let found = known.into_iter().find(|uri| uri_name(*uri) == text);
-        found.ok_or_else(|| format!("is '{text}': write \"sip\" or \"phone\""))
+        found.ok_or_else(|| format!("is '{text}': write \"sip\", \"phone\" or \"tel\""))
     });
     let emergency = fields.parse_list("emergency", |text| numbers(text, "112"));
     let blocked = fields.parse_list("blocked", |text| numbers(text, "0900"));
@@ -88,6 +88,7 @@ pub fn uri_name(uri: NumberUri) -> &'static str {
     match uri {
         NumberUri::Sip => "sip",
         NumberUri::Phone => "phone",
+        NumberUri::Tel => "tel",
     }
 }
 
