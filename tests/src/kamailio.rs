@@ -125,12 +125,7 @@ impl Drop for Kamailio {
     }
 }
 
-async fn start(
-    address: Ipv4Addr,
-    definitions: &[String],
-    host: Option<&str>,
-    directory: &Path,
-) -> Process {
+async fn start(address: Ipv4Addr, definitions: &[String], host: Option<&str>, directory: &Path) -> Process {
     let process = serve("kamailio.cfg", host, address, definitions, directory).await;
     let secured = definitions.iter().any(|definition| definition.starts_with("CERTIFICATE"));
     let port = if secured { TLS_PORT } else { SIP_PORT };

@@ -153,8 +153,10 @@ fn a_call_that_was_redirected_over_tls_goes_on_over_nothing_else() {
         caller.net.name_on("example.net", &[(Transport::Tls, "192.0.2.9:5061")]);
         caller.net.name_on("other.example", &[(place, "192.0.2.10:5061")]);
         let options = InviteOptions { anonymous: false, follow: true };
-        let alice = caller.alice;
-        let session = caller.call("sip:bob@example.net", options);
+        let (id, alice) = (caller.id, caller.alice);
+        let target = "sip:bob@example.net".parse().unwrap();
+        let session = caller.net.with(alice, |e, now| e.invite(now, id, target, options)).unwrap();
+        caller.net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
         caller.net.events(alice);
         caller.net.run_with(Duration::from_secs(2), |net, host, event| {
             if let Event::OfferWanted { session, .. } = event {

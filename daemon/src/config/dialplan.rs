@@ -74,6 +74,28 @@ pub(super) fn read(fields: &mut Fields<'_>) -> DialPlan {
     }
 }
 
+/// What a dial plan says beyond the usual, as it is written: `country = 49`.
+pub fn lines(plan: &DialPlan) -> Vec<String> {
+    let list = |list: &[String]| list.join(", ");
+    let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
+    let unusual_uri = Some(plan.uri).filter(|uri| *uri != NumberUri::default());
+    let some = |values: &[String]| Some(list(values)).filter(|text| !text.is_empty());
+    let lines = [
+        ("country", plan.country.clone()),
+        ("area", plan.area.clone()),
+        ("trunk-prefix", plan.trunk_prefix.clone()),
+        ("international-prefix", plan.international_prefix.clone()),
+        ("outside-prefix", plan.outside_prefix.clone()),
+        ("local-digits", plan.local_digits.map(|digits| digits.to_string())),
+        ("rewrite", some(&rewrite)),
+        ("number-format", plan.format.map(|format| format_name(format).to_owned())),
+        ("number-uri", unusual_uri.map(|uri| uri_name(uri).to_owned())),
+        ("emergency", plan.emergency.as_deref().map(list)),
+        ("blocked", some(&plan.blocked)),
+    ];
+    lines.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?))).collect()
+}
+
 /// The format as it is written.
 pub fn format_name(format: NumberFormat) -> &'static str {
     match format {
