@@ -72,6 +72,11 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     /// Show how this machine looks from outside: public address, NAT, and the servers that tell
     Nat(NatArgs),
+    /// Friends: list, invite, join, remove; without a command, list
+    Friends {
+        #[command(subcommand)]
+        command: Option<FriendsCommand>,
+    },
     /// Show the figures of a call's media
     Stats(OneCall),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
@@ -121,6 +126,33 @@ pub(crate) enum AccountCommand {
     Register(OneAccount),
     /// Take an account's registration back
     Unregister(OneAccount),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FriendsCommand {
+    /// List the friends and whether they are there
+    List,
+    /// Invite someone to this meeting point; prints what opens the door, once
+    Invite {
+        /// Name that the friend will have: lower-case letters, digits, hyphen, underscore
+        name: String,
+        /// How many hours the invitation lasts (otherwise a week)
+        #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=2160))]
+        lasts: Option<u32>,
+    },
+    /// Use an invitation: makes an account at its meeting point
+    Join {
+        /// What `voipctl friends invite` has printed
+        invitation: String,
+        /// Name of the account (otherwise that of the meeting point)
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Remove a friend from this meeting point
+    Remove {
+        /// The friend's name
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

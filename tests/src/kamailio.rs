@@ -78,8 +78,11 @@ impl Kamailio {
     }
 
     /// Starts one on a host of the NAT laboratory. It answers where requests come from, and reaches its users there.
-    pub async fn start_on(lab: &Lab, host: &Namespace, address: Ipv4Addr) -> Self {
-        let definitions = vec!["SHA256".to_owned(), "BEHIND_NAT".to_owned()];
+    pub async fn start_on(lab: &Lab, digest: Digest, host: &Namespace, address: Ipv4Addr) -> Self {
+        let mut definitions = vec!["BEHIND_NAT".to_owned()];
+        if digest == Digest::Sha256 {
+            definitions.push("SHA256".to_owned());
+        }
         Self::run(address, definitions, Some(host.name().to_owned()), lab.directory("kamailio")).await
     }
 

@@ -320,6 +320,12 @@ impl Agent {
         self.accounts.find(name)
     }
 
+    /// Name of the first account whose settings are as wanted.
+    pub fn find_account_where(&self, wanted: impl Fn(&AccountSettings) -> bool) -> Option<&str> {
+        let mut all = self.accounts.iter().map(|(_, account)| &account.settings);
+        all.find(|settings| wanted(settings)).map(|settings| settings.name.as_str())
+    }
+
     /// An account's settings.
     pub fn account_settings(&self, id: AccountId) -> Option<&AccountSettings> {
         self.accounts.get(id).map(|account| &account.settings)

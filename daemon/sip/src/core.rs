@@ -194,15 +194,7 @@ impl Core {
 
     /// The topmost Via of a new request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
     pub(crate) fn via(&mut self, flow: Flow) -> Via {
-        let mut params = Params::default();
-        params.set("rport", None);
-        params.set("branch", Some(&self.random.branch()));
-        Via {
-            transport: flow.transport.name().to_owned(),
-            host: Host::Ip(flow.local.ip()),
-            port: Some(flow.local.port()),
-            params,
-        }
+        via(flow, &self.random.branch())
     }
 
     /// A flow does not deliver, though its transport says nothing.
@@ -329,5 +321,18 @@ impl Core {
             response.headers.push(name::SERVER, self.config.product.clone());
         }
         self.outbox.transmit(flow, wire::write(&Message::Response(response)));
+    }
+}
+
+/// The topmost Via of a request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
+pub(crate) fn via(flow: Flow, branch: &str) -> Via {
+    let mut params = Params::default();
+    params.set("rport", None);
+    params.set("branch", Some(branch));
+    Via {
+        transport: flow.transport.name().to_owned(),
+        host: Host::Ip(flow.local.ip()),
+        port: Some(flow.local.port()),
+        params,
     }
 }

@@ -302,6 +302,7 @@ impl Endpoint {
         let identity = match report.owner {
             Owner::Registration(binding) => Some(binding.identity),
             Owner::Session(session, _) => self.identity_of(session),
+            Owner::Relay => None,
         };
         let account = identity.and_then(|identity| self.core.accounts.get(&identity));
         if let Some(identity) = identity
@@ -339,6 +340,7 @@ impl Endpoint {
                 }
                 self.with_session(now, session, |session, cx| session.on_report(cx, report));
             }
+            Owner::Relay => {}
         }
     }
 

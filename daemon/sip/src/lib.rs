@@ -32,6 +32,7 @@ pub mod redact;
 mod redirect;
 mod reflexive;
 mod registration;
+pub mod rendezvous;
 mod session;
 mod stun;
 mod timer;

@@ -105,31 +105,50 @@ pub(crate) enum RegistrationTimer {
 }
 
 /// The timers that are set, by time.
-#[derive(Default)]
-pub(crate) struct Timers {
-    due: BTreeSet<(Instant, Timer)>,
-    set: BTreeMap<Timer, Instant>,
+pub(crate) struct Timers<T = Timer> {
+    due: BTreeSet<(Instant, T)>,
+    set: BTreeMap<T, Instant>,
 }
 
-impl Timers {
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Self { due: BTreeSet::new(), set: BTreeMap::new() }
+    }
+}
+
+impl<T: Copy + Ord> Timers<T> {
     /// Sets `timer`, anew where it was set already.
-    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+    pub(crate) fn set(&mut self, timer: T, at: Instant) {
         if let Some(before) = self.set.insert(timer, at) {
             self.due.remove(&(before, timer));
         }
         self.due.insert((at, timer));
     }
 
-    pub(crate) fn stop(&mut self, timer: Timer) {
+    pub(crate) fn stop(&mut self, timer: T) {
         if let Some(at) = self.set.remove(&timer) {
             self.due.remove(&(at, timer));
         }
     }
 
-    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+    pub(crate) fn is_set(&self, timer: T) -> bool {
         self.set.contains_key(&timer)
     }
 
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|&(at, _)| at)
+    }
+
+    /// Takes the next timer that is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
+        let &(at, timer) = self.due.first().filter(|(at, _)| *at <= now)?;
+        self.due.remove(&(at, timer));
+        self.set.remove(&timer);
+        Some(timer)
+    }
+}
+
+impl Timers {
     pub(crate) fn stop_client(&mut self, id: ClientId) {
         self.stop_range(Timer::Client(id, ClientTimer::A), Timer::Client(id, ClientTimer::M));
     }
@@ -152,18 +171,6 @@ impl Timers {
         while let Some((&timer, _)) = self.set.range(first..=last).next() {
             self.stop(timer);
         }
-    }
-
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.due.first().map(|&(at, _)| at)
-    }
-
-    /// Takes the next timer that is due.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
-        let &(at, timer) = self.due.first().filter(|(at, _)| *at <= now)?;
-        self.due.remove(&(at, timer));
-        self.set.remove(&timer);
-        Some(timer)
     }
 }
 

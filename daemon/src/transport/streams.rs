@@ -132,6 +132,18 @@ impl Streams {
         self.client.require(name, settings, |number| connections.keys().any(|flow| flow.tls == number))
     }
 
+    /// The same as it is.
+    pub(super) fn requirement(
+        &mut self,
+        name: &Host,
+        settings: &TlsSettings,
+    ) -> Result<Arc<Requirement>, TlsError> {
+        let number = self.require(name, settings)?;
+        // It was just made, or found.
+        let forgotten = || TlsError("what the server must prove is forgotten".to_owned());
+        self.client.get(number).map(Arc::clone).ok_or_else(forgotten)
+    }
+
     /// Sends a message on a flow's connection, which is made where there is none.
     pub(super) fn send(&mut self, flow: &Flow, bytes: &[u8]) -> Result<(), TransportError> {
         if !self.connections.contains_key(flow) {

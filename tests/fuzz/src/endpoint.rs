@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use voipd_sip::digest::Secret;
 use voipd_sip::dtmf_info::Digit;
 use voipd_sip::endpoint::{
-    ContactPolicy, Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, SessionId,
-    TlsRequirement, Transport, TransportError,
+    ContactPolicy, Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output,
+    SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::headers::name;
 use voipd_sip::message::{Request, Response, StatusCode};

@@ -11,6 +11,7 @@
 )]
 
 pub mod home;
+pub mod meeting;
 pub mod memory;
 pub mod nat;
 pub mod proxy;
@@ -51,6 +52,8 @@ enum Role {
         events: Vec<(Duration, Event)>,
         /// Those that nobody has reacted to yet.
         fresh: Vec<(Duration, Event)>,
+        /// A meeting point on the same sockets.
+        meeting: Option<Box<meeting::Meeting>>,
     },
     /// Keeps what it gets; says what it is told to.
     Raw { inbox: Vec<(Duration, Message)> },
@@ -173,7 +176,7 @@ impl Net {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
         let endpoint = Box::new(Endpoint::new(config, seed));
-        self.add(address, Role::Agent { endpoint, events: Vec::new(), fresh: Vec::new() })
+        self.add(address, Role::Agent { endpoint, events: Vec::new(), fresh: Vec::new(), meeting: None })
     }
 
     pub fn raw(&mut self, address: &str) -> HostId {
@@ -378,7 +381,7 @@ impl Net {
                 }
                 Output::Disconnect { flow } => self.drop_connection(host, flow),
                 Output::Event(event) => fresh.push((elapsed, event)),
-                Output::Timeout(at) => return at,
+                Output::Timeout(at) => return at.into_iter().chain(self.drain_meeting(host)).min(),
             }
         }
     }
@@ -419,6 +422,7 @@ impl Net {
     fn fail(&mut self, host: HostId, flow: Flow, error: TransportError) {
         if let Role::Agent { .. } = self.hosts[host.0].role {
             self.with(host, |endpoint, now| endpoint.handle_failed(now, flow, error));
+            self.with_meeting(host, |point, now| point.handle_failed(now, flow, error));
         }
     }
 
@@ -426,7 +430,11 @@ impl Net {
     fn hand_over(&mut self, host: HostId, flow: Flow, bytes: &[u8]) -> Vec<Vec<u8>> {
         let (now, elapsed) = (self.now, self.elapsed());
         match &mut self.hosts[host.0].role {
-            Role::Agent { endpoint, .. } => {
+            Role::Agent { endpoint, meeting, .. } => {
+                if meeting.as_mut().is_some_and(|meeting| meeting.point.handle(now, flow, bytes)) {
+                    self.drain_meeting(host);
+                    return Vec::new();
+                }
                 match flow.transport {
                     Transport::Udp => endpoint.handle_datagram(now, flow, bytes),
                     Transport::Tcp | Transport::Tls => endpoint.handle_message(now, flow, bytes),
@@ -490,6 +498,7 @@ impl Net {
             for host in (0..self.hosts.len()).map(HostId) {
                 if self.drain(host).is_some_and(|due| due <= at) {
                     self.with(host, |endpoint, now| endpoint.handle_timeout(now));
+                    self.with_meeting(host, |point, now| point.handle_timeout(now));
                 }
             }
             for host in (0..self.hosts.len()).map(HostId) {
