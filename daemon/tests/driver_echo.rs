@@ -72,7 +72,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let port = probe.local.port();
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
-    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
+    let (requests, incoming) = mpsc::channel(8);
     let parts = Parts {
         agent,
         transport,

@@ -466,7 +466,9 @@ impl Agent {
             Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
             Event::OfferDone { session, result } => self.offer_done(now, session, result),
             Event::RefreshWanted { session } => self.refresh_wanted(now, session),
-            Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
+            Event::Digit { session, digit, duration_ms } => {
+                self.digit_received(now, session, digit, duration_ms);
+            }
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
