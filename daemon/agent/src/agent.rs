@@ -363,6 +363,11 @@ impl Agent {
         self.calls.values().find(|call| call.session == session).map(|call| call.id)
     }
 
+    /// The account that a call belongs to.
+    pub fn account_of_call(&self, id: CallId) -> Option<AccountId> {
+        self.calls.get(&id).map(|call| call.account)
+    }
+
     /// # Errors
     /// [`AgentError::NoSuchCall`] where there is none of that number, not even an ended one.
     pub fn find_call(&self, id: CallId) -> Result<(), AgentError> {
@@ -461,7 +466,9 @@ impl Agent {
             Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
             Event::OfferDone { session, result } => self.offer_done(now, session, result),
             Event::RefreshWanted { session } => self.refresh_wanted(now, session),
-            Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
+            Event::Digit { session, digit, duration_ms } => {
+                self.digit_received(now, session, digit, duration_ms);
+            }
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {

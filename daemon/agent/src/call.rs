@@ -14,6 +14,7 @@ use crate::account::AccountId;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
+use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
 use crate::view::{CallDirection, CallId, CallState, CallView, MediaWay, Reason, SoundPlace, printable};
 
@@ -201,6 +202,7 @@ pub(crate) struct Call {
     pub(crate) muted: bool,
     pub(crate) local_hold: bool,
     pub(crate) dtmf: DtmfQueue,
+    pub(crate) heard_digits: HeardDigits,
     pub(crate) ring_deadline: Option<Instant>,
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,

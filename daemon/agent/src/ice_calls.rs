@@ -117,7 +117,7 @@ impl Agent {
                 self.drain_endpoint();
             }
             Phase::Accepting => self.answer_invite(now, id, local),
-            Phase::Active => self.tell_hold(now, id),
+            Phase::Active => self.tell_news(now, id),
             Phase::Incoming { .. } | Phase::Ended { .. } => {}
         }
     }
@@ -193,7 +193,7 @@ impl Agent {
             && let Some(call) = self.calls.get_mut(&id)
         {
             call.ice_news = true;
-            self.tell_hold(now, id);
+            self.tell_news(now, id);
         }
         if self.ice_of(id).is_some_and(|ice| ice.take_recovery(now)) {
             self.note(Weight::Info, Some(id), "looking for another way for the media".to_owned());

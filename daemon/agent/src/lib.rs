@@ -16,6 +16,7 @@ pub mod dialplan;
 mod digits;
 mod error;
 mod forks;
+mod heard_digits;
 mod ice;
 mod ice_calls;
 pub mod ice_settings;

@@ -211,7 +211,7 @@ impl Agent {
             let text = format!("the session description in {} cannot be taken: {error}", status.get());
             self.note(Weight::Info, Some(id), text);
         }
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn answered(
@@ -268,7 +268,7 @@ impl Agent {
         }
         self.touched.insert(id);
         self.apply_agreement(now, id);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn confirmed(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
@@ -297,7 +297,7 @@ impl Agent {
                 }
             }
         }
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn offered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
@@ -331,7 +331,7 @@ impl Agent {
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
         // What is due still, where the peer's offer came between and was refused.
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     /// The session timer wants an offer that changes nothing.
@@ -356,8 +356,10 @@ impl Agent {
             Ok(None) => Some(missing().to_string()),
             Err(StatusCode::REQUEST_PENDING) => {
                 // The peer's own offer came between; our answer to it, or another offer, will tell.
+                let wish = call.negotiation.wish();
                 call.negotiation.withdraw_offer();
                 call.ice_news |= call.ice.as_ref().is_some_and(|ice| ice.is_restarting());
+                wish.map(|codec| call.negotiation.prefer(codec));
                 if let Offering::Outstanding { told_before } = offering {
                     call.told_hold = told_before;
                 }
@@ -372,7 +374,7 @@ impl Agent {
         }
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn session_ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {

@@ -720,7 +720,7 @@ impl World {
         }
         if self.internet.servers.is_at(packet.to) {
             let sent = self.internet.servers.datagram(at, packet.from, packet.to, &packet.bytes);
-            return self.from_servers(sent);
+            return self.deliver_from_servers(sent);
         }
         let to = self.internet.inward(at, packet.from, packet.to);
         for host in (0..self.hosts.len()).map(HostId) {
@@ -755,7 +755,7 @@ impl World {
     /// A message to the relay by a connection; media of the peer that comes by one is put where it would be played.
     pub fn send_relay(&mut self, host: HostId, stream: StreamId, bytes: &[u8]) {
         let sent = self.internet.servers.stream(self.elapsed(), (host.0, stream), address(TURN), bytes);
-        self.from_servers(sent);
+        self.deliver_from_servers(sent);
     }
 
     /// What the tick and the task of a connection do with ChannelData: RTP of the stream's path is played.
@@ -779,7 +779,7 @@ impl World {
         matches!(data, [128..=191, ..])
     }
 
-    fn from_servers(&mut self, sent: Vec<Sent>) {
+    fn deliver_from_servers(&mut self, sent: Vec<Sent>) {
         for sent in sent {
             match sent {
                 Sent::Datagram { from, to, bytes } => self.fly(from, to, bytes, self.link.latency),
@@ -812,7 +812,7 @@ impl World {
             let Some(at) = next.filter(|at| *at <= end) else { break };
             self.now = at.max(self.now);
             let sent = self.internet.servers.handle_timeout(self.now - self.start);
-            self.from_servers(sent);
+            self.deliver_from_servers(sent);
             while let Some(entry) = self.air.first_entry()
                 && entry.key().0 <= at
             {
