@@ -11,8 +11,9 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// Crates whose debug and trace records tell nothing about telephony.
 const CHATTY: [&str; 3] = ["hickory_", "zbus", "mio"];
-/// Crates that call it an error when a sound server goes away; voipd says that in words of its own.
-const UNHEARD: [&str; 3] = ["pulseaudio", "cpal", "pipewire"];
+/// Crates that call it an error when a sound server goes away, or that warn of every packet of a stranger's and write
+/// passwords into their traces; voipd says what matters in words of its own.
+const UNHEARD: [&str; 6] = ["pulseaudio", "cpal", "pipewire", "rice_", "stun_", "turn_"];
 
 /// Sets up logging; the first call wins. Keys of a record (`call`, `account`, `peer`…) become journal fields in upper
 /// case. The level can be changed afterwards with [`log::set_max_level`].
@@ -134,6 +135,20 @@ mod tests {
         assert_eq!(utc(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(utc(1_735_689_599_999), "2024-12-31T23:59:59.999Z");
         assert_eq!(utc(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn libraries_that_warn_of_strangers_packets_are_not_heard() {
+        let heard = |target| {
+            let metadata = Metadata::builder().target(target).level(log::Level::Warn).build();
+            Quieter { inner: Stderr }.enabled(&metadata)
+        };
+        assert!(heard("voipd_nat::ice") && heard("voipd::relay") && heard("zbus"));
+        assert!(
+            !["rice_proto::conncheck", "stun_types::message", "turn_client_proto::protocol"]
+                .into_iter()
+                .any(heard)
+        );
     }
 
     #[test]

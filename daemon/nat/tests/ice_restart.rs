@@ -25,6 +25,7 @@ fn restart(world: &mut World, from: usize, bases: Option<Vec<Base>>) {
     assert!(world.peers[other].agent.is_peer_restart(&offer.credentials));
     world.run_for(Duration::from_millis(50));
     world.peers[other].agent.restart(world.now, None);
+    world.gather();
     let answer = world.describe(other);
     world.peers[other].agent.set_remote(world.now, offer);
     world.run_for(Duration::from_millis(50));
@@ -91,5 +92,43 @@ fn a_lost_peer_comes_back_by_a_restart() {
     let base = Base { component: 1, address: world.peers[0].nat.base(1), preference: 65535 };
     restart(&mut world, 0, Some(vec![base]));
     world.expect_connected();
+    assert_eq!(world.media_flows(), [true; 2]);
+}
+
+/// A router that restarts gives everybody another address and another mapping, while the machine behind it keeps its own.
+#[test]
+fn a_restart_finds_that_the_router_has_forgotten_us_and_allocates_anew() {
+    for kinds in [[Kind::Symmetric; 2], [Kind::PortRestricted, Kind::Symmetric], [Kind::PortRestricted; 2]] {
+        let mut world = connected(kinds);
+        world.run_for(Duration::from_secs(20));
+        world.peers[0].nat.rebind("203.0.113.77");
+        restart(&mut world, 0, None);
+        world.expect_connected();
+        assert_eq!(world.media_flows(), [true; 2], "{kinds:?}");
+        let old =
+            |candidate: &&voipd_nat::ice::Candidate| candidate.address.ip().to_string() == "203.0.113.10";
+        assert_eq!(world.peers[0].agent.candidates().iter().filter(old).count(), 0, "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_restart_connects_again_with_a_relay_that_has_hung_up() {
+    use voipd_nat::ice::MediaPath;
+    use voipd_nat::turn::RelayTransport;
+    let setup = || Setup { relays: vec![world::relay(RelayTransport::Tcp)], ..Setup::new(Kind::UdpBlocked) };
+    let mut world = World::new([setup(), setup()]);
+    world.connect();
+    world.expect_connected();
+    for peer in 0..2 {
+        let streams: Vec<_> = world.peers[peer].streams.keys().copied().collect();
+        let now = world.now;
+        for stream in streams {
+            world.peers[peer].agent.handle_stream_closed(now, stream, "the relay restarts");
+        }
+    }
+    world.run_for(Duration::from_millis(100));
+    restart(&mut world, 0, None);
+    world.expect_connected();
+    assert!(matches!(world.path(0), MediaPath::Stream { .. }));
     assert_eq!(world.media_flows(), [true; 2]);
 }

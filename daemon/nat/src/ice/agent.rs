@@ -3,7 +3,7 @@
 mod gathering;
 mod paths;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ pub struct IceAgent {
     candidates: Vec<Candidate>,
     bases: Vec<Base>,
     relays: Vec<Relay>,
+    /// As which address a server has seen a base.
+    seen: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     next_stream: u32,
     chosen: Vec<Chosen>,
     outputs: VecDeque<Output>,
@@ -104,6 +106,7 @@ impl IceAgent {
             candidates: Vec::new(),
             bases: Vec::new(),
             relays: Vec::new(),
+            seen: BTreeMap::new(),
             next_stream: 0,
             chosen: Vec::new(),
             outputs: VecDeque::new(),
@@ -216,8 +219,9 @@ impl IceAgent {
     }
 
     /// Begins a new generation (RFC 8445 section 9): other credentials, checks anew when the peer has answered; media goes
-    /// on by the old path until then, and reflexive addresses are asked for once more. With `bases`, the sockets are others: what is no longer among them is forgotten at
-    /// once with all that depends on it, and everything is gathered anew.
+    /// on by the old path until then. Reflexive addresses are asked for once more, since a router may have got another
+    /// one, and relays that were lost are tried again. With `bases`, the sockets are others: what is no longer among them
+    /// is forgotten at once with all that depends on it, and everything is gathered anew.
     pub fn restart(&mut self, now: Instant, bases: Option<Vec<Base>>) {
         self.now = now;
         self.previous = Some(std::mem::replace(&mut self.local, draw_credentials(&mut self.rng)));
@@ -229,8 +233,7 @@ impl IceAgent {
         self.early.clear();
         match bases {
             Some(bases) => self.replace_bases(bases),
-            // A router may have got another address.
-            None => self.ask_again(),
+            None => self.gather_again(),
         }
         self.set_state(State::New);
         self.drain();
@@ -406,7 +409,7 @@ impl IceAgent {
     fn response(&mut self, component: u16, base: SocketAddr, from: SocketAddr, message: &Message<'_>) {
         if let Some(answer) = self.gatherer.answer(base, from, message) {
             if let Some(reflexive) = answer {
-                self.add_reflexive(reflexive.component, reflexive.base, reflexive.address);
+                self.seen_from_outside(reflexive);
             }
             return;
         }

@@ -31,6 +31,7 @@ struct Question {
 pub(crate) struct Reflexive {
     pub(crate) component: u16,
     pub(crate) base: SocketAddr,
+    pub(crate) server: SocketAddr,
     pub(crate) address: SocketAddr,
 }
 
@@ -80,6 +81,7 @@ impl Gatherer {
         Some(address.filter(|address| address.is_ipv4() == base.is_ipv4()).map(|address| Reflexive {
             component: question.component,
             base: question.base,
+            server: from,
             address,
         }))
     }

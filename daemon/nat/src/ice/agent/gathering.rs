@@ -8,6 +8,7 @@ use stun_proto::types::message::Message;
 
 use super::super::candidate::priority;
 use super::super::checks::LocalBase;
+use super::super::gather::Reflexive;
 use super::super::{
     BASES, Base, Candidate, CandidateKind, Output, RELAYS, RelayServer, STUN_SERVERS, StreamId, stun,
 };
@@ -121,12 +122,13 @@ impl IceAgent {
         }
     }
 
-    /// Asks all servers once more which addresses they see.
-    pub(super) fn ask_again(&mut self) {
+    /// Asks all servers once more which addresses they see, and allocates where there is nothing left.
+    pub(super) fn gather_again(&mut self) {
         let relays =
             self.relays.iter().filter(|relay| relay.base.is_some()).map(|relay| relay.server.address);
         let servers: Vec<SocketAddr> = self.settings.stun_servers.iter().copied().chain(relays).collect();
         self.ask(&servers);
+        self.allocate(&self.settings.relays.clone());
     }
 
     /// One allocation for each relay and component. A TURN server is a STUN server, too (RFC 8656 section 3.1).
@@ -135,6 +137,10 @@ impl IceAgent {
             let index = self.settings.relays.iter().position(|known| known == server);
             let index = u16::try_from(index.unwrap_or(RELAYS)).unwrap_or(u16::MAX);
             for component in 1..=self.components {
+                let held = |relay: &Relay| relay.server == *server && relay.allocation.component == component;
+                if self.relays.iter().any(held) {
+                    continue;
+                }
                 let same_family = |base: &&Base| {
                     base.component == component && base.address.is_ipv4() == server.address.is_ipv4()
                 };
@@ -174,6 +180,32 @@ impl IceAgent {
         } else {
             vec![AddressFamily::IPV4]
         }
+    }
+
+    /// A server has told which address it sees. Another one than before means that the NAT has forgotten us: what the
+    /// peer was told, and what the relay has for the old address, leads nowhere any more.
+    pub(super) fn seen_from_outside(&mut self, seen: Reflexive) {
+        let Reflexive { component, base, server, address } = seen;
+        let before = self.seen.insert((base, server), address).filter(|before| *before != address);
+        if let Some(before) = before {
+            self.candidates.retain(|candidate| {
+                candidate.kind != CandidateKind::ServerReflexive
+                    || candidate.related != Some(base)
+                    || candidate.address != before
+            });
+            let gone = |relay: &Relay| relay.base == Some(base) && relay.server.address == server;
+            let lost: Vec<SocketAddr> = self
+                .relays
+                .iter()
+                .filter(|relay| gone(relay))
+                .flat_map(|relay| relay.allocation.relayed().to_vec())
+                .collect();
+            self.relays.retain(|relay| !gone(relay));
+            self.candidates.retain(|candidate| !lost.contains(&candidate.address));
+            self.forget_paths(&lost);
+            self.allocate(&self.settings.relays.clone());
+        }
+        self.add_reflexive(component, base, address);
     }
 
     pub(super) fn add_reflexive(&mut self, component: u16, base: SocketAddr, address: SocketAddr) {
@@ -312,6 +344,7 @@ impl IceAgent {
         // Connections belong to the network that is gone, like everything else.
         self.close_relays(|relay| relay.base.is_none_or(|base| gone.contains(&base)));
         self.bases.retain(|base| !gone.contains(&base.address));
+        self.seen.retain(|(base, _), _| !gone.contains(base));
         let relayed: Vec<SocketAddr> =
             self.relays.iter().flat_map(|relay| relay.allocation.relayed().to_vec()).collect();
         self.candidates.retain(|candidate| match candidate.kind {
@@ -386,8 +419,8 @@ impl IceAgent {
                     priority: priority(CandidateKind::Relayed, preference, component),
                     relayed: true,
                 };
-                // The peer may not learn the address of a socket that has not been offered to it: no related address.
-                let related = related.or(Some(unspecified(address)));
+                // The peer does not learn of a socket that is not offered to it.
+                let related = related.filter(|_| !self.relays_only).or(Some(unspecified(address)));
                 self.add_candidate(CandidateKind::Relayed, component, preference, address, related, index);
                 for (of, checks) in &mut self.checks {
                     if *of == component {
