@@ -445,19 +445,9 @@ impl Call {
         assert_eq!(self.ended().await.0, "local");
     }
 
-    /// The way that its sound takes, once it is found: `plain`, `direct`, `reflexive` or `relayed`.
+    /// The way that its sound takes, once it is found.
     pub async fn way(&self) -> String {
-        until("a way for the sound is found", SOON, async || {
-            let kind = self.path_word("kind").await;
-            (!["none", "checking"].contains(&kind.as_str())).then_some(kind)
-        })
-        .await
-    }
-
-    /// A word of the property `MediaPath`; empty where it is not there.
-    pub async fn path_word(&self, key: &str) -> String {
-        let path = self.proxy.media_path().await.unwrap();
-        path.get(key).map(|value| String::try_from(value.try_clone().unwrap()).unwrap()).unwrap_or_default()
+        self.proxy.remote_media().await.unwrap()
     }
 
     /// Puts the peer on hold and waits until it knows.
