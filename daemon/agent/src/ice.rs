@@ -48,6 +48,8 @@ pub(crate) struct CallIce {
     policy: IcePolicy,
     abroad: bool,
     local: LocalMedia,
+    /// When anything happened last.
+    latest: Instant,
     /// A description waits for candidates until then.
     waits_until: Option<Instant>,
     wake_at: Option<Instant>,
@@ -100,6 +102,7 @@ impl CallIce {
             policy,
             abroad,
             local,
+            latest: now,
             waits_until: Some(now + PATIENCE),
             wake_at: None,
             told: None,
@@ -159,7 +162,12 @@ impl CallIce {
     // Descriptions.
 
     /// What a description of ours says.
-    pub(crate) fn describe(&mut self) -> LocalIce {
+    pub(crate) fn describe(&mut self, local: LocalMedia) -> LocalIce {
+        if local != self.local {
+            // The call has moved to another network: what is gathered there later is told in another description.
+            self.restart(self.latest, Some(local));
+            self.waits_until = None;
+        }
         self.described = self.for_rtp();
         self.late_at = None;
         let credentials = self.agent.credentials();
@@ -314,8 +322,8 @@ impl CallIce {
         SocketAddr::new(self.local.address, port)
     }
 
-    pub(crate) fn wakes_at(&mut self, at: Option<Instant>) {
-        self.wake_at = at;
+    pub(crate) fn wakes_at(&mut self, now: Instant, at: Option<Instant>) {
+        (self.latest, self.wake_at) = (now, at);
     }
 
     pub(crate) fn is_due(&self, now: Instant) -> bool {

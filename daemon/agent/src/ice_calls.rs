@@ -223,7 +223,7 @@ impl Agent {
             let Some(ice) = self.ice_of(id) else { return };
             match ice.agent_mut().poll_output() {
                 IceOutput::Timeout(at) => {
-                    ice.wakes_at(at);
+                    ice.wakes_at(now, at);
                     break;
                 }
                 IceOutput::Transmit { base, remote, bytes } => {
@@ -333,7 +333,7 @@ impl Call {
             self.negotiation.set_ice(None);
             return self.advertised.unwrap_or(local);
         };
-        self.negotiation.set_ice(Some(ice.describe()));
+        self.negotiation.set_ice(Some(ice.describe(local)));
         self.ice_news = false;
         ice.default_media()
     }
