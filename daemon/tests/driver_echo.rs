@@ -73,7 +73,6 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
-    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
     let parts = Parts {
         agent,
         transport,
