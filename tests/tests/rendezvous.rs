@@ -71,13 +71,20 @@ async fn friends_join_and_call_each_other_by_name() {
     let there = [("alice", "online"), ("bob", "online")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(presence(&point).await, there);
 
+    // Who has never talked to her is nobody that she may see.
+    assert_eq!(presence(&alice).await, []);
     they_talk(&lab, &alice, &bob, "bob").await;
+    assert_eq!(presence(&alice).await, [("bob".to_owned(), "online".to_owned())]);
+    assert_eq!(presence(&bob).await, [("alice".to_owned(), "online".to_owned())]);
+    let shown = alice.ctl(&["friends"]);
+    assert!(shown.contains(&format!("sip:bob@{}", point.address)) && shown.contains("online"), "{shown}");
     // All signalling went by the meeting point.
     let straight = format!("SIP to {}:5060", bob.address);
     assert!(!alice.log().contains(&straight), "{}", alice.log());
 
     bob.stop().await;
     until("bob is gone", SOON, async || (presence(&point).await[1].1 == "offline").then_some(())).await;
+    assert_eq!(presence(&alice).await, [("bob".to_owned(), "offline".to_owned())]);
     let call = alice.dial("bob").await;
     assert_eq!(call.ended().await.1, 480);
     for phone in [alice, point] {

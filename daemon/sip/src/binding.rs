@@ -6,6 +6,7 @@ use crate::endpoint::Binding;
 use crate::grammar::Scanner;
 use crate::headers::name;
 use crate::message::Response;
+use crate::rendezvous::{DIRECTORY, Directory, LONGEST_DIRECTORY};
 use crate::uri::{NameAddr, Params, SipUri, Uri};
 
 /// Option tags of REGISTER: proxies may put themselves into the way back (RFC 3327); see also [`GRUU`] and [`OUTBOUND`].
@@ -55,7 +56,15 @@ pub(crate) fn read(response: &Response, account: &Account) -> Binding {
         temporary_gruu: gruu("temp-gruu"),
         service_route: if whole { service_route } else { Vec::new() },
         push_service: headers.get_all(name::FEATURE_CAPS).find_map(|value| feature(value, "+sip.pns")),
+        directory: directory(response),
     }
+}
+
+/// What a meeting point tells of friends.
+fn directory(response: &Response) -> Option<Directory> {
+    let is_one = response.headers.content_type().as_deref() == Some(DIRECTORY);
+    let body = response.body.get(..response.body.len().min(LONGEST_DIRECTORY)).filter(|_| is_one)?;
+    std::str::from_utf8(body).ok()?.parse().ok()
 }
 
 /// The contact with our user part: nobody else has it. Where something on the way has rewritten that as well, the one

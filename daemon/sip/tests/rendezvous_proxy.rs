@@ -627,6 +627,46 @@ fn losses_on_the_way_lose_no_call() {
     }
 }
 
+/// Whom of the others a friend sees, and whether they are there.
+fn contacts(net: &mut Net, friend: Friend) -> Vec<(String, bool)> {
+    net.events(friend.host);
+    net.with(friend.host, |endpoint, now| endpoint.register(now, friend.id)).unwrap();
+    net.run_ms(300);
+    let bound = net.events(friend.host).into_iter().filter_map(|event| match event {
+        Event::Bound { binding, .. } => Some(*binding),
+        _ => None,
+    });
+    bound.last().and_then(|binding| binding.directory).expect("a directory").contacts
+}
+
+#[test]
+fn presence_is_shown_to_who_has_talked_with_each_other_and_to_nobody_else() {
+    let mut world = World::new();
+    let carol = world.net.friend(world.point, "carol", "203.0.113.77:5060");
+    assert_eq!(contacts(&mut world.net, world.alice), [], "she is nobody's contact yet");
+    // One that only rings is not answered: bob has not shown that he knows alice.
+    let (caller, _) = world.ringing();
+    world.net.with(world.alice.host, |endpoint, now| endpoint.hangup(now, caller)).unwrap();
+    world.net.run_ms(300);
+    assert_eq!(contacts(&mut world.net, world.alice), []);
+    world.net.events(world.bob.host);
+
+    world.net.told(world.point);
+    world.talking();
+    let told = world.net.told(world.point);
+    let met = voipd_sip::rendezvous::Event::Met { one: "alice".to_owned(), other: "bob".to_owned() };
+    assert_eq!(told, [met]);
+    assert_eq!(contacts(&mut world.net, world.alice), [("bob".to_owned(), true)]);
+    assert_eq!(contacts(&mut world.net, world.bob), [("alice".to_owned(), true)]);
+    assert_eq!(contacts(&mut world.net, carol), []);
+
+    world.net.with(world.bob.host, |endpoint, now| endpoint.unregister(now, world.bob.id)).unwrap();
+    world.net.run_ms(300);
+    assert_eq!(contacts(&mut world.net, world.alice), [("bob".to_owned(), false)]);
+    world.net.with_meeting(world.point, |point, _| point.remove("bob"));
+    assert_eq!(contacts(&mut world.net, world.alice), []);
+}
+
 #[test]
 fn responses_keep_their_contact() {
     let mut world = World::new();

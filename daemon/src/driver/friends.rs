@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountSettings, AccountView};
 use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
-use voipd_sip::rendezvous::{Event, InvitationText, Output, Rendezvous, RendezvousConfig};
+use voipd_sip::rendezvous::{Directory, Event, InvitationText, Output, Rendezvous, RendezvousConfig};
+use voipd_sip::uri::SipUri;
 
 use super::{Driver, unix_micros};
 use crate::api::{ErrorKind, FriendView, FriendsRequest, FriendsView, Presence, Reply, RequestError, Update};
@@ -21,6 +22,10 @@ use crate::transport::Transport;
 const JOINING: Duration = Duration::from_secs(20);
 /// Most transactions at once of a meeting point.
 const MAX_TRANSACTIONS: usize = 4096;
+/// How long a meeting point may take to tell who is there; what was known before is shown then.
+const LISTING: Duration = Duration::from_secs(3);
+/// Most lists that are waited for at once.
+const MAX_LISTINGS: usize = 64;
 /// Letters that a device draws to make its password of an invitation.
 const SALT_LENGTH: usize = 16;
 
@@ -47,12 +52,22 @@ struct Joining {
     end: Option<Result<(), RequestError>>,
 }
 
+/// A list that is shown when all meeting points have told anew who is there.
+struct Listing {
+    waiting: BTreeSet<AccountId>,
+    until: Instant,
+    reply: Reply<Vec<FriendView>>,
+}
+
 /// Everything about friends.
 pub struct Friends {
     point: Option<Point>,
     joining: BTreeMap<AccountId, Joining>,
     /// Names of the accounts that invitations made.
     joined: BTreeSet<String>,
+    /// What the meeting points of those accounts have told last.
+    told: BTreeMap<AccountId, Directory>,
+    listings: Vec<Listing>,
     /// What the letters of salts are drawn from.
     salts: Salts,
 }
@@ -86,10 +101,20 @@ impl Friends {
                     log::warn!("a kept invitation is left out: {error}");
                 }
             }
+            for (one, other) in &kept.contacts {
+                rendezvous.add_contacts(one, other);
+            }
             let entrance = Entrance { transport: protocol, port, pin };
             Some(Point { rendezvous, config: config.clone(), entrance, wake_at: None })
         });
-        Self { point, joining: BTreeMap::new(), joined: kept.joined, salts }
+        Self {
+            point,
+            joining: BTreeMap::new(),
+            joined: kept.joined,
+            told: BTreeMap::new(),
+            listings: Vec::new(),
+            salts,
+        }
     }
 
     /// As the bus shows it.
@@ -117,6 +142,9 @@ impl Friends {
         for joining in self.joining.values_mut().filter(|joining| joining.until <= now) {
             joining.end.get_or_insert_with(|| Err(unreachable_point(&joining.settings)));
         }
+        for listing in self.listings.iter_mut().filter(|listing| listing.until <= now) {
+            listing.waiting.clear();
+        }
     }
 
     pub(super) fn set_wall_clock(&mut self, now: Instant) {
@@ -133,7 +161,8 @@ impl Friends {
     /// When [`Friends::handle_timeout`] wants to be called.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let joining = self.joining.values().map(|joining| joining.until);
-        joining.chain(self.point.as_ref().and_then(|point| point.wake_at)).min()
+        let listings = self.listings.iter().map(|listing| listing.until);
+        joining.chain(listings).chain(self.point.as_ref().and_then(|point| point.wake_at)).min()
     }
 
     /// The next thing that the meeting point wants done.
@@ -150,6 +179,17 @@ impl Friends {
 
     /// An account fares otherwise: one that waits to be let in may be let in, or refused.
     pub(super) fn account_changed(&mut self, view: &AccountView) {
+        match &view.binding.directory {
+            Some(told) if self.told.get(&view.id) != Some(told) => {
+                self.told.insert(view.id, told.clone());
+                self.told_anew(view.id);
+            }
+            Some(_) => {}
+            None => {
+                self.told.remove(&view.id);
+                self.told_anew(view.id);
+            }
+        }
         let Some(joining) = self.joining.get_mut(&view.id).filter(|joining| joining.end.is_none()) else {
             return;
         };
@@ -166,6 +206,26 @@ impl Friends {
             (AccountState::Failed, _) => Some(Err(unreachable_point(&joining.settings))),
             _ => None,
         };
+    }
+}
+
+impl Friends {
+    fn told_anew(&mut self, account: AccountId) {
+        for listing in &mut self.listings {
+            listing.waiting.remove(&account);
+        }
+    }
+
+    /// An account is no more.
+    pub(super) fn account_removed(&mut self, account: AccountId) {
+        self.told.remove(&account);
+        self.told_anew(account);
+    }
+
+    /// By which account a friend of that name is called.
+    pub(super) fn account_of(&self, name: &str) -> Option<AccountId> {
+        let knows = |told: &Directory| told.contacts.iter().any(|(contact, _)| contact == name);
+        self.told.iter().find(|(_, told)| knows(told)).map(|(account, _)| *account)
     }
 }
 
@@ -195,11 +255,25 @@ impl Driver {
                         }
                     });
                 }
+                Output::Event(Event::Met { one, other }) => {
+                    let kept = self.store.put_contacts(one, other);
+                    tokio::spawn(async move {
+                        if let Err(error) = kept.await {
+                            log::warn!("two friends will not see each other after a restart: {error}");
+                        }
+                    });
+                }
                 Output::Event(Event::Moved { member, online }) => {
                     log::info!("{member} is {}", if online { "there" } else { "gone" });
                 }
                 Output::Timeout(_) => {}
             }
+        }
+        while let Some(at) = self.friends.listings.iter().position(|listing| listing.waiting.is_empty()) {
+            acted = true;
+            let listing = self.friends.listings.swap_remove(at);
+            let friends = self.known_friends(Instant::now());
+            self.answer(listing.reply, Ok(friends));
         }
         let ended = self.friends.joining.iter().find(|(_, joining)| joining.end.is_some());
         if let Some(id) = ended.map(|(id, _)| *id) {
@@ -256,10 +330,7 @@ impl Driver {
                     self.answer(reply, Err(RequestError { kind: ErrorKind::InvalidArgument, message }));
                 }
             }
-            FriendsRequest::List { reply } => {
-                let friends = self.list_friends(now);
-                self.answer(reply, Ok(friends));
-            }
+            FriendsRequest::List { reply } => self.list_friends(now, reply),
         }
     }
 
@@ -353,7 +424,47 @@ impl Driver {
         Ok((id, settings))
     }
 
-    fn list_friends(&self, now: Instant) -> Vec<FriendView> {
+    /// Asks all meeting points that were joined who is there: each tells it when we register.
+    fn list_friends(&mut self, now: Instant, reply: Reply<Vec<FriendView>>) {
+        if self.friends.listings.len() >= MAX_LISTINGS {
+            let message = "too many ask for the friends at once: try again in a moment".to_owned();
+            return self.answer(reply, Err(RequestError { kind: ErrorKind::LimitReached, message }));
+        }
+        let told: BTreeSet<AccountId> = self.friends.told.keys().copied().collect();
+        for account in &told {
+            // One that is not registered any more tells nothing, and its list is forgotten.
+            let _ = self.agent.register_account(now, *account, true);
+        }
+        self.friends.listings.push(Listing { waiting: told, until: now + LISTING, reply });
+    }
+
+    /// What is known now: the members of our own meeting point, then the contacts at others.
+    fn known_friends(&self, now: Instant) -> Vec<FriendView> {
+        let mut friends = self.members(now);
+        for (account, told) in &self.friends.told {
+            let Some(settings) = self.agent.account_settings(*account) else { continue };
+            let Some(voipd_sip::Uri::Sip(own)) = &settings.address else { continue };
+            for (name, online) in &told.contacts {
+                let uri = SipUri::new(Some(name), own.host.clone(), own.port);
+                let address = uri.to_string();
+                if let Some(member) = friends.iter_mut().find(|friend| friend.address == address) {
+                    member.account = Some(*account);
+                    continue;
+                }
+                friends.push(FriendView {
+                    name: name.clone(),
+                    address,
+                    presence: if *online { Presence::Online } else { Presence::Offline },
+                    devices: 0,
+                    invited_for: 0,
+                    account: Some(*account),
+                });
+            }
+        }
+        friends
+    }
+
+    fn members(&self, now: Instant) -> Vec<FriendView> {
         let Some(point) = &self.friends.point else { return Vec::new() };
         let domain = point.domain();
         let unix = unix_seconds();

@@ -420,6 +420,7 @@ impl Driver {
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
+                self.friends.account_removed(id);
                 self.nat.remove_account(id);
                 self.tell(Update::AccountRemoved(id));
             }

@@ -183,6 +183,7 @@ impl Driver {
         options: DialOptions,
     ) -> Result<CallId, RequestError> {
         let account = account.map(|account| self.find_account(account)).transpose()?;
+        let account = account.or_else(|| self.friends.account_of(target));
         let call = self.agent.dial(now, target, account, options).map_err(|error| match error {
             // An account can be enabled, and then the call be placed: the call has no state yet.
             AgentError::AccountDisabled(_) => {

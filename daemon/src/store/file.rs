@@ -83,6 +83,9 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE invitation (member TEXT NOT NULL PRIMARY KEY, key TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
     CREATE TABLE joined (account TEXT NOT NULL PRIMARY KEY) STRICT;
 ",
+    "
+    CREATE TABLE contact (one TEXT NOT NULL, other TEXT NOT NULL, PRIMARY KEY (one, other)) STRICT;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

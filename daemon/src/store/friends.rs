@@ -16,6 +16,8 @@ pub struct Friends {
     pub credentials: Vec<Credential>,
     /// Those that were not used.
     pub invitations: Vec<Invitation>,
+    /// Pairs of members who have talked with each other.
+    pub contacts: Vec<(String, String)>,
     /// Names of the accounts that an invitation made.
     pub joined: BTreeSet<String>,
 }
@@ -45,12 +47,19 @@ impl Store {
         })
     }
 
+    /// Keeps that two members have talked with each other.
+    pub fn put_contacts(&self, one: String, other: String) -> Change {
+        let sql = "INSERT OR REPLACE INTO contact (one, other) VALUES (?1, ?2)";
+        self.change(move |connection| connection.execute(sql, [one, other]).map(drop))
+    }
+
     /// Forgets a member with all its devices, and its invitation.
     pub fn remove_friend(&self, name: String) -> Change {
         self.change(move |connection| {
             let change = connection.transaction()?;
             change.execute("DELETE FROM friend WHERE member = ?1", [&name])?;
             change.execute("DELETE FROM invitation WHERE member = ?1", [&name])?;
+            change.execute("DELETE FROM contact WHERE one = ?1 OR other = ?1", [&name])?;
             change.commit()
         })
     }
@@ -72,6 +81,10 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Friends> {
         .prepare("SELECT member, key, expires FROM invitation ORDER BY member")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<Vec<(String, String, i64)>>>()?;
+    let contacts = connection
+        .prepare("SELECT one, other FROM contact ORDER BY one, other")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     let joined = connection
         .prepare("SELECT account FROM joined")?
         .query_map([], |row| row.get(0))?
@@ -86,6 +99,7 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Friends> {
     Ok(Friends {
         credentials: credentials.into_iter().filter_map(credential).collect(),
         invitations: invitations.into_iter().filter_map(invitation).collect(),
+        contacts,
         joined,
     })
 }

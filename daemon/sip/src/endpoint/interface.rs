@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Event;
 use crate::digest::Secret;
+use crate::rendezvous::Directory;
 use crate::uri::{Host, NameAddr, SipUri, Uri};
 
 /// An account as signalling sees it. Numbers are never reused.
@@ -307,6 +308,8 @@ pub struct Binding {
     pub temporary_gruu: Option<SipUri>,
     /// The way of requests outside of dialogs (RFC 3608), behind the outbound proxy.
     pub service_route: Vec<SipUri>,
+    /// What a meeting point tells of this identity's friends.
+    pub directory: Option<Directory>,
     /// The push service that the server will use (`+sip.pns` of Feature-Caps, RFC 8599 section 4.1.2).
     pub push_service: Option<String>,
 }

@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub(super) request: Request,
     /// Whose limits it counts for.
     pub(super) caller: Option<String>,
+    /// Whom it is for, outside of a dialog.
+    pub(super) callee: Option<String>,
     pub(super) forks: BTreeMap<ClientId, Fork>,
     /// The best final response that is not sent yet.
     best: Option<Response>,
@@ -52,10 +54,11 @@ impl Context {
     pub(super) fn new(
         server: ServerId,
         request: Request,
-        caller: Option<String>,
+        members: Option<(String, String)>,
         dialog: Option<String>,
     ) -> Self {
-        Self { server, request, caller, forks: BTreeMap::new(), best: None, answered: false, dialog }
+        let (caller, callee) = members.unzip();
+        Self { server, request, caller, callee, forks: BTreeMap::new(), best: None, answered: false, dialog }
     }
 
     pub(super) fn is_invite(&self) -> bool {

@@ -9,6 +9,7 @@
 
 mod bindings;
 mod dialogs;
+mod directory;
 mod forks;
 mod guard;
 mod invitation;
@@ -34,11 +35,14 @@ use crate::way_back;
 use crate::wire;
 use bindings::Bindings;
 use dialogs::Dialogs;
+use directory::Contacts;
 use forks::{Context, ContextId};
 use guard::{Freshness, Guard};
 use limits::Limits;
 use members::Members;
 
+pub(crate) use directory::LONGEST as LONGEST_DIRECTORY;
+pub use directory::{DIRECTORY, Directory, DirectoryError};
 pub use invitation::{InvitationError, InvitationKey, InvitationText};
 pub use words::{Credential, Event, Invitation, InviteError, Member, Output, RendezvousConfig};
 
@@ -75,6 +79,8 @@ pub struct Rendezvous {
     members: Members,
     bindings: Bindings,
     dialogs: Dialogs,
+    contacts: Contacts,
+    last_directory: u64,
     contexts: BTreeMap<ContextId, Context>,
     by_client: BTreeMap<ClientId, ContextId>,
     by_server: BTreeMap<ServerId, ContextId>,
@@ -106,6 +112,8 @@ impl Rendezvous {
             members: Members::default(),
             bindings: Bindings::default(),
             dialogs: Dialogs::default(),
+            contacts: Contacts::default(),
+            last_directory: 0,
             contexts: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_server: BTreeMap::new(),
@@ -159,6 +167,7 @@ impl Rendezvous {
         self.guard.forget(name);
         self.limits.forget(name);
         self.dialogs.forget_member(name);
+        self.contacts.forget(name);
         if self.bindings.remove(name) {
             self.event(Event::Moved { member: name.to_owned(), online: false });
         }

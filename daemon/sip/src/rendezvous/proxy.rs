@@ -160,7 +160,12 @@ impl Rendezvous {
             let response = self.response(&request, StatusCode::TEMPORARILY_UNAVAILABLE);
             return self.respond(now, server, response);
         }
-        self.forward(now, flow, Context::new(server, request, Some(caller), None), targets);
+        self.forward(
+            now,
+            flow,
+            Context::new(server, request, Some((caller, callee.to_owned())), None),
+            targets,
+        );
     }
 
     /// RFC 3325 sections 5 and 7: who calls is what was proved, and not told to who must not know.
@@ -363,6 +368,10 @@ impl Rendezvous {
                 self.dialogs.end(now, token);
             }
             if !answered {
+                let pair = context.caller.clone().zip(context.callee.clone()).filter(|_| is_invite);
+                if let Some((caller, callee)) = pair {
+                    self.met(&caller, &callee);
+                }
                 self.respond(now, server, response);
                 return self.cancel_forks(now, id, Some(&Reason::answered_elsewhere().to_string()));
             }

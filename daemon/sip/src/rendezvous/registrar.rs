@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Rendezvous;
 use super::bindings::{Occasion, OutOfOrder, Wanted, sip_contact};
+use super::directory::DIRECTORY;
 use super::words::Event;
 use crate::endpoint::{Flow, Transport};
 use crate::grammar::MAX_LIST;
@@ -107,6 +108,10 @@ impl Rendezvous {
             let left = binding.expires.saturating_duration_since(now).as_secs();
             contact.params.set("expires", Some(&left.to_string()));
             response.headers.push(name::CONTACT, contact.to_string());
+        }
+        if is_online {
+            response.headers.push(name::CONTENT_TYPE, DIRECTORY);
+            response.body = self.directory(now, member).to_string().into_bytes();
         }
         Ok(response)
     }

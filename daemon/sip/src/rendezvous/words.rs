@@ -95,6 +95,13 @@ pub enum Output {
 pub enum Event {
     /// An invitation was used: keep the credential, and forget the invitation of its member.
     Joined(Credential),
+    /// Two members have talked for the first time, and may know of each other's presence: keep the pair.
+    Met {
+        /// Who called.
+        one: String,
+        /// Who answered.
+        other: String,
+    },
     /// Where a member is registered from has changed.
     Moved {
         /// Who.

@@ -1,0 +1,146 @@
+//! What a meeting point tells a friend with each 2xx to REGISTER: who of his contacts is there. A text of lines, so that
+//! nothing else is needed to read it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Instant;
+
+use super::Rendezvous;
+use super::invitation::is_name;
+use super::words::Event;
+
+/// Content type of a [`Directory`].
+pub const DIRECTORY: &str = "application/vnd.voipd.friends";
+/// Longest text read, in bytes.
+pub(crate) const LONGEST: usize = 8192;
+/// Most contacts of a member. Of more, the first are told.
+const MAX_CONTACTS: usize = 100;
+
+/// The contacts of a friend at his meeting point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    /// Another one each time.
+    pub serial: u64,
+    /// Names, and whether they are registered from somewhere.
+    pub contacts: Vec<(String, bool)>,
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "serial {}\r\n", self.serial)?;
+        for (name, online) in &self.contacts {
+            write!(f, "contact {name} {}\r\n", if *online { "online" } else { "offline" })?;
+        }
+        Ok(())
+    }
+}
+
+/// A text that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no list of friends")]
+pub struct DirectoryError;
+
+/// Lines of other kinds are passed over: a later version may say more.
+impl FromStr for Directory {
+    type Err = DirectoryError;
+    fn from_str(text: &str) -> Result<Self, DirectoryError> {
+        let mut lines = text.get(..LONGEST.min(text.len())).ok_or(DirectoryError)?.lines();
+        let serial = lines.next().and_then(|line| line.strip_prefix("serial ")?.parse().ok());
+        let contact = |line: &str| {
+            let (name, presence) = line.strip_prefix("contact ")?.split_once(' ')?;
+            let online = match presence {
+                "online" => true,
+                "offline" => false,
+                _ => return None,
+            };
+            is_name(name).then(|| (name.to_owned(), online))
+        };
+        let contacts = lines.filter_map(contact).take(MAX_CONTACTS).collect();
+        Ok(Self { serial: serial.ok_or(DirectoryError)?, contacts })
+    }
+}
+
+/// Who has talked to whom. Both know each other then: one has called, and the other has answered.
+#[derive(Default)]
+pub(super) struct Contacts {
+    pairs: BTreeSet<(String, String)>,
+}
+
+impl Contacts {
+    /// `false` where they were contacts already, are the same, or one has too many.
+    pub(super) fn add(&mut self, one: &str, other: &str) -> bool {
+        let is_full = |name| self.of(name).count() >= MAX_CONTACTS;
+        if one == other || self.pairs.contains(&(one.to_owned(), other.to_owned())) {
+            return false;
+        }
+        if is_full(one) || is_full(other) {
+            return false;
+        }
+        self.pairs.insert((one.to_owned(), other.to_owned()));
+        self.pairs.insert((other.to_owned(), one.to_owned()));
+        true
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = &String> {
+        let from = (name.to_owned(), String::new());
+        let name = name.to_owned();
+        self.pairs.range(from..).take_while(move |(one, _)| *one == name).map(|(_, other)| other)
+    }
+
+    pub(super) fn forget(&mut self, name: &str) {
+        self.pairs.retain(|(one, other)| one != name && other != name);
+    }
+}
+
+impl Rendezvous {
+    /// Takes a pair of contacts that was kept ([`Event::Met`]).
+    pub fn add_contacts(&mut self, one: &str, other: &str) {
+        self.contacts.add(one, other);
+    }
+
+    /// Two members talk to each other.
+    pub(super) fn met(&mut self, one: &str, other: &str) {
+        if self.contacts.add(one, other) {
+            self.event(Event::Met { one: one.to_owned(), other: other.to_owned() });
+        }
+    }
+
+    /// What a member may know of others: nothing of who has never talked to him.
+    pub(super) fn directory(&mut self, now: Instant, member: &str) -> Directory {
+        self.last_directory += 1;
+        let contacts = self.contacts.of(member).map(|name| (name.clone(), self.is_online(now, name)));
+        Directory { serial: self.last_directory, contacts: contacts.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_new_is_passed_over() {
+        let contacts = vec![("anna".to_owned(), true), ("bob".to_owned(), false)];
+        let directory = Directory { serial: 7, contacts };
+        assert_eq!(directory.to_string().parse(), Ok(directory.clone()));
+        let more = format!("{directory}relay turn:192.0.2.1\r\ncontact Eve online\r\ncontact x away\r\n");
+        assert_eq!(more.parse(), Ok(directory));
+        for bad in ["", "contact bob online", "serial x", "{}"] {
+            assert_eq!(bad.parse::<Directory>(), Err(DirectoryError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contacts_are_mutual_bounded_and_forgotten_with_either() {
+        let mut contacts = Contacts::default();
+        assert!(contacts.add("a", "b") && !contacts.add("b", "a") && !contacts.add("a", "a"));
+        assert!(contacts.of("b").eq(["a"]));
+        assert!(contacts.of("").next().is_none());
+        for n in 0..200 {
+            contacts.add("a", &format!("n{n}"));
+        }
+        assert_eq!(contacts.of("a").count(), MAX_CONTACTS);
+        contacts.forget("b");
+        assert!(contacts.of("b").next().is_none() && !contacts.of("a").any(|name| name == "b"));
+    }
+}
