@@ -24,8 +24,15 @@ const UNMEASURED: Duration = Duration::from_millis(150);
 const TAKEN: usize = 2;
 
 /// A server, in questions about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(u64);
+
+impl ServerId {
+    /// Never used twice.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// A relay as front ends see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -236,6 +236,24 @@ pub enum MediaWay {
     Lost,
 }
 
+impl MediaWay {
+    /// The word on D-Bus. A way is as good as the worse of its ends: `direct`, `reflexive` through a NAT, `relayed`.
+    pub const fn name(self) -> &'static str {
+        use CandidateKind::{Host, Relayed};
+        match self {
+            MediaWay::None => "none",
+            MediaWay::Plain { .. } => "plain",
+            MediaWay::Checking => "checking",
+            MediaWay::Selected { local_kind: Relayed, .. }
+            | MediaWay::Selected { remote_kind: Relayed, .. } => "relayed",
+            MediaWay::Selected { local_kind: Host, remote_kind: Host, .. } => "direct",
+            MediaWay::Selected { .. } => "reflexive",
+            MediaWay::Failed => "failed",
+            MediaWay::Lost => "lost",
+        }
+    }
+}
+
 /// A call as front ends see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallView {

@@ -1,6 +1,8 @@
 //! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
 
 mod devices;
+mod friends;
+mod ice;
 mod media;
 mod nat;
 mod outbox;
@@ -9,7 +11,7 @@ mod requests;
 mod traces;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -24,11 +26,14 @@ use voipd_sip::uri::Host;
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
-use media::{MediaPorts, RtcpPacket};
+pub use friends::Friends;
+use ice::ServerAnswer;
+use media::MediaPorts;
 use nat::Nat;
 use outbox::Outbox;
 use patchbay::Patchbay;
@@ -62,6 +67,8 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// What was asked about a STUN server or a relay.
+    Server(ServerAnswer),
     /// Whether there is a device that was chosen.
     DeviceFound {
         role: DeviceRole,
@@ -93,6 +100,8 @@ pub struct Parts {
     pub nat: NatConfig,
     /// For random values of the driver's own.
     pub seed: [u8; 32],
+    /// The meeting point on this machine, and others that were joined.
+    pub friends: Friends,
     /// What is kept across restarts.
     pub store: Store,
     /// To the bus.
@@ -108,10 +117,12 @@ pub struct Driver {
     realtime: RealtimeThread,
     devices: Devices,
     media: MediaPorts,
+    relays: Relays,
     nat: Nat,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
+    friends: Friends,
     store: Store,
     updates: Outbox,
     traces: Traces,
@@ -125,6 +136,7 @@ impl Driver {
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let (relays, mut relay_events) = Relays::new();
         let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
             agent: parts.agent,
@@ -134,9 +146,11 @@ impl Driver {
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
+            relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
+            friends: parts.friends,
             store: parts.store,
             updates: Outbox::new(parts.updates),
             traces: Traces::default(),
@@ -148,6 +162,7 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
+        driver.publish_friends();
         loop {
             driver.carry_out();
             driver.serve_nat();
@@ -157,14 +172,17 @@ impl Driver {
                 return;
             }
             let held = driver.updates.held_until();
-            let wake_at =
-                driver.wake_at.into_iter().chain(stop_by).chain(held).chain(driver.nat.wake_at()).min();
+            let others = [stop_by, held, driver.nat.wake_at(), driver.friends.wake_at()];
+            let wake_at = driver.wake_at.into_iter().chain(others.into_iter().flatten()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
                 Some(request) = requests.recv() => driver.request(request),
                 () = wake.woken() => driver.serve_engine(),
-                Some(packet) = rtcp.recv() => driver.rtcp(&packet),
+                Some(packet) = rtcp.recv() => {
+                    driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
+                }
+                Some(event) = relay_events.recv() => driver.relay_event(&event),
                 event = driver.devices.next_event() => {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
@@ -175,6 +193,7 @@ impl Driver {
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
                     driver.nat.handle_timeout(now);
+                    driver.friends.handle_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
                 () = &mut stop, if stop_by.is_none() => {
@@ -192,9 +211,13 @@ impl Driver {
         match arrival {
             Arrival::Datagram { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_datagram),
             Arrival::Message { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_message),
-            Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
+            Arrival::Failed { flow, error } => {
+                self.agent.handle_failed(now, flow, error);
+                self.friends.handle_failed(now, flow, error);
+            }
+            Arrival::Pong { flow } => self.agent.handle_pong(now, flow),
             Arrival::Idle { flow } => {
-                if !self.agent.uses(flow) {
+                if !self.agent.uses(flow) && !self.friends.uses(flow) {
                     log::debug!("the connection with {} is closed: nobody uses it", flow.remote);
                     self.transport.close(&flow);
                 }
@@ -210,9 +233,14 @@ impl Driver {
         bytes: &[u8],
         handle: impl FnOnce(&mut Agent, Instant, Flow, &[u8]),
     ) {
+        if is_keep_alive(bytes) {
+            return handle(&mut self.agent, now, flow, bytes);
+        }
         log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
         let call = self.traces.call(&self.agent, bytes);
-        handle(&mut self.agent, now, flow, bytes);
+        if !self.friends.handle(now, flow, bytes) {
+            handle(&mut self.agent, now, flow, bytes);
+        }
         // A new call exists only now.
         let call = call.or_else(|| self.traces.call(&self.agent, bytes));
         self.traces.record(unix_micros(), Direction::In, &flow, call, bytes);
@@ -239,6 +267,7 @@ impl Driver {
                 }
             }
             Finished::RecordingDone { call } => self.updates.recorded(call),
+            Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
                 self.select_device(role, name, found, reply);
@@ -281,20 +310,17 @@ impl Driver {
         }
     }
 
-    fn rtcp(&mut self, packet: &RtcpPacket) {
-        self.agent.handle_rtcp(Instant::now(), packet.call, packet.source, &packet.bytes);
-    }
-
     /// After a wake of the audio engine: its events, and packets on media ports that are not RTP.
     fn serve_engine(&mut self) {
         self.patchbay.controller().service();
+        self.relays.kick();
         while let Some(event) = self.patchbay.controller().poll_event() {
             self.agent.handle_engine_event(Instant::now(), event);
             self.carry_out();
         }
         while let Some(stray) = self.patchbay.controller().poll_stray() {
             if let Some(call) = self.media.call_at(stray.port) {
-                self.agent.handle_rtcp(Instant::now(), call, stray.source, &stray.bytes);
+                self.control_packet(call, true, stray.source, &stray.bytes);
                 self.carry_out();
             }
         }
@@ -302,6 +328,7 @@ impl Driver {
 
     fn keep_house(&mut self) {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
+        self.friends.set_wall_clock(Instant::now());
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
         self.transport.refresh_certificate();
@@ -315,7 +342,9 @@ impl Driver {
             match self.agent.poll_output() {
                 Output::Timeout(at) => {
                     self.wake_at = at;
-                    break;
+                    if !self.carry_out_friends() {
+                        break;
+                    }
                 }
                 output => self.carry_out_one(output),
             }
@@ -325,14 +354,9 @@ impl Driver {
 
     fn carry_out_one(&mut self, output: Output) {
         match output {
-            Output::Transmit { flow, bytes } => {
-                log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
-                let call = self.traces.call(&self.agent, &bytes);
-                self.traces.record(unix_micros(), Direction::Out, &flow, call, &bytes);
-                if let Err(error) = self.transport.send(&flow, &bytes) {
-                    self.agent.handle_failed(Instant::now(), flow, error);
-                }
-            }
+            Output::Transmit { flow, bytes } => self.transmit(&flow, &bytes),
+            Output::Disconnect { flow } => self.transport.disconnect(&flow),
+            Output::SeenAs { account, flow, address } => self.seen_as(account, flow, address),
             Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
             Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
@@ -343,6 +367,9 @@ impl Driver {
             }
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
+                if let Some(call) = self.media.call_at(port) {
+                    self.attach_relay(call, port, &plan);
+                }
                 let result = self.patchbay.controller().update_stream(port, *plan);
                 report("change a stream", result);
             }
@@ -353,6 +380,7 @@ impl Driver {
                     self.patchbay.forget(port);
                 }
                 self.media.close(call);
+                self.relays.close_call(call);
                 self.files.remove(&call);
             }
             Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),
@@ -377,10 +405,18 @@ impl Driver {
             Output::SendRtcp { call, remote, muxed, bytes } => {
                 self.media.send_rtcp(call, remote, muxed, &bytes);
             }
+            Output::SendStun { call, rtp, remote, bytes } => self.media.send_stun(call, rtp, remote, &bytes),
+            Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
+            Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
+            Output::CloseRelay { call, stream } => self.relays.close(call, stream),
+            Output::ResolveServer { id, name } => self.resolve_server(id, name),
+            Output::MeasureRelay { id, address, transport } => self.measure_relay(id, address, transport),
+            Output::RelaysChanged(relays) => self.nat.set_relays(relays),
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
                 self.nat.put_account(&view);
+                self.friends.account_changed(&view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
@@ -402,6 +438,30 @@ impl Driver {
             }
             Output::Log(note) => write_log(&note),
             Output::Timeout(_) => {}
+        }
+    }
+
+    /// A server sees us as somebody else than it did.
+    fn seen_as(&self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
+        let name = self.agent.account_settings(account).map(|settings| settings.name.as_str());
+        match address {
+            Some(address) => {
+                log::info!(account = name; "{} sees {} as {address}", flow.remote, flow.local);
+            }
+            None => log::info!(account = name; "{} sees {} as it is", flow.remote, flow.local),
+        }
+    }
+
+    /// Sends a SIP message, whoever has made it.
+    fn transmit(&mut self, flow: &Flow, bytes: &[u8]) {
+        if !is_keep_alive(bytes) {
+            log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
+            let call = self.traces.call(&self.agent, bytes);
+            self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
+        }
+        if let Err(error) = self.transport.send(flow, bytes) {
+            self.agent.handle_failed(Instant::now(), *flow, error);
+            self.friends.handle_failed(Instant::now(), *flow, error);
         }
     }
 
@@ -428,9 +488,11 @@ impl Driver {
         let Some(socket) = self.media.take_rtp(call, port) else {
             return log::error!(call = call.0; "a stream was to be opened without a socket");
         };
+        let path = plan.clone();
         if let Err(error) = self.patchbay.open_stream(port, plan, socket) {
-            log::warn!(call = call.0; "the call has no sound: {error}");
+            return log::warn!(call = call.0; "the call has no sound: {error}");
         }
+        self.attach_relay(call, port, &path);
     }
 
     fn open_files(
@@ -521,6 +583,11 @@ fn start_line(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let line = String::from_utf8_lossy(line.get(..LONGEST).unwrap_or(line));
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Line ends, zeros or STUN on a SIP socket (RFC 5626 section 3.5): no message that anybody wants to read.
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.first().is_none_or(|first| *first < 4) || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 fn write_log(note: &Note) {

@@ -162,6 +162,7 @@ impl Driver {
                 self.serve_nat();
                 self.answer(reply, Ok(()));
             }
+            Request::Friends(request) => self.friends_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -277,13 +278,13 @@ impl Driver {
     }
 
     /// Answers behind everything that happened before.
-    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
         self.carry_out();
         self.tell(answered(reply, result));
     }
 
     /// Answers when the change will also survive a restart.
-    fn answer_when_stored<T: Send + 'static>(
+    pub(super) fn answer_when_stored<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         value: T,
@@ -343,7 +344,9 @@ impl From<AgentError> for RequestError {
             AgentError::NotRemovable(_)
             | AgentError::RedirectionForbidden(_)
             | AgentError::Target(TargetError::Blocked { .. }) => ErrorKind::NotPermitted,
-            AgentError::AccountDisabled(_) | AgentError::WrongState { .. } => ErrorKind::InvalidState,
+            AgentError::AccountDisabled(_) | AgentError::NoIce(_) | AgentError::WrongState { .. } => {
+                ErrorKind::InvalidState
+            }
             AgentError::NoDtmf => ErrorKind::NotReady,
             AgentError::Target(_)
             | AgentError::BadDigit(_)

@@ -165,6 +165,14 @@ impl Streams {
         self.connections.remove(flow);
     }
 
+    /// Drops a connection at once.
+    pub(super) fn disconnect(&mut self, flow: &Flow) {
+        if let Some(connection) = self.connections.remove(flow) {
+            log::info!("the connection with {} is dropped: its far end is gone", flow.remote);
+            connection.task.abort();
+        }
+    }
+
     /// Takes note of what a task told; answers with what the driver should hear.
     pub(super) fn handle(&mut self, event: Event) -> Option<Arrival> {
         match event {
@@ -276,6 +284,10 @@ impl connection::Owner for Link {
     async fn message(&self, bytes: Vec<u8>) {
         self.heard.store(true, Ordering::Relaxed);
         self.tell(Event::Arrival(Arrival::Message { flow: self.flow, bytes })).await;
+    }
+
+    async fn pong(&self) {
+        self.tell(Event::Arrival(Arrival::Pong { flow: self.flow })).await;
     }
 
     async fn idle(&self) {
