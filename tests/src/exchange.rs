@@ -91,9 +91,14 @@ impl Conversation {
         Self { near, far, recordings }
     }
 
-    /// The way that the sound takes at the caller and at the callee, once it is found.
-    pub async fn ways(&self) -> [String; 2] {
-        [self.near.way().await, self.far.way().await]
+    /// How the two ends of the way were found that the sound takes, the caller's and the callee's, once it is found: each
+    /// as the other one sees it, which is where it sends to.
+    pub async fn way(&self) -> [String; 2] {
+        let [near, callee] = self.near.way().await;
+        let [far, caller] = self.far.way().await;
+        // Who sends by a relay of its own sees the other one's address behind it.
+        let seen = |own: String, seen: String| if own == "relay" { own } else { seen };
+        [seen(near, caller), seen(far, callee)]
     }
 
     /// Waits until both have said their sentence, and hangs up.

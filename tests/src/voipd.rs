@@ -445,9 +445,25 @@ impl Call {
         assert_eq!(self.ended().await.0, "local");
     }
 
-    /// The way that its sound takes, once it is found.
-    pub async fn way(&self) -> String {
-        self.proxy.remote_media().await.unwrap()
+    /// How both ends of the way were found that its media takes, this one and the peer's: `host`, `srflx`, `prflx` or
+    /// `relay`, and `plain` without ICE. Waits until there is one.
+    pub async fn way(&self) -> [String; 2] {
+        let mut last = None;
+        let end = std::time::Instant::now() + SOON;
+        loop {
+            let path = self.proxy.media_path().await.unwrap();
+            let text = |key: &str| path.get(key).and_then(|value| value.downcast_ref::<String>().ok());
+            let kind = text("kind");
+            match (kind.as_deref(), text("local-type"), text("remote-type")) {
+                (Some("direct" | "reflexive" | "relayed"), Some(local), Some(remote)) => {
+                    return [local, remote];
+                }
+                (Some("plain"), ..) => return ["plain", "plain"].map(str::to_owned),
+                _ => last = kind,
+            }
+            assert!(std::time::Instant::now() < end, "media finds no way: {last:?}");
+            crate::pause(0.01).await;
+        }
     }
 
     /// Puts the peer on hold and waits until it knows.
