@@ -1,6 +1,7 @@
 //! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
 
 mod devices;
+mod doctor;
 mod media;
 mod nat;
 mod outbox;
@@ -23,11 +24,13 @@ use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
+use crate::doctor::ConfigSource;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
+use doctor::Doctor;
 use media::{MediaPorts, RtcpPacket};
 use nat::Nat;
 use outbox::Outbox;
@@ -93,6 +96,8 @@ pub struct Parts {
     pub nat: NatConfig,
     /// For random values of the driver's own.
     pub seed: [u8; 32],
+    /// Where the configuration came from.
+    pub config: ConfigSource,
     /// What is kept across restarts.
     pub store: Store,
     /// To the bus.
@@ -109,6 +114,7 @@ pub struct Driver {
     devices: Devices,
     media: MediaPorts,
     nat: Nat,
+    doctor: Doctor,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
@@ -134,6 +140,7 @@ impl Driver {
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
+            doctor: Doctor::new(parts.config, parts.seed),
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
@@ -381,10 +388,12 @@ impl Driver {
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
                 self.nat.put_account(&view);
+                self.doctor.put_account(&view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
                 self.nat.remove_account(id);
+                self.doctor.remove_account(id);
                 self.tell(Update::AccountRemoved(id));
             }
             Output::CallChanged(view) => self.tell(Update::Call(view)),

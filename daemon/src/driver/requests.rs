@@ -157,6 +157,7 @@ impl Driver {
                 self.publish_audio();
                 self.answer(reply, Ok(()));
             }
+            Request::Diagnose { reply } => self.diagnose(reply),
             Request::Discover { reply } => {
                 self.nat.network_changed();
                 self.serve_nat();
@@ -277,7 +278,7 @@ impl Driver {
     }
 
     /// Answers behind everything that happened before.
-    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
         self.carry_out();
         self.tell(answered(reply, result));
     }
@@ -301,7 +302,7 @@ impl Driver {
     }
 }
 
-fn answered<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError>) -> Update {
+pub(super) fn answered<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError>) -> Update {
     // A caller that has gone does not want the answer.
     Update::Answer(Box::new(move || drop(reply.send(result))))
 }

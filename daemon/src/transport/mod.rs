@@ -2,6 +2,7 @@
 
 mod connection;
 mod limits;
+pub mod probe;
 mod resolve;
 mod streams;
 pub(crate) mod udp;
@@ -22,7 +23,7 @@ use streams::{Event, Streams};
 use udp::{Received, UdpSocket};
 
 use crate::config::SipConfig;
-use crate::tls::{TlsError, TlsServer};
+use crate::tls::{Requirement, TlsError, TlsServer};
 
 /// What waits for the driver; beyond that the kernel's buffers fill: datagrams are dropped, connections wait.
 const QUEUE: usize = 256;
@@ -157,6 +158,11 @@ impl Transport {
     /// The settings hold no usable certificates.
     pub fn require(&mut self, name: &Host, settings: &TlsSettings) -> Result<TlsRequirement, TlsError> {
         self.streams.require(name, settings)
+    }
+
+    /// What stands behind a number of [`Transport::require`].
+    pub fn requirement(&self, number: TlsRequirement) -> Option<Arc<Requirement>> {
+        self.streams.requirement(number)
     }
 
     /// The flow that a message to `place` would take: the system's route decides about the local address, and `local`

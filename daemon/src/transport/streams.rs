@@ -132,6 +132,11 @@ impl Streams {
         self.client.require(name, settings, |number| connections.keys().any(|flow| flow.tls == number))
     }
 
+    /// What stands behind such a number.
+    pub(super) fn requirement(&self, number: TlsRequirement) -> Option<Arc<Requirement>> {
+        self.client.get(number).cloned()
+    }
+
     /// Sends a message on a flow's connection, which is made where there is none.
     pub(super) fn send(&mut self, flow: &Flow, bytes: &[u8]) -> Result<(), TransportError> {
         if !self.connections.contains_key(flow) {

@@ -16,6 +16,7 @@ use voipd::bus::{self, Bus};
 use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
+use voipd::doctor::{Check, CheckState};
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
@@ -111,6 +112,7 @@ fn success(request: Request) -> Update {
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
+        Request::Diagnose { reply } => answer(reply, Ok(vec![check()])),
         Request::AudioLive { reply } => answer(reply, Ok(live())),
         Request::Trace { reply, .. } => answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into())),
         Request::RemoveAccount { reply, .. }
@@ -147,6 +149,15 @@ pub fn live() -> AudioLive {
         input_level_dbov: -30.0,
         output_level_dbov: -127.0,
         counters: [("ticks", 5)].into(),
+    }
+}
+
+pub fn check() -> Check {
+    Check {
+        id: "clock".into(),
+        state: CheckState::Warning,
+        sentence: "the clock is late".into(),
+        remedy: "set it".into(),
     }
 }
 

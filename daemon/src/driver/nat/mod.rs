@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use voipd_agent::{AccountId, AccountView};
-use voipd_nat::stun::{Discovery, Gathered, Output, Server};
+use voipd_nat::stun::{Discovery, Gathered, Output, Report, Server};
 
 use super::Driver;
 use crate::api::Update;
@@ -96,6 +96,11 @@ impl Nat {
     /// Addresses or routes have changed, or somebody wants everything to be found out anew.
     pub(super) fn network_changed(&mut self) {
         self.discovery.network_changed(Instant::now());
+    }
+
+    /// What is known by now.
+    pub(super) fn report(&self) -> &Report {
+        self.discovery.report()
     }
 
     /// When [`Nat::handle_timeout`] wants to be called.
