@@ -11,6 +11,7 @@ mod dialplan;
 mod doctor;
 mod events;
 mod exit;
+mod friends;
 mod keys;
 mod monitor;
 mod nat;
@@ -88,6 +89,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
+        Command::Friends { command } => friends::run(daemon, out, command).await,
         Command::Stats(one) => stats::run(daemon, out, one).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
@@ -107,7 +107,7 @@ async fn serve(
     config: Config,
     config_source: ConfigSource,
     store: Store,
-    contents: Contents,
+    mut contents: Contents,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let scope = config_source.scope;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -129,6 +129,9 @@ async fn serve(
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
+    let kept = std::mem::take(&mut contents.friends);
+    let product = &config.sip.user_agent;
+    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
@@ -142,6 +145,7 @@ async fn serve(
         nat: config.nat,
         seed: random_seed()?,
         config: config_source,
+        friends,
         store,
         updates,
     };

@@ -9,7 +9,7 @@ use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -67,6 +67,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     }
     let transport =
         Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
+    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
     let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
     let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();
@@ -89,6 +90,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         nat: config.nat,
         seed: [3; 32],
         config: ConfigSource { named: Some(file), scope: Scope::Session, read_at: SystemTime::now() },
+        friends,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,
     };

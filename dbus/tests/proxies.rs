@@ -7,9 +7,10 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
+use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    FriendsProxy, ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -207,6 +208,11 @@ async fn use_everything(client: &Connection) {
 
     let nat = proxy!(NatProxy, client);
     get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    let friends = proxy!(FriendsProxy, client);
+    friends.invite("bob", &InviteOptions::default()).await.unwrap();
+    friends.join("text", &JoinOptions::default()).await.unwrap();
+    friends.remove("bob").await.unwrap();
+    get!(friends: list, meeting_point, address);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ struct Knock {
 /// The first server of an account: its proxy, its registrar, or its address's host.
 pub fn server_of(settings: &AccountSettings) -> Option<NextHop> {
     let uri =
-        [&settings.outbound_proxy, &settings.registrar, &settings.address].into_iter().flatten().next()?;
+        settings.outbound_proxies.first().or(settings.registrar.as_ref()).or(settings.address.as_ref())?;
     let Uri::Sip(uri) = uri else { return None };
     let named = uri.params.value("transport").and_then(|name| {
         [Transport::Udp, Transport::Tcp, Transport::Tls]

@@ -81,8 +81,7 @@ impl Driver {
         };
         let tls = server
             .filter(may_be_tls)
-            .and_then(|server| self.transport.require(&server.host, &view.settings.tls).ok())
-            .and_then(|number| self.transport.requirement(number));
+            .and_then(|server| self.transport.requirement(&server.host, &view.settings.tls).ok());
         Patient { view, registered_on, tls }
     }
 }

@@ -163,6 +163,7 @@ impl Driver {
                 self.serve_nat();
                 self.answer(reply, Ok(()));
             }
+            Request::Friends(request) => self.friends_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -284,7 +285,7 @@ impl Driver {
     }
 
     /// Answers when the change will also survive a restart.
-    fn answer_when_stored<T: Send + 'static>(
+    pub(super) fn answer_when_stored<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         value: T,
