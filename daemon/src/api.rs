@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+use voipd_media::Codec;
 
 use crate::doctor::Check;
 
@@ -132,6 +133,11 @@ pub enum Request {
     SetMuted {
         call: CallId,
         muted: bool,
+        reply: Reply<()>,
+    },
+    SetCodec {
+        call: CallId,
+        codec: Codec,
         reply: Reply<()>,
     },
     SendDtmf {

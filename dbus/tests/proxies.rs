@@ -178,13 +178,14 @@ async fn use_everything(client: &Connection) {
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
         registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
         state, reason,
-        sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
+        dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
         associated_addresses, service_route, push_service, ice, stun, relays);
 
     let call = proxy!(CallProxy, client);
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
     call.reject("busy").await.unwrap();
     call.resume(&ResumeOptions { mix: Some(true) }).await.unwrap();
+    call.set_codec("opus").await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
@@ -207,7 +208,8 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
-    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers,
+        relays);
     let friends = proxy!(FriendsProxy, client);
     friends.invite("bob", &InviteOptions::default()).await.unwrap();
     friends.join("text", &JoinOptions::default()).await.unwrap();

@@ -14,7 +14,9 @@ use crate::account::AccountId;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
-use crate::view::{CallDirection, CallId, CallState, CallView, Reason, SoundPlace, printable};
+use crate::heard_digits::HeardDigits;
+use crate::ice::CallIce;
+use crate::view::{CallDirection, CallId, CallState, CallView, MediaWay, Reason, SoundPlace, printable};
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +183,14 @@ pub(crate) struct Call {
     /// Until the call is answered.
     pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
+    /// From when sockets are bound until the peer has turned out to know nothing of it.
+    pub(crate) ice: Option<Box<CallIce>>,
+    /// An offer that begins ICE anew, or names more candidates, is due.
+    pub(crate) ice_news: bool,
+    /// Where media comes to, as the peer was told while ICE was still thought of.
+    pub(crate) advertised: Option<LocalMedia>,
+    /// The far end of signalling.
+    pub(crate) faces: Option<IpAddr>,
     pub(crate) offering: Offering,
     /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
     pub(crate) told_hold: bool,
@@ -192,6 +202,7 @@ pub(crate) struct Call {
     pub(crate) muted: bool,
     pub(crate) local_hold: bool,
     pub(crate) dtmf: DtmfQueue,
+    pub(crate) heard_digits: HeardDigits,
     pub(crate) ring_deadline: Option<Instant>,
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,
@@ -250,6 +261,7 @@ impl Call {
     /// An offer of ours; it tells whether we hold.
     pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
         self.told_hold = self.local_hold;
+        let local = self.describe_ice(local);
         self.negotiation.make_offer(local, self.wanted_direction())
     }
 
@@ -284,6 +296,7 @@ impl Call {
 
     /// Our answer to the peer's offer; it tells whether we hold.
     pub(crate) fn answer(&mut self, local: LocalMedia) -> Result<Vec<u8>, NegotiationError> {
+        let local = self.describe_ice(local);
         let (answer, _) = self.negotiation.make_answer(local, self.wanted_direction())?;
         self.told_hold = self.local_hold;
         Ok(answer)
@@ -348,6 +361,7 @@ impl Call {
             remote_hold: self.remote_hold(),
             mixed: self.mixed,
             sound: self.sound_place(),
+            media_way: self.media_way(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
             asserted: self.known.asserted.as_ref().map(shown_uri).unwrap_or_default(),
             asserted_name: self.known.asserted.as_ref().map(shown_name).unwrap_or_default(),
@@ -367,11 +381,27 @@ impl Call {
         }
     }
 
+    fn media_way(&self) -> MediaWay {
+        match (&self.ice, &self.media) {
+            _ if self.is_ended() => MediaWay::None,
+            (Some(ice), _) if self.uses_ice() => ice.way(),
+            (_, Media::Streaming(stream)) => MediaWay::Plain {
+                local: SocketAddr::new(stream.local.address, stream.local.rtp_port),
+                remote: stream
+                    .moved_to
+                    .or(self.agreement().map(|a| a.remote_rtp))
+                    .filter(|to| is_address(*to)),
+            },
+            _ => MediaWay::None,
+        }
+    }
+
     /// When this call wants to be looked at again.
     pub(crate) fn next_timeout(&self, ended_for: std::time::Duration) -> Option<Instant> {
         if let Phase::Ended { at, .. } = self.phase {
             return Some(at + ended_for);
         }
-        [self.ring_deadline, self.next_check, self.dtmf.busy_until].into_iter().flatten().min()
+        let ice = self.ice.as_ref().and_then(|ice| ice.next_timeout());
+        [self.ring_deadline, self.next_check, self.dtmf.busy_until, ice].into_iter().flatten().min()
     }
 }

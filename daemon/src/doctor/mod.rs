@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use voipd_agent::AccountView;
-use voipd_nat::stun::Report;
 use voipd_sip::endpoint::Flow;
 
+use crate::api::nat::NatView;
 use crate::api::{AudioView, DeviceView};
 use crate::config::{self, Scope};
 use crate::tls::Requirement;
@@ -120,7 +120,7 @@ pub struct Facts {
     /// All accounts.
     pub accounts: Vec<Patient>,
     /// The way through NAT.
-    pub nat: Report,
+    pub nat: NatView,
     /// Where the configuration came from.
     pub config: ConfigSource,
     /// Finds servers.

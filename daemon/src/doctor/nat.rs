@@ -2,24 +2,29 @@
 
 use std::net::IpAddr;
 
+use voipd_agent::{RelayState, RelayView};
 use voipd_nat::stun::{Filtering, Mapping, PathReport, Report, ServerReport, ServerState, Source, State};
 
 use super::Check;
+use crate::api::nat::NatView;
 
 const ID: &str = "nat";
 const RELAY: &str = "name a relay, as relays in the account: what no direct way brings through goes by it";
 
-/// The NAT, and each STUN server.
-pub(super) fn judge(report: &Report) -> Vec<Check> {
-    let mut checks = vec![nat(report)];
+/// The NAT, each STUN server and each relay.
+pub(super) fn judge(view: &NatView) -> Vec<Check> {
+    let NatView { discovery: report, relays, .. } = view;
+    let relayed = relays.iter().any(|relay| relay.state == RelayState::Reachable);
+    let mut checks = vec![nat(report, relayed)];
     let asked = report.servers.iter().filter(|server| !matches!(server.source, Source::Registration(_)));
     checks.extend(asked.map(server));
+    checks.extend(relays.iter().map(|one| relay(one, relayed)));
     checks
 }
 
-fn nat(report: &Report) -> Check {
+fn nat(report: &Report, relayed: bool) -> Check {
     match (report.state, report.paths.first()) {
-        (State::Known, Some(path)) => known(path),
+        (State::Known, Some(path)) => known(path, relayed),
         (State::Discovering, _) => Check::skipped(ID, "the public address is just being found out"),
         (State::Failed, _) => {
             let sentence = format!("the public address is not known: {}", report.reason);
@@ -34,7 +39,7 @@ fn nat(report: &Report) -> Check {
     }
 }
 
-fn known(path: &PathReport) -> Check {
+fn known(path: &PathReport, relayed: bool) -> Check {
     let public: Vec<String> = path.public.iter().map(IpAddr::to_string).collect();
     let public = public.join(", ");
     match (path.mapping, path.filtering) {
@@ -57,6 +62,13 @@ fn known(path: &PathReport) -> Check {
                 "there is a NAT with the public address {public}; of which kind, one server alone cannot tell"
             ),
         ),
+        (_, _) if relayed => Check::ok(
+            ID,
+            format!(
+                "there is a NAT with the public address {public} that takes another port for each peer; where there \
+                 is no direct way, sound goes by a relay"
+            ),
+        ),
         (Mapping::AddressDependent | Mapping::AddressAndPortDependent | Mapping::DestinationDependent, _) => {
             Check::warning(
                 ID,
@@ -66,6 +78,27 @@ fn known(path: &PathReport) -> Check {
                 ),
                 RELAY,
             )
+        }
+    }
+}
+
+/// `relayed`: at least one works.
+fn relay(relay: &RelayView, relayed: bool) -> Check {
+    let id = format!("relay.{}", relay.uri);
+    let uri = &relay.uri;
+    match &relay.state {
+        RelayState::Reachable => {
+            let rtt = relay.round_trip;
+            let rtt =
+                rtt.map(|rtt| format!(" within {:.0} ms", rtt.as_secs_f64() * 1000.0)).unwrap_or_default();
+            Check::ok(id, format!("the relay {uri} answers{rtt}"))
+        }
+        RelayState::Unknown => Check::skipped(id, format!("nothing has come back from the relay {uri} yet")),
+        RelayState::Failed(why) => {
+            let sentence = format!("the relay {uri} is of no use: {why}");
+            let remedy = "are name, port, relay-user and relay-password right? With ?transport=tcp or turns: it is \
+                          reached where UDP is blocked";
+            if relayed { Check::warning(id, sentence, remedy) } else { Check::failed(id, sentence, remedy) }
         }
     }
 }
@@ -100,6 +133,10 @@ mod tests {
 
     use super::super::CheckState;
     use super::*;
+
+    fn judge(discovery: &Report) -> Vec<Check> {
+        super::judge(&NatView { discovery: discovery.clone(), ..NatView::default() })
+    }
 
     fn report(mapping: Mapping, filtering: Filtering) -> Report {
         let path = PathReport {
@@ -157,5 +194,24 @@ mod tests {
         assert_eq!(checks[1].sentence, "the STUN server stun:a.example answers within 12 ms");
         assert_eq!((checks[2].state, checks[2].id.as_str()), (CheckState::Warning, "stun.a.example"));
         assert_eq!(checks[2].sentence, "the STUN server stun:a.example does not answer");
+    }
+
+    #[test]
+    fn a_relay_that_works_takes_the_worry_away_and_one_that_fails_is_told() {
+        let relay = |state, round_trip| RelayView { uri: "turn:r.example".into(), state, round_trip };
+        let discovery = report(Mapping::AddressAndPortDependent, Filtering::AddressAndPortDependent);
+        let states = |relays: Vec<RelayView>| {
+            let checks = super::judge(&NatView { discovery: discovery.clone(), relays });
+            checks.iter().map(|check| check.state).collect::<Vec<_>>()
+        };
+        let works = relay(RelayState::Reachable, Some(Duration::from_millis(30)));
+        let broken = relay(RelayState::Failed("wrong password".into()), None);
+        let both = states(vec![works, broken.clone()]);
+        assert_eq!(both, [CheckState::Ok, CheckState::Ok, CheckState::Warning]);
+        assert_eq!(states(vec![broken]), [CheckState::Warning, CheckState::Failed]);
+        assert_eq!(
+            states(vec![relay(RelayState::Unknown, None)]),
+            [CheckState::Warning, CheckState::Skipped]
+        );
     }
 }

@@ -58,7 +58,7 @@ impl Driver {
         let facts = Facts {
             audio: self.devices.view(self.realtime.scheduling()),
             accounts,
-            nat: self.nat.report().clone(),
+            nat: self.nat.view(),
             config: self.doctor.config.clone(),
             resolver: Arc::clone(&self.resolver),
             seed,

@@ -270,6 +270,9 @@ impl Transactions {
     ) -> Option<Report> {
         let id = *self.client_keys.get(&ClientKey::of(&response.via, &response.cseq.method))?;
         let client = self.clients.get_mut(&id)?;
+        if !key::is_sent_by_us(&client.sent.request.via, &response.via) {
+            return None;
+        }
         let mut io = Io { outbox, now, flow: Some(client.flow), id: id.0 };
         let deliver = match &mut client.machine {
             ClientMachine::Invite(machine) => machine.response(&mut io, &client.sent.request, &response),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use voipd_agent::{AccountId, AccountView};
-use voipd_nat::stun::{Discovery, Gathered, Output, Report, Server};
+use voipd_agent::{AccountId, AccountView, RelayView};
+use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState};
 use voipd_sip::endpoint::Flow;
 
 use super::Driver;
@@ -41,6 +41,7 @@ pub(super) struct Nat {
     resolver: Arc<Resolver>,
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
+    relays: Vec<RelayView>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -55,6 +56,7 @@ impl Nat {
             resolver,
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
+            relays: Vec::new(),
             told: None,
         }
     }
@@ -111,11 +113,6 @@ impl Nat {
         self.registrations.tell_all(&mut self.discovery);
     }
 
-    /// What is known by now.
-    pub(super) fn report(&self) -> &Report {
-        self.discovery.report()
-    }
-
     /// When [`Nat::handle_timeout`] wants to be called.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.wake_at
@@ -125,6 +122,11 @@ impl Nat {
         if self.wake_at.is_some_and(|at| at <= now) {
             self.discovery.handle_timeout(now);
         }
+    }
+
+    /// How the relays of all accounts fare.
+    pub(super) fn set_relays(&mut self, relays: Vec<RelayView>) {
+        self.relays = relays;
     }
 
     /// Carries out what discovery asks for.
@@ -159,9 +161,14 @@ impl Nat {
         });
     }
 
+    /// What is known by now.
+    pub(super) fn view(&self) -> NatView {
+        NatView { discovery: self.discovery.report().clone(), relays: self.relays.clone() }
+    }
+
     /// The view, when it is not as it was told.
     fn changed_view(&mut self) -> Option<NatView> {
-        let view = NatView { discovery: self.discovery.report().clone() };
+        let view = self.view();
         if self.told.as_ref() == Some(&view) {
             return None;
         }
@@ -175,6 +182,9 @@ impl Driver {
     pub(super) fn serve_nat(&mut self) {
         self.nat.serve();
         if let Some(view) = self.nat.changed_view() {
+            // Who has answered discovery answers calls as well.
+            let works = view.discovery.servers.iter().filter(|server| server.state == ServerState::Works);
+            self.agent.set_stun_servers(works.filter_map(|server| server.address).collect());
             self.tell(Update::Nat(Box::new(view)));
         }
     }
