@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Monitor,
     /// Show the SIP messages that go in and out, without credentials and keys, until Ctrl-C
     Trace(TraceArgs),
+    /// Say in plain words what works, what does not, and what to do about it
+    Doctor,
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),

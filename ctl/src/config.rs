@@ -9,7 +9,22 @@ use crate::exit::{Exit, Failure};
 /// Lets voipd read a file, and ends as it ends.
 pub(crate) fn check(bus: Option<Bus>, file: Option<&Path>) -> Result<u8, Failure> {
     let voipd = find_voipd();
-    let mut command = Command::new(&voipd);
+    let status = command(&voipd, bus, file).status().map_err(|error| not_run(&voipd, &error))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed.code()))
+}
+
+/// Whether voipd could start on a bus with the file that it reads there, and its first words about that.
+pub(crate) fn read(bus: Bus) -> Result<(bool, String), Failure> {
+    let voipd = find_voipd();
+    let output = command(&voipd, Some(bus), None).output().map_err(|error| not_run(&voipd, &error))?;
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    let said = String::from_utf8_lossy(&said);
+    let first = said.lines().next().unwrap_or_default();
+    Ok((output.status.success(), first.trim_start_matches("voipd: ").to_owned()))
+}
+
+fn command(voipd: &Path, bus: Option<Bus>, file: Option<&Path>) -> Command {
+    let mut command = Command::new(voipd);
     match bus {
         Some(Bus::Session) => drop(command.arg("--session")),
         Some(Bus::System) => drop(command.arg("--system")),
@@ -19,10 +34,11 @@ pub(crate) fn check(bus: Option<Bus>, file: Option<&Path>) -> Result<u8, Failure
     if let Some(file) = file {
         command.arg("--config").arg(file);
     }
-    let status = command.status().map_err(|error| {
-        Failure::failed(format!("cannot run {} to read the configuration: {error}", voipd.display()))
-    })?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed.code()))
+    command
+}
+
+fn not_run(voipd: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot run {} to read the configuration: {error}", voipd.display()))
 }
 
 /// The voipd that was installed with this voipctl, else the one on PATH.

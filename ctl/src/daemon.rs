@@ -32,7 +32,8 @@ impl Bus {
         }
     }
 
-    fn start_line(self) -> &'static str {
+    /// How voipd is started there.
+    pub(crate) fn start_line(self) -> &'static str {
         match self {
             Self::Session => "systemctl --user start voipd",
             Self::System => "sudo systemctl start voipd",
@@ -97,6 +98,15 @@ impl Daemon {
                     Bus::System.start_line()
                 ),
             )),
+        }
+    }
+
+    /// Who is on a bus, without any judgement.
+    pub(crate) async fn look(bus: Bus) -> Found {
+        match look(bus).await {
+            Ok(Some(daemon)) => Found::Daemon(daemon),
+            Ok(None) => Found::Nobody,
+            Err(error) => Found::NoBus(error.to_string()),
         }
     }
 
@@ -171,6 +181,15 @@ impl Daemon {
     pub(crate) async fn events(&self) -> Result<Events, Failure> {
         Ok(Events::subscribe(&self.connection, &self.owner).await?)
     }
+}
+
+/// What there is on a bus.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Daemon(Daemon),
+    Nobody,
+    /// The bus cannot be reached, and why.
+    NoBus(String),
 }
 
 /// The daemon on a bus, if it runs there. Asking who owns a name starts nothing.

@@ -8,6 +8,7 @@ mod daemon;
 mod devices;
 mod dial;
 mod dialplan;
+mod doctor;
 mod events;
 mod exit;
 mod friends;
@@ -61,6 +62,9 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    if let Command::Doctor = &cli.command {
+        return runtime.block_on(doctor::run(Output { json: cli.json }, bus));
+    }
     runtime.block_on(async {
         let daemon = Daemon::find(bus).await?;
         command(&daemon, Output { json: cli.json }, cli.command).await
@@ -92,7 +96,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Wait(args) => wait::run(daemon, out, args).await,
         Command::Trace(args) => trace::run(daemon, out, args).await,
         Command::Monitor => monitor::run(daemon, out).await,
-        // Done before, without a daemon.
-        Command::Config(_) => Ok(()),
+        // Done before: they need no daemon.
+        Command::Config(_) | Command::Doctor => Ok(()),
     }
 }

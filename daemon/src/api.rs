@@ -13,6 +13,8 @@ use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
 use voipd_media::Codec;
 
+use crate::doctor::Check;
+
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -168,6 +170,10 @@ pub enum Request {
     },
     StopTest {
         reply: Reply<()>,
+    },
+    /// Looks at everything that a telephone needs.
+    Diagnose {
+        reply: Reply<Vec<Check>>,
     },
     /// Finds out anew how this machine looks from outside.
     Discover {

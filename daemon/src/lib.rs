@@ -5,6 +5,7 @@
 pub mod api;
 pub mod bus;
 pub mod config;
+pub mod doctor;
 pub mod driver;
 pub mod instance;
 pub mod logging;

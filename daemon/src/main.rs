@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
+use voipd::doctor::ConfigSource;
 use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
@@ -53,6 +54,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let scope = if arguments.session { Scope::Session } else { Scope::System };
+    let config_source = ConfigSource { named: arguments.config.clone(), scope, read_at: SystemTime::now() };
     let loaded = match config::load(arguments.config.as_deref(), scope) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -77,7 +79,7 @@ fn main() -> ExitCode {
     let Some(state) = arguments.state_directory.or_else(|| config::state_directory(scope)) else {
         return fail("there is no directory to keep accounts in: set HOME, or use --state-directory");
     };
-    match run(loaded.config, scope, &state) {
+    match run(loaded.config, config_source, &state) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }
@@ -95,18 +97,19 @@ fn complain(sentence: &str) {
     eprintln!("{level}voipd: {sentence}");
 }
 
-fn run(config: Config, scope: Scope, state: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn run(config: Config, config_source: ConfigSource, state: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let (store, contents) = Store::open(state)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config, scope, store, contents))
+    runtime.block_on(serve(config, config_source, store, contents))
 }
 
 async fn serve(
     config: Config,
-    scope: Scope,
+    config_source: ConfigSource,
     store: Store,
     mut contents: Contents,
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let scope = config_source.scope;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let transport = Transport::bind(&config.sip)?;
@@ -141,6 +144,7 @@ async fn serve(
         rtp: config.rtp,
         nat: config.nat,
         seed: random_seed()?,
+        config: config_source,
         friends,
         store,
         updates,

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
+use voipd::doctor::ConfigSource;
 use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
@@ -88,6 +89,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         rtp: config.rtp,
         nat: config.nat,
         seed: [3; 32],
+        config: ConfigSource { named: Some(file), scope: Scope::Session, read_at: SystemTime::now() },
         friends,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,

@@ -2,7 +2,7 @@
 
 use zbus::{OwnedFd, OwnedObjectPath, SerializeDict, Type};
 
-use crate::{AccountSettings, Result};
+use crate::{AccountSettings, Dict, Result};
 
 /// Options of [`ManagerProxy::dial`].
 #[derive(Debug, Default, SerializeDict, Type)]
@@ -49,6 +49,9 @@ pub trait Manager {
 
     /// Begins a trace of SIP messages; it ends when what this answers with is closed.
     fn trace(&self, options: &TraceOptions) -> Result<OwnedFd>;
+
+    /// Looks at everything that a telephone needs; each check is a dictionary.
+    fn diagnose(&self) -> Result<Vec<Dict>>;
 
     /// Version of the daemon.
     #[zbus(property)]

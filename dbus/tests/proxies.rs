@@ -172,14 +172,14 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: version, scope, do_not_disturb, accounts, calls);
+    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
         registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
         state, reason,
         dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
-        associated_addresses, service_route, push_service);
+        associated_addresses, service_route, push_service, ice, stun, relays);
 
     let call = proxy!(CallProxy, client);
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
@@ -208,7 +208,8 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
-    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers,
+        relays);
     let friends = proxy!(FriendsProxy, client);
     friends.invite("bob", &InviteOptions::default()).await.unwrap();
     friends.join("text", &JoinOptions::default()).await.unwrap();

@@ -7,10 +7,11 @@ use zbus::message::Body;
 use zbus::{OwnedObjectPath, Variant};
 
 use super::options::{Options, Received, entries};
-use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, invalid, unknown_method};
+use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, invalid, nothing, unknown_method};
 use super::tree::{Object, Tree};
 use crate::api::Request;
 use crate::config::account;
+use crate::doctor::Check;
 
 /// Longest target of a call in bytes: far more than an address needs.
 const LONGEST_TARGET: usize = 1024;
@@ -75,8 +76,22 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
             options.finish()?;
             requests.ask(|reply| Request::Trace { call, reply }, |file| Ok(Reply::File(file.into())))
         }
+        "Diagnose" => {
+            nothing(member, body)?;
+            let checks = |checks: Vec<Check>| Ok(Reply::Dicts(checks.into_iter().map(check).collect()));
+            requests.ask(|reply| Request::Diagnose { reply }, checks)
+        }
         _ => Err(unknown_method(member)),
     }
+}
+
+fn check(check: Check) -> Dict {
+    Dict::from([
+        ("id", check.id.into()),
+        ("state", check.state.name().into()),
+        ("sentence", check.sentence.into()),
+        ("remedy", check.remedy.into()),
+    ])
 }
 
 pub(super) fn set(

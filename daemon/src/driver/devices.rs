@@ -170,6 +170,16 @@ impl Devices {
 
     /// The state for the bus, if it has changed.
     pub fn changed_view(&mut self, scheduling: &Scheduling) -> Option<AudioView> {
+        let view = self.view(scheduling);
+        let changed = self.published.as_ref() != Some(&view);
+        changed.then(|| {
+            self.published = Some(view.clone());
+            view
+        })
+    }
+
+    /// The state as it is.
+    pub fn view(&self, scheduling: &Scheduling) -> AudioView {
         let [input, output, ringer] = &self.devices;
         let failure =
             self.devices.iter().filter(|device| device.wanted).find_map(|device| match &device.state {
@@ -177,7 +187,7 @@ impl Devices {
                 _ => None,
             });
         let open = self.devices.iter().any(|device| matches!(device.state, State::Open));
-        let view = AudioView {
+        AudioView {
             input: input.name.clone(),
             output: output.name.clone(),
             ringer: ringer.name.clone(),
@@ -191,12 +201,7 @@ impl Devices {
             scheduling_reason: scheduling.reason.clone(),
             priority: scheduling.priority,
             memory_locked: scheduling.memory_locked,
-        };
-        let changed = self.published.as_ref() != Some(&view);
-        changed.then(|| {
-            self.published = Some(view.clone());
-            view
-        })
+        }
     }
 
     /// Opens what is wanted and closes what is not.

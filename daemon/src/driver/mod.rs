@@ -1,6 +1,7 @@
 //! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
 
 mod devices;
+mod doctor;
 mod friends;
 mod ice;
 mod media;
@@ -25,12 +26,14 @@ use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
+use crate::doctor::ConfigSource;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
+use doctor::Doctor;
 pub use friends::Friends;
 use ice::ServerAnswer;
 use media::MediaPorts;
@@ -100,6 +103,8 @@ pub struct Parts {
     pub nat: NatConfig,
     /// For random values of the driver's own.
     pub seed: [u8; 32],
+    /// Where the configuration came from.
+    pub config: ConfigSource,
     /// The meeting point on this machine, and others that were joined.
     pub friends: Friends,
     /// What is kept across restarts.
@@ -119,6 +124,7 @@ pub struct Driver {
     media: MediaPorts,
     relays: Relays,
     nat: Nat,
+    doctor: Doctor,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
@@ -146,6 +152,7 @@ impl Driver {
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
+            doctor: Doctor::new(parts.config, parts.seed),
             relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
@@ -416,12 +423,14 @@ impl Driver {
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
                 self.nat.put_account(&view);
+                self.doctor.put_account(&view);
                 self.friends.account_changed(&view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
                 self.friends.account_removed(id);
                 self.nat.remove_account(id);
+                self.doctor.remove_account(id);
                 self.tell(Update::AccountRemoved(id));
             }
             Output::CallChanged(view) => self.tell(Update::Call(view)),
@@ -443,7 +452,8 @@ impl Driver {
     }
 
     /// A server sees us as somebody else than it did.
-    fn seen_as(&self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
+    fn seen_as(&mut self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
+        self.nat.seen_as(account, flow, address);
         let name = self.agent.account_settings(account).map(|settings| settings.name.as_str());
         match address {
             Some(address) => {

@@ -161,6 +161,7 @@ impl Driver {
                 self.publish_audio();
                 self.answer(reply, Ok(()));
             }
+            Request::Diagnose { reply } => self.diagnose(reply),
             Request::Discover { reply } => {
                 self.nat.network_changed();
                 self.serve_nat();
@@ -307,7 +308,7 @@ impl Driver {
     }
 }
 
-fn answered<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError>) -> Update {
+pub(super) fn answered<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError>) -> Update {
     // A caller that has gone does not want the answer.
     Update::Answer(Box::new(move || drop(reply.send(result))))
 }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod limits;
+pub mod probe;
 mod resolve;
 mod streams;
 pub(crate) mod udp;

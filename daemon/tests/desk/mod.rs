@@ -17,6 +17,7 @@ use voipd::bus::{self, Bus};
 use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
+use voipd::doctor::{Check, CheckState};
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, MediaWay, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
@@ -112,6 +113,7 @@ fn success(request: Request) -> Update {
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
+        Request::Diagnose { reply } => answer(reply, Ok(vec![check()])),
         Request::AudioLive { reply } => answer(reply, Ok(live())),
         Request::Trace { reply, .. } => answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into())),
         Request::Friends(FriendsRequest::Invite { reply, .. }) => {
@@ -136,6 +138,7 @@ fn success(request: Request) -> Update {
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
         | Request::StopTest { reply }
+        | Request::SetCodec { reply, .. }
         | Request::Discover { reply } => answer(reply, Ok(())),
     }
 }
@@ -155,6 +158,15 @@ pub fn live() -> AudioLive {
         input_level_dbov: -30.0,
         output_level_dbov: -127.0,
         counters: [("ticks", 5)].into(),
+    }
+}
+
+pub fn check() -> Check {
+    Check {
+        id: "clock".into(),
+        state: CheckState::Warning,
+        sentence: "the clock is late".into(),
+        remedy: "set it".into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod calls;
+mod doctor;
 mod exit_codes;
 mod interrupts;
 mod json;

@@ -1,6 +1,7 @@
 //! What the daemon knows of the way through NAT, kept together for `org.voipd.Nat1`: discovery with its sockets and
 //! sources.
 
+mod registrations;
 mod sockets;
 mod sources;
 
@@ -11,12 +12,14 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use voipd_agent::{AccountId, AccountView, RelayView};
 use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState};
+use voipd_sip::endpoint::Flow;
 
 use super::Driver;
 use crate::api::Update;
 use crate::api::nat::NatView;
 use crate::config::NatConfig;
 use crate::transport::{Resolver, local_ip_towards_ip};
+use registrations::Registrations;
 use sockets::{Incoming, Sockets};
 use sources::{Found, Sources};
 
@@ -33,6 +36,7 @@ enum Event {
 pub(super) struct Nat {
     discovery: Discovery,
     sources: Sources,
+    registrations: Registrations,
     sockets: Sockets,
     resolver: Arc<Resolver>,
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
@@ -47,6 +51,7 @@ impl Nat {
         Self {
             discovery: Discovery::new(Instant::now(), seed),
             sources: Sources::new(&config.stun),
+            registrations: Registrations::default(),
             sockets: Sockets::default(),
             resolver,
             found: mpsc::unbounded_channel(),
@@ -83,6 +88,7 @@ impl Nat {
 
     /// An account is there, or has changed.
     pub(super) fn put_account(&mut self, view: &AccountView) {
+        self.registrations.put_account(view, &mut self.discovery);
         if self.sources.put_account(view) {
             self.discovery.ask_again(Instant::now());
         }
@@ -90,14 +96,21 @@ impl Nat {
 
     /// An account is no more.
     pub(super) fn remove_account(&mut self, id: AccountId) {
+        self.registrations.remove_account(id, &mut self.discovery);
         if self.sources.remove_account(id) {
             self.discovery.ask_again(Instant::now());
         }
     }
 
+    /// A server of the account sees us under another address than before; `None`: under our own.
+    pub(super) fn seen_as(&mut self, id: AccountId, flow: Flow, address: Option<SocketAddr>) {
+        self.registrations.seen(id, flow, address, &mut self.discovery);
+    }
+
     /// Addresses or routes have changed, or somebody wants everything to be found out anew.
     pub(super) fn network_changed(&mut self) {
         self.discovery.network_changed(Instant::now());
+        self.registrations.tell_all(&mut self.discovery);
     }
 
     /// When [`Nat::handle_timeout`] wants to be called.
@@ -148,9 +161,14 @@ impl Nat {
         });
     }
 
+    /// What is known by now.
+    pub(super) fn view(&self) -> NatView {
+        NatView { discovery: self.discovery.report().clone(), relays: self.relays.clone() }
+    }
+
     /// The view, when it is not as it was told.
     fn changed_view(&mut self) -> Option<NatView> {
-        let view = NatView { discovery: self.discovery.report().clone(), relays: self.relays.clone() };
+        let view = self.view();
         if self.told.as_ref() == Some(&view) {
             return None;
         }
