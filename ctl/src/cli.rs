@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Dtmf(DtmfArgs),
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
+    /// Show how this machine looks from outside: public address, NAT, and the servers that tell
+    Nat,
     /// Show the figures of a call's media
     Stats(OneCall),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which

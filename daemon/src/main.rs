@@ -136,6 +136,7 @@ async fn serve(
         sound: SoundSystem::start()?,
         device_names: agent.1,
         rtp: config.rtp,
+        nat: config.nat,
         store,
         updates,
     };

@@ -97,9 +97,9 @@ fn removing_is_tried_again_a_few_times() {
 }
 
 #[test]
-fn ten_thousand_calls_leave_nothing_behind() {
+fn two_thousand_calls_leave_nothing_behind() {
     let mut world = World::new(&Protocol::ALL);
-    for round in 0..100 {
+    for round in 0..20 {
         let ids: Vec<_> = (0..100).map(|port| world.add(rtp(20_000 + port))).collect();
         world.pass(secs(1));
         assert_eq!(world.table().len(), 100, "round {round}");

@@ -90,7 +90,7 @@ pub(super) enum Whose {
     Chore(u32),
     /// Nobody any more: a yes is undone.
     Nobody,
-    /// The same, long after the answer was due.
+    /// The same, but a yes is not likely: a stop does not wait for it.
     Late,
 }
 
@@ -132,7 +132,7 @@ impl Mapper {
         self.epochs.clear();
         let requests: Vec<RequestId> = self.requests.keys().copied().collect();
         for request in requests {
-            self.abandon(request);
+            self.abandon(request, Whose::Nobody);
         }
         let permanent =
             self.entries.values().filter_map(Entry::mapped).filter(|mapped| mapped.expires.is_none());
@@ -289,12 +289,12 @@ impl Mapper {
         id
     }
 
-    /// Nobody waits for this answer any more.
-    pub(super) fn abandon(&mut self, id: RequestId) {
+    /// Nobody waits for this answer any more. `whose`: [`Whose::Nobody`] or [`Whose::Late`].
+    pub(super) fn abandon(&mut self, id: RequestId, whose: Whose) {
         if let Some(asked) = self.requests.get_mut(&id)
             && matches!(asked.whose, Whose::Entry(_))
         {
-            asked.whose = Whose::Nobody;
+            asked.whose = whose;
         }
     }
 
@@ -344,7 +344,7 @@ impl Mapper {
             State::Mapped(mapped) => mapped.pending.into_iter().collect(),
         };
         for request in pending {
-            self.abandon(request);
+            self.abandon(request, Whose::Nobody);
         }
         if self.scout == Some(id) {
             self.scout = None;
@@ -405,7 +405,7 @@ impl Mapper {
         for id in ended {
             let pending = self.entries.get(&id).and_then(Entry::mapped).and_then(|mapped| mapped.pending);
             if let Some(request) = pending {
-                self.abandon(request);
+                self.abandon(request, Whose::Nobody);
             }
             self.preferred = None;
             self.lost(now, id, Some(Problem::Silent));

@@ -109,7 +109,7 @@ impl Mapper {
     /// The first good answer.
     fn won(&mut self, now: Instant, id: MappingId, protocol: Protocol, others: &[RequestId]) {
         for request in others {
-            self.abandon(*request);
+            self.abandon(*request, Whose::Late);
         }
         if self.scout == Some(id) {
             self.scout = None;
