@@ -112,6 +112,13 @@ impl Mapper {
         }
     }
 
+    /// What waits for another attempt gets it now: it is the last one.
+    pub(super) fn hurry_chores(&mut self, now: Instant) {
+        for chore in self.chores.values_mut() {
+            chore.at = chore.at.map(|_| now);
+        }
+    }
+
     /// Something is still to be removed, and can be.
     pub(super) fn has_chores(&self) -> bool {
         self.chores.values().any(|chore| chore.at.is_some() || chore.request.is_some())

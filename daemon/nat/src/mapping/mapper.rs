@@ -229,6 +229,7 @@ impl Mapper {
         for id in all {
             self.take_out(now, id);
         }
+        self.hurry_chores(now);
         self.settle(now);
     }
 
