@@ -68,8 +68,8 @@ pub(crate) enum Command {
     Dtmf(DtmfArgs),
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
-    /// Show how this machine looks from outside: public address, NAT, and the servers that tell
-    Nat,
+    /// How this machine looks from outside: public address, NAT, the servers that tell, and ports at the router
+    Nat(NatArgs),
     /// Show the figures of a call's media
     Stats(OneCall),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
@@ -312,6 +312,49 @@ pub(crate) struct DtmfArgs {
 pub(crate) struct DevicesArgs {
     #[command(subcommand)]
     pub(crate) command: Option<DevicesCommand>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NatArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<NatCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NatCommand {
+    /// Show all of it (what 'nat' alone does)
+    Show,
+    /// Have the router map a port of this machine, until it is removed or voipd stops
+    Add(AddMappingArgs),
+    /// Remove such a mapping
+    Remove {
+        /// Its number, as 'nat' shows it
+        mapping: u32,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddMappingArgs {
+    /// What comes in
+    #[arg(value_name = "udp|tcp")]
+    pub(crate) protocol: MappedProtocol,
+    /// Port of this machine
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// Port to ask for at the router; the same as this machine's when not given
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) external: Option<u16>,
+    /// Remove it after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
+    pub(crate) lifetime: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MappedProtocol {
+    /// Datagrams
+    Udp,
+    /// Connections
+    Tcp,
 }
 
 #[derive(Debug, Subcommand)]

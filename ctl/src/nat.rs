@@ -4,13 +4,23 @@ use serde_json::Value;
 use voipd_dbus::{Dict, names};
 use zbus::Variant;
 
+use crate::cli::NatCommand;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
+use crate::mappings;
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
 use crate::text::table;
 
-pub(crate) async fn show(daemon: &Daemon, out: Output) -> Result<(), Failure> {
+pub(crate) async fn run(daemon: &Daemon, out: Output, command: Option<NatCommand>) -> Result<(), Failure> {
+    match command.unwrap_or(NatCommand::Show) {
+        NatCommand::Show => show(daemon, out).await,
+        NatCommand::Add(args) => mappings::add(daemon, out, args).await,
+        NatCommand::Remove { mapping } => Ok(daemon.nat().await?.remove_mapping(mapping).await?),
+    }
+}
+
+async fn show(daemon: &Daemon, out: Output) -> Result<(), Failure> {
     let nat = Object {
         path: names::NAT_PATH.to_owned(),
         properties: daemon.properties(names::NAT_PATH, names::NAT).await?,
@@ -45,6 +55,7 @@ fn lines(nat: &Object) -> Vec<String> {
         let rows: Vec<_> = servers.iter().map(row).collect();
         lines.extend(table(&["SERVER", "SOURCE", "ADDRESS", "STATE", "RTT", "SEES"], &rows));
     }
+    lines.extend(mappings::lines(&dicts(nat, "Mappings"), mappings::unix_now()));
     lines
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod mappings;
 pub mod nat;
 
 use std::collections::BTreeMap;
@@ -165,6 +166,14 @@ pub enum Request {
     AudioLive {
         reply: Reply<AudioLive>,
     },
+    AddMapping {
+        wish: mappings::MappingWish,
+        reply: Reply<u32>,
+    },
+    RemoveMapping {
+        mapping: u32,
+        reply: Reply<()>,
+    },
 }
 
 /// What the driver tells.
@@ -194,6 +203,7 @@ pub enum Update {
     DoNotDisturb(bool),
     Audio(Box<AudioView>),
     Nat(Box<nat::NatView>),
+    PortMappings(Vec<mappings::MappingView>),
     /// Sends an answer now that all before it is on the bus.
     Answer(Box<dyn FnOnce() + Send>),
 }

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, MappingParts, Parts, unix_micros};
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
@@ -126,6 +126,7 @@ async fn serve(
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
+    let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
@@ -137,6 +138,7 @@ async fn serve(
         device_names: agent.1,
         rtp: config.rtp,
         nat: config.nat,
+        mappings,
         store,
         updates,
     };

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -72,6 +72,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
+    let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let parts = Parts {
         agent,
         transport,
@@ -86,6 +87,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
         nat: config.nat,
+        mappings,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,
     };

@@ -18,7 +18,7 @@ pub use audio::{AudioProxy, TestOptions};
 pub use call::{AcceptOptions, CallProxy, ResumeOptions};
 pub use error::{Error, Result};
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};
-pub use nat::NatProxy;
+pub use nat::{MappingOptions, NatProxy};
 pub use states::{AccountState, CallState, Reason};
 pub use statistics::{CallStatisticsProxy, Figures};
 

@@ -181,6 +181,12 @@ pub(crate) struct Call {
     /// Until the call is answered.
     pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
+    /// The far end of signalling.
+    pub(crate) faces: Option<IpAddr>,
+    /// Where the media ports are reached from outside, by the router's account.
+    pub(crate) mapped: Option<LocalMedia>,
+    /// Where the peer was last told to send.
+    pub(crate) told_media: Option<LocalMedia>,
     pub(crate) offering: Offering,
     /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
     pub(crate) told_hold: bool,
@@ -250,6 +256,7 @@ impl Call {
     /// An offer of ours; it tells whether we hold.
     pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
         self.told_hold = self.local_hold;
+        let local = self.announced(local);
         self.negotiation.make_offer(local, self.wanted_direction())
     }
 
@@ -284,6 +291,7 @@ impl Call {
 
     /// Our answer to the peer's offer; it tells whether we hold.
     pub(crate) fn answer(&mut self, local: LocalMedia) -> Result<Vec<u8>, NegotiationError> {
+        let local = self.announced(local);
         let (answer, _) = self.negotiation.make_answer(local, self.wanted_direction())?;
         self.told_hold = self.local_hold;
         Ok(answer)

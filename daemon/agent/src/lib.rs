@@ -16,6 +16,7 @@ pub mod dialplan;
 mod digits;
 mod error;
 mod forks;
+mod mapped;
 mod media;
 mod names;
 pub mod output;
@@ -33,6 +34,7 @@ pub use account::{
 pub use agent::{Agent, AgentConfig};
 pub use call::{DialOptions, SoundChoice};
 pub use error::AgentError;
+pub use mapped::is_outside;
 pub use names::MediaNameId;
 pub use output::Output;
 pub use target::TargetError;

@@ -45,6 +45,7 @@ impl Agent {
         let known = self.known(account, remote.ip(), incoming.caller);
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.known = known;
+        call.faces = Some(remote.ip());
         if echo {
             call.sound = Sound::Echo;
         }
@@ -102,6 +103,7 @@ impl Agent {
             let _ = self.endpoint.send_invite(now, session, offer);
             return self.drain_endpoint();
         }
+        call.faces = Some(flow.remote.ip());
         call.media = Media::Binding;
         // Where the peer's media is, only its answer will tell.
         self.outputs.push_back(Output::BindMedia { call: id, address: flow.local.ip(), peer: None });

@@ -112,3 +112,17 @@ fn two_thousand_calls_leave_nothing_behind() {
     }
     assert_eq!(world.mapper.views().count(), 0);
 }
+
+#[test]
+fn a_port_that_is_used_again_at_once_keeps_its_new_mapping() {
+    let mut world = World::new(&[Protocol::Pcp]);
+    let id = world.add(rtp(20_000));
+    world.pass(secs(1));
+    world.router.delay.insert(Protocol::Pcp, secs(1));
+    world.remove(id);
+    let next = world.add(rtp(20_000));
+    assert!(matches!(world.asked.last().unwrap().1, Action::Unmap { .. }), "the old one goes first");
+    world.pass(secs(3));
+    assert!(world.external(next).is_some());
+    assert_eq!(world.table(), [(20_000, Protocol::Pcp)]);
+}

@@ -12,6 +12,7 @@ mod audio;
 mod call;
 mod dispatch;
 mod manager;
+mod mappings;
 mod nat;
 mod options;
 mod outcome;

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use zbus::message::Body;
 
+use super::mappings;
 use super::outcome::{Dict, Failure, Outcome, Requests, unknown_method};
+use crate::api::mappings::MappingView;
 use crate::api::nat::{NatState, NatView, PathView, ServerState, ServerView};
 
-pub(super) fn properties(view: &NatView) -> Dict {
+pub(super) fn properties(view: &NatView, mapped: &[MappingView]) -> Dict {
     let first = view.paths.first();
     let mut public: Vec<String> = Vec::new();
     for address in view.paths.iter().flat_map(|path| &path.public) {
@@ -24,11 +26,16 @@ pub(super) fn properties(view: &NatView) -> Dict {
         ("FilteringBehaviour", first.map(|path| path.filtering).unwrap_or_default().name().into()),
         ("Paths", view.paths.iter().map(path).collect::<Vec<_>>().into()),
         ("Servers", view.servers.iter().map(server).collect::<Vec<_>>().into()),
+        ("Mappings", mapped.iter().map(mappings::properties).collect::<Vec<_>>().into()),
     ])
 }
 
-pub(super) fn call(_requests: &Requests, member: &str, _body: &Body) -> Result<Outcome, Failure> {
-    Err(unknown_method(member))
+pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Outcome, Failure> {
+    match member {
+        "AddMapping" => mappings::add(requests, body),
+        "RemoveMapping" => mappings::remove(requests, body),
+        _ => Err(unknown_method(member)),
+    }
 }
 
 fn path(path: &PathView) -> Dict {

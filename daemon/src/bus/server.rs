@@ -216,6 +216,11 @@ impl Server {
             }
             Update::Audio(view) => self.audio(view).await,
             Update::Nat(view) => self.nat(view).await,
+            Update::PortMappings(mappings) => {
+                let before = self.tree.properties(Object::Nat, Interface::Nat);
+                self.tree.mappings = mappings;
+                self.changed(Object::Nat, Interface::Nat, before).await
+            }
             Update::Answer(answer) => {
                 answer();
                 // What was answered just now goes out before the next update.

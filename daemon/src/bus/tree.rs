@@ -12,6 +12,7 @@ use zbus::ObjectPath;
 use super::outcome::{Dict, Interfaces};
 use super::{account, audio, call, manager, nat};
 use crate::api::AudioView;
+use crate::api::mappings::MappingView;
 use crate::api::nat::NatView;
 use crate::config::Scope;
 
@@ -98,6 +99,7 @@ pub(super) struct Tree {
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
     pub(super) nat: Option<Box<NatView>>,
+    pub(super) mappings: Vec<MappingView>,
 }
 
 impl Tree {
@@ -109,6 +111,7 @@ impl Tree {
             calls: BTreeMap::new(),
             audio: None,
             nat: None,
+            mappings: Vec::new(),
         }
     }
 
@@ -130,7 +133,9 @@ impl Tree {
             (Object::Audio, Interface::Audio) => {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
             }
-            (Object::Nat, Interface::Nat) => self.nat.as_deref().map(nat::properties).unwrap_or_default(),
+            (Object::Nat, Interface::Nat) => {
+                self.nat.as_deref().map(|view| nat::properties(view, &self.mappings)).unwrap_or_default()
+            }
             (Object::Account(id), Interface::Account) => {
                 self.accounts.get(&id).map(account::properties).unwrap_or_default()
             }

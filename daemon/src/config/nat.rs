@@ -10,10 +10,12 @@ use super::fields::Fields;
 const MOST_SERVERS: usize = 8;
 
 /// How the way through NAT is found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatConfig {
     /// STUN servers to ask for public addresses, besides those that the accounts' domains offer.
     pub stun: Vec<StunServer>,
+    /// Routers are asked to map ports.
+    pub port_mapping: bool,
 }
 
 /// Where a STUN server is (RFC 7064). Without a port, DNS names it (RFC 8489 section 8), or it is 3478.
@@ -40,7 +42,8 @@ pub(super) fn read(mut fields: Fields<'_>) -> Option<NatConfig> {
     {
         fields.reject("stun", format!("names {} servers: name {MOST_SERVERS} at most", servers.len()));
     }
-    fields.finish().then(|| NatConfig { stun: stun.unwrap_or_default() })
+    let port_mapping = fields.flag("port-mapping").unwrap_or(true);
+    fields.finish().then(|| NatConfig { stun: stun.unwrap_or_default(), port_mapping })
 }
 
 fn stun_server(text: &str) -> Result<StunServer, String> {

@@ -1,6 +1,7 @@
 //! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
 
 mod devices;
+mod mappings;
 mod media;
 mod nat;
 mod outbox;
@@ -28,6 +29,8 @@ use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
+pub use mappings::MappingParts;
+use mappings::Mappings;
 use media::{MediaPorts, RtcpPacket};
 use nat::Nat;
 use outbox::Outbox;
@@ -60,6 +63,11 @@ enum Finished {
     RecordingDone {
         call: CallId,
     },
+    /// About a port mapping.
+    RouterAnswered {
+        id: voipd_nat::mapping::RequestId,
+        answer: voipd_nat::mapping::Answer,
+    },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
     /// Whether there is a device that was chosen.
@@ -91,6 +99,8 @@ pub struct Parts {
     pub rtp: RtpConfig,
     /// The way through NAT.
     pub nat: NatConfig,
+    /// Port mappings at the router.
+    pub mappings: MappingParts,
     /// What is kept across restarts.
     pub store: Store,
     /// To the bus.
@@ -107,6 +117,7 @@ pub struct Driver {
     devices: Devices,
     media: MediaPorts,
     nat: Nat,
+    mappings: Mappings,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
@@ -132,6 +143,7 @@ impl Driver {
             devices: Devices::new(parts.sound, parts.device_names),
             media,
             nat: Nat::new(parts.nat),
+            mappings: Mappings::new(parts.mappings, Instant::now()),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
             store: parts.store,
@@ -148,13 +160,15 @@ impl Driver {
         driver.publish_nat();
         loop {
             driver.carry_out();
-            let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
+            let quiet =
+                driver.agent.is_idle() && driver.updates.held_until().is_none() && driver.mappings.is_idle();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
                 driver.transport.close_all().await;
                 return;
             }
             let held = driver.updates.held_until();
-            let wake_at = driver.wake_at.into_iter().chain(stop_by).chain(held).min();
+            let wake_at =
+                driver.wake_at.into_iter().chain(stop_by).chain(held).chain(driver.mappings.wake_at()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
@@ -169,6 +183,7 @@ impl Driver {
                     let now = Instant::now();
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
+                    driver.mappings_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
                 () = &mut stop, if stop_by.is_none() => {
@@ -176,6 +191,7 @@ impl Driver {
                     let now = Instant::now();
                     stop_by = Some(now + STOP_TIME);
                     driver.agent.shut_down(now);
+                    driver.remove_all_mappings(now);
                 }
             }
         }
@@ -232,6 +248,7 @@ impl Driver {
                     log::warn!(call = call.0; "a file of the call cannot be used: {why}");
                 }
             }
+            Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call } => self.updates.recorded(call),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
@@ -299,6 +316,7 @@ impl Driver {
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
         self.transport.refresh_certificate();
+        self.review_mappings();
         self.publish_audio();
         crate::service::watchdog();
     }
@@ -333,7 +351,7 @@ impl Driver {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
                 let bound = self.media.bind(call, address);
-                self.agent.handle_media_bound(Instant::now(), call, bound);
+                self.media_bound(call, bound);
             }
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
@@ -347,6 +365,7 @@ impl Driver {
                     self.patchbay.forget(port);
                 }
                 self.media.close(call);
+                self.media_unmapped(call);
                 self.files.remove(&call);
             }
             Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),

@@ -157,6 +157,14 @@ impl Driver {
                 self.publish_audio();
                 self.answer(reply, Ok(()));
             }
+            Request::AddMapping { wish, reply } => {
+                let result = self.add_mapping(wish);
+                self.answer(reply, result);
+            }
+            Request::RemoveMapping { mapping, reply } => {
+                let result = self.remove_mapping(mapping);
+                self.answer(reply, result);
+            }
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));

@@ -5,7 +5,8 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crab_nat::{
-    GatewayAddress, InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp,
+    GatewayAddress, InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig,
+    natpmp, pcp,
 };
 use voipd_nat::mapping::{Action, Answer, Granted, Lease, Memory, Refusal, Transport};
 

@@ -97,7 +97,13 @@ impl Upnp {
         }
     }
 
-    async fn map(&self, igd: &Igd<Tokio>, lease: &Lease, lifetime: Option<Duration>, memory: Memory) -> Answer {
+    async fn map(
+        &self,
+        igd: &Igd<Tokio>,
+        lease: &Lease,
+        lifetime: Option<Duration>,
+        memory: Memory,
+    ) -> Answer {
         let client = SocketAddr::from((lease.gateway.local, lease.internal_port));
         // 0 is permanent.
         let lease_seconds = lifetime.map_or(0, seconds);
@@ -174,7 +180,9 @@ async fn granted(igd: &Igd<Tokio>, lease: &Lease, lifetime: Option<Duration>, me
             let external = SocketAddrV4::new(address, lease.external_port);
             Answer::Mapped(Granted { external, lifetime, memory })
         }
-        Ok(IpAddr::V6(_)) => Answer::Refused(Refusal::Other("its external address is none of IPv4".to_owned())),
+        Ok(IpAddr::V6(_)) => {
+            Answer::Refused(Refusal::Other("its external address is none of IPv4".to_owned()))
+        }
         Err(GetExternalIpError::ActionNotAuthorized) => Answer::Refused(Refusal::NotAuthorized),
         Err(GetExternalIpError::RequestError(error)) => Answer::Refused(refusal(&error)),
     }

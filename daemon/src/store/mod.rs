@@ -3,6 +3,7 @@
 
 mod accounts;
 mod file;
+mod leases;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 use voipd_agent::AccountSettings;
+use voipd_nat::mapping::Lease;
 
 use crate::api::DeviceRole;
 
@@ -32,6 +34,8 @@ pub struct Contents {
     pub do_not_disturb: bool,
     /// What names this installation to registrars, `urn:uuid:…`; `None` before the first [`Store::set_instance`].
     pub instance: Option<String>,
+    /// Port mappings that routers keep until they are removed.
+    pub port_mappings: Vec<Lease>,
 }
 
 /// Devices that were chosen; `None` leaves the choice to the configuration.
@@ -156,6 +160,11 @@ impl Store {
         self.set(INSTANCE, urn)
     }
 
+    /// Keeps which port mappings routers will not forget by themselves.
+    pub fn set_port_mappings(&self, leases: &[Lease]) -> Change {
+        self.set(PORT_MAPPINGS, leases::write(leases))
+    }
+
     fn set(&self, key: &'static str, value: String) -> Change {
         let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -202,6 +211,7 @@ impl Future for Change {
 
 const DO_NOT_DISTURB: &str = "do-not-disturb";
 const INSTANCE: &str = "instance";
+const PORT_MAPPINGS: &str = "port-mappings";
 
 fn role_key(role: DeviceRole) -> &'static str {
     match role {
@@ -230,7 +240,8 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     };
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
     let instance = settings.remove(INSTANCE);
-    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance })
+    let port_mappings = settings.remove(PORT_MAPPINGS).map(|text| leases::read(&text)).unwrap_or_default();
+    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, port_mappings })
 }
 
 /// What went wrong on opening `path`.

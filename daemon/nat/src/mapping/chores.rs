@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::mapper::{Mapper, Whose};
-use super::{Action, Answer, Lease, MappingId, Output, Refusal, RequestId};
+use super::{Action, Answer, Lease, MappingId, Output, Refusal, RequestId, Want};
 
 /// How often removing is tried again for a mapping that will end by itself.
 const TRIES: u32 = 3;
@@ -100,6 +100,14 @@ impl Mapper {
         {
             mapped.renew_at = now;
         }
+    }
+
+    /// The same port is being unmapped just now: should the router take the requests in another order, the new mapping
+    /// would go.
+    pub(super) fn is_being_removed(&self, want: &Want) -> bool {
+        let same =
+            |lease: &Lease| (lease.transport, lease.internal_port) == (want.transport, want.internal_port);
+        self.chores.values().any(|chore| chore.request.is_some() && same(&chore.lease))
     }
 
     /// The way out of the network is another one.

@@ -453,7 +453,7 @@ impl Mapper {
         let waits = self.preferred.is_none() && self.scout.is_some();
         let entries = self.entries.values().flat_map(|entry| {
             let at = match &entry.state {
-                State::Waiting(_) if waits => None,
+                State::Waiting(_) if waits || self.is_being_removed(&entry.want) => None,
                 State::Waiting(waiting) if self.preferred.is_none() => {
                     waiting.at.map(|at| self.quiet_until().map_or(at, |until| until.max(at)))
                 }

@@ -28,6 +28,7 @@ impl Mapper {
             .filter(
                 |(_, entry)| matches!(&entry.state, State::Waiting(w) if w.at.is_some_and(|at| at <= now)),
             )
+            .filter(|(_, entry)| !self.is_being_removed(&entry.want))
             .map(|(id, _)| *id)
             .collect();
         for id in due {
