@@ -16,6 +16,7 @@ pub mod dialplan;
 mod digits;
 mod error;
 mod forks;
+pub mod ice_settings;
 mod mapped;
 mod media;
 mod names;

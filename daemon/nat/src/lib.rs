@@ -5,5 +5,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod ice;
 pub mod mapping;
 pub mod stun;
+pub mod turn;

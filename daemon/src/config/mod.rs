@@ -4,6 +4,7 @@
 pub mod account;
 pub mod dialplan;
 pub mod fields;
+pub mod ice;
 mod load;
 mod nat;
 mod sections;
