@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod baresip;
 pub mod bus;
+pub mod exchange;
 pub mod gate;
 pub mod host;
 pub mod judge;

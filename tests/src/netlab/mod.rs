@@ -11,6 +11,7 @@
 //! Addresses are the same in each laboratory, since nothing of one can be seen from another. They look public, because
 //! programs treat addresses that are reserved for documentation or tests as private ones.
 
+mod names;
 mod namespace;
 mod router;
 mod site;
@@ -23,6 +24,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use names::NameServer;
 pub use namespace::Namespace;
 pub use router::{Nat, Router};
 pub use site::{Kind, Site};
@@ -97,6 +99,13 @@ impl Internet {
         Host { namespace, address }
     }
 
+    /// Gives a host another address besides its own.
+    pub fn second_address(&self, host: &Host) -> Ipv4Addr {
+        let address = self.free_address();
+        host.namespace.ip(&format!("address add {address}/24 dev eth0\n"));
+        address
+    }
+
     /// A site with a client behind a NAT of a kind.
     pub fn site(&self, kind: Kind) -> Site {
         self.distant_site(kind, Duration::ZERO)
@@ -109,11 +118,18 @@ impl Internet {
         Site::new(self, number, kind, delay)
     }
 
-    /// Joins an interface of a namespace to the public network; answers its address.
-    fn plug(&self, namespace: &Namespace, interface: &str, delay: Duration) -> Ipv4Addr {
+    fn free_address(&self) -> Ipv4Addr {
         let number = self.hosts.get() + 1;
         self.hosts.set(number);
-        let port = format!("port{number}");
+        // From 100 on they are those that routers get for another.
+        assert!(number < 90, "the public network is full");
+        Ipv4Addr::new(12, 34, 56, 9 + number)
+    }
+
+    /// Joins an interface of a namespace to the public network; answers its address.
+    fn plug(&self, namespace: &Namespace, interface: &str, delay: Duration) -> Ipv4Addr {
+        let address = self.free_address();
+        let port = format!("port{}", address.octets()[3]);
         if delay.is_zero() {
             namespace.join(interface, &self.core, &port);
         } else {
@@ -121,7 +137,6 @@ impl Internet {
             self.wires.borrow_mut().push(wire);
         }
         self.core.ip(&format!("link set {port} master net up\n"));
-        let address = Ipv4Addr::new(12, 34, 56, 9 + number);
         // The default route leads where nobody forwards: an address that is nowhere is silent, not unreachable.
         namespace.ip(&format!(
             "address add {address}/24 dev {interface}\nlink set {interface} up\nroute add default via {}\n",

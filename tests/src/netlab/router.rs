@@ -14,7 +14,7 @@ pub enum Nat {
     FullCone,
     /// Address- and port-dependent mapping: each destination sees another port.
     Symmetric,
-    /// Like [`Nat::Cone`], and no datagram passes, as in some offices and hotels.
+    /// Like [`Nat::Cone`], and no datagram passes but to and from name servers, as in some offices and hotels.
     TcpOnly,
 }
 
@@ -105,7 +105,9 @@ impl Router {
             Nat::Cone => (String::new(), String::new(), "masquerade"),
             Nat::FullCone => (opens, opened, "masquerade"),
             Nat::Symmetric => (String::new(), String::new(), "masquerade random,fully-random"),
-            Nat::TcpOnly => ("meta l4proto udp drop\n".into(), String::new(), "masquerade"),
+            Nat::TcpOnly => {
+                ("ct direction original udp dport != 53 drop".into(), String::new(), "masquerade")
+            }
         };
         self.namespace.nft(&format!(
             "table inet nat {{
