@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions, Figures,
-    ManagerProxy, ResumeOptions, names,
+    ManagerProxy, NatProxy, ResumeOptions, names,
 };
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
@@ -238,6 +238,12 @@ impl Voipd {
     /// The sound devices.
     pub async fn audio(&self) -> AudioProxy<'static> {
         let builder = AudioProxy::builder(&self.connection).cache_properties(CacheProperties::No);
+        builder.build().await.unwrap()
+    }
+
+    /// The way through NAT.
+    pub async fn nat(&self) -> NatProxy<'static> {
+        let builder = NatProxy::builder(&self.connection).cache_properties(CacheProperties::No);
         builder.build().await.unwrap()
     }
 
