@@ -329,7 +329,23 @@ pub(crate) struct DevicesArgs {
     pub(crate) command: Option<DevicesCommand>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesCommand {
+    /// List the sound devices (what 'devices' alone does)
+    List,
+    /// Choose the device of a role
+    Select {
+        /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
+        role: Role,
+        /// A name of the list, default, or null
+        name: String,
+    },
+    /// Play a tone and show the microphone's level
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NatArgs {
     #[command(subcommand)]
     pub(crate) command: Option<NatCommand>,
@@ -337,8 +353,10 @@ pub(crate) struct NatArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NatCommand {
-    /// Show all of it (what 'nat' alone does)
+    /// Show what is known (what 'nat' alone does)
     Show,
+    /// Find everything out anew, and show it
+    Discover,
     /// Have the router map a port of this machine, until it is removed or voipd stops
     Add(AddMappingArgs),
     /// Remove such a mapping
@@ -370,22 +388,6 @@ pub(crate) enum MappedProtocol {
     Udp,
     /// Connections
     Tcp,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DevicesCommand {
-    /// List the sound devices (what 'devices' alone does)
-    List,
-    /// Choose the device of a role
-    Select {
-        /// What the device is for
-        #[arg(value_name = "input|output|ringer")]
-        role: Role,
-        /// A name of the list, default, or null
-        name: String,
-    },
-    /// Play a tone and show the microphone's level
-    Test(TestArgs),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -488,7 +490,7 @@ mod tests {
     fn commands(command: &clap::Command, words: &str, all: &mut Vec<String>) {
         for sub in command.get_subcommands() {
             let words = format!("{words} {}", sub.get_name());
-            if !sub.has_subcommands() || sub.get_name() == "devices" {
+            if !sub.has_subcommands() || matches!(sub.get_name(), "devices" | "nat") {
                 all.push(words.clone());
             }
             commands(sub, &words, all);

@@ -305,9 +305,8 @@ fn the_example_parses_with_and_without_its_comments() {
 
 #[test]
 fn relays_need_a_login_and_have_their_forms() {
-    let account = |lines: &str| {
-        format!("[[account]]\nname = \"a\"\naddress = \"sip:a@example.org\"\n{lines}\n")
-    };
+    let account =
+        |lines: &str| format!("[[account]]\nname = \"a\"\naddress = \"sip:a@example.org\"\n{lines}\n");
     let good = "stun = [\"stun:192.0.2.1\"]\nrelays = [\"turns:relay.example.org\"]\nrelay-user = \"u\"\n\
                 relay-password-file = \"home.password\"\nice = \"relay\"";
     let ice = read(&account(good)).unwrap().accounts.remove(0).ice;

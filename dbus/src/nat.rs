@@ -22,6 +22,9 @@ pub struct MappingOptions {
     async_name = "NatProxy"
 )]
 pub trait Nat {
+    /// Forgets what is known and asks all servers anew.
+    fn discover(&self) -> Result<()>;
+
     /// `unknown`, `discovering`, `known` or `failed`.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    ManagerProxy, MappingOptions, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -206,7 +206,10 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
-    get!(nat: state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    let options = MappingOptions { external_port: Some(5080), lifetime: Some(600) };
+    nat.add_mapping("udp", 5060, &options).await.unwrap();
+    nat.remove_mapping(1).await.unwrap();
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers, mappings);
 }
 
 #[tokio::test]

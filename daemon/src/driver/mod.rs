@@ -101,6 +101,8 @@ pub struct Parts {
     pub nat: NatConfig,
     /// Port mappings at the router.
     pub mappings: MappingParts,
+    /// For random values of the driver's own.
+    pub seed: [u8; 32],
     /// What is kept across restarts.
     pub store: Store,
     /// To the bus.
@@ -134,15 +136,16 @@ impl Driver {
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
-            resolver: Arc::new(parts.resolver),
+            resolver: Arc::clone(&resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
-            nat: Nat::new(parts.nat),
+            nat: Nat::new(&parts.nat, resolver, parts.seed),
             mappings: Mappings::new(parts.mappings, Instant::now()),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
@@ -157,9 +160,9 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
-        driver.publish_nat();
         loop {
             driver.carry_out();
+            driver.serve_nat();
             let quiet =
                 driver.agent.is_idle() && driver.updates.held_until().is_none() && driver.mappings.is_idle();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
@@ -167,8 +170,8 @@ impl Driver {
                 return;
             }
             let held = driver.updates.held_until();
-            let wake_at =
-                driver.wake_at.into_iter().chain(stop_by).chain(held).chain(driver.mappings.wake_at()).min();
+            let wakes = [driver.wake_at, stop_by, held, driver.nat.wake_at(), driver.mappings.wake_at()];
+            let wake_at = wakes.into_iter().flatten().min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
@@ -179,11 +182,13 @@ impl Driver {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
                 }
+                event = driver.nat.next_event() => driver.nat.handle_event(event),
                 () = sleep_until(wake_at) => {
                     let now = Instant::now();
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
                     driver.mappings_timeout(now);
+                    driver.nat.handle_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
                 () = &mut stop, if stop_by.is_none() => {
@@ -393,9 +398,13 @@ impl Driver {
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
+                self.nat.put_account(&view);
                 self.tell(Update::Account { view, security });
             }
-            Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
+            Output::AccountRemoved(id) => {
+                self.nat.remove_account(id);
+                self.tell(Update::AccountRemoved(id));
+            }
             Output::CallChanged(view) => self.tell(Update::Call(view)),
             Output::CallStateChanged { call, old, new, reason, sip_status } => {
                 self.tell(Update::CallStateChanged { call, old, new, reason, sip_status });

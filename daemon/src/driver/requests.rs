@@ -165,6 +165,11 @@ impl Driver {
                 let result = self.remove_mapping(mapping);
                 self.answer(reply, result);
             }
+            Request::Discover { reply } => {
+                self.nat.network_changed();
+                self.serve_nat();
+                self.answer(reply, Ok(()));
+            }
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));

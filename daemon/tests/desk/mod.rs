@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use voipd::api::nat::{NatState, NatView, PathView, ServerState, ServerView};
+use voipd::api::nat::NatView;
 use voipd::api::{
     AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Reply, Request, RequestError, Update,
 };
@@ -19,7 +19,9 @@ use voipd::config::fields::{Entry, Value};
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
-use voipd_nat::stun::{Filtering, Hairpin, Mapping, Ports};
+use voipd_nat::stun::{
+    Filtering, Hairpin, Mapping, PathReport, Ports, Report, ServerReport, ServerState, Source, State,
+};
 use voipd_sip::endpoint::Binding;
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, Message, MessageStream};
@@ -108,6 +110,7 @@ fn success(request: Request) -> Update {
         Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
+        Request::AddMapping { reply, .. } => answer(reply, Ok(1)),
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
         Request::AudioLive { reply } => answer(reply, Ok(live())),
         Request::Trace { reply, .. } => answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into())),
@@ -125,7 +128,9 @@ fn success(request: Request) -> Update {
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
-        | Request::StopTest { reply } => answer(reply, Ok(())),
+        | Request::StopTest { reply }
+        | Request::Discover { reply }
+        | Request::RemoveMapping { reply, .. } => answer(reply, Ok(())),
     }
 }
 
@@ -233,10 +238,10 @@ pub fn audio() -> Update {
 
 pub fn nat() -> Update {
     let address = |text: &str| text.parse().unwrap();
-    Update::Nat(Box::new(NatView {
-        state: NatState::Known,
+    let discovery = Report {
+        state: State::Known,
         reason: String::new(),
-        paths: vec![PathView {
+        paths: vec![PathReport {
             local: "192.168.1.7".parse().unwrap(),
             public: vec!["203.0.113.9".parse().unwrap()],
             mapping: Mapping::EndpointIndependent,
@@ -244,16 +249,17 @@ pub fn nat() -> Update {
             ports: Ports::Changed,
             hairpin: Hairpin::Unknown,
         }],
-        servers: vec![ServerView {
+        servers: vec![ServerReport {
             name: "stun:stun.example.org".into(),
-            source: "configuration".into(),
+            source: Source::Configuration,
             address: Some(address("198.51.100.1:3478")),
             state: ServerState::Works,
             reason: String::new(),
             rtt: Some(std::time::Duration::from_millis(12)),
             public: Some(address("203.0.113.9:40001")),
         }],
-    }))
+    };
+    Update::Nat(Box::new(NatView { discovery }))
 }
 
 /// A method call with its reply or error.
