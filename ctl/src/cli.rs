@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Dtmf(DtmfArgs),
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
+    /// List the telephones of the local network that can be called by name
+    Neighbours,
     /// How this machine looks from outside: public address, NAT, the servers that tell, and ports at the router
     Nat(NatArgs),
     /// Show the figures of a call's media

@@ -14,6 +14,7 @@ mod keys;
 mod mappings;
 mod monitor;
 mod nat;
+mod neighbours;
 mod objects;
 mod output;
 mod pcap;
@@ -84,6 +85,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Silence(one) => call::silence(daemon, one).await,
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
+        Command::Neighbours => neighbours::list(daemon, out).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
         Command::Stats(one) => stats::run(daemon, out, one).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,

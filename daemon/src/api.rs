@@ -208,6 +208,7 @@ pub enum Update {
     Audio(Box<AudioView>),
     Nat(Box<nat::NatView>),
     PortMappings(Vec<mappings::MappingView>),
+    Neighbours(Vec<voipd_agent::Neighbour>),
     /// Sends an answer now that all before it is on the bus.
     Answer(Box<dyn FnOnce() + Send>),
 }

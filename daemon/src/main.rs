@@ -139,6 +139,7 @@ async fn serve(
         rtp: config.rtp,
         nat: config.nat,
         mappings,
+        neighbours: config.neighbours,
         seed: random_seed()?,
         store,
         updates,

@@ -88,6 +88,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         rtp: config.rtp,
         nat: config.nat,
         mappings,
+        neighbours: config.neighbours,
         seed: [3; 32],
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,

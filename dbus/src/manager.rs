@@ -2,7 +2,7 @@
 
 use zbus::{OwnedFd, OwnedObjectPath, SerializeDict, Type};
 
-use crate::{AccountSettings, Result};
+use crate::{AccountSettings, Dict, Result};
 
 /// Options of [`ManagerProxy::dial`].
 #[derive(Debug, Default, SerializeDict, Type)]
@@ -73,4 +73,8 @@ pub trait Manager {
     /// Paths of all calls.
     #[zbus(property)]
     fn calls(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
+
+    /// Telephones of the local network that can be called by name.
+    #[zbus(property)]
+    fn neighbours(&self) -> zbus::Result<Vec<Dict>>;
 }

@@ -171,7 +171,7 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: version, scope, do_not_disturb, accounts, calls);
+    get!(manager: version, scope, do_not_disturb, accounts, calls, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,

@@ -23,6 +23,7 @@ use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
 use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
+use crate::neighbours::Neighbour;
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
@@ -73,6 +74,7 @@ pub struct Agent {
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
     pub(crate) media_names: MediaNames,
+    pub(crate) neighbours: Vec<Neighbour>,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -127,6 +129,7 @@ impl Agent {
             do_not_disturb: false,
             routing: Routing::default(),
             media_names: MediaNames::default(),
+            neighbours: Vec::new(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),

@@ -216,6 +216,11 @@ impl Server {
             }
             Update::Audio(view) => self.audio(view).await,
             Update::Nat(view) => self.nat(view).await,
+            Update::Neighbours(neighbours) => {
+                let before = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.neighbours = neighbours;
+                self.changed(Object::Root, Interface::Manager, before).await
+            }
             Update::PortMappings(mappings) => {
                 let before = self.tree.properties(Object::Nat, Interface::Nat);
                 self.tree.mappings = mappings;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, AccountView, CallView};
+use voipd_agent::{AccountId, AccountView, CallView, Neighbour};
 use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
@@ -100,6 +100,7 @@ pub(super) struct Tree {
     pub(super) audio: Option<Box<AudioView>>,
     pub(super) nat: Option<Box<NatView>>,
     pub(super) mappings: Vec<MappingView>,
+    pub(super) neighbours: Vec<Neighbour>,
 }
 
 impl Tree {
@@ -112,6 +113,7 @@ impl Tree {
             audio: None,
             nat: None,
             mappings: Vec::new(),
+            neighbours: Vec::new(),
         }
     }
 

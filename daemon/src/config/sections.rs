@@ -59,6 +59,7 @@ pub(super) fn read(
     if !faults.is_empty() {
         return None;
     }
+    let (direct, neighbours) = direct?;
     Some(Config {
         sip: sip?,
         rtp: rtp?,
@@ -66,7 +67,8 @@ pub(super) fn read(
         nat: nat?,
         calls: calls?,
         log_level: log_level?,
-        direct: direct?,
+        direct,
+        neighbours,
         accounts,
     })
 }

@@ -52,6 +52,7 @@ pub(super) struct Mappings {
     mapper: Mapper,
     talker: Talker,
     sip: Vec<(Transport, SocketAddr)>,
+    number: u32,
     sip_mapped: Vec<MappingId>,
     calls: BTreeMap<CallId, CallMappings>,
     wishes: Vec<MappingId>,
@@ -74,6 +75,7 @@ struct CallMappings {
 
 impl Mappings {
     pub(super) fn new(parts: MappingParts, now: Instant) -> Self {
+        let [a, b, c, d, ..] = parts.seed;
         let mut mapper = Mapper::new(parts.seed);
         mapper.adopt(now, parts.leftovers.iter().copied());
         Self {
@@ -81,6 +83,7 @@ impl Mappings {
             mapper,
             talker: Talker::default(),
             sip: parts.sip,
+            number: u32::from_be_bytes([a, b, c, d]),
             sip_mapped: Vec::new(),
             calls: BTreeMap::new(),
             wishes: Vec::new(),
@@ -94,6 +97,16 @@ impl Mappings {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let waiting = self.calls.values().filter_map(|call| call.waits_until);
         self.wake_at.into_iter().chain(waiting).min()
+    }
+
+    /// Where SIP over UDP is taken.
+    pub(super) fn sip_port(&self) -> Option<u16> {
+        self.sip.iter().find(|(transport, _)| *transport == Transport::Udp).map(|(_, at)| at.port())
+    }
+
+    /// A number that other machines hardly have.
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Nothing is left to do before a stop.

@@ -4,6 +4,7 @@ mod devices;
 mod mappings;
 mod media;
 mod nat;
+mod neighbours;
 mod outbox;
 mod patchbay;
 mod requests;
@@ -24,6 +25,7 @@ use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
+use crate::neighbours::NeighbourConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::sound::FindError;
 use crate::store::Store;
@@ -101,6 +103,8 @@ pub struct Parts {
     pub nat: NatConfig,
     /// Port mappings at the router.
     pub mappings: MappingParts,
+    /// How telephones of the local network are found.
+    pub neighbours: NeighbourConfig,
     /// For random values of the driver's own.
     pub seed: [u8; 32],
     /// What is kept across restarts.
@@ -155,6 +159,8 @@ impl Driver {
             finished,
             wake_at: None,
         };
+        let (found, mut neighbours) = mpsc::unbounded_channel();
+        let search = driver.find_neighbours(&parts.neighbours, found);
         let wake = driver.realtime.wake_signal();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut stop = std::pin::pin!(stop);
@@ -167,6 +173,9 @@ impl Driver {
                 driver.agent.is_idle() && driver.updates.held_until().is_none() && driver.mappings.is_idle();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
                 driver.transport.close_all().await;
+                if let Some(search) = search {
+                    search.stop().await;
+                }
                 return;
             }
             let held = driver.updates.held_until();
@@ -176,6 +185,7 @@ impl Driver {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
                 Some(request) = requests.recv() => driver.request(request),
+                Some(found) = neighbours.recv() => driver.neighbours_found(found),
                 () = wake.woken() => driver.serve_engine(),
                 Some(packet) = rtcp.recv() => driver.rtcp(&packet),
                 event = driver.devices.next_event() => {
