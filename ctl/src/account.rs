@@ -75,6 +75,7 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         push_provider: args.push_provider,
         push_prid: args.push_prid,
         push_param: args.push_param,
+        contact: args.contact,
         codecs: args.codecs,
         ptime: args.ptime,
         redirect: args.redirect,

@@ -10,6 +10,7 @@ mod dial;
 mod dialplan;
 mod events;
 mod exit;
+mod friends;
 mod keys;
 mod mappings;
 mod monitor;
@@ -87,6 +88,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
         Command::Neighbours => neighbours::list(daemon, out).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
+        Command::Friends { command } => friends::run(daemon, out, command).await,
         Command::Stats(one) => stats::run(daemon, out, one).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,

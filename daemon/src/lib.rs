@@ -11,6 +11,7 @@ pub mod logging;
 pub mod neighbours;
 pub mod portmap;
 pub mod realtime;
+pub mod relay;
 pub mod rtkit;
 pub mod service;
 pub mod sound;

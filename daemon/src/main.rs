@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
-use voipd::driver::{Driver, MappingParts, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
@@ -105,7 +105,7 @@ async fn serve(
     config: Config,
     scope: Scope,
     store: Store,
-    contents: Contents,
+    mut contents: Contents,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -127,6 +127,9 @@ async fn serve(
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
     let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
+    let kept = std::mem::take(&mut contents.friends);
+    let product = &config.sip.user_agent;
+    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
@@ -141,6 +144,7 @@ async fn serve(
         mappings,
         neighbours: config.neighbours,
         seed: random_seed()?,
+        friends,
         store,
         updates,
     };

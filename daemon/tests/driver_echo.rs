@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
-use voipd::driver::{Driver, MappingParts, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -64,15 +64,16 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
         agent.add_account(now, settings).unwrap();
     }
+    let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let transport =
         Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
+    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
     let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
     let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
-    let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let parts = Parts {
         agent,
         transport,
@@ -90,6 +91,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         mappings,
         neighbours: config.neighbours,
         seed: [3; 32],
+        friends,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         updates: updates_in,
     };

@@ -7,9 +7,10 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
+use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, MappingOptions, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    FriendsProxy, ManagerProxy, MappingOptions, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -210,6 +211,11 @@ async fn use_everything(client: &Connection) {
     nat.add_mapping("udp", 5060, &options).await.unwrap();
     nat.remove_mapping(1).await.unwrap();
     get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers, mappings);
+    let friends = proxy!(FriendsProxy, client);
+    friends.invite("bob", &InviteOptions::default()).await.unwrap();
+    friends.join("text", &JoinOptions::default()).await.unwrap();
+    friends.remove("bob").await.unwrap();
+    get!(friends: list, meeting_point, address);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
 use crate::session::{Cx, Session};
+use crate::stun;
 use crate::uri::Uri;
 
 pub use interface::*;
@@ -49,9 +50,20 @@ impl Endpoint {
 
     // Inputs.
 
-    /// A datagram came: from `flow.remote`, to `flow.local`.
+    /// A datagram came: from `flow.remote`, to `flow.local`. It may be the answer to a STUN keep-alive.
     pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
-        self.on_message(now, flow, bytes);
+        if stun::is_stun(bytes) {
+            self.on_stun(now, flow, bytes);
+        } else {
+            self.on_message(now, flow, bytes);
+        }
+    }
+
+    /// The far end of a connection has answered a ping ([`Frame::Pong`](crate::wire::stream::Frame::Pong)).
+    pub fn handle_pong(&mut self, flow: Flow) {
+        for registration in self.registrations.values_mut() {
+            registration.on_pong(&mut self.core, flow);
+        }
     }
 
     /// A message came whole on a stream ([`Frame::Message`](crate::wire::stream::Frame::Message)). `flow` names the
@@ -73,7 +85,7 @@ impl Endpoint {
 
     /// A registration or a session relies on `flow`: what the far end sends comes on it, and nowhere else perhaps.
     pub fn uses(&self, flow: Flow) -> bool {
-        let registered = |account: &Account| account.registered == Some(flow);
+        let registered = |account: &Account| account.is_bound_to(flow);
         self.core.accounts.values().any(registered)
             || self.sessions.values().any(|session| session.uses(flow))
     }
@@ -97,7 +109,7 @@ impl Endpoint {
         self.last_identity += 1;
         let id = IdentityId(self.last_identity);
         let contact_user = self.core.random.token(12);
-        let registration = Registration::new(id, self.core.random.call_id(), identity.expires);
+        let registration = Registration::new(&mut self.core, id, identity.expires);
         self.registrations.insert(id, registration);
         self.core.accounts.insert(id, Account::new(identity, contact_user));
         id
@@ -141,7 +153,7 @@ impl Endpoint {
 
     /// What the binding of this identity was made on.
     pub fn registered_on(&self, id: IdentityId) -> Option<Flow> {
-        self.core.accounts.get(&id).and_then(|account| account.registered)
+        self.core.accounts.get(&id).and_then(Account::registered)
     }
 
     // Sessions.

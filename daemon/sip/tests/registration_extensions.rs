@@ -386,7 +386,7 @@ fn requests_go_by_the_service_route_and_registrations_do_not() {
 #[test]
 fn the_outbound_proxy_comes_before_the_service_route_and_not_twice() {
     let proxied = |identity: &mut Identity| {
-        identity.outbound_proxy = Some("sip:192.0.2.100;lr".parse().unwrap());
+        identity.outbound_proxies = vec!["sip:192.0.2.100;lr".parse().unwrap()];
     };
     let routes_of = |route: &'static str| {
         let mut setup = Setup::new(proxied, move |request| match request.method {
@@ -453,7 +453,7 @@ fn a_gruu_is_the_contact_of_dialogs_and_never_of_the_registration() {
     let mut setup = Setup::new(everything, with_gruu);
     let seen = setup.register();
     assert!(contact(&seen[0]).contains(&format!("+sip.instance=\"<{INSTANCE}>\"")), "{}", contact(&seen[0]));
-    assert_eq!(seen[0].headers.tokens("Supported"), ["path", "gruu"]);
+    assert_eq!(seen[0].headers.tokens("Supported"), ["path", "outbound", "gruu"]);
     let (state, bindings) = setup.result();
     assert_eq!(state, registered(3600));
     let gruu = format!("sip:alice@example.org;gr={INSTANCE}");
@@ -536,7 +536,7 @@ fn nonsense_in_place_of_a_gruu_is_none() {
     // Nor is one that was not asked for.
     let mut setup = Setup::new(|identity| identity.instance = Some(INSTANCE.to_owned()), with_gruu);
     let seen = setup.register();
-    assert_eq!(seen[0].headers.tokens("Supported"), ["path"]);
+    assert_eq!(seen[0].headers.tokens("Supported"), ["path", "outbound"]);
     assert_eq!(setup.result().1[0].public_gruu, None);
 }
 

@@ -30,7 +30,7 @@ impl Towns {
         let (alice, bob) = (net.agent(ALICE), net.agent(BOB));
         let proxies = [net.proxy(ATLANTA, BILOXI, realms[0]), net.proxy(BILOXI, BOB, realms[1])];
         let mut identity = identity("Alice <sip:alice@atlanta.example.com>");
-        identity.outbound_proxy = Some("sip:192.0.2.111;lr".parse().unwrap());
+        identity.outbound_proxies = vec!["sip:192.0.2.111;lr".parse().unwrap()];
         identity.credentials = realms[0].map(|_| Credentials {
             user: "alice".to_owned(),
             password: voipd_sip::digest::Secret::new("secret"),
@@ -165,7 +165,7 @@ fn s3_4_successful_session_with_proxy_failure() {
     net.proxy(ATLANTA, BOB, None);
     net.name("proxy.example.com", &["192.0.2.112:5060", ATLANTA]);
     let mut identity = identity("<sip:alice@atlanta.example.com>");
-    identity.outbound_proxy = Some("sip:proxy.example.com;lr".parse().unwrap());
+    identity.outbound_proxies = vec!["sip:proxy.example.com;lr".parse().unwrap()];
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
     let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
@@ -246,7 +246,7 @@ fn s3_10_unsuccessful_no_response_from_user_agent() {
     net.proxy(ATLANTA, BILOXI, None);
     net.proxy(BILOXI, "192.0.2.202:5060", None);
     let mut identity = identity("<sip:alice@atlanta.example.com>");
-    identity.outbound_proxy = Some("sip:192.0.2.111;lr".parse().unwrap());
+    identity.outbound_proxies = vec!["sip:192.0.2.111;lr".parse().unwrap()];
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
     let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();

@@ -10,10 +10,10 @@ use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
-use super::{account, audio, call, manager, nat};
-use crate::api::AudioView;
+use super::{account, audio, call, friends, manager, nat};
 use crate::api::mappings::MappingView;
 use crate::api::nat::NatView;
+use crate::api::{AudioView, FriendsView};
 use crate::config::Scope;
 
 /// An object with an interface of voipd.
@@ -22,6 +22,7 @@ pub(super) enum Object {
     Root,
     Audio,
     Nat,
+    Friends,
     Account(AccountId),
     Call(CallId),
 }
@@ -33,6 +34,7 @@ impl Object {
             names::ROOT_PATH => Some(Self::Root),
             names::AUDIO_PATH => Some(Self::Audio),
             names::NAT_PATH => Some(Self::Nat),
+            names::FRIENDS_PATH => Some(Self::Friends),
             _ => names::account_number(path)
                 .map(|number| Self::Account(AccountId(number)))
                 .or_else(|| names::call_number(path).map(|number| Self::Call(CallId(number)))),
@@ -44,6 +46,7 @@ impl Object {
             Self::Root => ObjectPath::from_static_str_unchecked(names::ROOT_PATH),
             Self::Audio => ObjectPath::from_static_str_unchecked(names::AUDIO_PATH),
             Self::Nat => ObjectPath::from_static_str_unchecked(names::NAT_PATH),
+            Self::Friends => ObjectPath::from_static_str_unchecked(names::FRIENDS_PATH),
             Self::Account(id) => ObjectPath::from_string_unchecked(names::account_path(id.0)),
             Self::Call(id) => ObjectPath::from_string_unchecked(names::call_path(id.0)),
         }
@@ -55,6 +58,7 @@ impl Object {
             Self::Root => &[Interface::Manager],
             Self::Audio => &[Interface::Audio],
             Self::Nat => &[Interface::Nat],
+            Self::Friends => &[Interface::Friends],
             Self::Account(_) => &[Interface::Account],
             Self::Call(_) => &[Interface::Call, Interface::CallStatistics],
         }
@@ -70,6 +74,7 @@ pub(super) enum Interface {
     CallStatistics,
     Audio,
     Nat,
+    Friends,
 }
 
 impl Interface {
@@ -81,6 +86,7 @@ impl Interface {
             Self::CallStatistics => names::CALL_STATISTICS,
             Self::Audio => names::AUDIO,
             Self::Nat => names::NAT,
+            Self::Friends => names::FRIENDS,
         }
     }
 }
@@ -101,6 +107,7 @@ pub(super) struct Tree {
     pub(super) nat: Option<Box<NatView>>,
     pub(super) mappings: Vec<MappingView>,
     pub(super) neighbours: Vec<Neighbour>,
+    pub(super) friends: Option<FriendsView>,
 }
 
 impl Tree {
@@ -114,6 +121,7 @@ impl Tree {
             nat: None,
             mappings: Vec::new(),
             neighbours: Vec::new(),
+            friends: None,
         }
     }
 
@@ -123,6 +131,7 @@ impl Tree {
             Object::Root => true,
             Object::Audio => self.audio.is_some(),
             Object::Nat => self.nat.is_some(),
+            Object::Friends => self.friends.is_some(),
             Object::Account(id) => self.accounts.contains_key(&id),
             Object::Call(id) => self.calls.contains_key(&id),
         }
@@ -137,6 +146,9 @@ impl Tree {
             }
             (Object::Nat, Interface::Nat) => {
                 self.nat.as_deref().map(|view| nat::properties(view, &self.mappings)).unwrap_or_default()
+            }
+            (Object::Friends, Interface::Friends) => {
+                self.friends.as_ref().map(friends::properties).unwrap_or_default()
             }
             (Object::Account(id), Interface::Account) => {
                 self.accounts.get(&id).map(account::properties).unwrap_or_default()
@@ -179,7 +191,8 @@ impl Tree {
         let calls = self.calls.keys().map(|id| Object::Call(*id));
         let audio = self.audio.iter().map(|_| Object::Audio);
         let nat = self.nat.iter().map(|_| Object::Nat);
-        audio.chain(nat).chain(accounts).chain(calls)
+        let friends = self.friends.iter().map(|_| Object::Friends);
+        audio.chain(nat).chain(friends).chain(accounts).chain(calls)
     }
 
     /// Introspection data of any path that leads somewhere.

@@ -170,6 +170,7 @@ impl Driver {
                 self.serve_nat();
                 self.answer(reply, Ok(()));
             }
+            Request::Friends(request) => self.friends_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -285,13 +286,13 @@ impl Driver {
     }
 
     /// Answers behind everything that happened before.
-    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
         self.carry_out();
         self.tell(answered(reply, result));
     }
 
     /// Answers when the change will also survive a restart.
-    fn answer_when_stored<T: Send + 'static>(
+    pub(super) fn answer_when_stored<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         value: T,

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod file;
+mod friends;
 mod leases;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use voipd_agent::AccountSettings;
 use voipd_nat::mapping::Lease;
 
 use crate::api::DeviceRole;
+
+pub use friends::Friends;
 
 /// What the store held when it was opened.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub struct Contents {
     pub instance: Option<String>,
     /// Port mappings that routers keep until they are removed.
     pub port_mappings: Vec<Lease>,
+    /// Friends and invitations.
+    pub friends: Friends,
 }
 
 /// Devices that were chosen; `None` leaves the choice to the configuration.
@@ -134,6 +139,7 @@ impl Store {
             let change = connection.transaction()?;
             change.execute("DELETE FROM account WHERE name = ?1", [&name])?;
             change.execute("DELETE FROM enabled WHERE account = ?1", [&name])?;
+            change.execute("DELETE FROM joined WHERE account = ?1", [&name])?;
             change.commit()
         })
     }
@@ -240,8 +246,9 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     };
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
     let instance = settings.remove(INSTANCE);
+    let friends = friends::all(connection)?;
     let port_mappings = settings.remove(PORT_MAPPINGS).map(|text| leases::read(&text)).unwrap_or_default();
-    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, port_mappings })
+    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, friends, port_mappings })
 }
 
 /// What went wrong on opening `path`.

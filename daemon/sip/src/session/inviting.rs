@@ -66,17 +66,12 @@ impl Resolving {
     }
 
     pub(super) fn on_resolved(mut self, cx: &mut Cx<'_>, result: Result<Vec<Flow>, ResolveError>) -> State {
-        let (mut flows, nowhere) = match result {
+        let (flows, nowhere) = match result {
             Ok(flows) => (flows, EndCause::Unresolvable),
             // The name is known; the network is what is missing.
             Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable(TransportError::NoRoute)),
             Err(_) => (Vec::new(), EndCause::Unresolvable),
         };
-        // A server that holds our binding knows us: it comes before its equals.
-        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
-        if let Some(registered) = account.and_then(|account| account.registered) {
-            flows.sort_by_key(|flow| *flow != registered);
-        }
         let Some(&flow) = flows.first() else {
             if let Some(target) = self.invitation.targets.after_failure(None) {
                 return Self::redirected(cx, target, self.invitation);

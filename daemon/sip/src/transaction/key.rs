@@ -5,18 +5,18 @@ use crate::message::{Method, Request};
 
 const MAGIC_COOKIE: &str = "z9hG4bK";
 
-/// Branch, sent-by and CSeq method.
+/// Branch and CSeq method. Not sent-by, which RFC 3261 section 18.1.2 would have us compare as well: a SIP ALG that
+/// has written another address there does not always write ours back, and the branch is ours beyond doubt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClientKey {
     branch: String,
-    sent_by: SentBy,
     method: String,
 }
 
 impl ClientKey {
     pub(super) fn of(via: &[Via], method: &Method) -> Self {
-        let (branch, sent_by) = top(via);
-        Self { branch, sent_by, method: method.as_str().to_owned() }
+        let (branch, _) = top(via);
+        Self { branch, method: method.as_str().to_owned() }
     }
 }
 
