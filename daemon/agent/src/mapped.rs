@@ -1,9 +1,10 @@
 //! Media ports that a router has mapped: where peers outside the local network are told to send.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use voipd_media::LocalMedia;
+use voipd_sip::endpoint::Transport;
 
 use crate::agent::Agent;
 use crate::call::{Call, Phase};
@@ -28,6 +29,11 @@ impl Agent {
             self.offer_anew(now, call);
         }
         self.settle(now);
+    }
+
+    /// Where the router lets in what is meant for the port that SIP listens on.
+    pub fn handle_sip_mapped(&mut self, transport: Transport, port: u16, external: Option<SocketAddr>) {
+        self.endpoint.set_mapped(transport, port, external);
     }
 }
 

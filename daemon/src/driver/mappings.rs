@@ -13,6 +13,8 @@ use voipd_nat::mapping::{
     Transport, Want,
 };
 
+use voipd_sip::endpoint::Transport as SipTransport;
+
 use super::{Driver, Finished, unix_micros};
 use crate::api::mappings::{self as api, MappingWish};
 use crate::api::{ErrorKind, RequestError, Update};
@@ -380,6 +382,14 @@ impl Driver {
                         let news = known.is_none_or(|known| {
                             (known.external, &known.problem) != (view.external, &view.problem)
                         });
+                        if view.want.purpose == Purpose::Sip {
+                            let transport = match view.want.transport {
+                                Transport::Udp => SipTransport::Udp,
+                                Transport::Tcp => SipTransport::Tcp,
+                            };
+                            let external = view.external.map(SocketAddr::V4);
+                            self.agent.handle_sip_mapped(transport, view.want.internal_port, external);
+                        }
                         if news {
                             self.mappings.explain(&view);
                         }
