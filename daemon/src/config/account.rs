@@ -202,6 +202,10 @@ pub fn read_direct(
     let tls = security::read_account(&mut fields, Some(read_file));
     let inbound = fields.flag("inbound").unwrap_or(inbound_by_default);
     let allow_from = fields.parse_list("allow-from", network).unwrap_or_else(local_networks);
+    if announce.is_some() && !inbound {
+        fields
+            .reject("announce", "means nothing while calls are not taken: set \"inbound = true\" beside it");
+    }
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
