@@ -231,6 +231,7 @@ fn description(account: &Object) -> Vec<String> {
         ("Associated", account.list("AssociatedAddresses")),
         ("Service route", account.list("ServiceRoute")),
         ("Codecs", account.list("Codecs")),
+        ("Dial plan", account.list("DialPlan")),
         ("ICE", account.text("Ice").to_owned()),
         ("STUN", account.list("Stun")),
         ("Relays", account.list("Relays")),

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voipd_dbus::{AcceptOptions, CallState, ResumeOptions};
+use voipd_dbus::{AcceptOptions, CallState, Dict, ResumeOptions};
 
-use crate::cli::{AnswerArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
+use crate::cli::{AnswerArgs, CodecArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::objects::{CallName, Fit, Object, Snapshot};
@@ -45,12 +45,21 @@ pub(crate) fn calls_table(snapshot: &Snapshot) -> Vec<String> {
             state_words(call),
             if call.number("AnsweredAt") == 0 { String::new() } else { clock(call.talk_time()) },
             call.text("Codec").to_owned(),
+            media_path(call),
             snapshot.account_name(call.text("Account")).to_owned(),
             peer_words(call),
         ]
     };
     let rows: Vec<_> = snapshot.calls.iter().map(row).collect();
-    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "ACCOUNT", "PEER"], &rows)
+    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "PATH", "ACCOUNT", "PEER"], &rows)
+}
+
+/// The kind of way that media takes; nothing before there is media.
+pub(crate) fn media_path(call: &Object) -> String {
+    let properties =
+        call.properties.get("MediaPath").and_then(|value| Dict::try_from(value.try_clone().ok()?).ok());
+    let path = Object { path: String::new(), properties: properties.unwrap_or_default() };
+    Some(path.text("kind")).filter(|kind| *kind != "none").unwrap_or_default().to_owned()
 }
 
 /// The peer, with what is known of it from others than itself.
@@ -155,12 +164,23 @@ pub(crate) async fn silence(daemon: &Daemon, one: OneCall) -> Result<(), Failure
     Ok(daemon.call(&path).await?.silence().await?)
 }
 
+pub(crate) async fn set_codec(daemon: &Daemon, args: CodecArgs) -> Result<(), Failure> {
+    let (named, codec) = call_and_word(&args.words, "the codec")?;
+    let path = path_of(daemon, named.as_ref(), Fit::Sounding).await?;
+    Ok(daemon.call(&path).await?.set_codec(codec).await?)
+}
+
+/// What the last word is about may stand before it.
+fn call_and_word<'a>(words: &'a [String], what: &str) -> Result<(Option<CallName>, &'a String), Failure> {
+    match words {
+        [word] => Ok((None, word)),
+        [call, word] => Ok((Some(call.parse::<CallName>().map_err(Failure::usage)?), word)),
+        _ => Err(Failure::usage(format!("say {what}, or the call and {what}."))),
+    }
+}
+
 pub(crate) async fn send_dtmf(daemon: &Daemon, args: DtmfArgs) -> Result<(), Failure> {
-    let (named, digits) = match args.words.as_slice() {
-        [digits] => (None, digits),
-        [call, digits] => (Some(call.parse::<CallName>().map_err(Failure::usage)?), digits),
-        _ => return Err(Failure::usage("say the digits, or the call and the digits.")),
-    };
+    let (named, digits) = call_and_word(&args.words, "the digits")?;
     let path = path_of(daemon, named.as_ref(), Fit::Sounding).await?;
     Ok(daemon.call(&path).await?.send_dtmf(digits).await?)
 }

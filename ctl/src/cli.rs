@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Unmute(OneCall),
     /// Stop the ring tone of a call; the caller goes on hearing it ring
     Silence(OneCall),
+    /// Ask the peer of a call for another codec
+    Codec(CodecArgs),
     /// Send digits on a call
     Dtmf(DtmfArgs),
     /// Sound devices: list, select, test
@@ -353,6 +355,14 @@ pub(crate) struct ResumeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "voipctl codec [OPTIONS] [CALL] <CODEC>")]
+pub(crate) struct CodecArgs {
+    /// Number or object path of the call, when there are several; then opus, G722, PCMU or PCMA
+    #[arg(required = true, num_args = 1..=2, value_names = ["CALL", "CODEC"])]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 #[command(override_usage = "voipctl dtmf [OPTIONS] [CALL] <DIGITS>")]
 pub(crate) struct DtmfArgs {
     /// Number or object path of the call, when there are several; then 0-9 * # A-D, a comma is a pause of 2 seconds
@@ -560,6 +570,7 @@ mod tests {
             "voipctl call sip:a@b --no-wait --hangup-after 3",
             "voipctl reject --busy --decline",
             "voipctl hangup 3 --all",
+            "voipctl codec",
             "voipctl dtmf",
             "voipctl dtmf 1 2 3",
             "voipctl dnd maybe",

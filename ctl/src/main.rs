@@ -84,6 +84,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Mute(one) => call::mute(daemon, one, true).await,
         Command::Unmute(one) => call::mute(daemon, one, false).await,
         Command::Silence(one) => call::silence(daemon, one).await,
+        Command::Codec(args) => call::set_codec(daemon, args).await,
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
         Command::Neighbours => neighbours::list(daemon, out).await,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+use voipd_media::Codec;
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +132,11 @@ pub enum Request {
     SetMuted {
         call: CallId,
         muted: bool,
+        reply: Reply<()>,
+    },
+    SetCodec {
+        call: CallId,
+        codec: Codec,
         reply: Reply<()>,
     },
     SendDtmf {

@@ -173,6 +173,10 @@ pub trait Account {
     #[zbus(property)]
     fn push_provider(&self) -> zbus::Result<String>;
 
+    /// How numbers are dialled, where it is not the usual way: settings as the configuration has them.
+    #[zbus(property)]
+    fn dial_plan(&self) -> zbus::Result<Vec<String>>;
+
     /// Codecs, most wanted first.
     #[zbus(property)]
     fn codecs(&self) -> zbus::Result<Vec<String>>;

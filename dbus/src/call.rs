@@ -2,7 +2,7 @@
 
 use zbus::{OwnedFd, OwnedObjectPath, SerializeDict, Type};
 
-use crate::Result;
+use crate::{Dict, Result};
 
 /// Options of [`CallProxy::accept`].
 #[derive(Debug, Default, SerializeDict, Type)]
@@ -44,6 +44,9 @@ pub trait Call {
 
     /// Stops the ring tone here.
     fn silence(&self) -> Result<()>;
+
+    /// Asks the peer for another codec.
+    fn set_codec(&self, codec: &str) -> Result<()>;
 
     /// Sends digits; a comma is a pause.
     fn send_dtmf(&self, digits: &str) -> Result<()>;
@@ -155,6 +158,10 @@ pub trait Call {
     /// Where media is sent to, or empty.
     #[zbus(property)]
     fn remote_media(&self) -> zbus::Result<String>;
+
+    /// The way that media takes: `kind` and what is known of its ends.
+    #[zbus(property)]
+    fn media_path(&self) -> zbus::Result<Dict>;
 
     /// The state changed: the signal `StateChanged`. (`receive_state_changed` tells of the property `State`.)
     #[zbus(signal, name = "StateChanged")]

@@ -62,4 +62,7 @@ pub trait Nat {
 
     /// Removes a mapping that `AddMapping` has made.
     fn remove_mapping(&self, mapping: u32) -> Result<()>;
+    /// The relays of all accounts: `uri`, `state`, `reason`, `rtt-ms`.
+    #[zbus(property)]
+    fn relays(&self) -> zbus::Result<Vec<Dict>>;
 }

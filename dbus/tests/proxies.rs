@@ -178,13 +178,14 @@ async fn use_everything(client: &Connection) {
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
         registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
         state, reason,
-        sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
+        dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
         associated_addresses, service_route, push_service);
 
     let call = proxy!(CallProxy, client);
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
     call.reject("busy").await.unwrap();
     call.resume(&ResumeOptions { mix: Some(true) }).await.unwrap();
+    call.set_codec("opus").await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,

@@ -25,6 +25,7 @@ use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::neighbours::Neighbour;
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
+use crate::servers::Servers;
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
 
@@ -75,6 +76,7 @@ pub struct Agent {
     pub(crate) routing: Routing,
     pub(crate) media_names: MediaNames,
     pub(crate) neighbours: Vec<Neighbour>,
+    pub(crate) servers: Servers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -130,6 +132,7 @@ impl Agent {
             routing: Routing::default(),
             media_names: MediaNames::default(),
             neighbours: Vec::new(),
+            servers: Servers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -219,6 +222,7 @@ impl Agent {
         }
         self.call_timeouts(now);
         self.media_name_timeouts(now);
+        self.server_timeouts(now);
         self.routing.handle_timeout(now);
         self.settle(now);
     }
@@ -235,7 +239,12 @@ impl Agent {
             return output;
         }
         let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
-        let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
+        let others = [
+            self.endpoint_timeout,
+            self.routing.next_timeout(),
+            self.media_names.next_timeout(),
+            self.servers.next_timeout(),
+        ];
         Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }
 
@@ -258,6 +267,7 @@ impl Agent {
             self.switch_on(now, id);
         }
         self.account_changed(id);
+        self.review_servers(now);
         self.settle(now);
         Ok(id)
     }
@@ -277,6 +287,7 @@ impl Agent {
         self.switch_off(now, id);
         let account = self.accounts.remove(id).ok_or(AgentError::NoSuchAccount)?;
         self.outputs.push_back(Output::AccountRemoved(id));
+        self.review_servers(now);
         self.settle(now);
         Ok(account.settings)
     }
@@ -295,6 +306,7 @@ impl Agent {
                 self.switch_off(now, id);
             }
             self.account_changed(id);
+            self.review_servers(now);
         }
         self.settle(now);
         Ok(())
@@ -352,6 +364,11 @@ impl Agent {
     pub fn call_of(&self, call_id: &str) -> Option<CallId> {
         let session = self.endpoint.session_of(call_id)?;
         self.calls.values().find(|call| call.session == session).map(|call| call.id)
+    }
+
+    /// The account that a call belongs to.
+    pub fn account_of_call(&self, id: CallId) -> Option<AccountId> {
+        self.calls.get(&id).map(|call| call.account)
     }
 
     /// # Errors
@@ -444,7 +461,7 @@ impl Agent {
             Event::Progress { session, status, sdp, dialog } => {
                 self.progress(now, session, status, sdp.as_deref(), &dialog);
             }
-            Event::Redirected { session, target } => self.redirected(session, target),
+            Event::Redirected { session, target } => self.redirected(now, session, target),
             Event::Answered { session, sdp, peer, asserted } => {
                 self.answered(now, session, sdp.as_deref(), peer, asserted);
             }
@@ -452,7 +469,9 @@ impl Agent {
             Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
             Event::OfferDone { session, result } => self.offer_done(now, session, result),
             Event::RefreshWanted { session } => self.refresh_wanted(now, session),
-            Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
+            Event::Digit { session, digit, duration_ms } => {
+                self.digit_received(now, session, digit, duration_ms);
+            }
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {

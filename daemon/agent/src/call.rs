@@ -14,7 +14,9 @@ use crate::account::AccountId;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
-use crate::view::{CallDirection, CallId, CallState, CallView, Reason, SoundPlace, printable};
+use crate::heard_digits::HeardDigits;
+use crate::ice::CallIce;
+use crate::view::{CallDirection, CallId, CallState, CallView, MediaWay, Reason, SoundPlace, printable};
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +183,12 @@ pub(crate) struct Call {
     /// Until the call is answered.
     pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
+    /// From when sockets are bound until the peer has turned out to know nothing of it.
+    pub(crate) ice: Option<Box<CallIce>>,
+    /// An offer that begins ICE anew, or names more candidates, is due.
+    pub(crate) ice_news: bool,
+    /// Where media comes to, as the peer was told while ICE was still thought of.
+    pub(crate) advertised: Option<LocalMedia>,
     /// The far end of signalling.
     pub(crate) faces: Option<IpAddr>,
     /// Where the media ports are reached from outside, by the router's account.
@@ -198,6 +206,7 @@ pub(crate) struct Call {
     pub(crate) muted: bool,
     pub(crate) local_hold: bool,
     pub(crate) dtmf: DtmfQueue,
+    pub(crate) heard_digits: HeardDigits,
     pub(crate) ring_deadline: Option<Instant>,
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,
@@ -356,6 +365,7 @@ impl Call {
             remote_hold: self.remote_hold(),
             mixed: self.mixed,
             sound: self.sound_place(),
+            media_way: self.media_way(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
             asserted: self.known.asserted.as_ref().map(shown_uri).unwrap_or_default(),
             asserted_name: self.known.asserted.as_ref().map(shown_name).unwrap_or_default(),
@@ -375,11 +385,27 @@ impl Call {
         }
     }
 
+    fn media_way(&self) -> MediaWay {
+        match (&self.ice, &self.media) {
+            _ if self.is_ended() => MediaWay::None,
+            (Some(ice), _) if self.uses_ice() => ice.way(),
+            (_, Media::Streaming(stream)) => MediaWay::Plain {
+                local: SocketAddr::new(stream.local.address, stream.local.rtp_port),
+                remote: stream
+                    .moved_to
+                    .or(self.agreement().map(|a| a.remote_rtp))
+                    .filter(|to| is_address(*to)),
+            },
+            _ => MediaWay::None,
+        }
+    }
+
     /// When this call wants to be looked at again.
     pub(crate) fn next_timeout(&self, ended_for: std::time::Duration) -> Option<Instant> {
         if let Phase::Ended { at, .. } = self.phase {
             return Some(at + ended_for);
         }
-        [self.ring_deadline, self.next_check, self.dtmf.busy_until].into_iter().flatten().min()
+        let ice = self.ice.as_ref().and_then(|ice| ice.next_timeout());
+        [self.ring_deadline, self.next_check, self.dtmf.busy_until, ice].into_iter().flatten().min()
     }
 }

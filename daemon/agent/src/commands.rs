@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use voipd_audio::PortId;
-use voipd_media::{Negotiation, Preferences};
+use voipd_media::{Codec, Negotiation, Preferences};
 use voipd_sip::Uri;
 use voipd_sip::endpoint::{InviteOptions, SessionError, SessionId};
 use voipd_sip::message::StatusCode;
@@ -16,6 +16,7 @@ use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::error::AgentError;
 use crate::forks::Forks;
+use crate::heard_digits::HeardDigits;
 use crate::output::{Output, Weight};
 use crate::reason;
 use crate::target::{self, Home, Target};
@@ -200,6 +201,25 @@ impl Agent {
         Ok(())
     }
 
+    /// Asks the peer for another codec of the account's in mid-call, by re-INVITE. What comes of it shows in the call's
+    /// codec: the peer may keep to the one in use.
+    ///
+    /// # Errors
+    /// The call is not answered, or the account has no such codec.
+    pub fn set_codec(&mut self, now: Instant, id: CallId, codec: Codec) -> Result<(), AgentError> {
+        self.in_phase(id, "changing the codec", |phase| phase == Phase::Active)?;
+        let Some(call) = self.calls.get_mut(&id) else { return Err(AgentError::NoSuchCall(id.0)) };
+        let in_use = call.negotiation.agreement().is_some_and(|agreement| agreement.send.codec == codec);
+        if !in_use {
+            if !call.negotiation.prefer(codec) {
+                return Err(AgentError::CodecNotAllowed(codec.name()));
+            }
+            self.tell_news(now, id);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
     // Helpers of commands and of session events.
 
     #[allow(
@@ -241,6 +261,9 @@ impl Agent {
             forks: Forks::default(),
             invited: None,
             media,
+            ice: None,
+            ice_news: false,
+            advertised: None,
             faces: None,
             mapped: None,
             told_media: None,
@@ -253,6 +276,7 @@ impl Agent {
             muted: false,
             local_hold: false,
             dtmf: DtmfQueue::default(),
+            heard_digits: HeardDigits::default(),
             ring_deadline: Some(now + self.config.ring_timeout),
             next_check: None,
             created_at: self.unix_micros(now),
@@ -321,7 +345,7 @@ impl Agent {
         call.local_hold = hold;
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Local);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     /// Gives the reason for what has become of a call's state since it was `before`.
@@ -333,11 +357,12 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding or resuming, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
-    /// before the answer, where the peer takes it.
-    pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
+    /// Tells the peer about holding, resuming, another codec that is wanted or what is new of ICE, if it is due and
+    /// nothing else is under way: by re-INVITE, or by UPDATE before the answer, where the peer takes it.
+    pub(crate) fn tell_news(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        if call.told_hold != call.local_hold && matches!(call.phase, Phase::Early | Phase::Active) {
+        let due = call.told_hold != call.local_hold || call.negotiation.has_wish() || call.has_ice_news();
+        if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }
     }
@@ -397,7 +422,7 @@ impl Agent {
         call.phase = Phase::Accepting;
         self.touched.insert(id);
         match call.media {
-            Media::Bound(local) => self.answer_invite(now, id, local),
+            Media::Bound(_) => self.media_ready(now, id),
             _ => self.bind_media(id),
         }
     }

@@ -38,6 +38,9 @@ pub enum AgentError {
         /// Where the call is.
         state: CallState,
     },
+    /// Another way for media is found by ICE alone.
+    #[error("the call {0} does not use ICE: its media can only go where the peer says")]
+    NoIce(u32),
     /// A limit of the configuration.
     #[error("there are {0} calls already, and no more are allowed; end one first")]
     TooManyCalls(usize),
@@ -56,6 +59,9 @@ pub enum AgentError {
          either, or the account's dtmf setting excludes it"
     )]
     NoDtmf,
+    /// The account's settings leave the codec out.
+    #[error("the call's account does not have the codec {0} among its codecs: add it there")]
+    CodecNotAllowed(&'static str),
     /// Leave to follow was given, and the account never follows.
     #[error(
         "the account '{0}' never follows redirections: set its redirect to \"ask\", or call without follow"

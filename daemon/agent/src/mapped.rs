@@ -8,6 +8,7 @@ use voipd_sip::endpoint::Transport;
 
 use crate::agent::Agent;
 use crate::call::{Call, Phase};
+use crate::ice_settings::IcePolicy;
 use crate::view::CallId;
 
 impl Agent {
@@ -15,6 +16,11 @@ impl Agent {
     /// network. To be asked when [`crate::Output::BindMedia`] comes.
     pub fn wants_mapping(&self, call: CallId) -> bool {
         let Some(call) = self.calls.get(&call) else { return false };
+        let account = self.accounts.get(call.account);
+        // The peer shall not learn where we are.
+        if account.is_some_and(|account| account.settings.ice.policy == IcePolicy::Relay) {
+            return false;
+        }
         let offered = call.negotiation.offered_address().filter(|address| !address.is_unspecified());
         offered.or(call.faces).is_some_and(is_outside)
     }
@@ -24,6 +30,7 @@ impl Agent {
     pub fn handle_media_mapped(&mut self, now: Instant, call: CallId, mapped: Option<LocalMedia>) {
         let Some(known) = self.calls.get_mut(&call).filter(|call| !call.is_ended()) else { return };
         let old = std::mem::replace(&mut known.mapped, mapped);
+        known.advertised = known.advertised.filter(|advertised| Some(*advertised) != old);
         let told = old.is_some() && known.told_media == old;
         if told && old != mapped && known.phase == Phase::Active && known.is_streaming() {
             self.offer_anew(now, call);
@@ -40,8 +47,9 @@ impl Agent {
 impl Call {
     /// What the next description names as the place where media comes to.
     pub(crate) fn announced(&mut self, local: LocalMedia) -> LocalMedia {
-        let announced = self.mapped.unwrap_or(local);
-        self.told_media = Some(announced);
+        let announced = self.describe_ice(self.mapped.unwrap_or(local));
+        // Where ICE finds the way, what stands here moves nothing.
+        self.told_media = self.ice.is_none().then_some(announced);
         announced
     }
 }

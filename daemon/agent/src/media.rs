@@ -11,6 +11,7 @@ use voipd_sip::endpoint::SessionId;
 
 use crate::agent::{Agent, ENDED_FOR};
 use crate::call::{Call, Media, Phase, Stream};
+use crate::digits::Way;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, stream_plan};
 use crate::view::{CallId, Reason};
@@ -23,6 +24,18 @@ const MAX_CONFLICTS: usize = 4;
 impl Agent {
     /// Starts or changes the call's stream as agreed; that of an inbound call when it is answered.
     pub(crate) fn apply_agreement(&mut self, now: Instant, id: CallId) {
+        if self
+            .calls
+            .get(&id)
+            .is_some_and(|call| !matches!(call.phase, Phase::Incoming { .. } | Phase::Accepting))
+        {
+            self.agree_on_ice(now, id);
+        }
+        self.follow_agreement(now, id);
+    }
+
+    /// Starts or changes the stream by what is known of its way now.
+    pub(crate) fn follow_agreement(&mut self, now: Instant, id: CallId) {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.touched.insert(id);
@@ -33,10 +46,15 @@ impl Agent {
         let moved = call.forks.take_moved();
         let rate = clock_rate(agreement);
         let port = call.stream_port;
+        let way = call.ice.as_deref();
+        let mut goodbye = None;
         match &mut call.media {
             Media::Bound(local) => {
                 let ssrc = new_ssrc(&mut self.rng);
-                let plan = stream_plan(agreement, ssrc, 1, call.local_hold);
+                let mut plan = stream_plan(agreement, ssrc, 1, call.local_hold);
+                if let Some(ice) = way {
+                    ice.apply(&mut plan, agreement);
+                }
                 self.outputs.push_back(Output::OpenStream { call: id, port, plan: Box::new(plan.clone()) });
                 if call.muted {
                     self.outputs.push_back(Output::SetMuted { port, muted: true });
@@ -63,6 +81,9 @@ impl Agent {
                 let same_source = rate == stream.clock_rate && !moved;
                 let ssrc = if same_source { old.ssrc } else { new_ssrc(&mut self.rng) };
                 let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
+                if let Some(ice) = way {
+                    ice.apply(&mut plan, agreement);
+                }
                 if plan == *old {
                     return;
                 }
@@ -77,10 +98,7 @@ impl Agent {
                     stream.counted_before = stream.counters;
                     stream.conflicts.clear();
                 } else if !same_source {
-                    let muxed = agreement.rtcp_mux;
-                    if let Some((remote, bytes)) = stream.change_source(ntp, agreement, ssrc, rate) {
-                        self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
-                    }
+                    goodbye = stream.change_source(ntp, agreement, ssrc, rate);
                 }
                 stream.quiet_since = now;
                 self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(plan.clone()) });
@@ -89,6 +107,9 @@ impl Agent {
             Media::None | Media::Wanted(_) | Media::Binding => {}
         }
         call.review_digits();
+        if let Some((remote, bytes)) = goodbye {
+            self.send_rtcp(id, remote, bytes);
+        }
     }
 
     /// The call goes on to somebody else: nothing more is sent to whom it was with, and nothing heard of it.
@@ -108,7 +129,7 @@ impl Agent {
         match event {
             EngineEvent::DtmfReceived { port, digit, duration_ms } => {
                 if let Some(call) = self.call_at(port) {
-                    self.outputs.push_back(Output::DtmfReceived { call, digit, duration_ms });
+                    self.digit_heard(now, call, digit, duration_ms, Way::Event);
                 }
             }
             EngineEvent::DtmfSent { port, .. } => {
@@ -143,8 +164,9 @@ impl Agent {
     pub(crate) fn rtcp(&mut self, now: Instant, id: CallId, source: SocketAddr, bytes: &[u8]) {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let expected = call.ice.as_ref().is_some_and(|ice| ice.expects_from(source));
         let Some((agreement, stream)) = call.agreed_stream() else { return };
-        if stream.expects_rtcp_from(agreement, source) {
+        if expected || stream.expects_rtcp_from(agreement, source) {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
@@ -168,13 +190,14 @@ impl Agent {
         }
         stream.conflicts.push(source);
         let ssrc = new_ssrc(&mut self.rng);
-        let muxed = agreement.rtcp_mux;
-        if let Some((remote, bytes)) = stream.change_source(ntp, agreement, ssrc, stream.clock_rate) {
-            self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
-        }
+        let goodbye = stream.change_source(ntp, agreement, ssrc, stream.clock_rate);
         stream.plan.ssrc = ssrc;
         stream.plan.generation += 1;
-        self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
+        let plan = Box::new(stream.plan.clone());
+        if let Some((remote, bytes)) = goodbye {
+            self.send_rtcp(id, remote, bytes);
+        }
+        self.outputs.push_back(Output::UpdateStream { port, plan });
         self.note(Weight::Info, Some(id), format!("{source} uses our SSRC: taking another one"));
     }
 
@@ -195,16 +218,15 @@ impl Agent {
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
-        let packet = packet.zip(stream.rtcp_remote(agreement));
-        let muxed = agreement.rtcp_mux;
+        let remote = stream.rtcp_remote(agreement);
         let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
         if quiet {
             stream.quiet_since = now;
         }
         let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
         call.next_check = Some(next);
-        if let Some((bytes, remote)) = packet {
-            self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+        if let Some(bytes) = packet {
+            self.send_rtcp(id, remote, bytes);
         }
         if quiet {
             self.ask_for_life(now, id, session);
@@ -239,8 +261,7 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some((agreement, stream)) = call.agreed_stream() else { return };
         let Some((remote, bytes)) = stream.goodbye(ntp, agreement) else { return };
-        let muxed = agreement.rtcp_mux;
-        self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+        self.send_rtcp(id, remote, bytes);
     }
 
     /// What the peer last reported of a call's sound.
@@ -287,6 +308,7 @@ impl Agent {
         if is_due(call.dtmf.busy_until) {
             self.next_digit(now, id);
         }
+        self.ice_timeout(now, id);
     }
 
     fn give_up_ringing(&mut self, now: Instant, id: CallId) {
@@ -315,9 +337,9 @@ impl Stream {
         }
     }
 
-    /// The last RTCP packet under the SSRC of now, and where it goes.
-    fn goodbye(&mut self, ntp: u64, agreement: &Agreement) -> Option<(SocketAddr, Vec<u8>)> {
-        let remote = self.rtcp_remote(agreement)?;
+    /// The last RTCP packet under the SSRC of now, and where it goes without ICE.
+    fn goodbye(&mut self, ntp: u64, agreement: &Agreement) -> Option<(Option<SocketAddr>, Vec<u8>)> {
+        let remote = self.rtcp_remote(agreement);
         let sent = self.sent_counters(self.counters.last_sent_nanos, false);
         let bytes = self.rtcp.goodbye(ntp, &sent, &received_counters(&self.counters))?;
         Some((remote, bytes))
@@ -330,7 +352,7 @@ impl Stream {
         agreement: &Agreement,
         ssrc: u32,
         clock_rate: u32,
-    ) -> Option<(SocketAddr, Vec<u8>)> {
+    ) -> Option<(Option<SocketAddr>, Vec<u8>)> {
         let goodbye = self.goodbye(ntp, agreement);
         self.rtcp.change_source(ssrc, clock_rate);
         self.clock_rate = clock_rate;

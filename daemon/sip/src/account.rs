@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::auth::Auth;
 use crate::dialog::{self, SIP_PORT};
 use crate::endpoint::{Binding, ContactPolicy, Flow, Identity, NextHop, Push};
+use crate::leg::Disclosure;
 use crate::registration::RegId;
 use crate::uri::{Host, NameAddr, SipUri, Uri};
 
@@ -40,6 +41,14 @@ pub(crate) enum Detour {
     Target(SipUri),
     /// To the same by way of this proxy: 305.
     Proxy(SipUri),
+}
+
+/// Who is called.
+pub(crate) struct Called {
+    /// Where the way there leads; of a number, to the identity's own server.
+    pub(crate) target: SipUri,
+    /// What stands behind `tel:` in the Request-URI that says so.
+    pub(crate) telephone: Option<String>,
 }
 
 pub(crate) struct Account {
@@ -207,9 +216,13 @@ impl Account {
         is_new
     }
 
-    /// The GRUU for a dialog on this flow.
-    pub(crate) fn gruu_on(&self, flow: Flow) -> Option<&SipUri> {
-        self.binding.public_gruu.as_ref().filter(|_| self.is_server(flow.remote.ip()))
+    /// The GRUU for a dialog on this flow; a public one has the address of record in it (RFC 5627 section 3.1).
+    pub(crate) fn gruu_on(&self, flow: Flow, disclosure: Disclosure) -> Option<&SipUri> {
+        let gruu = match disclosure {
+            Disclosure::Open => &self.binding.public_gruu,
+            Disclosure::Anonymous => &self.binding.temporary_gruu,
+        };
+        gruu.as_ref().filter(|_| self.is_server(flow.remote.ip()))
     }
 
     /// The URI is this identity's Contact: as its registrar knows it, or a GRUU that its proxy did not translate.
@@ -221,6 +234,20 @@ impl Account {
         };
         uri.user.as_deref() == Some(&self.contact_user)
             || [&self.binding.public_gruu, &self.binding.temporary_gruu].into_iter().flatten().any(is_gruu)
+    }
+
+    /// Who is called, as far as this identity can call them.
+    pub(crate) fn called(&self, target: Uri) -> Option<Called> {
+        match (target, &self.aor.uri) {
+            (Uri::Sip(target), _) => Some(Called { target, telephone: None }),
+            (Uri::Other { scheme, rest }, Uri::Sip(aor)) if scheme == "tel" && self.server().is_some() => {
+                let mut target = SipUri::new(Some(&rest.replace('#', "%23")), aor.host.clone(), aor.port);
+                target.secure = aor.secure;
+                target.params.set("user", Some("phone"));
+                Some(Called { target, telephone: Some(rest) })
+            }
+            _ => None,
+        }
     }
 
     /// Requests can be sent for this identity.

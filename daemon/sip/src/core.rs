@@ -12,6 +12,7 @@ use crate::endpoint::{
     EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport, TransportError,
 };
 use crate::headers::{Via, name};
+use crate::leg::Sender;
 use crate::mapped::Mapped;
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
@@ -152,14 +153,25 @@ impl Core {
             account.auth.authorize(&mut self.random, &mut request, &rounds);
         }
         self.finish(flow, &mut request);
-        let carrier = self.carrier(now, flow, &request, identity);
-        if let Some(via) = request.via.first_mut() {
-            carrier.transport.name().clone_into(&mut via.transport);
-        }
+        let carrier = self.carry(now, flow, &mut request, identity);
         self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, carrier, owner)
     }
 
-    /// What a request for `flow` travels on.
+    /// What a finished request for `flow` travels on; its Via says so too.
+    pub(crate) fn carry(
+        &self,
+        now: Instant,
+        flow: Flow,
+        request: &mut Request,
+        identity: Option<IdentityId>,
+    ) -> Flow {
+        let carrier = self.carrier(now, flow, request, identity);
+        if let Some(via) = request.via.first_mut() {
+            carrier.transport.name().clone_into(&mut via.transport);
+        }
+        carrier
+    }
+
     fn carrier(&self, now: Instant, flow: Flow, request: &Request, identity: Option<IdentityId>) -> Flow {
         let stream = Flow { transport: Transport::Tcp, ..flow };
         let is_free = || {
@@ -240,9 +252,10 @@ impl Core {
     /// Our Contact in a dialog on a flow: the GRUU where the identity's server has given one, since others than its own
     /// server could not follow it (RFC 5627 section 4.4.1). `secure` where it must be a `sips:` one (RFC 3261 sections
     /// 8.1.1.8 and 12.1.1).
-    pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
+    pub(crate) fn contact(&self, sender: Sender, flow: Flow, secure: bool) -> NameAddr {
+        let identity = sender.identity;
         let account = identity.and_then(|id| self.accounts.get(&id));
-        match account.and_then(|account| account.gruu_on(flow)) {
+        match account.and_then(|account| account.gruu_on(flow, sender.disclosure)) {
             Some(gruu) => NameAddr::new(Uri::Sip(SipUri { secure: gruu.secure || secure, ..gruu.clone() })),
             None => {
                 let mut contact = self.local_contact(identity, flow, secure);

@@ -10,7 +10,7 @@ use crate::endpoint::{
     TransportError,
 };
 use crate::headers::name;
-use crate::leg::Sender;
+use crate::leg::{Disclosure, Sender};
 use crate::message::{Message, Method, Request, StatusCode};
 use crate::registration::{BindingId, Registration};
 use crate::session::{self, Cx, Session};
@@ -210,7 +210,7 @@ impl Endpoint {
             caller: Caller::of(&request.from, &request.headers),
             reliable: session::wants_reliable(&request),
         };
-        let sender = Sender { session, identity };
+        let sender = Sender { session, identity, disclosure: Disclosure::Open };
         let mut cx = Cx { core: &mut self.core, now, sender };
         if let Some(inbound) = Session::inbound(&mut cx, server, request, flow) {
             self.core.transactions.set_session(server, session);

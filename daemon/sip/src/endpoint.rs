@@ -3,6 +3,7 @@
 //! Call one `handle_*` or application method, then drain [`Endpoint::poll_output`] until it answers
 //! [`Output::Timeout`], before the next.
 
+mod event;
 mod interface;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::session::{Cx, Session};
 use crate::stun;
 use crate::uri::Uri;
 
+pub use event::*;
 pub use interface::*;
 
 /// One user agent.
@@ -158,10 +160,12 @@ impl Endpoint {
 
     // Sessions.
 
-    /// Begins an outbound session: resolves, then asks with [`Event::OfferWanted`].
+    /// Begins an outbound session: resolves, then asks with [`Event::OfferWanted`]. A `tel:` target is sent as it is to
+    /// the identity's own server, which knows what to do with numbers (RFC 3261 section 19.1.6).
     ///
     /// # Errors
-    /// There is no such identity, there are too many sessions, or target or outbound proxy are no `sip:` or `sips:` URI.
+    /// There is no such identity, there are too many sessions, the outbound proxy is no `sip:` or `sips:` URI, or the
+    /// target is neither that nor a `tel:` URI of an identity with a server.
     pub fn invite(
         &mut self,
         now: Instant,
@@ -169,14 +173,12 @@ impl Endpoint {
         target: Uri,
         options: InviteOptions,
     ) -> Result<SessionId, SessionError> {
-        let target = match target {
-            Uri::Sip(target) => target,
-            Uri::Other { .. } => return Err(SessionError::NotASipUri),
-        };
         let account = self.core.accounts.get(&identity).filter(|_| self.is_known(identity));
-        if !account.ok_or(SessionError::NoSuchIdentity)?.can_send() {
-            return Err(SessionError::NotASipUri);
-        }
+        let account = account.filter(|account| account.can_send()).ok_or(match account {
+            Some(_) => SessionError::NotASipUri,
+            None => SessionError::NoSuchIdentity,
+        })?;
+        let target = account.called(target).ok_or(SessionError::NotASipUri)?;
         if self.live_sessions >= self.core.config.max_sessions {
             return Err(SessionError::TooMany);
         }

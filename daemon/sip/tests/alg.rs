@@ -183,6 +183,16 @@ fn with_length(text: &str) -> String {
 fn one_that_rewrites_both_ways_is_lived_with() {
     let mut meddled = Meddled::new(both_ways);
     meddled.is_registered();
+    // Taking our own address back has taken back what it makes of it: that is noticed, and not done again.
+    let all = meddled.home.net.capture.clone();
+    let registers = all.iter().filter(|(.., bytes)| bytes.starts_with(b"REGISTER"));
+    let counts: Vec<usize> = registers
+        .map(|(.., bytes)| match read(bytes) {
+            voipd_sip::Message::Request(request) => contacts(&request).len(),
+            voipd_sip::Message::Response(_) => 0,
+        })
+        .collect();
+    assert_eq!(counts, [1, 2, 1]);
     meddled.call_in();
     meddled.call_out();
 }
@@ -192,9 +202,9 @@ fn one_that_rewrites_via_and_contact_and_never_back_is_lived_with() {
     let mut meddled = Meddled::new(outwards_only);
     meddled.is_registered();
     // The responses have another address in Via and Contact than we wrote.
-    let count = meddled.home.registers(meddled.home.server).len();
-    assert_eq!(count, 2, "both REGISTERs, of which the second says where we are seen, know their answers");
-    meddled.is_registered();
+    // What it has written in our place is where we are seen: there is nothing to correct, least of all by taking back
+    // what it would make of our own address.
+    assert_eq!(times(&meddled.home.net, meddled.home.phone, "REGISTER").len(), 1);
     meddled.call_in();
     meddled.call_out();
 }

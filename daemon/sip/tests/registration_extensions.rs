@@ -523,6 +523,30 @@ fn a_call_to_a_gruu_is_the_account_s_when_its_server_sends_it() {
 }
 
 #[test]
+fn an_anonymous_call_s_contact_is_the_temporary_gruu_or_no_gruu() {
+    for (with_temporary, expected) in [(true, "gr"), (false, "@192.0.2.1:5060")] {
+        let mut setup = Setup::new(everything, move |request| {
+            let mut response = answer(request, 200, "registrar");
+            let temporary = ";temp-gruu=\"sip:tgruu.7hs==@example.org;gr\"";
+            let temporary = if with_temporary { temporary } else { "" };
+            let public = ";pub-gruu=\"sip:alice@example.org;gr=x\"";
+            response.headers.push("Contact", format!("{}{public}{temporary}", contact(request)));
+            response
+        });
+        setup.register();
+        let (id, target) = (setup.id, "sip:bob@example.org".parse().unwrap());
+        let options = voipd_sip::endpoint::InviteOptions { anonymous: true, follow: false };
+        let session = setup.net.with(setup.alice, |e, now| e.invite(now, id, target, options)).unwrap();
+        setup.net.with(setup.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
+        setup.net.run_ms(100);
+        let seen = setup.seen(setup.server);
+        let invite = seen.iter().find(|request| request.method == Method::Invite).unwrap();
+        let told = contact(invite);
+        assert!(told.contains(expected) && !told.contains("alice"), "{told}");
+    }
+}
+
+#[test]
 fn nonsense_in_place_of_a_gruu_is_none() {
     for nonsense in ["sip:alice@example.org", "tel:+1;gr", "", "sip:a@b;gr?Route=c", "\\\""] {
         let mut setup = Setup::new(everything, move |request| {

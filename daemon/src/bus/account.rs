@@ -15,6 +15,7 @@ use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use super::tree::Account;
 use crate::api::Request;
 use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name, transport_name};
+use crate::config::dialplan;
 use crate::config::ice::ice_name;
 
 pub(super) fn properties(account: &Account) -> Dict {
@@ -48,6 +49,7 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("Registers", settings.register.into()),
         ("PushProvider", text(&provider).into()),
         ("Codecs", codecs.into()),
+        ("DialPlan", dialplan::lines(&settings.dial_plan).into()),
         ("Redirect", redirect_name(settings.redirect).into()),
         ("Dtmf", dtmf_name(settings.dtmf).into()),
         ("Ice", ice_name(settings.ice.policy).into()),

@@ -1,7 +1,9 @@
 //! `org.voipd.Call1`: a call.
 
+use std::net::SocketAddr;
+
 use voipd_agent::CallView;
-use voipd_agent::view::{CallDirection, CallId, Reason, SoundPlace};
+use voipd_agent::view::{CallDirection, CallId, MediaWay, Reason, SoundPlace};
 use zbus::Variant;
 use zbus::message::Body;
 
@@ -9,6 +11,7 @@ use super::options::{Options, Received};
 use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothing, unknown_method};
 use super::tree::Object;
 use crate::api::Request;
+use crate::config::account::codec;
 
 /// Most digits in one go: a minute of them.
 const MOST_DIGITS: usize = 256;
@@ -42,6 +45,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("AnsweredAt", view.answered_at.into()),
         ("EndedAt", view.ended_at.into()),
         ("RemoteMedia", remote_media.into()),
+        ("MediaPath", media_path(view.media_way).into()),
     ])
 }
 
@@ -81,6 +85,11 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
             nothing(member, body)?;
             requests.order(|reply| Request::Silence { call, reply })
         }
+        "SetCodec" => {
+            let name: String = arguments(member, "codec", body)?;
+            let codec = codec(&name).map_err(|fault| invalid(format!("the argument {fault}")))?;
+            requests.order(|reply| Request::SetCodec { call, codec, reply })
+        }
         "SendDtmf" => {
             let digits: String = arguments(member, "digits", body)?;
             if digits.is_empty() || digits.len() > MOST_DIGITS {
@@ -105,6 +114,29 @@ pub(super) fn set(
         ("Muted", _) => Some(Err(invalid("Muted is a boolean (b): write true or false"))),
         _ => None,
     }
+}
+
+fn media_path(way: MediaWay) -> Dict {
+    let mut path = Dict::from([("kind", way.name().into())]);
+    let mut address = |key, address: Option<SocketAddr>| {
+        if let Some(address) = address {
+            path.insert(key, address.to_string().into());
+        }
+    };
+    match way {
+        MediaWay::None | MediaWay::Checking | MediaWay::Failed | MediaWay::Lost => {}
+        MediaWay::Plain { local, remote } => {
+            address("local", Some(local));
+            address("remote", remote);
+        }
+        MediaWay::Selected { local_kind, remote_kind, local, remote } => {
+            address("local", local);
+            address("remote", Some(remote));
+            path.insert("local-type", local_kind.name().into());
+            path.insert("remote-type", remote_kind.name().into());
+        }
+    }
+    path
 }
 
 fn direction(direction: CallDirection) -> &'static str {

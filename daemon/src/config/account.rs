@@ -471,7 +471,8 @@ fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
     }
 }
 
-fn codec(text: &str) -> Result<Codec, String> {
+/// The codec of that name; otherwise what is wrong with it.
+pub fn codec(text: &str) -> Result<Codec, String> {
     let known = CODECS.iter().find(|codec| codec_name(**codec).eq_ignore_ascii_case(text));
     known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, G722, PCMU or PCMA"))
 }

@@ -2,6 +2,7 @@
 
 mod devices;
 mod friends;
+mod ice;
 mod mappings;
 mod media;
 mod nat;
@@ -28,14 +29,16 @@ use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::neighbours::NeighbourConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
 pub use friends::Friends;
+use ice::ServerAnswer;
 pub use mappings::MappingParts;
 use mappings::Mappings;
-use media::{MediaPorts, RtcpPacket};
+use media::MediaPorts;
 use nat::Nat;
 use outbox::Outbox;
 use patchbay::Patchbay;
@@ -74,6 +77,8 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// What was asked about a STUN server or a relay.
+    Server(ServerAnswer),
     /// Whether there is a device that was chosen.
     DeviceFound {
         role: DeviceRole,
@@ -126,6 +131,7 @@ pub struct Driver {
     realtime: RealtimeThread,
     devices: Devices,
     media: MediaPorts,
+    relays: Relays,
     nat: Nat,
     mappings: Mappings,
     /// Files that came with a call and wait until it is answered.
@@ -145,6 +151,7 @@ impl Driver {
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let (relays, mut relay_events) = Relays::new();
         let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
             agent: parts.agent,
@@ -154,6 +161,7 @@ impl Driver {
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
+            relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             mappings: Mappings::new(parts.mappings, Instant::now()),
             files: BTreeMap::new(),
@@ -195,7 +203,10 @@ impl Driver {
                 Some(request) = requests.recv() => driver.request(request),
                 Some(found) = neighbours.recv() => driver.neighbours_found(found),
                 () = wake.woken() => driver.serve_engine(),
-                Some(packet) = rtcp.recv() => driver.rtcp(&packet),
+                Some(packet) = rtcp.recv() => {
+                    driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
+                }
+                Some(event) = relay_events.recv() => driver.relay_event(&event),
                 event = driver.devices.next_event() => {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
@@ -283,6 +294,7 @@ impl Driver {
             }
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call } => self.updates.recorded(call),
+            Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
                 self.select_device(role, name, found, reply);
@@ -325,20 +337,17 @@ impl Driver {
         }
     }
 
-    fn rtcp(&mut self, packet: &RtcpPacket) {
-        self.agent.handle_rtcp(Instant::now(), packet.call, packet.source, &packet.bytes);
-    }
-
     /// After a wake of the audio engine: its events, and packets on media ports that are not RTP.
     fn serve_engine(&mut self) {
         self.patchbay.controller().service();
+        self.relays.kick();
         while let Some(event) = self.patchbay.controller().poll_event() {
             self.agent.handle_engine_event(Instant::now(), event);
             self.carry_out();
         }
         while let Some(stray) = self.patchbay.controller().poll_stray() {
             if let Some(call) = self.media.call_at(stray.port) {
-                self.agent.handle_rtcp(Instant::now(), call, stray.source, &stray.bytes);
+                self.control_packet(call, true, stray.source, &stray.bytes);
                 self.carry_out();
             }
         }
@@ -386,6 +395,9 @@ impl Driver {
             }
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
+                if let Some(call) = self.media.call_at(port) {
+                    self.attach_relay(call, port, &plan);
+                }
                 let result = self.patchbay.controller().update_stream(port, *plan);
                 report("change a stream", result);
             }
@@ -397,6 +409,7 @@ impl Driver {
                 }
                 self.media.close(call);
                 self.media_unmapped(call);
+                self.relays.close_call(call);
                 self.files.remove(&call);
             }
             Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),
@@ -421,6 +434,13 @@ impl Driver {
             Output::SendRtcp { call, remote, muxed, bytes } => {
                 self.media.send_rtcp(call, remote, muxed, &bytes);
             }
+            Output::SendStun { call, rtp, remote, bytes } => self.media.send_stun(call, rtp, remote, &bytes),
+            Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
+            Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
+            Output::CloseRelay { call, stream } => self.relays.close(call, stream),
+            Output::ResolveServer { id, name } => self.resolve_server(id, name),
+            Output::MeasureRelay { id, address, transport } => self.measure_relay(id, address, transport),
+            Output::RelaysChanged(relays) => self.nat.set_relays(relays),
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
@@ -497,9 +517,11 @@ impl Driver {
         let Some(socket) = self.media.take_rtp(call, port) else {
             return log::error!(call = call.0; "a stream was to be opened without a socket");
         };
+        let path = plan.clone();
         if let Err(error) = self.patchbay.open_stream(port, plan, socket) {
-            log::warn!(call = call.0; "the call has no sound: {error}");
+            return log::warn!(call = call.0; "the call has no sound: {error}");
         }
+        self.attach_relay(call, port, &path);
     }
 
     fn open_files(

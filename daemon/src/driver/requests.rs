@@ -127,6 +127,10 @@ impl Driver {
                 let result = self.agent.set_muted(now, call, muted);
                 self.answer(reply, result.map_err(Into::into));
             }
+            Request::SetCodec { call, codec, reply } => {
+                let result = self.agent.set_codec(now, call, codec);
+                self.answer(reply, result.map_err(Into::into));
+            }
             Request::SendDtmf { call, digits, reply } => {
                 let result = self.agent.send_dtmf(now, call, &digits);
                 self.answer(reply, result.map_err(Into::into));
@@ -352,11 +356,14 @@ impl From<AgentError> for RequestError {
             AgentError::NotRemovable(_)
             | AgentError::RedirectionForbidden(_)
             | AgentError::Target(TargetError::Blocked { .. }) => ErrorKind::NotPermitted,
-            AgentError::AccountDisabled(_) | AgentError::WrongState { .. } => ErrorKind::InvalidState,
+            AgentError::AccountDisabled(_) | AgentError::NoIce(_) | AgentError::WrongState { .. } => {
+                ErrorKind::InvalidState
+            }
             AgentError::NoDtmf => ErrorKind::NotReady,
             AgentError::Target(_)
             | AgentError::BadDigit(_)
             | AgentError::TooManyDigits(_)
+            | AgentError::CodecNotAllowed(_)
             | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
             AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) => ErrorKind::LimitReached,
         };

@@ -17,7 +17,7 @@ use voipd::bus::{self, Bus};
 use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
-use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
+use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, MediaWay, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
 use voipd_nat::stun::{
@@ -132,6 +132,7 @@ fn success(request: Request) -> Update {
         | Request::Resume { reply, .. }
         | Request::Silence { reply, .. }
         | Request::SetMuted { reply, .. }
+        | Request::SetCodec { reply, .. }
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
@@ -233,6 +234,7 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         remote_hold: false,
         mixed: false,
         sound: SoundPlace::None,
+        media_way: MediaWay::None,
         remote_media: None,
         created_at: 1,
         answered_at: 0,
@@ -281,7 +283,7 @@ pub fn nat() -> Update {
             public: Some(address("203.0.113.9:40001")),
         }],
     };
-    Update::Nat(Box::new(NatView { discovery }))
+    Update::Nat(Box::new(NatView { discovery, relays: Vec::new() }))
 }
 
 /// A method call with its reply or error.

@@ -55,9 +55,39 @@ pub(super) fn register(core: &mut Core, id: BindingId, call_id: &str, manner: Ma
 /// What a registrar knows of our address.
 #[derive(Default)]
 pub(super) struct Contacts {
-    /// Our Contact as it was bound last.
+    /// Our Contact as we wrote it last.
     bound: Option<NameAddr>,
+    /// Where the registrar has it.
+    granted: Granted,
+    taking_back: TakingBack,
     moves: u8,
+}
+
+/// Whether the Contact before is taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum TakingBack {
+    #[default]
+    Yes,
+    /// It was, and the new one has gone with it: a SIP ALG has made one of both.
+    Never,
+}
+
+/// What a 2xx to REGISTER has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    Stands,
+    /// Our Contact was taken back with the one before: it is to be bound once more.
+    Lost,
+}
+
+/// Where a registrar's answer has our Contact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Granted {
+    /// There, or nowhere.
+    #[default]
+    AsWritten,
+    /// Elsewhere: a SIP ALG stands between, or it writes what it sees.
+    At(Host, Option<u16>),
 }
 
 impl Contacts {
@@ -81,8 +111,14 @@ impl Contacts {
         let contacts = match &self.bound {
             // What is bound is what is to go.
             Some(bound) if expires == 0 => vec![(bound, 0)],
-            // RFC 5626 section 4.2.1: what has a reg-id stands alone, and takes the place of the one before.
-            Some(bound) if !same_place(bound, &now) && !is_outbound(core, id, flow) => {
+            // RFC 5626 section 4.2.1: what has a reg-id stands alone, and takes the place of the one before. And who has
+            // rewritten our address once would make of the old one the new one.
+            Some(bound)
+                if !same_place(bound, &now)
+                    && self.granted == Granted::AsWritten
+                    && self.taking_back == TakingBack::Yes
+                    && !is_outbound(core, id, flow) =>
+            {
                 vec![(&now, expires), (bound, 0)]
             }
             _ => vec![(&now, expires)],
@@ -98,19 +134,47 @@ impl Contacts {
     }
 
     /// A REGISTER has been granted.
-    pub(super) fn bound(&mut self, request: &Request) {
-        self.bound = request.headers.contacts().ok().and_then(|contacts| contacts.into_iter().next());
+    pub(super) fn bound(
+        &mut self,
+        core: &Core,
+        id: BindingId,
+        request: &Request,
+        response: &Response,
+    ) -> Bound {
+        let written = request.headers.contacts().unwrap_or_default();
+        self.bound = written.first().cloned();
+        let Some(account) = core.accounts.get(&id.identity) else { return Bound::Stands };
+        let contacts = response.headers.contacts().unwrap_or_default();
+        let granted = binding::ours(&contacts, account);
+        if written.len() > 1 && granted.is_none() {
+            self.taking_back = TakingBack::Never;
+            return Bound::Lost;
+        }
+        self.granted = match (granted, &self.bound) {
+            (Some(granted), Some(bound)) if !same_place(granted, bound) => match place(granted) {
+                Some((host, port)) => Granted::At(host.clone(), port),
+                None => Granted::AsWritten,
+            },
+            _ => Granted::AsWritten,
+        };
+        Bound::Stands
     }
 
     /// The binding is gone.
     pub(super) fn unbound(&mut self) {
         self.bound = None;
+        self.granted = Granted::AsWritten;
     }
 
     /// The registrar sees us elsewhere than our Contact says, and is to be told.
     pub(super) fn are_to_be_moved(&mut self, core: &Core, id: BindingId, flow: Flow) -> bool {
         let now = own(core, id, flow, Manner::Plain);
-        if is_outbound(core, id, flow) || self.bound.as_ref().is_none_or(|bound| same_place(bound, &now)) {
+        let is_there = match &self.granted {
+            Granted::At(host, port) => place(&now) == Some((host, *port)),
+            Granted::AsWritten => false,
+        };
+        let is_written = self.bound.as_ref().is_none_or(|bound| same_place(bound, &now));
+        if is_outbound(core, id, flow) || is_there || is_written {
             self.moves = 0;
             return false;
         }
@@ -118,13 +182,9 @@ impl Contacts {
         self.moves <= MAX_MOVES
     }
 
-    /// The registrar's answer has another address in our Contact than we wrote: a SIP ALG stands between, or it writes
-    /// what it sees.
-    pub(super) fn are_rewritten(&self, core: &Core, id: BindingId, response: &Response) -> bool {
-        let Some(account) = core.accounts.get(&id.identity) else { return false };
-        let contacts = response.headers.contacts().unwrap_or_default();
-        let granted = binding::ours(&contacts, account);
-        granted.zip(self.bound.as_ref()).is_some_and(|(granted, bound)| !same_place(granted, bound))
+    /// The registrar's answer has another address in our Contact than we wrote.
+    pub(super) fn are_rewritten(&self) -> bool {
+        self.granted != Granted::AsWritten
     }
 }
 
@@ -156,11 +216,12 @@ fn is_outbound(core: &Core, id: BindingId, flow: Flow) -> bool {
 }
 
 fn same_place(one: &NameAddr, two: &NameAddr) -> bool {
-    fn place(contact: &NameAddr) -> Option<(&Host, Option<u16>)> {
-        match &contact.uri {
-            Uri::Sip(uri) => Some((&uri.host, uri.port)),
-            Uri::Other { .. } => None,
-        }
-    }
     place(one) == place(two)
+}
+
+fn place(contact: &NameAddr) -> Option<(&Host, Option<u16>)> {
+    match &contact.uri {
+        Uri::Sip(uri) => Some((&uri.host, uri.port)),
+        Uri::Other { .. } => None,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::contact::Contacts;
+use super::contact::{Bound, Contacts};
 use super::keepalive::{KeepAlive, Said, Verdict};
 use super::retry::{Others, backoff, refresh_after};
 use super::{BindingId, Goal, RegId};
@@ -536,15 +536,15 @@ impl FlowRegistration {
         if self.goal != Goal::Registered {
             return self.settle(core, now);
         }
-        self.contacts.bound(&report.sent.request);
-        if self.contacts.are_to_be_moved(core, self.id, flow) {
+        let bound = self.contacts.bound(core, self.id, &report.sent.request, response);
+        if bound == Bound::Lost || self.contacts.are_to_be_moved(core, self.id, flow) {
             if lasted {
                 self.keep_alive.shorten();
             }
             core.outbox.timers.stop_registration(self.id);
             return self.send_register(core, now, flow, Rest::Unasked, false, None);
         }
-        said.translated |= self.contacts.are_rewritten(core, self.id, response);
+        said.translated |= self.contacts.are_rewritten();
         self.keep_alive.begin(core, now, flow, &said);
         self.report(RegistrationState::Registered { expires });
     }

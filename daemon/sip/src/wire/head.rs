@@ -217,10 +217,13 @@ impl<'a> Fields<'a> {
             let kind = kind.split(';').next().unwrap_or_default();
             kind.trim_matches(grammar::is_white).eq_ignore_ascii_case("application/sdp")
         });
+        // A whole one, with the media whose place it was about.
+        let whole = rest.windows(3).any(|window| window == b"\nm=");
         let ends_in_mid_line = rest.get(..length).is_none_or(|body| !body.ends_with(b"\n"));
         Ok(described
             && length > 0
             && length.abs_diff(rest.len()) <= MAX_SLIP
+            && whole
             && ends_in_mid_line
             && rest.ends_with(b"\n"))
     }

@@ -29,8 +29,12 @@ pub struct Home {
 /// 200 with the Contacts of the request and these header fields.
 pub fn grant(request: &Request, headers: &[(&str, &str)]) -> Response {
     let mut response = answer(request, 200, "registrar");
-    for contact in request.headers.get_all("Contact").filter(|contact| !contact.contains("expires=0")) {
-        response.headers.push("Contact", contact);
+    // One after the other: what is taken back behind is gone.
+    let gone: Vec<String> = taken_back(request);
+    for contact in request.headers.get_all("Contact").filter(|contact| !contact.ends_with("expires=0")) {
+        if !gone.iter().any(|uri| contact.starts_with(uri)) {
+            response.headers.push("Contact", contact);
+        }
     }
     headers.iter().for_each(|(name, value)| response.headers.push(name, *value));
     response
@@ -134,6 +138,12 @@ impl Home {
     pub fn stun_requests(&self) -> Vec<u64> {
         self.sent(|bytes| bytes.starts_with(&[0, 1]))
     }
+}
+
+/// The URIs in angle brackets that a REGISTER takes back.
+fn taken_back(request: &Request) -> Vec<String> {
+    let contacts = request.headers.get_all("Contact").filter(|contact| contact.ends_with("expires=0"));
+    contacts.map(|contact| contact.split_inclusive('>').next().unwrap().to_owned()).collect()
 }
 
 /// The Contacts of a REGISTER: host and port, and for how long.

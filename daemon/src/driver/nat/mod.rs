@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use voipd_agent::{AccountId, AccountView};
-use voipd_nat::stun::{Discovery, Gathered, Output, Server};
+use voipd_agent::{AccountId, AccountView, RelayView};
+use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState};
 
 use super::Driver;
 use crate::api::Update;
@@ -37,6 +37,7 @@ pub(super) struct Nat {
     resolver: Arc<Resolver>,
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
+    relays: Vec<RelayView>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -50,6 +51,7 @@ impl Nat {
             resolver,
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
+            relays: Vec::new(),
             told: None,
         }
     }
@@ -109,6 +111,11 @@ impl Nat {
         }
     }
 
+    /// How the relays of all accounts fare.
+    pub(super) fn set_relays(&mut self, relays: Vec<RelayView>) {
+        self.relays = relays;
+    }
+
     /// Carries out what discovery asks for.
     fn serve(&mut self) {
         loop {
@@ -143,7 +150,7 @@ impl Nat {
 
     /// The view, when it is not as it was told.
     fn changed_view(&mut self) -> Option<NatView> {
-        let view = NatView { discovery: self.discovery.report().clone() };
+        let view = NatView { discovery: self.discovery.report().clone(), relays: self.relays.clone() };
         if self.told.as_ref() == Some(&view) {
             return None;
         }
@@ -157,6 +164,9 @@ impl Driver {
     pub(super) fn serve_nat(&mut self) {
         self.nat.serve();
         if let Some(view) = self.nat.changed_view() {
+            // Who has answered discovery answers calls as well.
+            let works = view.discovery.servers.iter().filter(|server| server.state == ServerState::Works);
+            self.agent.set_stun_servers(works.filter_map(|server| server.address).collect());
             self.tell(Update::Nat(Box::new(view)));
         }
     }
