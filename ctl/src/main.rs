@@ -13,8 +13,10 @@ mod events;
 mod exit;
 mod friends;
 mod keys;
+mod mappings;
 mod monitor;
 mod nat;
+mod neighbours;
 mod objects;
 mod output;
 mod pcap;
@@ -89,6 +91,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Codec(args) => call::set_codec(daemon, args).await,
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
+        Command::Neighbours => neighbours::list(daemon, out).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
         Command::Friends { command } => friends::run(daemon, out, command).await,
         Command::Stats(one) => stats::run(daemon, out, one).await,

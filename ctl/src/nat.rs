@@ -10,6 +10,7 @@ use zbus::Variant;
 use crate::cli::NatCommand;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
+use crate::mappings;
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
 use crate::text::table;
@@ -23,6 +24,8 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, command: Option<NatCommand
     match command.unwrap_or(NatCommand::Show) {
         NatCommand::Show => show(out, &read(daemon).await?),
         NatCommand::Discover => discover(daemon, out).await,
+        NatCommand::Add(args) => mappings::add(daemon, out, args).await,
+        NatCommand::Remove { mapping } => Ok(daemon.nat().await?.remove_mapping(mapping).await?),
     }
 }
 
@@ -89,6 +92,7 @@ fn lines(nat: &Object) -> Vec<String> {
         };
         lines.extend(table(&["RELAY", "STATE", "RTT"], &relays.iter().map(row).collect::<Vec<_>>()));
     }
+    lines.extend(mappings::lines(&dicts(nat, "Mappings"), mappings::unix_now()));
     lines
 }
 

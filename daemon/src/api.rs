@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod mappings;
 pub mod nat;
 
 use std::collections::BTreeMap;
@@ -182,6 +183,14 @@ pub enum Request {
     AudioLive {
         reply: Reply<AudioLive>,
     },
+    AddMapping {
+        wish: mappings::MappingWish,
+        reply: Reply<u32>,
+    },
+    RemoveMapping {
+        mapping: u32,
+        reply: Reply<()>,
+    },
     Friends(FriendsRequest),
 }
 
@@ -237,6 +246,8 @@ pub enum Update {
     DoNotDisturb(bool),
     Audio(Box<AudioView>),
     Nat(Box<nat::NatView>),
+    PortMappings(Vec<mappings::MappingView>),
+    Neighbours(Vec<voipd_agent::Neighbour>),
     Friends(FriendsView),
     /// Sends an answer now that all before it is on the bus.
     Answer(Box<dyn FnOnce() + Send>),

@@ -9,6 +9,8 @@ pub mod doctor;
 pub mod driver;
 pub mod instance;
 pub mod logging;
+pub mod neighbours;
+pub mod portmap;
 pub mod realtime;
 pub mod relay;
 pub mod rtkit;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Friends, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
@@ -129,6 +129,7 @@ async fn serve(
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
+    let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
     let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
@@ -143,6 +144,8 @@ async fn serve(
         device_names: agent.1,
         rtp: config.rtp,
         nat: config.nat,
+        mappings,
+        neighbours: config.neighbours,
         seed: random_seed()?,
         config: config_source,
         friends,

@@ -21,6 +21,7 @@ async fn desk() -> Desk {
     desk.tell(account(1, AccountState::Registered));
     desk.tell(call(1, CallState::Active));
     desk.tell(desk::audio());
+    desk.tell(desk::nat());
     desk
 }
 
@@ -165,6 +166,16 @@ async fn values_out_of_range_are_refused() {
         invalid(invoke(client, audio, names::AUDIO, "SelectDevice", &("input", "file:a.wav")).await)
             .contains("whole path")
     );
+    let mapping = async |protocol: &str, port: u16, key: &'static str, value: u32| {
+        let options = Options::from([(key, value.into())]);
+        let body = (protocol, port, options);
+        invalid(invoke(client, names::NAT_PATH, names::NAT, "AddMapping", &body).await)
+    };
+    assert!(mapping("sctp", 5060, "lifetime", 600).await.contains("'tcp'"));
+    assert!(mapping("udp", 0, "lifetime", 600).await.contains("1 to 65535"));
+    assert!(mapping("udp", 5060, "lifetime", 59).await.contains("60 to"));
+    assert!(mapping("udp", 5060, "external-port", 65_536).await.contains("1 to 65535"));
+    assert!(mapping("udp", 5060, "external", 1).await.contains("did you mean 'external-port'"));
     let target = ("x".repeat(2000), Options::new());
     assert!(invalid(invoke(client, "/org/voipd", names::MANAGER, "Dial", &target).await).contains("target"));
 }

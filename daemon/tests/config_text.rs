@@ -340,3 +340,34 @@ fn every_snippet_of_the_documentation_parses() {
         }
     }
 }
+
+#[test]
+fn neighbours_are_a_matter_of_asking_and_names_are_such_as_people_say() {
+    let neighbours = |text: &str| {
+        let config = read(text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
+        (config.neighbours.announce, config.neighbours.discover)
+    };
+    assert_eq!(neighbours(""), (None, false));
+    assert_eq!(neighbours("[direct]\nneighbours = true"), (None, true));
+    let announced = Some("Küche 2".to_owned());
+    assert_eq!(neighbours("[direct]\ninbound = true\nannounce = \"Küche 2\""), (announced.clone(), true));
+    let quiet = "[direct]\ninbound = true\nannounce = \"Küche 2\"\nneighbours = false";
+    assert_eq!(neighbours(quiet), (announced, false));
+    for wrong in ["", "  ", "110", "a.b", "a@b", " hall", "\\u001b[2J", &"x".repeat(33)] {
+        let faults = faults(&format!("[direct]\ninbound = true\nannounce = \"{wrong}\""));
+        assert!(
+            faults[0].contains("direct.announce") && faults[0].contains("such as \"kitchen\""),
+            "{faults:?}"
+        );
+    }
+    // Nobody is told of a telephone that takes no calls.
+    let faults = faults("[direct]\nannounce = \"hall\"");
+    assert!(faults[0].contains("inbound = true"), "{faults:?}");
+}
+
+#[test]
+fn routers_are_asked_unless_the_configuration_forbids_it() {
+    assert!(read("").unwrap().nat.port_mapping);
+    assert!(!read("[nat]\nport-mapping = false").unwrap().nat.port_mapping);
+    assert!(faults("[nat]\nport-mapping = 1")[0].contains("nat.port-mapping"));
+}

@@ -9,7 +9,7 @@ use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Friends, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -65,6 +65,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
         agent.add_account(now, settings).unwrap();
     }
+    let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let transport =
         Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
     let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
@@ -88,6 +89,8 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
         nat: config.nat,
+        mappings,
+        neighbours: config.neighbours,
         seed: [3; 32],
         config: ConfigSource { named: Some(file), scope: Scope::Session, read_at: SystemTime::now() },
         friends,

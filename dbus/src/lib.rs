@@ -20,7 +20,7 @@ pub use call::{AcceptOptions, CallProxy, ResumeOptions};
 pub use error::{Error, Result};
 pub use friends::FriendsProxy;
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};
-pub use nat::NatProxy;
+pub use nat::{MappingOptions, NatProxy};
 pub use states::{AccountState, CallState, Reason};
 pub use statistics::{CallStatisticsProxy, Figures};
 

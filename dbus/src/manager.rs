@@ -76,4 +76,8 @@ pub trait Manager {
     /// Paths of all calls.
     #[zbus(property)]
     fn calls(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
+
+    /// Telephones of the local network that can be called by name.
+    #[zbus(property)]
+    fn neighbours(&self) -> zbus::Result<Vec<Dict>>;
 }

@@ -1,6 +1,18 @@
 //! `org.voipd.Nat1`: how this machine looks from outside.
 
+use zbus::{SerializeDict, Type};
+
 use crate::{Dict, Result};
+
+/// Options of [`NatProxy::add_mapping`].
+#[derive(Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct MappingOptions {
+    /// The router's port that is asked for; the same as this machine's where absent.
+    pub external_port: Option<u32>,
+    /// Seconds after which it is removed.
+    pub lifetime: Option<u32>,
+}
 
 /// How this machine looks from outside, and who says so.
 #[zbus::proxy(
@@ -41,6 +53,15 @@ pub trait Nat {
     #[zbus(property)]
     fn servers(&self) -> zbus::Result<Vec<Dict>>;
 
+    /// Ports that are, or shall be, reached from outside by way of the router.
+    #[zbus(property)]
+    fn mappings(&self) -> zbus::Result<Vec<Dict>>;
+
+    /// Has the router map a port of this machine, until it is removed or voipd stops; answers the mapping's number.
+    fn add_mapping(&self, protocol: &str, port: u16, options: &MappingOptions) -> Result<u32>;
+
+    /// Removes a mapping that `AddMapping` has made.
+    fn remove_mapping(&self, mapping: u32) -> Result<()>;
     /// The relays of all accounts: `uri`, `state`, `reason`, `rtt-ms`.
     #[zbus(property)]
     fn relays(&self) -> zbus::Result<Vec<Dict>>;

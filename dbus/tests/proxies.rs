@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    FriendsProxy, ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    FriendsProxy, ManagerProxy, MappingOptions, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -172,7 +172,7 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls);
+    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
@@ -208,8 +208,11 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
+    let options = MappingOptions { external_port: Some(5080), lifetime: Some(600) };
+    nat.add_mapping("udp", 5060, &options).await.unwrap();
+    nat.remove_mapping(1).await.unwrap();
     get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers,
-        relays);
+        relays, mappings);
     let friends = proxy!(FriendsProxy, client);
     friends.invite("bob", &InviteOptions::default()).await.unwrap();
     friends.join("text", &JoinOptions::default()).await.unwrap();

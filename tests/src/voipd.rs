@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions, Figures,
-    ManagerProxy, ResumeOptions, names,
+    ManagerProxy, NatProxy, ResumeOptions, names,
 };
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
@@ -246,6 +246,12 @@ impl Voipd {
         builder.build().await.unwrap()
     }
 
+    /// The way through NAT.
+    pub async fn nat(&self) -> NatProxy<'static> {
+        let builder = NatProxy::builder(&self.connection).cache_properties(CacheProperties::No);
+        builder.build().await.unwrap()
+    }
+
     /// The account with a name.
     pub async fn account(&self, name: &str) -> AccountProxy<'static> {
         for path in self.manager().await.accounts().await.unwrap() {
@@ -448,22 +454,16 @@ impl Call {
     /// How both ends of the way were found that its media takes, this one and the peer's: `host`, `srflx`, `prflx` or
     /// `relay`, and `plain` without ICE. Waits until there is one.
     pub async fn way(&self) -> [String; 2] {
-        let mut last = None;
-        let end = std::time::Instant::now() + SOON;
-        loop {
+        until("media finds its way", SOON, async || {
             let path = self.proxy.media_path().await.unwrap();
             let text = |key: &str| path.get(key).and_then(|value| value.downcast_ref::<String>().ok());
-            let kind = text("kind");
-            match (kind.as_deref(), text("local-type"), text("remote-type")) {
-                (Some("direct" | "reflexive" | "relayed"), Some(local), Some(remote)) => {
-                    return [local, remote];
-                }
-                (Some("plain"), ..) => return ["plain", "plain"].map(str::to_owned),
-                _ => last = kind,
+            match (text("kind")?.as_str(), text("local-type"), text("remote-type")) {
+                ("direct" | "reflexive" | "relayed", Some(local), Some(remote)) => Some([local, remote]),
+                ("plain", ..) => Some(["plain", "plain"].map(str::to_owned)),
+                _ => None,
             }
-            assert!(std::time::Instant::now() < end, "media finds no way: {last:?}");
-            crate::pause(0.01).await;
-        }
+        })
+        .await
     }
 
     /// Puts the peer on hold and waits until it knows.

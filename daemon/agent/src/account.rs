@@ -150,6 +150,11 @@ pub struct Network {
 pub struct NetworkError(String);
 
 impl Network {
+    /// The first address of the network, as it is written.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Does `address` lie in this network? IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {

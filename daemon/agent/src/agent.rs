@@ -23,6 +23,7 @@ use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
 use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
+use crate::neighbours::Neighbour;
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::servers::Servers;
 use crate::sound::Routing;
@@ -74,6 +75,7 @@ pub struct Agent {
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
     pub(crate) media_names: MediaNames,
+    pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) servers: Servers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
@@ -129,6 +131,7 @@ impl Agent {
             do_not_disturb: false,
             routing: Routing::default(),
             media_names: MediaNames::default(),
+            neighbours: Vec::new(),
             servers: Servers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),

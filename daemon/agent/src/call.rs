@@ -191,6 +191,10 @@ pub(crate) struct Call {
     pub(crate) advertised: Option<LocalMedia>,
     /// The far end of signalling.
     pub(crate) faces: Option<IpAddr>,
+    /// Where the media ports are reached from outside, by the router's account.
+    pub(crate) mapped: Option<LocalMedia>,
+    /// Where the peer was last told to send.
+    pub(crate) told_media: Option<LocalMedia>,
     pub(crate) offering: Offering,
     /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
     pub(crate) told_hold: bool,
@@ -261,7 +265,7 @@ impl Call {
     /// An offer of ours; it tells whether we hold.
     pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
         self.told_hold = self.local_hold;
-        let local = self.describe_ice(local);
+        let local = self.announced(local);
         self.negotiation.make_offer(local, self.wanted_direction())
     }
 
@@ -296,7 +300,7 @@ impl Call {
 
     /// Our answer to the peer's offer; it tells whether we hold.
     pub(crate) fn answer(&mut self, local: LocalMedia) -> Result<Vec<u8>, NegotiationError> {
-        let local = self.describe_ice(local);
+        let local = self.announced(local);
         let (answer, _) = self.negotiation.make_answer(local, self.wanted_direction())?;
         self.told_hold = self.local_hold;
         Ok(answer)

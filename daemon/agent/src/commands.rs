@@ -9,7 +9,7 @@ use voipd_sip::endpoint::{InviteOptions, SessionError, SessionId};
 use voipd_sip::message::StatusCode;
 use voipd_sip::uri::NameAddr;
 
-use crate::account::{AccountId, RedirectPolicy};
+use crate::account::{AccountId, AccountKind, RedirectPolicy};
 use crate::agent::Agent;
 use crate::call::{Call, DialOptions, Media, Offering, Phase, Sound, SoundChoice};
 use crate::caller::Known;
@@ -95,6 +95,11 @@ impl Agent {
         let account = self.accounts.get(id).ok_or(AgentError::NoSuchAccount)?;
         let plan = &account.settings.dial_plan;
         let home = account.sip_uri().map(|address| Home { address, plan });
+        if account.settings.kind == AccountKind::Direct
+            && let Some(neighbour) = self.neighbour(text)
+        {
+            return Ok((id, neighbour));
+        }
         Ok((id, target::parse(text, home)?))
     }
 
@@ -260,6 +265,8 @@ impl Agent {
             ice_news: false,
             advertised: None,
             faces: None,
+            mapped: None,
+            told_media: None,
             offering: Offering::Idle,
             told_hold: false,
             ending: None,

@@ -88,7 +88,14 @@ impl Agent {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.ice = Some(Box::new(CallIce::new(now, Beginning { seed, ..beginning })));
+        let mut ice = Box::new(CallIce::new(now, Beginning { seed, ..beginning }));
+        if let Some(mapped) = call.mapped {
+            for (is_rtp, port) in [(true, mapped.rtp_port), (false, mapped.rtcp_port)] {
+                let base = ice.base(is_rtp);
+                ice.agent_mut().add_mapped(now, base, SocketAddr::new(mapped.address, port));
+            }
+        }
+        call.ice = Some(ice);
         self.drain_ice(now, id);
     }
 

@@ -6,5 +6,6 @@
 )]
 
 pub mod ice;
+pub mod mapping;
 pub mod stun;
 pub mod turn;

@@ -166,6 +166,11 @@ impl Account {
         self.flows.iter().find(|bound| bound.flow == flow).map_or(FlowKind::Plain, |bound| bound.kind)
     }
 
+    /// It can be called by way of a server.
+    pub(crate) fn has_registrar(&self) -> bool {
+        self.registrar.is_some()
+    }
+
     /// Our Contact on this flow is to name the address that the far end sees.
     pub(crate) fn follows_translation_on(&self, flow: Flow) -> bool {
         self.follows_translation && self.kind_of(flow) == FlowKind::Plain && self.is_server(flow.remote.ip())

@@ -13,6 +13,7 @@ use crate::endpoint::{
 };
 use crate::headers::{Via, name};
 use crate::leg::Sender;
+use crate::mapped::Mapped;
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
 use crate::random::Random;
@@ -52,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) dialogs: BTreeMap<DialogId, SessionId>,
     pub(crate) avoided: Avoided,
     pub(crate) reflexive: Reflexive,
+    pub(crate) mapped: Mapped,
     /// Flows that a keep-alive has found not to deliver.
     pub(crate) given_up: Vec<(Flow, TransportError)>,
     questions: BTreeMap<ResolveId, (Asker, NextHop)>,
@@ -75,6 +77,7 @@ impl Core {
             dialogs: BTreeMap::new(),
             avoided: Avoided::default(),
             reflexive: Reflexive::default(),
+            mapped: Mapped::default(),
             given_up: Vec::new(),
             questions: BTreeMap::new(),
             last_question: 0,
@@ -267,12 +270,16 @@ impl Core {
         }
     }
 
-    /// Our address on a flow; where an identity's server sees another, that one.
+    /// Our address on a flow; where an identity's server sees another, that one. Who has no server is found where the
+    /// router lets calls in.
     pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);
         let follows = account.is_some_and(|account| account.follows_translation_on(flow));
-        let address = self.reflexive.of(flow).filter(|_| follows).unwrap_or(flow.local);
+        let serverless = account.is_none_or(|account| !account.has_registrar());
+        let seen = self.reflexive.of(flow).filter(|_| follows);
+        let mapped = || self.mapped.of(flow).filter(|_| serverless);
+        let address = seen.or_else(mapped).unwrap_or(flow.local);
         let mut uri = SipUri::new(Some(user), Host::Ip(address.ip()), Some(address.port()));
         uri.secure = secure;
         if !secure {

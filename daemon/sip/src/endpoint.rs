@@ -7,7 +7,7 @@ mod event;
 mod interface;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::account::Account;
@@ -317,6 +317,12 @@ impl Endpoint {
     pub fn session_of(&self, call_id: &str) -> Option<SessionId> {
         let dialog = self.core.dialogs.iter().find(|(dialog, _)| dialog.call_id == call_id);
         dialog.map(|(_, session)| *session).or_else(|| self.core.transactions.session_of(call_id))
+    }
+
+    /// The router of the local network sends what comes in at `external` to the port that we listen on; `None`: not any
+    /// more. Identities without a registrar name it in their Contact to peers outside the local network.
+    pub fn set_mapped(&mut self, transport: Transport, port: u16, external: Option<SocketAddr>) {
+        self.core.mapped.set(transport, port, external);
     }
 
     /// No live transaction, dialog or registration is left to finish (for an orderly stop).

@@ -23,6 +23,7 @@ pub mod endpoint;
 mod grammar;
 pub mod headers;
 mod leg;
+mod mapped;
 pub mod message;
 pub mod multipart;
 mod outbox;

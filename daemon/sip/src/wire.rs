@@ -74,6 +74,10 @@ impl Fault {
     }
 }
 
+/// How many bytes longer than what cannot be read its reply may be: bytes that are no UTF-8 grow when they are repeated,
+/// and whoever forges a source address must not send somebody more by us than he has sent himself.
+const MOST_ADDED: usize = 500;
+
 /// Reads one datagram. `Ok(None)` is a keep-alive (only CR LF, or empty).
 ///
 /// # Errors
@@ -92,8 +96,10 @@ pub fn read_datagram(bytes: &[u8]) -> Result<Option<Message>, ReadError> {
             match read_request(method.clone(), &start, &fields, rest) {
                 Ok(request) => Ok(Some(Message::Request(request))),
                 Err(fault) => {
-                    let reply = reply::to(&method, &fields, &fault).map(Box::new);
-                    Err(ReadError { what: fault.sentence(), reply })
+                    let reply = reply::to(&method, &fields, &fault);
+                    let written = |reply: &Response| write(&Message::Response(reply.clone())).len();
+                    let reply = reply.filter(|reply| written(reply) <= bytes.len() + MOST_ADDED);
+                    Err(ReadError { what: fault.sentence(), reply: reply.map(Box::new) })
                 }
             }
         }
@@ -413,5 +419,19 @@ mod tests {
         let mut options = request(OPTIONS, "", "");
         options.uri = "sip:bob@example.org?Route=%3Csip:x%3E".parse().unwrap();
         assert!(write(&Message::Request(options)).starts_with(b"OPTIONS sip:bob@example.org SIP/2.0\r\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_answered_with_much_more() {
+        // Bytes that are no UTF-8 are repeated as Latin-1 in UTF-8: two for one.
+        let answered = |count: usize| {
+            let (head, tail) = OPTIONS.split_once(";tag=1").unwrap();
+            let mut bytes = format!("{head};tag=1;x=\"").into_bytes();
+            bytes.extend(std::iter::repeat_n(0xe9, count));
+            bytes.extend(format!("\"{}\r\n", tail.replace("CSeq: 7", "CSeq: x")).bytes());
+            read_datagram(&bytes).unwrap_err().reply.is_some()
+        };
+        assert!(answered(100));
+        assert!(!answered(1000));
     }
 }

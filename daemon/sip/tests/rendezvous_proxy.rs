@@ -636,7 +636,7 @@ fn contacts(net: &mut Net, friend: Friend) -> Vec<(String, bool)> {
         Event::Bound { binding, .. } => Some(*binding),
         _ => None,
     });
-    bound.last().and_then(|binding| binding.directory).expect("a directory").contacts
+    bound.next_back().and_then(|binding| binding.directory).expect("a directory").contacts
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `org.voipd.Manager1`: the telephone as a whole.
 
-use voipd_agent::AccountId;
 use voipd_agent::view::CallId;
+use voipd_agent::{AccountId, Neighbour};
 use voipd_dbus::{Error, names};
 use zbus::message::Body;
 use zbus::{OwnedObjectPath, Variant};
@@ -25,7 +25,12 @@ pub(super) fn properties(tree: &Tree) -> Dict {
         ("DoNotDisturb", tree.do_not_disturb.into()),
         ("Accounts", accounts.into()),
         ("Calls", calls.into()),
+        ("Neighbours", tree.neighbours.iter().map(neighbour).collect::<Vec<_>>().into()),
     ])
+}
+
+fn neighbour(neighbour: &Neighbour) -> Dict {
+    Dict::from([("name", neighbour.name.clone().into()), ("address", neighbour.address.to_string().into())])
 }
 
 pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Outcome, Failure> {

@@ -13,6 +13,7 @@ mod call;
 mod dispatch;
 mod friends;
 mod manager;
+mod mappings;
 mod nat;
 mod options;
 mod outcome;

@@ -6,11 +6,13 @@ use voipd_agent::{RelayState, RelayView};
 use voipd_nat::stun::{PathReport, ServerReport};
 use zbus::message::Body;
 
+use super::mappings;
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use crate::api::Request;
+use crate::api::mappings::MappingView;
 use crate::api::nat::NatView;
 
-pub(super) fn properties(view: &NatView) -> Dict {
+pub(super) fn properties(view: &NatView, mapped: &[MappingView]) -> Dict {
     let relays: Vec<Dict> = view.relays.iter().map(relay).collect();
     let view = &view.discovery;
     let first = view.paths.first();
@@ -30,11 +32,14 @@ pub(super) fn properties(view: &NatView) -> Dict {
         ("Paths", view.paths.iter().map(path).collect::<Vec<_>>().into()),
         ("Relays", relays.into()),
         ("Servers", view.servers.iter().map(server).collect::<Vec<_>>().into()),
+        ("Mappings", mapped.iter().map(mappings::properties).collect::<Vec<_>>().into()),
     ])
 }
 
 pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Outcome, Failure> {
     match member {
+        "AddMapping" => mappings::add(requests, body),
+        "RemoveMapping" => mappings::remove(requests, body),
         "Discover" => {
             nothing(member, body)?;
             requests.order(|reply| Request::Discover { reply })

@@ -27,6 +27,7 @@ pub(super) type Answer = Result<Reply, Failure>;
 pub(super) enum Reply {
     Nothing,
     Text(String),
+    Number(u32),
     Path(ObjectPath<'static>),
     File(OwnedFd),
     Value(Variant<'static>),
@@ -41,6 +42,7 @@ impl Reply {
         match self {
             Self::Nothing => message.build(&()),
             Self::Text(text) => message.build(text),
+            Self::Number(number) => message.build(number),
             Self::Path(path) => message.build(path),
             Self::File(file) => message.build(file),
             Self::Value(value) => message.build(value),

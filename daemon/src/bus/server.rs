@@ -216,6 +216,16 @@ impl Server {
             }
             Update::Audio(view) => self.audio(view).await,
             Update::Nat(view) => self.nat(view).await,
+            Update::Neighbours(neighbours) => {
+                let before = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.neighbours = neighbours;
+                self.changed(Object::Root, Interface::Manager, before).await
+            }
+            Update::PortMappings(mappings) => {
+                let before = self.tree.properties(Object::Nat, Interface::Nat);
+                self.tree.mappings = mappings;
+                self.changed(Object::Nat, Interface::Nat, before).await
+            }
             Update::Friends(view) => self.friends(view).await,
             Update::Answer(answer) => {
                 answer();

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, AccountView, CallView};
+use voipd_agent::{AccountId, AccountView, CallView, Neighbour};
 use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
 use super::{account, audio, call, friends, manager, nat};
+use crate::api::mappings::MappingView;
 use crate::api::nat::NatView;
 use crate::api::{AudioView, FriendsView};
 use crate::config::Scope;
@@ -104,6 +105,8 @@ pub(super) struct Tree {
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
     pub(super) nat: Option<Box<NatView>>,
+    pub(super) mappings: Vec<MappingView>,
+    pub(super) neighbours: Vec<Neighbour>,
     pub(super) friends: Option<FriendsView>,
 }
 
@@ -116,6 +119,8 @@ impl Tree {
             calls: BTreeMap::new(),
             audio: None,
             nat: None,
+            mappings: Vec::new(),
+            neighbours: Vec::new(),
             friends: None,
         }
     }
@@ -139,7 +144,9 @@ impl Tree {
             (Object::Audio, Interface::Audio) => {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
             }
-            (Object::Nat, Interface::Nat) => self.nat.as_deref().map(nat::properties).unwrap_or_default(),
+            (Object::Nat, Interface::Nat) => {
+                self.nat.as_deref().map(|view| nat::properties(view, &self.mappings)).unwrap_or_default()
+            }
             (Object::Friends, Interface::Friends) => {
                 self.friends.as_ref().map(friends::properties).unwrap_or_default()
             }

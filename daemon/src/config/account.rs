@@ -16,6 +16,7 @@ use super::dialplan;
 use super::fields::{Entry, Fault, Fields, Source};
 use super::ice;
 use super::security;
+use crate::neighbours::NeighbourConfig;
 
 /// Name of the account for calls without a server.
 pub const DIRECT: &str = "direct";
@@ -189,21 +190,27 @@ pub fn read(
     })
 }
 
-/// The built-in account for calls without a server, from the section `[direct]`. Its inbound side is off when its
-/// allow list is empty.
+/// The built-in account for calls without a server, from the section `[direct]`, and how it finds neighbours. Its inbound
+/// side is off when its allow list is empty.
 pub fn read_direct(
     mut fields: Fields<'_>,
     inbound_by_default: bool,
     read_file: ReadFile<'_>,
-) -> Option<AccountSettings> {
+) -> Option<(AccountSettings, NeighbourConfig)> {
+    let announce = fields.parse("announce", announced_name);
+    let discover = fields.flag("neighbours").unwrap_or(announce.is_some());
     let tls = security::read_account(&mut fields, Some(read_file));
     let inbound = fields.flag("inbound").unwrap_or(inbound_by_default);
     let allow_from = fields.parse_list("allow-from", network).unwrap_or_else(local_networks);
+    if announce.is_some() && !inbound {
+        fields
+            .reject("announce", "means nothing while calls are not taken: set \"inbound = true\" beside it");
+    }
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, Some(read_file));
-    fields.finish().then(|| AccountSettings {
+    let settings = fields.finish().then(|| AccountSettings {
         name: DIRECT.to_owned(),
         kind: AccountKind::Direct,
         origin: AccountOrigin::BuiltIn,
@@ -230,7 +237,20 @@ pub fn read_direct(
         allow_from: if inbound { allow_from } else { Vec::new() },
         dial_plan: DialPlan::default(),
         contact: ContactPolicy::default(),
-    })
+    });
+    settings.map(|settings| (settings, NeighbourConfig { announce, discover }))
+}
+
+/// The name of an instance in DNS-SD (RFC 6763 section 4.1.1), as people can say and type it.
+fn announced_name(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len()) && text.trim() == text;
+    let letters = text.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    match fits && letters && text.chars().any(char::is_alphabetic) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "is '{text}': write a name of letters, digits, spaces, - and _, 32 bytes at most, such as \"kitchen\""
+        )),
+    }
 }
 
 /// The kind as it is written.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use voipd_agent::AccountSettings;
 
+use crate::neighbours::NeighbourConfig;
 use crate::tls::ServerFiles;
 
 pub use load::{Loaded, default_path, load, state_directory};
@@ -66,6 +67,8 @@ pub struct Config {
     pub log_level: log::LevelFilter,
     /// `[direct]`: the built-in account. Takes no calls when its allow list is empty.
     pub direct: AccountSettings,
+    /// `[direct]`, keys `announce` and `neighbours`.
+    pub neighbours: NeighbourConfig,
     /// `[[account]]`, each name once.
     pub accounts: Vec<AccountSettings>,
 }

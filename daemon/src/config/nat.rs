@@ -5,10 +5,12 @@ use voipd_agent::ice_settings::{MAX_SERVERS, StunServer};
 use super::fields::Fields;
 
 /// How the way through NAT is found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatConfig {
     /// STUN servers to ask for public addresses, besides those of the accounts.
     pub stun: Vec<StunServer>,
+    /// Routers are asked to map ports.
+    pub port_mapping: bool,
 }
 
 /// Reads the section. `None` when there was a fault.
@@ -18,7 +20,8 @@ pub(super) fn read(mut fields: Fields<'_>) -> Option<NatConfig> {
     if stun.len() > MAX_SERVERS {
         fields.reject("stun", format!("names {} servers: name {MAX_SERVERS} at most", stun.len()));
     }
-    fields.finish().then_some(NatConfig { stun })
+    let port_mapping = fields.flag("port-mapping").unwrap_or(true);
+    fields.finish().then_some(NatConfig { stun, port_mapping })
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ pub(super) fn read(
     if !faults.is_empty() {
         return None;
     }
+    let (direct, neighbours) = direct?;
     Some(Config {
         sip: sip?,
         rtp: rtp?,
@@ -70,7 +71,8 @@ pub(super) fn read(
         calls: calls?,
         rendezvous: rendezvous?,
         log_level: log_level?,
-        direct: direct?,
+        direct,
+        neighbours,
         accounts,
     })
 }

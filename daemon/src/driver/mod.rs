@@ -4,8 +4,10 @@ mod devices;
 mod doctor;
 mod friends;
 mod ice;
+mod mappings;
 mod media;
 mod nat;
+mod neighbours;
 mod outbox;
 mod patchbay;
 mod requests;
@@ -27,6 +29,7 @@ use voipd_sip::uri::Host;
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::doctor::ConfigSource;
+use crate::neighbours::NeighbourConfig;
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::relay::Relays;
 use crate::sound::FindError;
@@ -36,6 +39,8 @@ use devices::Devices;
 use doctor::Doctor;
 pub use friends::Friends;
 use ice::ServerAnswer;
+pub use mappings::MappingParts;
+use mappings::Mappings;
 use media::MediaPorts;
 use nat::Nat;
 use outbox::Outbox;
@@ -67,6 +72,11 @@ enum Finished {
     },
     RecordingDone {
         call: CallId,
+    },
+    /// About a port mapping.
+    RouterAnswered {
+        id: voipd_nat::mapping::RequestId,
+        answer: voipd_nat::mapping::Answer,
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
@@ -101,6 +111,10 @@ pub struct Parts {
     pub rtp: RtpConfig,
     /// The way through NAT.
     pub nat: NatConfig,
+    /// Port mappings at the router.
+    pub mappings: MappingParts,
+    /// How telephones of the local network are found.
+    pub neighbours: NeighbourConfig,
     /// For random values of the driver's own.
     pub seed: [u8; 32],
     /// Where the configuration came from.
@@ -125,6 +139,7 @@ pub struct Driver {
     relays: Relays,
     nat: Nat,
     doctor: Doctor,
+    mappings: Mappings,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
@@ -155,6 +170,7 @@ impl Driver {
             doctor: Doctor::new(parts.config, parts.seed),
             relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
+            mappings: Mappings::new(parts.mappings, Instant::now()),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
             friends: parts.friends,
@@ -164,6 +180,8 @@ impl Driver {
             finished,
             wake_at: None,
         };
+        let (found, mut neighbours) = mpsc::unbounded_channel();
+        let search = driver.find_neighbours(&parts.neighbours, found);
         let wake = driver.realtime.wake_signal();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut stop = std::pin::pin!(stop);
@@ -173,18 +191,24 @@ impl Driver {
         loop {
             driver.carry_out();
             driver.serve_nat();
-            let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
+            let quiet =
+                driver.agent.is_idle() && driver.updates.held_until().is_none() && driver.mappings.is_idle();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
                 driver.transport.close_all().await;
+                if let Some(search) = search {
+                    search.stop().await;
+                }
                 return;
             }
             let held = driver.updates.held_until();
-            let others = [stop_by, held, driver.nat.wake_at(), driver.friends.wake_at()];
+            let others =
+                [stop_by, held, driver.nat.wake_at(), driver.friends.wake_at(), driver.mappings.wake_at()];
             let wake_at = driver.wake_at.into_iter().chain(others.into_iter().flatten()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
                 Some(request) = requests.recv() => driver.request(request),
+                Some(found) = neighbours.recv() => driver.neighbours_found(found),
                 () = wake.woken() => driver.serve_engine(),
                 Some(packet) = rtcp.recv() => {
                     driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
@@ -199,6 +223,7 @@ impl Driver {
                     let now = Instant::now();
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
+                    driver.mappings_timeout(now);
                     driver.nat.handle_timeout(now);
                     driver.friends.handle_timeout(now);
                 }
@@ -208,6 +233,7 @@ impl Driver {
                     let now = Instant::now();
                     stop_by = Some(now + STOP_TIME);
                     driver.agent.shut_down(now);
+                    driver.remove_all_mappings(now);
                 }
             }
         }
@@ -273,6 +299,7 @@ impl Driver {
                     log::warn!(call = call.0; "a file of the call cannot be used: {why}");
                 }
             }
+            Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call } => self.updates.recorded(call),
             Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
@@ -339,6 +366,7 @@ impl Driver {
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
         self.transport.refresh_certificate();
+        self.review_mappings();
         self.publish_audio();
         crate::service::watchdog();
     }
@@ -370,7 +398,7 @@ impl Driver {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
                 let bound = self.media.bind(call, address);
-                self.agent.handle_media_bound(Instant::now(), call, bound);
+                self.media_bound(call, bound);
             }
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
@@ -387,6 +415,7 @@ impl Driver {
                     self.patchbay.forget(port);
                 }
                 self.media.close(call);
+                self.media_unmapped(call);
                 self.relays.close_call(call);
                 self.files.remove(&call);
             }

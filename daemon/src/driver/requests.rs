@@ -162,6 +162,14 @@ impl Driver {
                 self.answer(reply, Ok(()));
             }
             Request::Diagnose { reply } => self.diagnose(reply),
+            Request::AddMapping { wish, reply } => {
+                let result = self.add_mapping(wish);
+                self.answer(reply, result);
+            }
+            Request::RemoveMapping { mapping, reply } => {
+                let result = self.remove_mapping(mapping);
+                self.answer(reply, result);
+            }
             Request::Discover { reply } => {
                 self.nat.network_changed();
                 self.serve_nat();

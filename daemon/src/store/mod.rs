@@ -4,6 +4,7 @@
 mod accounts;
 mod file;
 mod friends;
+mod leases;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 use voipd_agent::AccountSettings;
+use voipd_nat::mapping::Lease;
 
 use crate::api::DeviceRole;
 
@@ -35,6 +37,8 @@ pub struct Contents {
     pub do_not_disturb: bool,
     /// What names this installation to registrars, `urn:uuid:…`; `None` before the first [`Store::set_instance`].
     pub instance: Option<String>,
+    /// Port mappings that routers keep until they are removed.
+    pub port_mappings: Vec<Lease>,
     /// Friends and invitations.
     pub friends: Friends,
 }
@@ -162,6 +166,11 @@ impl Store {
         self.set(INSTANCE, urn)
     }
 
+    /// Keeps which port mappings routers will not forget by themselves.
+    pub fn set_port_mappings(&self, leases: &[Lease]) -> Change {
+        self.set(PORT_MAPPINGS, leases::write(leases))
+    }
+
     fn set(&self, key: &'static str, value: String) -> Change {
         let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -208,6 +217,7 @@ impl Future for Change {
 
 const DO_NOT_DISTURB: &str = "do-not-disturb";
 const INSTANCE: &str = "instance";
+const PORT_MAPPINGS: &str = "port-mappings";
 
 fn role_key(role: DeviceRole) -> &'static str {
     match role {
@@ -237,7 +247,8 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
     let instance = settings.remove(INSTANCE);
     let friends = friends::all(connection)?;
-    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, friends })
+    let port_mappings = settings.remove(PORT_MAPPINGS).map(|text| leases::read(&text)).unwrap_or_default();
+    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, friends, port_mappings })
 }
 
 /// What went wrong on opening `path`.

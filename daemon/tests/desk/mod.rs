@@ -112,6 +112,7 @@ fn success(request: Request) -> Update {
         Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
+        Request::AddMapping { reply, .. } => answer(reply, Ok(1)),
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
         Request::Diagnose { reply } => answer(reply, Ok(vec![check()])),
         Request::AudioLive { reply } => answer(reply, Ok(live())),
@@ -138,8 +139,8 @@ fn success(request: Request) -> Update {
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
         | Request::StopTest { reply }
-        | Request::SetCodec { reply, .. }
-        | Request::Discover { reply } => answer(reply, Ok(())),
+        | Request::Discover { reply }
+        | Request::RemoveMapping { reply, .. } => answer(reply, Ok(())),
     }
 }
 

@@ -33,7 +33,7 @@ impl Miniupnpd {
         let (wan, lan) = (Router::WAN, Router::LAN);
         let mut config = format!(
             "ext_ifname={wan}\nlistening_ip={lan}\nhttp_port=5000\nsecure_mode=yes\nmin_lifetime=1\n\
-             system_uptime=yes\nuuid=5f2f5c0e-6b1c-4d35-9b0e-3f1c8f2a7d11\n\
+             system_uptime=no\nuuid=5f2f5c0e-6b1c-4d35-9b0e-3f1c8f2a7d11\n\
              upnp_table_name=mappings\nupnp_nat_table_name=mappings\nupnp_forward_chain=forward_ports\n\
              upnp_nat_chain=inbound_ports\nupnp_nat_postrouting_chain=outbound_ports\n\
              allow 1024-65535 192.168.0.0/16 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"

@@ -1,0 +1,67 @@
+//! Media ports that a router has mapped: where peers outside the local network are told to send.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use voipd_media::LocalMedia;
+use voipd_sip::endpoint::Transport;
+
+use crate::agent::Agent;
+use crate::call::{Call, Phase};
+use crate::ice_settings::IcePolicy;
+use crate::view::CallId;
+
+impl Agent {
+    /// Whether the call's media ports are worth mapping at the router: its peer, as far as one knows, is outside the local
+    /// network. To be asked when [`crate::Output::BindMedia`] comes.
+    pub fn wants_mapping(&self, call: CallId) -> bool {
+        let Some(call) = self.calls.get(&call) else { return false };
+        let account = self.accounts.get(call.account);
+        // The peer shall not learn where we are.
+        if account.is_some_and(|account| account.settings.ice.policy == IcePolicy::Relay) {
+            return false;
+        }
+        let offered = call.negotiation.offered_address().filter(|address| !address.is_unspecified());
+        offered.or(call.faces).is_some_and(is_outside)
+    }
+
+    /// Where the call's media ports are reached from outside: once before the answer to [`crate::Output::BindMedia`] where
+    /// that is known by then, and whenever it changes. A peer that was told the old place hears of it in a re-INVITE.
+    pub fn handle_media_mapped(&mut self, now: Instant, call: CallId, mapped: Option<LocalMedia>) {
+        let Some(known) = self.calls.get_mut(&call).filter(|call| !call.is_ended()) else { return };
+        let old = std::mem::replace(&mut known.mapped, mapped);
+        known.advertised = known.advertised.filter(|advertised| Some(*advertised) != old);
+        let told = old.is_some() && known.told_media == old;
+        if told && old != mapped && known.phase == Phase::Active && known.is_streaming() {
+            self.offer_anew(now, call);
+        }
+        self.settle(now);
+    }
+
+    /// Where the router lets in what is meant for the port that SIP listens on.
+    pub fn handle_sip_mapped(&mut self, transport: Transport, port: u16, external: Option<SocketAddr>) {
+        self.endpoint.set_mapped(transport, port, external);
+    }
+}
+
+impl Call {
+    /// What the next description names as the place where media comes to.
+    pub(crate) fn announced(&mut self, local: LocalMedia) -> LocalMedia {
+        let announced = self.describe_ice(self.mapped.unwrap_or(local));
+        // Where ICE finds the way, what stands here moves nothing.
+        self.told_media = self.ice.is_none().then_some(announced);
+        announced
+    }
+}
+
+/// Neither this machine nor a private network: whoever is there does not reach our own address.
+pub fn is_outside(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => {
+            let here = ip.is_private() || ip.is_loopback() || ip.is_link_local();
+            !(here || ip.is_multicast() || ip.is_broadcast())
+        }
+        // Nothing is mapped for IPv6.
+        IpAddr::V6(_) => false,
+    }
+}

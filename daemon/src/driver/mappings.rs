@@ -1,0 +1,475 @@
+//! Port mappings: what calls, the configuration and the bus want of the router, and what becomes of it. The policy decides;
+//! here its requests are carried out and its news are passed on.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use voipd_agent::account::AccountSettings;
+use voipd_agent::view::CallId;
+use voipd_media::LocalMedia;
+use voipd_nat::mapping::{
+    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, Purpose, RequestId,
+    Transport, Want,
+};
+
+use voipd_sip::endpoint::Transport as SipTransport;
+
+use super::{Driver, Finished, unix_micros};
+use crate::api::mappings::{self as api, MappingWish};
+use crate::api::{ErrorKind, RequestError, Update};
+use crate::config::Config;
+use crate::portmap::{Talker, route};
+
+/// How long a call waits for its ports to be mapped before it goes on without: a router at home answers in a tenth of it.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Most mappings that the bus may ask for.
+const MOST_WISHES: usize = 64;
+
+/// What the driver begins with.
+pub struct MappingParts {
+    /// Routers are asked at all.
+    pub enabled: bool,
+    /// For the policy.
+    pub seed: [u8; 32],
+    /// What an earlier run has left at routers for good.
+    pub leftovers: Vec<Lease>,
+    /// Where SIP is taken without TLS: who calls without a server expects it there.
+    pub sip: Vec<(Transport, SocketAddr)>,
+}
+
+impl MappingParts {
+    /// As the configuration has it.
+    pub fn new(config: &Config, seed: [u8; 32], leftovers: Vec<Lease>) -> Self {
+        let listen = || config.sip.listen.iter().filter(|at| at.is_ipv4());
+        let udp = listen().map(|at| (Transport::Udp, *at));
+        let tcp = listen().filter(|_| config.sip.tcp).map(|at| (Transport::Tcp, *at));
+        Self { enabled: config.nat.port_mapping, seed, leftovers, sip: udp.chain(tcp).collect() }
+    }
+}
+
+/// All mappings.
+pub(super) struct Mappings {
+    enabled: bool,
+    mapper: Mapper,
+    talker: Talker,
+    sip: Vec<(Transport, SocketAddr)>,
+    number: u32,
+    sip_mapped: Vec<MappingId>,
+    calls: BTreeMap<CallId, CallMappings>,
+    wishes: Vec<MappingId>,
+    /// What routers keep until it is removed.
+    permanent: Vec<Lease>,
+    told: Vec<MappingView>,
+    /// The last problem that the log has.
+    complaint: Option<String>,
+    wake_at: Option<Instant>,
+}
+
+/// The ports of a call.
+struct CallMappings {
+    rtp: MappingId,
+    rtcp: MappingId,
+    local: LocalMedia,
+    /// The call goes on at this time at the latest.
+    waits_until: Option<Instant>,
+}
+
+impl Mappings {
+    pub(super) fn new(parts: MappingParts, now: Instant) -> Self {
+        let [a, b, c, d, ..] = parts.seed;
+        let mut mapper = Mapper::new(parts.seed);
+        mapper.adopt(now, parts.leftovers.iter().copied());
+        Self {
+            enabled: parts.enabled,
+            mapper,
+            talker: Talker::default(),
+            sip: parts.sip,
+            number: u32::from_be_bytes([a, b, c, d]),
+            sip_mapped: Vec::new(),
+            calls: BTreeMap::new(),
+            wishes: Vec::new(),
+            permanent: parts.leftovers,
+            told: Vec::new(),
+            complaint: None,
+            wake_at: None,
+        }
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let waiting = self.calls.values().filter_map(|call| call.waits_until);
+        self.wake_at.into_iter().chain(waiting).min()
+    }
+
+    /// Where SIP over UDP is taken.
+    pub(super) fn sip_port(&self) -> Option<u16> {
+        self.sip.iter().find(|(transport, _)| *transport == Transport::Udp).map(|(_, at)| at.port())
+    }
+
+    /// A number that other machines hardly have.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Nothing is left to do before a stop.
+    pub(super) fn is_idle(&self) -> bool {
+        self.mapper.is_idle()
+    }
+
+    /// Where this machine stands, when anything depends on it.
+    fn look_around(&mut self, now: Instant) {
+        let gateway = route::gateway();
+        if gateway != self.mapper.gateway() {
+            match gateway {
+                Some(Gateway { router, local }) => log::debug!("port mappings: {local} is behind {router}"),
+                None => log::debug!("port mappings: there is no router to ask"),
+            }
+            self.mapper.set_gateway(now, gateway);
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.enabled && (self.mapper.views().next().is_some() || !self.permanent.is_empty())
+    }
+
+    fn want_for_call(&mut self, now: Instant, call: CallId, local: LocalMedia) -> Option<CallMappings> {
+        self.forget_call(now, call);
+        let want = |internal_port, purpose| Want {
+            transport: Transport::Udp,
+            internal_port,
+            external_port: None,
+            purpose,
+            keep_for: None,
+        };
+        let rtp = self.mapper.add(now, want(local.rtp_port, Purpose::Rtp)).ok()?;
+        let Ok(rtcp) = self.mapper.add(now, want(local.rtcp_port, Purpose::Rtcp)) else {
+            self.mapper.remove(now, rtp);
+            return None;
+        };
+        Some(CallMappings { rtp, rtcp, local, waits_until: None })
+    }
+
+    fn forget_call(&mut self, now: Instant, call: CallId) {
+        if let Some(ports) = self.calls.remove(&call) {
+            self.mapper.remove(now, ports.rtp);
+            self.mapper.remove(now, ports.rtcp);
+        }
+    }
+
+    /// Where a call's media is reached from outside; only where both ports are, at one address.
+    fn mapped(&self, ports: &CallMappings) -> Option<LocalMedia> {
+        let external = |id| self.mapper.view(id).and_then(|view| view.external);
+        let (rtp, rtcp) = (external(ports.rtp)?, external(ports.rtcp)?);
+        (rtp.ip() == rtcp.ip()).then(|| LocalMedia {
+            address: IpAddr::V4(*rtp.ip()),
+            rtp_port: rtp.port(),
+            rtcp_port: rtcp.port(),
+        })
+    }
+
+    /// Nothing will come of a call's mappings soon.
+    fn is_hopeless(&self, ports: &CallMappings) -> bool {
+        let failed = |id| self.mapper.view(id).is_none_or(|view| view.problem.is_some());
+        failed(ports.rtp) || failed(ports.rtcp)
+    }
+
+    fn call_of(&self, id: MappingId) -> Option<CallId> {
+        self.calls.iter().find(|(_, ports)| ports.rtp == id || ports.rtcp == id).map(|(call, _)| *call)
+    }
+
+    /// The ports that SIP listens on, where strangers from outside the private networks may call without a server.
+    fn want_sip(&mut self, now: Instant, wanted: bool) {
+        let local = self.mapper.gateway().map(|gateway| IpAddr::V4(gateway.local));
+        let wanted = wanted && local.is_some();
+        if !wanted {
+            for id in std::mem::take(&mut self.sip_mapped) {
+                self.mapper.remove(now, id);
+            }
+            return;
+        }
+        if !self.sip_mapped.is_empty() {
+            return;
+        }
+        for (transport, at) in &self.sip {
+            if !at.ip().is_unspecified() && Some(at.ip()) != local {
+                continue;
+            }
+            let want = Want {
+                transport: *transport,
+                internal_port: at.port(),
+                external_port: None,
+                purpose: Purpose::Sip,
+                keep_for: None,
+            };
+            if let Ok(id) = self.mapper.add(now, want) {
+                self.sip_mapped.push(id);
+            }
+        }
+    }
+
+    /// Whether this request makes something that is remembered.
+    fn kept(&self, action: &Action) -> bool {
+        matches!(action, Action::Map { lease, lifetime: None }
+            if self.permanent.iter().any(|known| is_same_port(known, lease)))
+    }
+
+    /// Says once what keeps all mappings from being made.
+    fn explain(&mut self, view: &MappingView) {
+        let what = format!("{} port {}", view.want.transport.name(), view.want.internal_port);
+        match (&view.external, &view.problem) {
+            (Some(external), _) => {
+                self.complaint = None;
+                let by = view.protocol.map_or("", |protocol| protocol.name());
+                log::info!("port mapping: {what} is reached at {external} ({by})");
+            }
+            (None, Some(problem)) => {
+                let problem = problem.to_string();
+                if self.complaint.as_ref() != Some(&problem) {
+                    log::info!("port mapping of {what}: {problem}");
+                    self.complaint = Some(problem);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+impl Driver {
+    /// Media sockets are bound: the agent hears of it when their mappings are there, where it wants some.
+    pub(super) fn media_bound(&mut self, call: CallId, bound: Result<LocalMedia, String>) {
+        let now = Instant::now();
+        if let Ok(local) = bound
+            && self.mappings.enabled
+            && self.agent.wants_mapping(call)
+        {
+            self.mappings.look_around(now);
+            let ours = self.mappings.mapper.gateway().map(|gateway| IpAddr::V4(gateway.local));
+            if ours == Some(local.address)
+                && let Some(mut ports) = self.mappings.want_for_call(now, call, local)
+            {
+                let waits = self.mappings.mapper.is_hopeful();
+                ports.waits_until = waits.then(|| now + PATIENCE);
+                self.mappings.calls.insert(call, ports);
+                self.serve_mappings(now);
+                if waits {
+                    return;
+                }
+            }
+        }
+        self.agent.handle_media_bound(now, call, bound);
+    }
+
+    /// The call needs its ports no more.
+    pub(super) fn media_unmapped(&mut self, call: CallId) {
+        let now = Instant::now();
+        self.mappings.forget_call(now, call);
+        self.serve_mappings(now);
+    }
+
+    pub(super) fn router_answered(&mut self, id: RequestId, answer: Answer) {
+        let now = Instant::now();
+        self.mappings.mapper.handle_answer(now, id, answer);
+        self.serve_mappings(now);
+    }
+
+    pub(super) fn mappings_timeout(&mut self, now: Instant) {
+        if self.mappings.wake_at.is_some_and(|at| at <= now) {
+            self.mappings.mapper.handle_timeout(now);
+        }
+        self.serve_mappings(now);
+    }
+
+    /// Once a second: routes and settings may have changed.
+    pub(super) fn review_mappings(&mut self) {
+        let now = Instant::now();
+        if !self.mappings.enabled {
+            return;
+        }
+        let wanted = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
+        let wanted = wanted.is_some_and(takes_calls_from_outside);
+        if wanted || self.mappings.is_in_use() {
+            self.mappings.look_around(now);
+        }
+        self.mappings.want_sip(now, wanted);
+        self.serve_mappings(now);
+    }
+
+    pub(super) fn remove_all_mappings(&mut self, now: Instant) {
+        self.mappings.mapper.shut_down(now);
+        self.serve_mappings(now);
+    }
+
+    pub(super) fn add_mapping(&mut self, wish: MappingWish) -> Result<u32, RequestError> {
+        let refused = |kind, message: String| Err(RequestError { kind, message });
+        if !self.mappings.enabled {
+            let message = "port mapping is switched off: set port-mapping = true under [nat]".to_owned();
+            return refused(ErrorKind::NotPermitted, message);
+        }
+        if self.mappings.wishes.len() >= MOST_WISHES {
+            let message = format!("there are {MOST_WISHES} mappings already: remove one first");
+            return refused(ErrorKind::LimitReached, message);
+        }
+        let now = Instant::now();
+        self.mappings.look_around(now);
+        let want = Want {
+            transport: wish.transport,
+            internal_port: wish.internal_port,
+            external_port: wish.external_port,
+            purpose: Purpose::User,
+            keep_for: wish.keep_for,
+        };
+        let added = self.mappings.mapper.add(now, want);
+        match added {
+            Ok(id) => {
+                self.mappings.wishes.push(id);
+                self.serve_mappings(now);
+                Ok(id.0)
+            }
+            Err(error) => refused(
+                match error {
+                    AddError::Exists { .. } => ErrorKind::AlreadyExists,
+                    AddError::TooMany => ErrorKind::LimitReached,
+                    AddError::Stopping => ErrorKind::NotReady,
+                },
+                error.to_string(),
+            ),
+        }
+    }
+
+    pub(super) fn remove_mapping(&mut self, id: u32) -> Result<(), RequestError> {
+        let id = MappingId(id);
+        let now = Instant::now();
+        if self.mappings.mapper.view(id).is_none() {
+            let message = format!("there is no mapping {}: list the mappings to see which there are", id.0);
+            return Err(RequestError { kind: ErrorKind::InvalidArgument, message });
+        }
+        if !self.mappings.wishes.contains(&id) {
+            let message = format!("mapping {} is voipd's own: it goes when it is not needed any more", id.0);
+            return Err(RequestError { kind: ErrorKind::NotPermitted, message });
+        }
+        self.mappings.mapper.remove(now, id);
+        self.serve_mappings(now);
+        Ok(())
+    }
+
+    /// Carries out all that the policy asks for; calls that wait go on when there is no more reason to.
+    fn serve_mappings(&mut self, now: Instant) {
+        let mut moved = Vec::new();
+        let mut changed = false;
+        loop {
+            match self.mappings.mapper.poll_output() {
+                Output::Request { id, action } => {
+                    let (talker, finished) = (self.mappings.talker.clone(), self.finished.clone());
+                    // What a crash would leave for good stands in the store before it is made.
+                    let kept = self.mappings.kept(&action);
+                    let kept = kept.then(|| self.store.set_port_mappings(&self.mappings.permanent));
+                    tokio::spawn(async move {
+                        if let Some(Err(error)) = match kept {
+                            Some(kept) => Some(kept.await),
+                            None => None,
+                        } {
+                            log::warn!("port mapping: {error}");
+                        }
+                        let answer = talker.ask(action).await;
+                        // The driver is gone when nobody listens.
+                        let _ = finished.send(Finished::RouterAnswered { id, answer });
+                    });
+                }
+                Output::Changed(id) => {
+                    changed = true;
+                    if let Some(view) = self.mappings.mapper.view(id) {
+                        let known = self.mappings.told.iter().find(|known| known.id == id);
+                        let news = known.is_none_or(|known| {
+                            (known.external, &known.problem) != (view.external, &view.problem)
+                        });
+                        if view.want.purpose == Purpose::Sip {
+                            let transport = match view.want.transport {
+                                Transport::Udp => SipTransport::Udp,
+                                Transport::Tcp => SipTransport::Tcp,
+                            };
+                            let external = view.external.map(SocketAddr::V4);
+                            self.agent.handle_sip_mapped(transport, view.want.internal_port, external);
+                        }
+                        if news {
+                            self.mappings.explain(&view);
+                        }
+                    }
+                    moved.extend(self.mappings.call_of(id));
+                }
+                Output::Removed(id) => {
+                    changed = true;
+                    self.mappings.wishes.retain(|wish| *wish != id);
+                }
+                Output::Remember(lease) => self.mappings.permanent.push(lease),
+                Output::Forget(lease) => {
+                    self.mappings.permanent.retain(|known| !is_same_port(known, &lease));
+                    // A store that cannot be written says so with the next change that someone waits for.
+                    drop(self.store.set_port_mappings(&self.mappings.permanent));
+                }
+                Output::Timeout(at) => {
+                    self.mappings.wake_at = at;
+                    break;
+                }
+            }
+        }
+        moved.dedup();
+        for call in moved {
+            let mapped = self.mappings.calls.get(&call).and_then(|ports| self.mappings.mapped(ports));
+            self.agent.handle_media_mapped(now, call, mapped);
+        }
+        if changed {
+            self.publish_mappings();
+        }
+        self.release_calls(now);
+    }
+
+    /// Calls whose mappings are there, or that have waited long enough.
+    fn release_calls(&mut self, now: Instant) {
+        let mappings = &self.mappings;
+        let ready = mappings.calls.iter().filter(|(_, ports)| {
+            ports.waits_until.is_some_and(|at| at <= now)
+                || ports.waits_until.is_some()
+                    && (mappings.mapped(ports).is_some() || mappings.is_hopeless(ports))
+        });
+        let ready: Vec<(CallId, LocalMedia)> = ready.map(|(call, ports)| (*call, ports.local)).collect();
+        for (call, local) in ready {
+            if let Some(ports) = self.mappings.calls.get_mut(&call) {
+                ports.waits_until = None;
+            }
+            self.agent.handle_media_bound(now, call, Ok(local));
+        }
+    }
+
+    fn publish_mappings(&mut self) {
+        let views: Vec<MappingView> = self.mappings.mapper.views().collect();
+        if views == self.mappings.told {
+            return;
+        }
+        let (now, unix) = (Instant::now(), unix_micros() / 1_000_000);
+        let shown = views.iter().map(|view| api::MappingView {
+            id: view.id.0,
+            transport: view.want.transport,
+            internal_address: view.local,
+            internal_port: view.want.internal_port,
+            external: view.external,
+            purpose: view.want.purpose,
+            call: self.mappings.call_of(view.id),
+            by: view.protocol,
+            expires: view.expires.map(|at| unix + at.saturating_duration_since(now).as_secs()),
+            reason: view.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
+        });
+        let update = Update::PortMappings(shown.collect());
+        self.mappings.told = views;
+        self.tell(update);
+    }
+}
+
+fn is_same_port(one: &Lease, other: &Lease) -> bool {
+    let port = |lease: &Lease| (lease.gateway, lease.transport, lease.external_port);
+    port(one) == port(other)
+}
+
+/// Somebody outside the private networks may call without a server.
+fn takes_calls_from_outside(direct: &AccountSettings) -> bool {
+    direct.enabled && direct.allow_from.iter().any(|network| voipd_agent::is_outside(network.address()))
+}

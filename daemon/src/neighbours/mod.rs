@@ -1,0 +1,130 @@
+//! Neighbours: telephones of the local network found by multicast DNS (RFC 6762) and DNS-SD (RFC 6763), and our own
+//! announcement to them. It believes nothing that they say but their name and an address of the own network.
+
+mod table;
+
+use std::time::Duration;
+
+use mdns_sd::{DaemonEvent, IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
+use tokio::sync::mpsc;
+use voipd_agent::Neighbour;
+
+use table::Table;
+
+/// RFC 3261's service name in DNS (RFC 3263), in the domain of the local network.
+const SERVICE: &str = "_sip._udp.local.";
+/// How long a stop waits for the goodbye to go out.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What `[direct]` says about neighbours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NeighbourConfig {
+    /// The name to announce ourselves by; `None`: not at all.
+    pub announce: Option<String>,
+    /// Others are looked for.
+    pub discover: bool,
+}
+
+/// A running announcement and search; it ends with [`Neighbours::stop`].
+pub struct Neighbours {
+    daemon: ServiceDaemon,
+    /// Full name of our own announcement.
+    announced: Option<String>,
+}
+
+impl Neighbours {
+    /// Announces and searches as the configuration says; `port` is where SIP over UDP is taken, `id` makes our host's name
+    /// unique. What is found goes to `found`, whole, whenever it changes. `None` where nothing is wanted, or possible.
+    pub fn start(
+        config: &NeighbourConfig,
+        port: Option<u16>,
+        id: u32,
+        found: mpsc::UnboundedSender<Vec<Neighbour>>,
+    ) -> Option<Self> {
+        if config.announce.is_none() && !config.discover {
+            return None;
+        }
+        match Self::try_start(config, port, id, found) {
+            Ok(neighbours) => Some(neighbours),
+            Err(error) => {
+                log::warn!("neighbours cannot be found: {error}");
+                None
+            }
+        }
+    }
+
+    fn try_start(
+        config: &NeighbourConfig,
+        port: Option<u16>,
+        id: u32,
+        found: mpsc::UnboundedSender<Vec<Neighbour>>,
+    ) -> Result<Self, mdns_sd::Error> {
+        let daemon = ServiceDaemon::new()?;
+        daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
+        let mut announced = None;
+        match (&config.announce, port) {
+            (Some(name), Some(port)) => {
+                let host = format!("voipd-{id:08x}.local.");
+                let properties = [("txtvers", "1")];
+                let info =
+                    ServiceInfo::new(SERVICE, name, &host, "", port, &properties[..])?.enable_addr_auto();
+                announced = Some(info.get_fullname().to_owned());
+                daemon.register(info)?;
+                log::info!("announced to the local network as '{name}'");
+            }
+            (Some(_), None) => {
+                log::warn!("nothing is announced: SIP over UDP is not taken at any IPv4 address")
+            }
+            (None, _) => {}
+        }
+        let events = daemon.browse(SERVICE)?;
+        let renamed = daemon.monitor()?;
+        let own = announced.clone();
+        tokio::spawn(async move {
+            let mut table = Table::new(own);
+            loop {
+                let changed = tokio::select! {
+                    event = events.recv_async() => match event {
+                        Ok(ServiceEvent::ServiceResolved(service)) => table.resolved(&service),
+                        Ok(ServiceEvent::ServiceRemoved(_, name)) => table.removed(&name),
+                        Ok(_) => false,
+                        Err(_) => return,
+                    },
+                    event = renamed.recv_async() => match event {
+                        Ok(DaemonEvent::NameChange(change)) => {
+                            log::warn!(
+                                "another telephone is called '{}': announced as '{}' instead",
+                                table::printable(&change.original),
+                                table::printable(&change.new_name)
+                            );
+                            table.renamed(&change.original, change.new_name);
+                            true
+                        }
+                        Ok(_) => false,
+                        Err(_) => return,
+                    },
+                };
+                if changed && found.send(table.neighbours()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { daemon, announced })
+    }
+
+    /// Says goodbye to the neighbours, so that they need not find out.
+    pub async fn stop(self) {
+        let goodbye = async {
+            if let Some(name) = &self.announced
+                && let Ok(done) = self.daemon.unregister(name)
+            {
+                let _ = done.recv_async().await;
+            }
+            if let Ok(done) = self.daemon.shutdown() {
+                let _ = done.recv_async().await;
+            }
+        };
+        // A network that is gone hears no goodbye.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}

@@ -1,0 +1,252 @@
+//! Ports mapped at a real router: by each protocol alone and by all of them, for whoever asks and for calls.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+use voipd_tests::netlab::{Internet, Kind, Miniupnpd, Namespace, Nat, Protocol, Router, Site};
+use voipd_tests::process::run;
+use voipd_tests::voipd::{Config, Voipd};
+use voipd_tests::{Lab, SOON, needs_root, pause, until};
+
+const ALL: [Protocol; 3] = [Protocol::Pcp, Protocol::NatPmp, Protocol::Upnp];
+const CONE: Kind = Kind::Behind(Nat::Cone);
+/// How long it is waited for a datagram that must not come.
+const SILENCE: Duration = Duration::from_millis(150);
+
+fn word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Upnp => "upnp",
+        Protocol::NatPmp => "nat-pmp",
+        Protocol::Pcp => "pcp",
+    }
+}
+
+fn socket(host: &Namespace, address: Ipv4Addr, port: u16) -> UdpSocket {
+    host.inside(|| UdpSocket::bind((address, port)).unwrap())
+}
+
+/// What comes in at the router's public side: external port and where it goes.
+fn rules(router: &Router) -> Vec<String> {
+    let listing =
+        run(router.namespace().program("nft").args(["list", "chain", "inet", "mappings", "inbound_ports"]));
+    listing.lines().filter(|line| line.contains("dnat")).map(|line| line.trim().to_owned()).collect()
+}
+
+async fn no_rules_left(router: &Router) {
+    until("the router has no mapping any more", SOON, async || rules(router).is_empty().then_some(())).await;
+}
+
+/// A voipd behind a router.
+async fn phone(lab: &Lab, name: &str, site: &Site) -> Voipd {
+    // Nobody outside may call it directly, so that the port of SIP stays closed.
+    let config = Config::on(site.client(), site.address).line("direct", "allow-from = [\"192.168.0.0/16\"]");
+    Voipd::start(lab, name, config).await
+}
+
+/// A datagram of a stranger's to a public port: does it come in?
+fn comes_in(internet: &Internet, inside: &UdpSocket, at: SocketAddrV4, expected: bool) {
+    let stranger = socket(internet.core(), Internet::SECOND, 0);
+    stranger.send_to(b"hello", at).unwrap();
+    inside.set_read_timeout(Some(if expected { SOON } else { SILENCE })).unwrap();
+    let mut buffer = [0; 64];
+    let received = inside.recv_from(&mut buffer);
+    assert_eq!(received.is_ok(), expected, "{received:?} at {at}");
+}
+
+#[tokio::test]
+async fn each_protocol_alone_opens_a_port_and_closes_it() {
+    if !needs_root("each_protocol_alone_opens_a_port_and_closes_it") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    for protocol in ALL {
+        let site = internet.site(CONE);
+        let service = Miniupnpd::start(&lab, site.router(), &[protocol]).await;
+        let phone = phone(&lab, word(protocol), &site).await;
+        let inside = socket(site.client(), site.address, 4000);
+        let at = SocketAddrV4::new(site.public_address(), 41_000);
+        comes_in(&internet, &inside, at, false);
+        let said = phone.ctl(&["nat", "add", "udp", "4000", "--external", "41000"]);
+        let id = said.strip_prefix("mapping ").and_then(|rest| rest.split(':').next()).expect("a number");
+        assert_eq!(
+            said.trim(),
+            format!("mapping {id}: udp port 4000 is reached at {at} ({})", word(protocol))
+        );
+        comes_in(&internet, &inside, at, true);
+        let shown = phone.ctl(&["nat"]);
+        let row = shown.lines().find(|line| line.contains(&at.to_string())).expect("it is listed");
+        assert!(row.contains("user") && row.contains(word(protocol)) && row.contains(" in "), "{row}");
+        phone.ctl(&["nat", "add", "tcp", "4001"]);
+        assert_eq!(rules(site.router()).len(), 2, "{}", service.log());
+        phone.ctl(&["nat", "remove", id]);
+        until("the first mapping is gone", SOON, async || (rules(site.router()).len() == 1).then_some(()))
+            .await;
+        comes_in(&internet, &inside, at, false);
+        phone.stop().await;
+        assert_eq!(rules(site.router()), Vec::<String>::new(), "a stop removes all");
+    }
+}
+
+#[tokio::test]
+async fn all_protocols_at_once_make_one_mapping() {
+    if !needs_root("all_protocols_at_once_make_one_mapping") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let service = Miniupnpd::start(&lab, site.router(), &ALL).await;
+    let phone = phone(&lab, "phone", &site).await;
+    let inside = socket(site.client(), site.address, 4000);
+    let said = phone.ctl(&["nat", "add", "udp", "4000", "--external", "41000"]);
+    // The slowest protocol has had its say when a second mapping was made and removed.
+    phone.ctl(&["nat", "add", "udp", "4002"]);
+    let at = SocketAddrV4::new(site.public_address(), 41_000);
+    comes_in(&internet, &inside, at, true);
+    assert_eq!(rules(site.router()).len(), 2, "{said}{}", service.log());
+    phone.stop().await;
+    no_rules_left(site.router()).await;
+}
+
+#[tokio::test]
+async fn a_call_outwards_is_mapped_until_it_ends_is_stopped_or_crashes() {
+    if !needs_root("a_call_outwards_is_mapped_until_it_ends_is_stopped_or_crashes") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let _service = Miniupnpd::start(&lab, site.router(), &ALL).await;
+    let host = internet.host("peer");
+    let echo = "name = \"echo\"\nkind = \"echo\"\nallow-from = [\"0.0.0.0/0\"]";
+    let peer = Voipd::start(&lab, "peer", Config::on(&host.namespace, host.address).account(echo)).await;
+    let mut phone = phone(&lab, "phone", &site).await;
+    let target = format!("sip:echo@{}", host.address);
+
+    let call = phone.dial(&target).await;
+    call.is("active").await;
+    assert_eq!(rules(site.router()).len(), 2, "RTP and RTCP");
+    let path = peer.manager().await.calls().await.unwrap().pop().expect("the peer has the call");
+    let heard = voipd_dbus::CallProxy::builder(&peer.connection).path(path).build().await.unwrap();
+    let media = heard.remote_media().await.unwrap();
+    let mapped = phone.ctl(&["nat"]);
+    assert!(media.starts_with(&format!("{}:", site.public_address())), "{media}\n{mapped}");
+    assert!(mapped.contains(&media) && mapped.contains("rtp of call"), "{media}\n{mapped}");
+    until("sound comes back", SOON, async || (call.figures().await.packets_received > 10).then_some(()))
+        .await;
+    call.hang_up().await;
+    no_rules_left(site.router()).await;
+
+    let call = phone.dial(&target).await;
+    call.is("active").await;
+    assert_eq!(rules(site.router()).len(), 2);
+    phone.restart().await;
+    assert_eq!(rules(site.router()), Vec::<String>::new(), "a stop in mid-call");
+
+    let call = phone.dial(&target).await;
+    call.is("active").await;
+    for mapping in phone.nat().await.mappings().await.unwrap() {
+        let expires = u64::try_from(&mapping["expires"]).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!(
+            (1..=600).contains(&(expires.saturating_sub(now))),
+            "a crash leaves it for ten minutes at most"
+        );
+    }
+    phone.cut();
+    assert_eq!(rules(site.router()).len(), 2, "nobody could remove them");
+}
+
+#[tokio::test]
+async fn a_call_within_the_local_network_is_not_mapped() {
+    if !needs_root("a_call_within_the_local_network_is_not_mapped") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let _service = Miniupnpd::start(&lab, site.router(), &ALL).await;
+    let phone = phone(&lab, "phone", &site).await;
+    let neighbour = socket(site.router().namespace(), site.router().gateway(), 5060);
+    let call = phone.dial(&format!("sip:neighbour@{}", site.router().gateway())).await;
+    neighbour.set_read_timeout(Some(SOON)).unwrap();
+    let mut buffer = [0; 4000];
+    let (length, _) = neighbour.recv_from(&mut buffer).unwrap();
+    let invite = String::from_utf8_lossy(&buffer[..length]);
+    assert!(invite.contains(&format!("c=IN IP4 {}\r\n", site.address)), "{invite}");
+    assert_eq!(rules(site.router()), Vec::<String>::new());
+    drop(call);
+}
+
+#[tokio::test]
+async fn a_router_that_starts_anew_is_told_again() {
+    if !needs_root("a_router_that_starts_anew_is_told_again") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let service = Miniupnpd::start(&lab, site.router(), &[Protocol::Pcp]).await;
+    let phone = phone(&lab, "phone", &site).await;
+    phone.ctl(&["nat", "add", "udp", "4000"]);
+    // An epoch may be two seconds off (RFC 6887 section 8.5): one that was younger would not show the restart.
+    pause(4.0).await;
+    phone.ctl(&["nat", "add", "udp", "4001"]);
+    drop(service);
+    site.router()
+        .namespace()
+        .nft("flush chain inet mappings inbound_ports\nflush chain inet mappings forward_ports\n");
+    assert_eq!(rules(site.router()), Vec::<String>::new());
+    let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Pcp]).await;
+    // The first answer to anything shows by its epoch that all was forgotten.
+    phone.ctl(&["nat", "add", "udp", "4002"]);
+    until("all three are there", SOON, async || (rules(site.router()).len() == 3).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_router_behind_a_carriers_nat_is_of_no_use_and_delays_no_call() {
+    if !needs_root("a_router_behind_a_carriers_nat_is_of_no_use_and_delays_no_call") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(Kind::TwoNats);
+    let _service = Miniupnpd::start(&lab, site.router(), &ALL).await;
+    let host = internet.host("peer");
+    let echo = "name = \"echo\"\nkind = \"echo\"\nallow-from = [\"0.0.0.0/0\"]";
+    let _peer = Voipd::start(&lab, "peer", Config::on(&host.namespace, host.address).account(echo)).await;
+    let phone = phone(&lab, "phone", &site).await;
+    let refused = phone.voipctl(&["nat", "add", "udp", "4000"]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    println!("{said}");
+    let call = phone.dial(&format!("sip:echo@{}", host.address)).await;
+    call.is("active").await;
+    assert_eq!(rules(site.router()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn sip_is_mapped_where_strangers_outside_may_call_and_leads_to_the_telephone() {
+    if !needs_root("sip_is_mapped_where_strangers_outside_may_call_and_leads_to_the_telephone") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::NatPmp]).await;
+    let config = Config::on(site.client(), site.address).line("direct", "allow-from = [\"0.0.0.0/0\"]");
+    let phone = Voipd::start(&lab, "phone", config).await;
+    until("UDP and TCP are mapped", SOON, async || (rules(site.router()).len() == 2).then_some(())).await;
+    let host = internet.host("caller");
+    let caller = Voipd::start(&lab, "caller", Config::on(&host.namespace, host.address)).await;
+    let call = caller.dial(&format!("sip:phone@{}", site.public_address())).await;
+    let incoming = phone.incoming().await;
+    incoming.accept().await;
+    call.is("active").await;
+    assert_eq!(rules(site.router()).len(), 4, "the media ports too");
+    call.hang_up().await;
+    until("those of the call are gone", SOON, async || (rules(site.router()).len() == 2).then_some(())).await;
+    phone.stop().await;
+    no_rules_left(site.router()).await;
+}
