@@ -632,7 +632,7 @@ fn contacts(net: &mut Net, friend: Friend) -> Vec<(String, bool)> {
     net.events(friend.host);
     net.with(friend.host, |endpoint, now| endpoint.register(now, friend.id)).unwrap();
     net.run_ms(300);
-    let bound = net.events(friend.host).into_iter().filter_map(|event| match event {
+    let mut bound = net.events(friend.host).into_iter().filter_map(|event| match event {
         Event::Bound { binding, .. } => Some(*binding),
         _ => None,
     });
