@@ -131,6 +131,7 @@ fn success(request: Request) -> Update {
         | Request::Resume { reply, .. }
         | Request::Silence { reply, .. }
         | Request::SetMuted { reply, .. }
+        | Request::SetCodec { reply, .. }
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
