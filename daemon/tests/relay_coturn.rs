@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
-use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, monotonic_nanos, run_ticks};
+use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd::relay::{RelayHappened, Relays};
 use voipd::tls::TlsClient;
 use voipd_agent::account::TlsSettings;
@@ -186,6 +186,8 @@ struct Scene {
     authority: String,
     ends: BTreeMap<PortId, End>,
     relay: SocketAddr,
+    /// Of the plan made last.
+    generation: u32,
     by: Instant,
 }
 
@@ -238,6 +240,7 @@ impl Scene {
             authority: coturn.certificate.clone(),
             ends,
             relay: server.address,
+            generation: 1,
             by: Instant::now() + PATIENCE,
         }
     }
@@ -323,7 +326,8 @@ impl Scene {
     }
 
     fn follow(&mut self, port: PortId, path: MediaPath) {
-        let generation = u32::try_from(monotonic_nanos() / 1_000_000).unwrap();
+        self.generation += 1;
+        let generation = self.generation;
         let path = match path {
             MediaPath::Direct { remote, .. } => Path::Udp { remote, symmetric: false },
             MediaPath::Channel { server, channel, .. } => Path::TurnChannel { server, channel },

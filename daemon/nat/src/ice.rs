@@ -15,6 +15,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
 pub use agent::IceAgent;
 pub use candidate::{Candidate, CandidateError, CandidateKind, default_candidate};
 
@@ -93,6 +96,18 @@ impl Credentials {
             return Err(IceError::Password);
         }
         Ok(Credentials { ufrag: ufrag.to_owned(), password: password.to_owned() })
+    }
+
+    /// 48 bits of name and 144 of password, where RFC 8445 section 5.3 asks for 24 and 128.
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut draw = |length: usize| -> String {
+            let index = |bits: u32| usize::try_from(bits % 64).unwrap_or(0);
+            (0..length)
+                .map(|_| ALPHABET.get(index(rng.next_u32())).map_or('A', |byte| char::from(*byte)))
+                .collect()
+        };
+        Credentials { ufrag: draw(8), password: draw(24) }
     }
 }
 

@@ -81,7 +81,7 @@ impl IceAgent {
 
     fn begin(now: Instant, settings: Settings, seed: [u8; 32], relays_only: bool) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
-        let local = draw_credentials(&mut rng);
+        let local = Credentials::draw(&mut rng);
         let tie_breaker = rng.next_u64();
         let bases = settings.bases.clone();
         let mut agent = IceAgent {
@@ -224,7 +224,7 @@ impl IceAgent {
     /// is forgotten at once with all that depends on it, and everything is gathered anew.
     pub fn restart(&mut self, now: Instant, bases: Option<Vec<Base>>) {
         self.now = now;
-        self.previous = Some(std::mem::replace(&mut self.local, draw_credentials(&mut self.rng)));
+        self.previous = Some(std::mem::replace(&mut self.local, Credentials::draw(&mut self.rng)));
         self.generation += 1;
         self.remote = None;
         self.remote_done = false;
@@ -503,15 +503,4 @@ impl IceAgent {
             self.begin_checks();
         }
     }
-}
-
-fn draw_credentials(rng: &mut ChaCha8Rng) -> Credentials {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut draw = |length: usize| -> String {
-        let index = |bits: u32| usize::try_from(bits % 64).unwrap_or(0);
-        (0..length)
-            .map(|_| ALPHABET.get(index(rng.next_u32())).map_or('A', |byte| char::from(*byte)))
-            .collect()
-    };
-    Credentials { ufrag: draw(8), password: draw(24) }
 }
