@@ -334,3 +334,74 @@ fn each_of_two_callees_may_have_ice_or_not() {
     assert_eq!(world.plan(alice, call).path.remote(), "192.0.2.77:5000".parse().unwrap());
     assert!(matches!(world.view(alice, call).media_way, MediaWay::Plain { .. }));
 }
+
+#[test]
+fn each_of_two_callees_has_its_own_credentials() {
+    let (mut world, alice, raw) = scripted();
+    let call = world.dial(alice, "sip:peer@192.0.2.9");
+    world.run_s(1);
+    let invite = world.requests(raw).remove(0);
+    for (tag, code, address) in [("first", 183, "192.0.2.9"), ("second", 200, "192.0.2.77")] {
+        let mut callee = Peer::called(raw, alice, &invite);
+        callee.tag = tag;
+        let sdp = with_ice(address, address).replace("9uB6", tag);
+        callee.answer(&mut world, &invite, code, &sdp);
+        world.run_s(1);
+        assert_eq!(world.plan(alice, call).path.remote().ip().to_string(), address);
+        assert!(
+            world.internet.asked.contains(&format!("{address}:4000").parse().unwrap()),
+            "{tag} is checked"
+        );
+        world.internet.asked.clear();
+    }
+    assert_eq!(world.state(alice, call), CallState::Active);
+}
+
+#[test]
+fn rtcp_has_candidates_of_its_own_where_the_peer_wants_a_port_for_it() {
+    let separate = with_ice("192.0.2.9", "192.0.2.9").replace("a=rtcp-mux\n", "")
+        + "a=candidate:1 2 UDP 2130706430 192.0.2.9 4001 typ host\n";
+    let (world, alice, call, _) = answered_with(&separate);
+    assert_eq!(world.view(alice, call).media_way, MediaWay::Checking);
+    for port in [4000, 4001] {
+        let to = format!("192.0.2.9:{port}").parse().unwrap();
+        let from: Vec<_> =
+            world.internet.sent.iter().filter(|(_, at)| *at == to).map(|(from, _)| *from).collect();
+        let local = world.local_media(alice, call);
+        let own = std::net::SocketAddr::new(local.ip(), local.port() + port - 4000);
+        assert!(from.contains(&own), "component of port {port}: {from:?}");
+    }
+}
+
+#[test]
+fn nothing_that_strangers_send_to_media_sockets_ends_a_call() {
+    let mut two = Two::new([Kind::PortRestricted, Kind::Open], [asks(&[RELAY]), asks(&[])]);
+    let (out, inb) = two.talking();
+    let way = two.world.view(two.alice, out).media_way;
+    let stranger = address("198.51.100.66:666");
+    let mut random = 1_u64;
+    for round in 0..2000_usize {
+        let mut packet: Vec<u8> = (0..round % 120 + 2)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 56) as u8
+            })
+            .collect();
+        // STUN with a right head now and then, and channels.
+        if round % 3 == 0 && packet.len() >= 20 {
+            let length = (packet.len() - 20) as u16 & !3;
+            packet[..2].copy_from_slice(&[(round % 2) as u8, 1]);
+            packet[2..4].copy_from_slice(&length.to_be_bytes());
+            packet[4..8].copy_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
+        } else {
+            packet[0] = [0, 1, 2, 3, 64, 79][round % 6];
+        }
+        let source = if round % 5 == 0 { address(TURN) } else { stranger };
+        two.world.act(two.alice, |agent, now| {
+            agent.handle_stun(now, out, round.is_multiple_of(2), source, &packet);
+        });
+    }
+    two.world.run_s(5);
+    assert_eq!(two.world.view(two.alice, out).media_way, way);
+    assert_eq!(two.flows(out, inb), [true, true]);
+}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use voipd_media::ice::{Candidate, CandidateKind, Credentials, LocalIce};
 use voipd_media::rtcp::{RtcpSession, SentCounters};
 use voipd_media::{Codec, Direction, LocalMedia, Negotiation, Preferences};
 
@@ -17,9 +18,29 @@ fn here(six: bool) -> LocalMedia {
     LocalMedia { address, rtp_port: 4000, rtcp_port: 4001 }
 }
 
+/// One host candidate, so that what the peer says about ICE counts.
+fn ice() -> Option<LocalIce> {
+    let candidate = Candidate {
+        foundation: "1".to_owned(),
+        component: 1,
+        priority: 2_130_706_431,
+        address: ([192, 0, 2, 1], 4000).into(),
+        kind: CandidateKind::Host,
+        related: None,
+    };
+    Some(LocalIce {
+        credentials: Credentials::new("8hhY", "asd88fgpdd777uzjYhagZg")?,
+        candidates: vec![candidate],
+        trickle: false,
+        complete: true,
+        remote_candidates: Vec::new(),
+    })
+}
+
 /// A text as offer and as answer: what we say to it obeys the grammar, and our next offer is one that we read.
 pub fn sdp(bytes: &[u8]) {
     let mut callee = Negotiation::new(1, preferences());
+    callee.set_ice(ice());
     match callee.handle_offer(bytes) {
         Ok(()) => {
             let local = here(callee.offered_address().is_some_and(|address| address.is_ipv6()));
@@ -29,6 +50,7 @@ pub fn sdp(bytes: &[u8]) {
                     answer.split(|byte| *byte == b'\n').all(|line| line.iter().all(|b| (9..127).contains(b)))
                 );
                 assert!(agreement.send.payload_type < 128);
+                assert!(agreement.ice.offered().is_none_or(|ice| ice.candidates.len() <= 24));
                 let offer = callee.make_offer(local, Direction::SendRecv);
                 let mut other = Negotiation::new(2, preferences());
                 assert!(other.handle_offer(&offer).is_ok(), "our own offer is refused");
@@ -37,6 +59,7 @@ pub fn sdp(bytes: &[u8]) {
         Err(error) => assert!(error.to_string().bytes().all(|byte| (b' '..127).contains(&byte)), "{error}"),
     }
     let mut caller = Negotiation::new(1, preferences());
+    caller.set_ice(ice());
     caller.make_offer(here(false), Direction::SendRecv);
     if let Err(error) = caller.handle_answer(bytes) {
         assert!(error.to_string().bytes().all(|byte| (b' '..127).contains(&byte)), "{error}");
