@@ -178,8 +178,8 @@ async fn use_everything(client: &Connection) {
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
         registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
         state, reason,
-        dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
-        associated_addresses, service_route, push_service);
+        dial_plan, ice, stun, relays, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm,
+        public_gruu, temporary_gruu, associated_addresses, service_route, push_service);
 
     let call = proxy!(CallProxy, client);
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
