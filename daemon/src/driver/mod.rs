@@ -442,8 +442,10 @@ impl Driver {
     }
 
     /// A server sees us as somebody else than it did.
-    fn seen_as(&self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
-        let name = self.agent.account_settings(account).map(|settings| settings.name.as_str());
+    fn seen_as(&mut self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
+        let Some(settings) = self.agent.account_settings(account) else { return };
+        let name = settings.name.as_str();
+        self.nat.seen_as(account, name, &flow, address);
         match address {
             Some(address) => {
                 log::info!(account = name; "{} sees {} as {address}", flow.remote, flow.local);

@@ -4,13 +4,15 @@
 mod sockets;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use voipd_agent::{AccountId, AccountView, RelayView};
-use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState};
+use voipd_nat::stun::{Discovery, Gathered, Output, Reflexive, Server, ServerState};
+use voipd_sip::endpoint::{Flow, Transport};
 
 use super::Driver;
 use crate::api::Update;
@@ -38,6 +40,8 @@ pub(super) struct Nat {
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
     relays: Vec<RelayView>,
+    /// Accounts whose servers have said as whom they see us, by name.
+    told_by: BTreeMap<AccountId, String>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -52,6 +56,7 @@ impl Nat {
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
             relays: Vec::new(),
+            told_by: BTreeMap::new(),
             told: None,
         }
     }
@@ -90,8 +95,24 @@ impl Nat {
 
     /// An account is no more.
     pub(super) fn remove_account(&mut self, id: AccountId) {
+        if let Some(account) = self.told_by.remove(&id) {
+            self.discovery.forget_reflexive(&account);
+        }
         if self.sources.remove_account(id) {
             self.discovery.ask_again(Instant::now());
+        }
+    }
+
+    /// A SIP server of an account sees us under another address than before; `None`: under our own.
+    pub(super) fn seen_as(&mut self, id: AccountId, account: &str, flow: &Flow, address: Option<SocketAddr>) {
+        self.told_by.insert(id, account.to_owned());
+        match address {
+            // Ports of connections say nothing about others.
+            Some(public) if flow.transport == Transport::Udp => {
+                let seen = Reflexive { local: flow.local, public, server: flow.remote };
+                self.discovery.handle_reflexive(account, seen);
+            }
+            _ => self.discovery.forget_reflexive(account),
         }
     }
 
