@@ -191,7 +191,7 @@ async fn use_everything(client: &Connection) {
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
         anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
         local_hold, remote_hold, mixed, sound, end_reason, sip_status, created_at, answered_at, ended_at,
-        remote_media);
+        remote_media, media_path);
 
     let statistics = proxy!(CallStatisticsProxy, client);
     statistics.watch(1000).await.unwrap();
@@ -208,7 +208,8 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
-    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers,
+        relays);
     let friends = proxy!(FriendsProxy, client);
     friends.invite("bob", &InviteOptions::default()).await.unwrap();
     friends.join("text", &JoinOptions::default()).await.unwrap();
