@@ -160,6 +160,8 @@ impl From<Error> for Failure {
                          'sudo adduser NAME voip' adds someone, from the next login on.",
                     );
                 }
+                // What the bus says of a call whose callee has left it.
+                fdo::Error::NoReply(ref why) if why.contains("disconnected") => return Self::gone(),
                 fdo::Error::NoReply(_) | fdo::Error::TimedOut(_) | fdo::Error::Timeout(_) => {
                     return Self::failed("voipd does not answer. Its journal may tell why.");
                 }

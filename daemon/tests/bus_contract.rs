@@ -172,6 +172,7 @@ async fn methods_take_and_answer_what_the_contract_says() {
                     let account = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");
                     invoke(client, path, name, member, &account).await
                 }
+                ("SetCodec", _) => invoke(client, path, name, member, &"opus").await,
                 ("Reject", _) => invoke(client, path, name, member, &"busy").await,
                 ("SetCodec", _) => invoke(client, path, name, member, &"opus").await,
                 (_, "s") => invoke(client, path, name, member, &"12#").await,

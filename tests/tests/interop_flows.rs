@@ -13,7 +13,7 @@ const NOTICED: Duration = Duration::from_secs(40);
 /// Over addresses that are not loopback, where nothing is kept open.
 #[tokio::test]
 async fn a_registrar_that_dies_is_missed_in_seconds_and_found_again() {
-    if needs_root("a_registrar_that_dies_is_missed_in_seconds_and_found_again") {
+    if !needs_root("a_registrar_that_dies_is_missed_in_seconds_and_found_again") {
         return;
     }
     let lab = Lab::shared();

@@ -5,6 +5,7 @@ mod registrations;
 mod sockets;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +43,8 @@ pub(super) struct Nat {
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
     relays: Vec<RelayView>,
+    /// Accounts whose servers have said as whom they see us, by name.
+    told_by: BTreeMap<AccountId, String>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -57,6 +60,7 @@ impl Nat {
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
             relays: Vec::new(),
+            told_by: BTreeMap::new(),
             told: None,
         }
     }
