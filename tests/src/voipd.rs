@@ -448,7 +448,6 @@ impl Call {
     /// How both ends of the way were found that its media takes, this one and the peer's: `host`, `srflx`, `prflx` or
     /// `relay`, and `plain` without ICE. Waits until there is one.
     pub async fn way(&self) -> [String; 2] {
-        let mut last = None;
         let end = std::time::Instant::now() + SOON;
         loop {
             let path = self.proxy.media_path().await.unwrap();
@@ -459,9 +458,8 @@ impl Call {
                     return [local, remote];
                 }
                 (Some("plain"), ..) => return ["plain", "plain"].map(str::to_owned),
-                _ => last = kind,
+                _ => assert!(std::time::Instant::now() < end, "media finds no way: {kind:?}"),
             }
-            assert!(std::time::Instant::now() < end, "media finds no way: {last:?}");
             crate::pause(0.01).await;
         }
     }

@@ -67,8 +67,12 @@ impl Internet {
     pub fn new() -> Self {
         let laboratory = Laboratory::new();
         let core = Namespace::new(&laboratory, "core");
+        // Packets to addresses that are nowhere vanish without an error, as they do in the real Internet: a relay that is
+        // told of an error takes its client for gone.
         core.ip(&format!(
-            "link add net type bridge\nlink set net up\naddress add {}/24 dev net\naddress add {}/24 dev net\n",
+            "link add net type bridge\nlink set net up\naddress add {}/24 dev net\naddress add {}/24 dev net\n\
+             neighbour add 12.34.56.254 lladdr 02:00:00:00:00:01 dev net nud permanent\n\
+             route add default via 12.34.56.254\n",
             Self::SERVER,
             Self::SECOND,
         ));
