@@ -448,7 +448,8 @@ impl Call {
     /// How both ends of the way were found that its media takes, this one and the peer's: `host`, `srflx`, `prflx` or
     /// `relay`, and `plain` without ICE. Waits until there is one.
     pub async fn way(&self) -> [String; 2] {
-        let end = std::time::Instant::now() + SOON;
+        // Some peers look at one pair of addresses after the other.
+        let end = std::time::Instant::now() + 2 * SOON;
         loop {
             let path = self.proxy.media_path().await.unwrap();
             let text = |key: &str| path.get(key).and_then(|value| value.downcast_ref::<String>().ok());
