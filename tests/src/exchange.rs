@@ -32,7 +32,7 @@ impl Exchange {
     pub async fn start_with(lab: &Lab, internet: &Internet, digest: Digest) -> Self {
         let addresses = [Internet::SERVER, Internet::SECOND];
         Self {
-            registrar: Kamailio::start_on(lab, digest, internet.core(), Internet::SERVER).await,
+            registrar: Kamailio::start_on(lab, digest, internet).await,
             relay: Coturn::start(lab, "coturn", internet.core(), &addresses).await,
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::authority::Certificate;
 use crate::host::program_in;
-use crate::netlab::Namespace;
+use crate::netlab::Internet;
 use crate::process::{Process, program};
 use crate::sockets::{Transport, listens};
 use crate::{Lab, SOON, pause, until};
@@ -77,13 +77,16 @@ impl Kamailio {
         Self::run(address, vec!["FLOWS".to_owned()], None, lab.directory("kamailio")).await
     }
 
-    /// Starts one on a host of the NAT laboratory. It answers where requests come from, and reaches its users there.
-    pub async fn start_on(lab: &Lab, digest: Digest, host: &Namespace, address: Ipv4Addr) -> Self {
+    /// Starts one on the servers' host of the NAT laboratory, at its IPv6 address, too, if it has one. It answers where
+    /// requests come from, and reaches its users there.
+    pub async fn start_on(lab: &Lab, digest: Digest, internet: &Internet) -> Self {
         let mut definitions = vec!["BEHIND_NAT".to_owned()];
         if digest == Digest::Sha256 {
             definitions.push("SHA256".to_owned());
         }
-        Self::run(address, definitions, Some(host.name().to_owned()), lab.directory("kamailio")).await
+        definitions.extend(internet.server6().map(|address| format!("ADDRESS6=[{address}]")));
+        let host = internet.core().name().to_owned();
+        Self::run(Internet::SERVER, definitions, Some(host), lab.directory("kamailio")).await
     }
 
     async fn run(

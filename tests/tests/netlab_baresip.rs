@@ -1,5 +1,7 @@
 //! ICE and TURN with baresip behind NAT: its modules `ice`, `stun` and `turn` are another's work.
 
+use std::time::Instant;
+
 use voipd_tests::baresip::{Answer, Baresip};
 use voipd_tests::exchange::Exchange;
 use voipd_tests::judge::{Codec, Sound, compare};
@@ -8,8 +10,8 @@ use voipd_tests::netlab::{Internet, Kind, Nat};
 use voipd_tests::speech::{Speaker, speech, speech_after};
 use voipd_tests::{Lab, needs_root, pause};
 
-/// How long voipd is silent first, in seconds.
-const LEAD: f64 = 2.0;
+/// How long voipd is silent first, in seconds: baresip looks at one pair of addresses after the other, and takes its time.
+const LEAD: f64 = 12.0;
 
 /// What stands in baresip's account for a way through NAT.
 const ICE_WITH_STUN: &str = "medianat=ice;stunserver=stun:12.34.56.1:3478";
@@ -47,9 +49,10 @@ async fn talk(caller: Caller, voipd_at: Kind, baresip_at: Kind, medianat: &str) 
     };
     baresip.event("CALL_ESTABLISHED").await;
     call.is("active").await;
+    let answered = Instant::now();
     let way = call.way().await;
     println!("{way:?}");
-    pause(LEAD + 5.5).await;
+    pause(LEAD + 5.5 - answered.elapsed().as_secs_f64()).await;
     call.hang_up().await;
     baresip.event("CALL_CLOSED").await;
     pause(0.3).await;

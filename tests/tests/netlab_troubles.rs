@@ -1,10 +1,10 @@
 //! Calls through NAT when something goes wrong: servers that are gone, lines that go dead, routers that change their
 //! address or meddle with SIP.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use voipd_tests::exchange::{Conversation, Exchange, phone};
-use voipd_tests::netlab::{Coturn, Host, Internet, Kind, Nat, Router};
+use voipd_tests::netlab::{Coturn, Host, Internet, Kind, Nat, Site};
 use voipd_tests::{Call, Lab, SOON, Voipd, needs_root, pause, until};
 
 const CONE: Kind = Kind::Behind(Nat::Cone);
@@ -14,55 +14,223 @@ const SYMMETRIC: Kind = Kind::Behind(Nat::Symmetric);
 /// 5.1), and then another way is looked for.
 const RECOVERY: Duration = Duration::from_secs(45);
 
-/// Two telephones of alice and bob, each with a relay at each of some hosts.
-async fn phones(
-    lab: &Lab,
-    internet: &Internet,
-    exchange: &Exchange,
-    kinds: [Kind; 2],
-    relays: &[&Host],
-) -> [Voipd; 2] {
-    let names: Vec<String> = relays.iter().map(|host| format!("\"turn:{}\"", host.address)).collect();
-    let mut phones = Vec::new();
-    for (user, kind) in ["alice", "bob"].into_iter().zip(kinds) {
-        let account = format!(
-            "{}\nrelays = [{}]\nrelay-user = \"{user}\"\nrelay-password = \"{user}-secret\"",
-            exchange.registrar.account(user),
-            names.join(", ")
-        );
-        phones.push(phone(lab, user, &internet.site(kind), account).await);
-    }
-    phones.try_into().unwrap()
+/// Two telephones at cones, of alice and bob.
+async fn cones(lab: &Lab, internet: &Internet, exchange: &Exchange) -> ([Site; 2], [Voipd; 2]) {
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    let alice = exchange.phone(lab, "alice", &sites[0]).await;
+    let bob = exchange.phone(lab, "bob", &sites[1]).await;
+    (sites, [alice, bob])
 }
 
-/// Waits until a call hears its peer again.
-async fn hears_again(call: &Call, who: &str) {
+/// Waits until both sides of a call hear each other again.
+async fn hear_again(conversation: &Conversation) {
+    for (call, who) in [(&conversation.near, "the caller"), (&conversation.far, "the callee")] {
+        let before = call.figures().await.packets_received;
+        until(&format!("{who} hears again"), RECOVERY, async || {
+            (call.figures().await.packets_received > before + 25).then_some(())
+        })
+        .await;
+    }
+}
+
+/// How many packets come to a call within a second.
+async fn packets_in_a_second(call: &Call) -> u64 {
     let before = call.figures().await.packets_received;
-    until(&format!("{who} hears again"), RECOVERY, async || {
-        (call.figures().await.packets_received > before + 25).then_some(())
-    })
-    .await;
+    pause(1.0).await;
+    call.figures().await.packets_received - before
+}
+
+async fn stop(phones: [Voipd; 2]) {
+    for phone in phones {
+        phone.stop().await;
+    }
 }
 
 #[tokio::test]
-async fn a_stun_server_that_is_gone_delays_nothing() {
-    if !needs_root("a_stun_server_that_is_gone_delays_nothing") {
+async fn a_stun_server_that_is_gone_is_not_missed() {
+    if !needs_root("a_stun_server_that_is_gone_is_not_missed") {
         return;
     }
     let lab = Lab::alone();
     let internet = Internet::new();
     let exchange = Exchange::start(&lab, &internet).await;
     let dead = internet.host("dead");
-    let sites = [internet.site(CONE), internet.site(CONE)];
-    let account = |user, kind| {
-        let account = exchange.account(user, kind);
+    let account = |user: &str| {
+        let account = exchange.account(user, CONE);
         account.replace("stun = [", &format!("stun = [\"stun:{}\", ", dead.address))
     };
-    let alice = phone(&lab, "alice", &sites[0], account("alice", CONE)).await;
-    let bob = phone(&lab, "bob", &sites[1], account("bob", CONE)).await;
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    let alice = phone(&lab, "alice", &sites[0], account("alice")).await;
+    let bob = phone(&lab, "bob", &sites[1], account("bob")).await;
     let conversation = Conversation::begin(&lab, &alice, ("bob", &bob)).await;
     println!("{:?}", conversation.way().await);
     conversation.end().await.assert_both_heard("a STUN server is gone");
-    alice.stop().await;
-    bob.stop().await;
+    stop([alice, bob]).await;
+}
+
+#[tokio::test]
+async fn a_sip_alg_does_not_break_a_call() {
+    if !needs_root("a_sip_alg_does_not_break_a_call") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    for site in &sites {
+        site.router().sip_alg(true);
+    }
+    let alice = exchange.phone(&lab, "alice", &sites[0]).await;
+    let bob = exchange.phone(&lab, "bob", &sites[1]).await;
+    let conversation = Conversation::begin(&lab, &alice, ("bob", &bob)).await;
+    println!("{:?}", conversation.way().await);
+    conversation.end().await.assert_both_heard("SIP ALGs on both sides");
+    stop([alice, bob]).await;
+}
+
+#[tokio::test]
+async fn a_call_goes_on_after_a_blackout() {
+    if !needs_root("a_call_goes_on_after_a_blackout") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let (sites, phones) = cones(&lab, &internet, &exchange).await;
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 10.0).await;
+    conversation.way().await;
+    sites[0].router().blackout(true);
+    assert!(packets_in_a_second(&conversation.far).await < 10, "the line is not dead");
+    pause(3.0).await;
+    sites[0].router().blackout(false);
+    hear_again(&conversation).await;
+    // Both sentences were said after that.
+    conversation.end_after(10.0).await.assert_both_heard("after a blackout");
+    stop(phones).await;
+}
+
+#[tokio::test]
+async fn a_call_goes_on_when_the_router_gets_another_address() {
+    if !needs_root("a_call_goes_on_when_the_router_gets_another_address") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let (sites, phones) = cones(&lab, &internet, &exchange).await;
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
+    conversation.way().await;
+    let begun = Instant::now();
+    sites[0].router().rebind();
+    hear_again(&conversation).await;
+    println!("both heard each other again after {:.1} s", begun.elapsed().as_secs_f64());
+    println!("{:?}", conversation.way().await);
+    conversation.near.hang_up().await;
+    conversation.far.is("ended").await;
+    stop(phones).await;
+}
+
+/// Two telephones at symmetric NATs, which need a relay, with these relays.
+async fn with_relays(
+    lab: &Lab,
+    internet: &Internet,
+    exchange: &Exchange,
+    relays: &[&Coturn],
+) -> ([Site; 2], [Voipd; 2]) {
+    let names: Vec<String> = relays.iter().map(|relay| format!("\"turn:{}\"", relay.address)).collect();
+    let account = |user: &str| {
+        format!(
+            "{}\nrelays = [{}]\nrelay-user = \"{user}\"\nrelay-password = \"{user}-secret\"",
+            exchange.registrar.account(user),
+            names.join(", ")
+        )
+    };
+    let sites = [internet.site(SYMMETRIC), internet.site(SYMMETRIC)];
+    let alice = phone(lab, "alice", &sites[0], account("alice")).await;
+    let bob = phone(lab, "bob", &sites[1], account("bob")).await;
+    (sites, [alice, bob])
+}
+
+async fn relay(lab: &Lab, host: &Host, name: &str) -> Coturn {
+    Coturn::start(lab, name, &host.namespace, &[host.address]).await
+}
+
+#[tokio::test]
+async fn the_nearer_relay_is_taken() {
+    if !needs_root("the_nearer_relay_is_taken") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let far_away = Duration::from_millis(150);
+    let far = internet.distant_host("far", far_away);
+    let near = internet.distant_host("near", Duration::from_millis(5));
+    let (far, near) = (relay(&lab, &far, "coturn-far").await, relay(&lab, &near, "coturn-near").await);
+    let (_sites, phones) = with_relays(&lab, &internet, &exchange, &[&far, &near]).await;
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 5.0).await;
+    println!("{:?}", conversation.way().await);
+    let round_trip = until("the round trip is measured", 2 * SOON, async || {
+        let figures = conversation.near.figures().await;
+        (figures.round_trip_ms >= 0.0).then_some(figures.round_trip_ms)
+    })
+    .await;
+    println!("the round trip takes {round_trip:.0} ms");
+    // By way of the far one each packet would cross its cable twice, and so would each answer.
+    assert!(round_trip < 4.0 * far_away.as_millis() as f64, "{round_trip} ms");
+    conversation.end_after(5.0).await.assert_both_heard("by the nearer relay");
+    stop(phones).await;
+}
+
+#[tokio::test]
+async fn a_call_goes_on_when_its_relay_is_gone() {
+    if !needs_root("a_call_goes_on_when_its_relay_is_gone") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let second = internet.distant_host("second", Duration::from_millis(30));
+    let first = internet.host("first");
+    let (mut first, second) = (relay(&lab, &first, "coturn-1").await, relay(&lab, &second, "coturn-2").await);
+    let (_sites, phones) = with_relays(&lab, &internet, &exchange, &[&first, &second]).await;
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
+    println!("{:?}", conversation.way().await);
+    let begun = Instant::now();
+    first.cut();
+    hear_again(&conversation).await;
+    println!("both heard each other again after {:.1} s", begun.elapsed().as_secs_f64());
+    conversation.near.hang_up().await;
+    conversation.far.is("ended").await;
+    stop(phones).await;
+}
+
+#[tokio::test]
+async fn a_telephone_with_ipv6_alone_is_called() {
+    if !needs_root("a_telephone_with_ipv6_alone_is_called") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    internet.add_ipv6(&[&sites[0], &sites[1]]);
+    let exchange = Exchange::start(&lab, &internet).await;
+    // Its registrar is reached by IPv6; the other telephone has both.
+    sites[0].remove_ipv4();
+    let server = format!("registrar = \"sip:[{0}]\"\noutbound-proxy = \"sip:[{0}]\"", Internet::SERVER6);
+    let account = |user: &str| {
+        let account = exchange.registrar.account(user);
+        account.replace(&format!("@{}", Internet::SERVER), "@voipd.test")
+    };
+    let alice = format!("{}\n{server}\nice = \"auto\"", account("alice"));
+    let alice = phone(&lab, "alice", &sites[0], alice).await;
+    let server = format!("registrar = \"sip:{0}\"\noutbound-proxy = \"sip:{0}\"", Internet::SERVER);
+    let stun = format!("stun = [\"stun:{}\"]", Internet::SERVER);
+    let bob = phone(&lab, "bob", &sites[1], format!("{}\n{server}\n{stun}", account("bob"))).await;
+    for (caller, callee) in [(&alice, ("bob", &bob)), (&bob, ("alice", &alice))] {
+        let conversation = Conversation::begin(&lab, caller, callee).await;
+        println!("{:?}", conversation.way().await);
+        conversation.end().await.assert_both_heard("IPv6 alone");
+    }
+    stop([alice, bob]).await;
 }

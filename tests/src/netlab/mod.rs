@@ -43,6 +43,7 @@ pub struct Internet {
     /// How many public addresses are given out.
     hosts: Cell<u8>,
     sites: Cell<u8>,
+    ipv6: Cell<bool>,
 }
 
 /// A host with a public address and a namespace of its own.
@@ -67,12 +68,17 @@ impl Internet {
     pub fn new() -> Self {
         let laboratory = Laboratory::new();
         let core = Namespace::new(&laboratory, "core");
+        // Packets to addresses that are nowhere vanish without an error, as they do in the real Internet: a relay that is
+        // told of an error takes its client for gone.
         core.ip(&format!(
-            "link add net type bridge\nlink set net up\naddress add {}/24 dev net\naddress add {}/24 dev net\n",
+            "link add net type bridge\nlink set net up\naddress add {}/24 dev net\naddress add {}/24 dev net\n\
+             neighbour add 12.34.56.254 lladdr 02:00:00:00:00:01 dev net nud permanent\n\
+             route add default via 12.34.56.254\n",
             Self::SERVER,
             Self::SECOND,
         ));
-        Self { wires: RefCell::default(), core, laboratory, hosts: Cell::new(0), sites: Cell::new(0) }
+        let (hosts, sites, ipv6) = (Cell::new(0), Cell::new(0), Cell::new(false));
+        Self { wires: RefCell::default(), core, laboratory, hosts, sites, ipv6 }
     }
 
     /// The servers' host.
@@ -83,12 +89,18 @@ impl Internet {
     /// Gives the servers' host and some sites IPv6: without translation, but behind a firewall that lets nothing in
     /// unasked.
     pub fn add_ipv6(&self, sites: &[&Site]) {
+        self.ipv6.set(true);
         self.core.enable_ipv6();
         self.core.sysctl("net/ipv6/conf/all/forwarding", "1");
         self.core.ip(&format!("address add {}/64 dev net nodad\n", Self::SERVER6));
         for site in sites {
             site.add_ipv6(&self.core);
         }
+    }
+
+    /// The servers' IPv6 address, if they have it.
+    pub fn server6(&self) -> Option<Ipv6Addr> {
+        self.ipv6.get().then_some(Self::SERVER6)
     }
 
     /// A further host with a public address.

@@ -24,7 +24,15 @@ impl Coturn {
         let directory = lab.directory(name);
         let mut command = host.program("turnserver");
         // Without its configuration file, which belongs to the machine.
-        command.args(["-n", "--lt-cred-mech", "--realm=voipd.test", "--no-cli", "--no-tls", "--no-dtls"]);
+        command.args([
+            "-n",
+            "--lt-cred-mech",
+            "--realm=voipd.test",
+            "--no-cli",
+            "--no-tls",
+            "--no-dtls",
+            "--verbose",
+        ]);
         command.args(["--user=alice:alice-secret", "--user=bob:bob-secret"]);
         command.args(["--min-port=50000", "--max-port=50999", "--log-file=stdout", "--simple-log"]);
         command.arg(format!("--listening-port={}", Self::PORT)).arg(format!("--relay-ip={}", addresses[0]));

@@ -43,8 +43,6 @@ pub(super) struct Nat {
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
     relays: Vec<RelayView>,
-    /// Accounts whose servers have said as whom they see us, by name.
-    told_by: BTreeMap<AccountId, String>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -60,7 +58,6 @@ impl Nat {
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
             relays: Vec::new(),
-            told_by: BTreeMap::new(),
             told: None,
         }
     }
