@@ -91,6 +91,14 @@ impl<S: MediaSocket> Controller<S> {
         Ok(())
     }
 
+    /// Goes on with another socket, since the address of the one before is gone or faces the peer no more: sequence
+    /// numbers, timestamps, codecs and all connections stay. The socket before is closed.
+    pub fn move_stream(&mut self, port: PortId, socket: S) -> Result<(), EngineError> {
+        let (slot, _) = self.stream(port)?;
+        self.send(Command::Move { slot, socket });
+        Ok(())
+    }
+
     /// Opens a port on a device's or a file's rings.
     pub fn open_device(&mut self, port: PortId, device: DevicePort) -> Result<(), EngineError> {
         let slot = self.take_slot(port)?;
