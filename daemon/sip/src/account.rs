@@ -35,6 +35,8 @@ pub(crate) struct Account {
     servers: Vec<(NextHop, Vec<IpAddr>)>,
     /// What the binding was made on.
     pub(crate) registered: Option<Flow>,
+    /// The address that it was made with.
+    pub(crate) bound_contact: Option<SipUri>,
     pub(crate) instance: Option<String>,
     pub(crate) wants_gruu: bool,
     pub(crate) push: Option<Push>,
@@ -57,6 +59,7 @@ impl Account {
             auth: Auth::new(identity.credentials),
             servers: Vec::new(),
             registered: None,
+            bound_contact: None,
             instance: identity.instance,
             wants_gruu: identity.gruu,
             push: identity.push,

@@ -5,7 +5,7 @@
 
 mod interface;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::account::Account;
 use crate::core::Core;
 use crate::dispatch::Complaints;
 use crate::dtmf_info::Digit;
+use crate::faces::Faces;
 use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
@@ -76,6 +77,24 @@ impl Endpoint {
         let registered = |account: &Account| account.registered == Some(flow);
         self.core.accounts.values().any(registered)
             || self.sessions.values().any(|session| session.uses(flow))
+    }
+
+    /// Who is reached, or reaches us, by flows whose local address may change: what [`Faces::towards`] must name.
+    pub fn peers(&self) -> BTreeSet<IpAddr> {
+        self.far_ends()
+    }
+
+    /// The network has changed: registrations are made anew from where their registrars are reached now, calls that are
+    /// being placed are placed again, dialogs go on from their new addresses. Answers the sessions whose peers must be
+    /// told where we are ([`Endpoint::offer`], as soon as that is possible).
+    pub fn handle_network(&mut self, now: Instant, faces: &Faces) -> Vec<SessionId> {
+        self.on_network(now, faces)
+    }
+
+    /// The same for one session whose INVITE went out before the change and was answered after it: whether its peer must
+    /// be told where we are.
+    pub fn handle_network_late(&mut self, now: Instant, session: SessionId, faces: &Faces) -> bool {
+        self.catch_up(now, session, faces)
     }
 
     /// The time of [`Output::Timeout`] has come.

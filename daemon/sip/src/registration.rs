@@ -1,9 +1,12 @@
 //! The registration of one identity (RFC 3261 section 10): made, refreshed, tried again, removed.
 
+mod moved;
+
 use std::time::{Duration, Instant};
 
 use crate::account::{Account, Detour};
 use crate::auth::{Denied, Rounds};
+use crate::backoff::{Backoff, Kind};
 use crate::binding;
 use crate::core::{Asker, Core};
 use crate::dialog::{self, FIRST_CSEQ};
@@ -18,8 +21,6 @@ use crate::timer::{RegistrationTimer, SILENCE, Timer};
 use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report};
 use crate::uri::{NameAddr, SipUri, Uri};
 
-/// First wait after a failure, doubled with each further one (RFC 5626 section 4.5, all flows failed).
-const RETRY_BASE: Duration = Duration::from_secs(30);
 /// Longest wait before a lost connection is made again, where it had lasted: thousands of clients may have lost theirs to
 /// the same restart.
 const RECONNECT: Duration = Duration::from_secs(2);
@@ -31,8 +32,6 @@ const PING: &[u8] = b"\r\n\r\n";
 const PING_INTERVAL: (Duration, Duration) = (Duration::from_secs(95), Duration::from_secs(120));
 /// How often at most, whatever the registrar says.
 const PING_MIN: Duration = Duration::from_secs(10);
-/// Longest wait of our own choosing. RFC 5626 proposes half an hour; a telephone should be back sooner.
-const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Longest wait that a Retry-After can impose.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// No registrar is followed to a longer time with its Min-Expires, or believed to grant one.
@@ -97,8 +96,7 @@ pub(crate) struct Registration {
     manner: Manner,
     /// Redirections since the last binding or failure.
     detours: u8,
-    /// Failures in a row.
-    failures: u32,
+    backoff: Backoff,
     /// Since when the binding's connection has lasted.
     bound_since: Option<Instant>,
     /// Least and longest time between two keep-alives.
@@ -117,7 +115,7 @@ impl Registration {
             expires,
             manner: Manner::Full,
             detours: 0,
-            failures: 0,
+            backoff: Backoff::default(),
             bound_since: None,
             ping_interval: PING_INTERVAL,
             reported: RegistrationState::Unregistered,
@@ -301,6 +299,13 @@ impl Registration {
             }
             // This server is not in order: another may be (RFC 3263 section 4.3).
             500..=599 if rest.holds_any() => self.next(core, now, rest, Failure::Rejected, status),
+            400..=499 if moved::replaces(&report.sent.request) => {
+                // It takes one contact at a time: the old binding is left to its end.
+                if let Some(account) = core.accounts.get_mut(&self.id) {
+                    account.bound_contact = None;
+                }
+                self.send_register(core, now, flow, rest, raised, None);
+            }
             _ => self.fail_or_after(core, now, Failure::Rejected, response),
         }
     }
@@ -355,14 +360,12 @@ impl Registration {
         }
         core.outbox.timers.stop_registration(self.id);
         self.state = State::Idle;
-        if self.has_lasted(now) {
-            self.failures = 0;
+        let wait = if self.has_lasted(now) {
+            self.backoff.reset();
+            core.random.between(Duration::ZERO, RECONNECT)
         } else {
-            self.failures = self.failures.saturating_add(1);
-        }
-        let wait = match self.failures {
-            0 => core.random.between(Duration::ZERO, RECONNECT),
-            failures => backoff(core, failures),
+            // It takes connections, and does not keep them: that is an answer too.
+            self.backoff.fail(now, &mut core.random, Kind::Refused)
         };
         core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
         self.report(core, RegistrationState::Registering);
@@ -450,6 +453,9 @@ impl Registration {
             set("pn-prid", &push.prid);
         }
         headers.push(name::CONTACT, contact.to_string());
+        if let Some(old) = account.bound_contact.as_ref().filter(|_| expires > 0) {
+            moved::replace(&mut headers, &contact, old);
+        }
         headers.push(name::EXPIRES, expires.to_string());
         let (from, to) = (account.aor.clone().with_tag(&core.random.tag()), account.aor.clone());
         Some(Request {
@@ -495,11 +501,12 @@ impl Registration {
                 self.bound_since = Some(now);
             }
             account.auth.registered(&report.sent.request);
+            account.bound_contact = moved::contact_of(&report.sent.request);
             let binding = binding::read(response, account);
             self.set_binding(core, binding);
         }
         if !flow.transport.is_reliable() || self.has_lasted(now) {
-            self.failures = 0;
+            self.backoff.reset();
         }
         let wait = core.random.between(refresh_after(expires) * 19 / 20, refresh_after(expires));
         core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Refresh), now + wait);
@@ -528,7 +535,7 @@ impl Registration {
 
     fn lose(&mut self, core: &mut Core) {
         if let Some(account) = core.accounts.get_mut(&self.id) {
-            account.registered = None;
+            (account.registered, account.bound_contact) = (None, None);
         }
         self.set_binding(core, Binding::default());
     }
@@ -601,9 +608,8 @@ impl Registration {
         if self.goal != Goal::Registered {
             return self.settle(core, now);
         }
-        self.failures = self.failures.saturating_add(1);
         // A registrar that names a time means at least that time.
-        let own = backoff(core, self.failures);
+        let own = self.backoff.fail(now, &mut core.random, kind(reason));
         let wait =
             after.map_or(own, |after| after + core.random.between(Duration::ZERO, Duration::from_secs(2)));
         core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
@@ -634,10 +640,21 @@ impl Rest {
     }
 }
 
-/// How long to wait after so many failures in a row.
-fn backoff(core: &mut Core, failures: u32) -> Duration {
-    let most = RETRY_BASE.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
-    core.random.between(most / 2, most)
+/// Whether somebody has answered.
+fn kind(reason: Failure) -> Kind {
+    match reason {
+        Failure::Timeout | Failure::Unresolvable | Failure::NoNetwork => Kind::Silent,
+        Failure::Unreachable(
+            TransportError::Certificate(_) | TransportError::ClientCertificate | TransportError::Handshake,
+        ) => Kind::Refused,
+        Failure::Unreachable(_) => Kind::Silent,
+        Failure::Credentials
+        | Failure::ForeignRealm
+        | Failure::WeakDigest
+        | Failure::UnknownDigest
+        | Failure::ServerProof
+        | Failure::Rejected => Kind::Refused,
+    }
 }
 
 impl From<Denied> for Failure {

@@ -7,6 +7,7 @@ use super::Cx;
 use super::inviting::send;
 use crate::auth::Rounds;
 use crate::endpoint::{EndCause, Flow, SessionEnd, TransportError};
+use crate::faces::Faces;
 use crate::message::Request;
 use crate::timer::{SILENCE, SessionTimer};
 use crate::transaction::{ClientId, Report};
@@ -62,6 +63,20 @@ impl Attempts {
 
     pub(super) fn holds(&self, id: ClientId) -> bool {
         self.open.contains(&id)
+    }
+
+    /// No response to any of them will be heard: they were sent from addresses that are gone.
+    pub(super) fn are_stranded(&self, cx: &Cx<'_>, faces: &Faces) -> bool {
+        !self.open.is_empty() && self.open.iter().all(|id| cx.core.transactions.is_stranded(*id, faces))
+    }
+
+    /// They could be cancelled from where the far end is reached now. The INVITE that was sent last, and whether it was
+    /// heard of.
+    pub(super) fn relocate(&mut self, cx: &mut Cx<'_>, faces: &Faces) -> Option<(ClientId, Heard)> {
+        for id in &self.open {
+            cx.core.transactions.relocate(*id, faces);
+        }
+        self.open.last().map(|last| (*last, self.heard))
     }
 
     /// Gives the last server that was asked its time, where there is another.

@@ -8,6 +8,7 @@ mod early;
 mod inbound;
 mod info;
 mod inviting;
+mod moved;
 mod offers;
 mod outbound;
 mod reliable;
