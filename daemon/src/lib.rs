@@ -8,6 +8,7 @@ pub mod config;
 pub mod driver;
 pub mod instance;
 pub mod logging;
+pub mod network;
 pub mod realtime;
 pub mod rtkit;
 pub mod service;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
 use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::network::NetworkWatch;
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
@@ -127,6 +128,7 @@ async fn serve(
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
     let agent = make_agent(&config, contents, &store)?;
+    let network = NetworkWatch::start().await;
     let parts = Parts {
         agent: agent.0,
         transport,
@@ -137,6 +139,7 @@ async fn serve(
         device_names: agent.1,
         rtp: config.rtp,
         store,
+        network,
         updates,
     };
     let mut bus_lost = false;
@@ -173,6 +176,7 @@ fn make_agent(
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
+        network_timeout: config.calls.network_timeout,
         session_timer: config.calls.session_timer,
     };
     let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());

@@ -188,7 +188,7 @@ async fn use_everything(client: &Connection) {
     call.set_muted(true).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
         anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
-        local_hold, remote_hold, mixed, sound, end_reason, sip_status, created_at, answered_at, ended_at,
+        local_hold, remote_hold, mixed, network_state, sound, end_reason, sip_status, created_at, answered_at, ended_at,
         remote_media);
 
     let statistics = proxy!(CallStatisticsProxy, client);

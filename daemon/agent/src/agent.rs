@@ -24,6 +24,7 @@ use crate::complaints::Complaints;
 use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
+use crate::roaming::NetworkChange;
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
 
@@ -50,6 +51,8 @@ pub struct AgentConfig {
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
+    /// How long a call waits for a network when none leads to its peer any more.
+    pub network_timeout: Duration,
     /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
     /// session timers.
     pub session_timer: Option<u32>,
@@ -73,6 +76,8 @@ pub struct Agent {
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
     pub(crate) media_names: MediaNames,
+    /// How everybody was reached after the last change; `None` before the first.
+    pub(crate) network: Option<NetworkChange>,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -127,6 +132,7 @@ impl Agent {
             do_not_disturb: false,
             routing: Routing::default(),
             media_names: MediaNames::default(),
+            network: None,
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -225,7 +231,8 @@ impl Agent {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
+        let patience = self.config.network_timeout;
+        let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR, patience));
         let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
         Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }

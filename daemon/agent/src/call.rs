@@ -1,7 +1,7 @@
 //! A call: one session, its media and where its sound goes. It knows its own state; the agent moves it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use voipd_audio::plan::{SendPlan, StreamCounters};
 use voipd_audio::{PortId, StreamPlan};
@@ -14,7 +14,8 @@ use crate::account::AccountId;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
-use crate::view::{CallDirection, CallId, CallState, CallView, Reason, SoundPlace, printable};
+use crate::roaming::Whereabouts;
+use crate::view::{CallDirection, CallId, CallNetwork, CallState, CallView, Reason, SoundPlace, printable};
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +196,7 @@ pub(crate) struct Call {
     pub(crate) ring_deadline: Option<Instant>,
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,
+    pub(crate) whereabouts: Whereabouts,
     pub(crate) created_at: u64,
     pub(crate) answered_at: u64,
     pub(crate) ended_at: u64,
@@ -347,6 +349,7 @@ impl Call {
             local_hold: self.local_hold,
             remote_hold: self.remote_hold(),
             mixed: self.mixed,
+            network: if self.is_ended() { CallNetwork::Ok } else { self.whereabouts.shown() },
             sound: self.sound_place(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
             asserted: self.known.asserted.as_ref().map(shown_uri).unwrap_or_default(),
@@ -368,10 +371,11 @@ impl Call {
     }
 
     /// When this call wants to be looked at again.
-    pub(crate) fn next_timeout(&self, ended_for: std::time::Duration) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self, ended_for: Duration, patience: Duration) -> Option<Instant> {
         if let Phase::Ended { at, .. } = self.phase {
             return Some(at + ended_for);
         }
-        [self.ring_deadline, self.next_check, self.dtmf.busy_until].into_iter().flatten().min()
+        let network = self.whereabouts.next_timeout(patience);
+        [self.ring_deadline, self.next_check, self.dtmf.busy_until, network].into_iter().flatten().min()
     }
 }

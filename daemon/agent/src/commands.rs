@@ -18,6 +18,7 @@ use crate::error::AgentError;
 use crate::forks::Forks;
 use crate::output::{Output, Weight};
 use crate::reason;
+use crate::roaming::Whereabouts;
 use crate::target::{self, Home, Target};
 use crate::view::{CallDirection, CallId, CallState, Reason};
 use rand_chacha::rand_core::Rng;
@@ -247,6 +248,7 @@ impl Agent {
             dtmf: DtmfQueue::default(),
             ring_deadline: Some(now + self.config.ring_timeout),
             next_check: None,
+            whereabouts: Whereabouts::default(),
             created_at: self.unix_micros(now),
             answered_at: 0,
             ended_at: 0,
@@ -325,11 +327,12 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding or resuming, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
+    /// Tells the peer about holding or resuming, and about another address of ours, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
     /// before the answer, where the peer takes it.
     pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        if call.told_hold != call.local_hold && matches!(call.phase, Phase::Early | Phase::Active) {
+        let due = call.told_hold != call.local_hold || call.whereabouts.is_due();
+        if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }
     }
@@ -344,6 +347,7 @@ impl Agent {
         }
         let told_before = call.told_hold;
         let offer = call.offer(local);
+        call.whereabouts.telling();
         call.offering = Offering::Outstanding { told_before };
         // A session that ended meanwhile has reported it.
         let _ = self.endpoint.offer(now, call.session, offer);

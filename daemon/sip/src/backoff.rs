@@ -38,7 +38,7 @@ pub(crate) struct Backoff {
     failures: u32,
     /// The first of those failures.
     since: Option<Instant>,
-    /// When the network's change last made us try.
+    /// When the network's change last made us try, or will.
     hurried: Option<Instant>,
 }
 
@@ -68,11 +68,16 @@ impl Backoff {
     /// The network has changed: what failed may work now. How long to wait before it is tried.
     pub(crate) fn hurry(&mut self, now: Instant, random: &mut Random) -> Duration {
         self.reset();
-        let rest =
-            self.hurried.map_or(Duration::ZERO, |at| (at + BETWEEN_CHANGES).saturating_duration_since(now));
-        let wait = rest + random.between(Duration::ZERO, AFTER_CHANGE);
-        self.hurried = Some(now + wait);
-        wait
+        let at = match self.hurried {
+            // That try is still to come, and will find the network of then.
+            Some(at) if at > now => at,
+            last => {
+                let earliest = last.map_or(now, |at| (at + BETWEEN_CHANGES).max(now));
+                earliest + random.between(Duration::ZERO, AFTER_CHANGE)
+            }
+        };
+        self.hurried = Some(at);
+        at.saturating_duration_since(now)
     }
 }
 
@@ -127,6 +132,8 @@ mod tests {
         assert!(backoff.hurry(start, &mut random) <= AFTER_CHANGE, "at once");
         let second = backoff.hurry(start + Duration::from_millis(500), &mut random);
         assert!(second >= Duration::from_secs(1), "{second:?}");
+        let third = backoff.hurry(start + Duration::from_millis(600), &mut random);
+        assert_eq!(third, second - Duration::from_millis(100), "and it is not put off for ever");
         let later = backoff.hurry(start + Duration::from_secs(60), &mut random);
         assert!(later <= AFTER_CHANGE, "{later:?}");
     }

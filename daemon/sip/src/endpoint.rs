@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::core::Core;
 use crate::dispatch::Complaints;
 use crate::dtmf_info::Digit;
-use crate::faces::Faces;
+use crate::faces::{Faces, Way};
 use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
@@ -79,9 +79,9 @@ impl Endpoint {
             || self.sessions.values().any(|session| session.uses(flow))
     }
 
-    /// Who is reached, or reaches us, by flows whose local address may change: what [`Faces::towards`] must name.
-    pub fn peers(&self) -> BTreeSet<IpAddr> {
-        self.far_ends()
+    /// What servers and peers are reached by, or reach us by: what [`Faces::ways`] must name.
+    pub fn ways(&self) -> BTreeSet<Way> {
+        self.ways_in_use()
     }
 
     /// The network has changed: registrations are made anew from where their registrars are reached now, calls that are
@@ -89,12 +89,6 @@ impl Endpoint {
     /// told where we are ([`Endpoint::offer`], as soon as that is possible).
     pub fn handle_network(&mut self, now: Instant, faces: &Faces) -> Vec<SessionId> {
         self.on_network(now, faces)
-    }
-
-    /// The same for one session whose INVITE went out before the change and was answered after it: whether its peer must
-    /// be told where we are.
-    pub fn handle_network_late(&mut self, now: Instant, session: SessionId, faces: &Faces) -> bool {
-        self.catch_up(now, session, faces)
     }
 
     /// The time of [`Output::Timeout`] has come.
@@ -254,6 +248,16 @@ impl Endpoint {
     /// ([`Event::Confirmed`]), and where nothing can be offered yet.
     pub fn offer(&mut self, now: Instant, session: SessionId, offer: Vec<u8>) -> Result<(), SessionError> {
         self.act(now, session, |session, cx| session.offer(cx, offer))
+    }
+
+    /// Our address in a session's dialog, or in the INVITE that is to be sent.
+    pub fn local_address(&self, session: SessionId) -> Option<IpAddr> {
+        self.sessions.get(&session).and_then(Session::local_address)
+    }
+
+    /// Whether [`Endpoint::send_invite`] is waited for.
+    pub fn wants_offer(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(Session::wants_offer)
     }
 
     /// Whether [`Endpoint::offer`] is possible now.

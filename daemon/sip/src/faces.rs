@@ -5,18 +5,23 @@ use std::net::IpAddr;
 
 use crate::endpoint::Flow;
 
-/// The way to peers and servers, after a change of the network. Whoever owns the endpoint asks the system for it.
+/// From which address of ours to whom.
+pub type Way = (IpAddr, IpAddr);
+
+/// What has become of the ways to peers and servers, after a change of the network. Whoever owns the endpoint asks the
+/// system for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faces {
-    /// This machine's own addresses that can be used now.
-    pub own: BTreeSet<IpAddr>,
-    /// The address that this machine would send from, to each that was asked for; `None` where no route leads there.
-    pub towards: BTreeMap<IpAddr, Option<IpAddr>>,
-    /// More than the routes may have changed, as after a sleep: whatever was agreed before is to be looked after.
+    /// Of each way that was asked for; those that are missing are as they were.
+    pub ways: BTreeMap<Way, Face>,
+    /// Addresses on these ways that this machine has no more.
+    pub gone: BTreeSet<IpAddr>,
+    /// More than addresses and routes may have changed, as after a sleep: whatever was agreed before is to be looked
+    /// after.
     pub recheck: bool,
 }
 
-/// What has become of a flow.
+/// What has become of a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Face {
     /// It is as it was.
@@ -28,19 +33,14 @@ pub enum Face {
 }
 
 impl Faces {
-    /// What has become of the way from `local` to `remote`. Far ends that were not asked for are as they were.
+    /// What has become of the way from `local` to `remote`.
     pub fn face(&self, local: IpAddr, remote: IpAddr) -> Face {
-        match self.towards.get(&remote) {
-            None => Face::Same,
-            Some(Some(now)) if *now == local => Face::Same,
-            Some(Some(now)) => Face::Moved(*now),
-            Some(None) => Face::Nowhere,
-        }
+        self.ways.get(&(local, remote)).copied().unwrap_or(Face::Same)
     }
 
     /// This machine has the address no more.
     pub fn is_gone(&self, local: IpAddr) -> bool {
-        !self.own.contains(&local)
+        self.gone.contains(&local)
     }
 
     pub(crate) fn of(&self, flow: Flow) -> Face {

@@ -219,7 +219,7 @@ impl Leg {
     }
 
     /// What our Contact is named after.
-    fn contact_flow(&self) -> Flow {
+    pub(crate) fn contact_flow(&self) -> Flow {
         match &self.path {
             Some(Path::Known { flow, .. }) => *flow,
             _ => self.flow,

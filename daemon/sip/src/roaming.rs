@@ -1,26 +1,20 @@
 //! What a change of the network means to everything that an endpoint has under way.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::core::Asker;
 use crate::endpoint::{Endpoint, IdentityId, SessionId};
-use crate::faces::Faces;
+use crate::faces::{Faces, Way};
 
 impl Endpoint {
-    pub(crate) fn far_ends(&self) -> BTreeSet<IpAddr> {
+    pub(crate) fn ways_in_use(&self) -> BTreeSet<Way> {
         let registered = self.core.accounts.values().filter_map(|account| account.registered);
         let flows = registered
             .chain(self.registrations.values().filter_map(|registration| registration.under_way()))
             .chain(self.sessions.values().flat_map(|session| session.flows()))
             .chain(self.core.transactions.flows());
-        flows.map(|flow| flow.remote.ip()).collect()
-    }
-
-    /// What the dialog of one session missed of a change, since it began before and was answered after it.
-    pub(crate) fn catch_up(&mut self, now: Instant, id: SessionId, faces: &Faces) -> bool {
-        self.with_session(now, id, |session, cx| session.on_network(cx, faces)).unwrap_or_default()
+        flows.map(|flow| (flow.local.ip(), flow.remote.ip())).collect()
     }
 
     pub(crate) fn on_network(&mut self, now: Instant, faces: &Faces) -> Vec<SessionId> {

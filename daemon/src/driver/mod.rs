@@ -2,6 +2,7 @@
 
 mod devices;
 mod media;
+mod network;
 mod outbox;
 mod patchbay;
 mod requests;
@@ -22,6 +23,7 @@ use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::RtpConfig;
+use crate::network::{NetworkWatch, Snapshot};
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::sound::FindError;
 use crate::store::Store;
@@ -89,6 +91,8 @@ pub struct Parts {
     pub rtp: RtpConfig,
     /// What is kept across restarts.
     pub store: Store,
+    /// The network as it is, and the watch on it.
+    pub network: (Snapshot, NetworkWatch),
     /// To the bus.
     pub updates: mpsc::UnboundedSender<Update>,
 }
@@ -106,6 +110,7 @@ pub struct Driver {
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
     store: Store,
+    network: Snapshot,
     updates: Outbox,
     traces: Traces,
     finished: mpsc::UnboundedSender<Finished>,
@@ -118,6 +123,7 @@ impl Driver {
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let (network, mut watch) = parts.network;
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
@@ -129,6 +135,7 @@ impl Driver {
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
             store: parts.store,
+            network,
             updates: Outbox::new(parts.updates),
             traces: Traces::default(),
             finished,
@@ -154,6 +161,7 @@ impl Driver {
                 Some(request) = requests.recv() => driver.request(request),
                 () = wake.woken() => driver.serve_engine(),
                 Some(packet) = rtcp.recv() => driver.rtcp(&packet),
+                event = watch.next() => driver.network_event(event),
                 event = driver.devices.next_event() => {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
@@ -316,7 +324,9 @@ impl Driver {
                 log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
                 let call = self.traces.call(&self.agent, &bytes);
                 self.traces.record(unix_micros(), Direction::Out, &flow, call, &bytes);
-                if let Err(error) = self.transport.send(&flow, &bytes) {
+                if let Err(error) = self.transport.send(&flow, &bytes)
+                    && !self.is_offline()
+                {
                     self.agent.handle_failed(Instant::now(), flow, error);
                 }
             }
@@ -328,6 +338,12 @@ impl Driver {
                 let bound = self.media.bind(call, address);
                 self.agent.handle_media_bound(Instant::now(), call, bound);
             }
+            Output::MoveMedia { call, port, address, peer } => {
+                let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
+                let moved = self.move_media(call, port, address);
+                self.agent.handle_media_bound(Instant::now(), call, moved);
+            }
+            Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
                 let result = self.patchbay.controller().update_stream(port, *plan);

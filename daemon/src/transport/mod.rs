@@ -181,6 +181,11 @@ impl Transport {
         self.streams.close(flow);
     }
 
+    /// Drops connections as they are: nothing more comes or goes on them, and whoever used them knows it.
+    pub fn abandon(&mut self, which: impl Fn(&Flow) -> bool) {
+        self.streams.abandon(which);
+    }
+
     /// How the connection of a flow is protected; `None` without a connection of ours, or without TLS.
     pub fn security(&mut self, flow: &Flow) -> Option<Security> {
         self.streams.security(flow)

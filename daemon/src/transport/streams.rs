@@ -153,6 +153,17 @@ impl Streams {
         self.connections.remove(flow);
     }
 
+    /// Drops connections without a word to anybody.
+    pub(super) fn abandon(&mut self, which: impl Fn(&Flow) -> bool) {
+        self.connections.retain(|flow, connection| {
+            let drops = which(flow);
+            if drops {
+                connection.task.abort();
+            }
+            !drops
+        });
+    }
+
     /// Takes note of what a task told; answers with what the driver should hear.
     pub(super) fn handle(&mut self, event: Event) -> Option<Arrival> {
         match event {

@@ -15,7 +15,7 @@ use voipd::bus::{self, Bus};
 use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
-use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, Reason, SoundPlace};
+use voipd_agent::view::{AccountState, CallDirection, CallId, CallNetwork, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
 use voipd_sip::endpoint::Binding;
@@ -203,6 +203,7 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         local_hold: false,
         remote_hold: false,
         mixed: false,
+        network: CallNetwork::Ok,
         sound: SoundPlace::None,
         remote_media: None,
         created_at: 1,

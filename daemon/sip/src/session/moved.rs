@@ -1,6 +1,8 @@
 //! Sessions whose network changes: dialogs go on from where their peers are reached now, calls that are being placed are
 //! placed again.
 
+use std::net::IpAddr;
+
 use super::attempts::Heard;
 use super::inviting::Offering;
 use super::outbound::{self, Calling, Cancelling};
@@ -17,6 +19,18 @@ impl Session {
             _ => &[],
         };
         self.legs().flat_map(Leg::flows).chain(offering.iter().copied()).collect()
+    }
+
+    pub(crate) fn local_address(&self) -> Option<IpAddr> {
+        let offering = match &self.state {
+            State::Offering(offering) => offering.flows.first().copied(),
+            _ => None,
+        };
+        offering.or_else(|| self.legs().next().map(Leg::contact_flow)).map(|flow| flow.local.ip())
+    }
+
+    pub(crate) fn wants_offer(&self) -> bool {
+        matches!(self.state, State::Offering(_))
     }
 
     /// The network has changed; `true` where the peer must be told where we are.
