@@ -50,6 +50,7 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
     let (tls_ca, tls_certificate, tls_key) =
         (file(&args.tls_ca)?, file(&args.tls_certificate)?, file(&args.tls_key)?);
     let password = read_password(&args)?;
+    let relay_password = args.relay_password_file.as_deref().map(read_line).transpose()?;
     let yes_unless = |no: bool| no.then_some(false);
     let mut settings = AccountSettings {
         register: yes_unless(args.no_register),
@@ -78,6 +79,11 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         ptime: args.ptime,
         redirect: args.redirect,
         dtmf: args.dtmf,
+        ice: args.ice,
+        stun: args.stun,
+        relays: args.relays,
+        relay_user: args.relay_user,
+        relay_password,
         allow_from: args.allow_from,
         ..AccountSettings::default()
     };
@@ -93,6 +99,18 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
 fn read_pem(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))
+}
+
+/// The first line of a file: passwords are no arguments, since every user sees those.
+fn read_line(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(line.to_owned()),
+        None => {
+            Err(Failure::failed(format!("there is no password in the first line of {}.", path.display())))
+        }
+    }
 }
 
 /// The password from the place that was asked for. It never is an argument: every user sees those.
@@ -212,6 +230,9 @@ fn description(account: &Object) -> Vec<String> {
         ("Associated", account.list("AssociatedAddresses")),
         ("Service route", account.list("ServiceRoute")),
         ("Codecs", account.list("Codecs")),
+        ("ICE", account.text("Ice").to_owned()),
+        ("STUN", account.list("Stun")),
+        ("Relays", account.list("Relays")),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())

@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Dtmf(DtmfArgs),
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
+    /// Show how this machine looks from outside: public address, NAT, and the servers that tell
+    Nat,
     /// Show the figures of a call's media
     Stats(OneCall),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
@@ -198,6 +200,21 @@ pub(crate) struct AddArgs {
     /// How digits are sent: auto, rtp or info
     #[arg(long, value_name = "METHOD")]
     pub(crate) dtmf: Option<String>,
+    /// Whether media finds its way by ICE: auto, off or relay
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) ice: Option<String>,
+    /// STUN servers, such as stun:stun.example.org
+    #[arg(long, value_delimiter = ',', value_name = "SERVER")]
+    pub(crate) stun: Option<Vec<String>>,
+    /// Relays, such as turn:relay.example.org or turns:relay.example.org:443
+    #[arg(long = "relay", value_delimiter = ',', value_name = "RELAY", requires = "relay_user")]
+    pub(crate) relays: Option<Vec<String>>,
+    /// User name at the relays
+    #[arg(long, value_name = "USER", requires = "relay_password_file")]
+    pub(crate) relay_user: Option<String>,
+    /// File that holds the password at the relays, on its first line
+    #[arg(long, value_name = "FILE", requires = "relay_user")]
+    pub(crate) relay_password_file: Option<PathBuf>,
     /// Networks whose calls are taken besides those of the server, such as 192.168.0.0/16
     #[arg(long, value_delimiter = ',', value_name = "NETWORK")]
     pub(crate) allow_from: Option<Vec<String>>,

@@ -47,6 +47,7 @@ fn object(path: &str) -> (&'static str, Option<u32>) {
         (Some(number), _) => ("call", Some(number)),
         (_, Some(number)) => ("account", Some(number)),
         _ if path == names::AUDIO_PATH => ("audio", None),
+        _ if path == names::NAT_PATH => ("nat", None),
         _ => ("voipd", None),
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod nat;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -191,6 +193,7 @@ pub enum Update {
     CallRemoved(CallId),
     DoNotDisturb(bool),
     Audio(Box<AudioView>),
+    Nat(Box<nat::NatView>),
     /// Sends an answer now that all before it is on the bus.
     Answer(Box<dyn FnOnce() + Send>),
 }

@@ -138,6 +138,7 @@ async fn serve(
         sound: SoundSystem::start()?,
         device_names: agent.1,
         rtp: config.rtp,
+        nat: config.nat,
         store,
         network,
         updates,

@@ -6,7 +6,7 @@ mod desk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use desk::{Desk, account, audio, call, invoke, subscribe};
+use desk::{Desk, account, audio, call, invoke, nat, subscribe};
 use futures_util::StreamExt;
 use voipd::api::Update;
 use voipd_agent::view::{AccountState, CallId, CallState, Reason};
@@ -26,6 +26,7 @@ fn object_of(interface: &str) -> &'static str {
         names::MANAGER => "/org/voipd",
         names::ACCOUNT => "/org/voipd/account/1",
         names::AUDIO => "/org/voipd/audio",
+        names::NAT => "/org/voipd/nat",
         _ => "/org/voipd/call/7",
     }
 }
@@ -35,6 +36,7 @@ async fn desk() -> Desk {
     desk.tell(account(1, AccountState::Registered));
     desk.tell(call(7, CallState::Active));
     desk.tell(audio());
+    desk.tell(nat());
     desk.answer_everything();
     desk
 }
@@ -71,7 +73,7 @@ async fn introspection_is_the_contract() {
         node.nodes().iter().filter_map(|node| node.name().map(ToOwned::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(children("/").await, ["org"]);
-    assert_eq!(children("/org/voipd").await, ["call", "audio", "account"]);
+    assert_eq!(children("/org/voipd").await, ["nat", "call", "audio", "account"]);
     assert_eq!(children("/org/voipd/call").await, ["7"]);
     assert!(children("/org/voipd/call/7").await.is_empty());
 }
@@ -108,7 +110,10 @@ async fn objects_are_told_with_the_properties_that_emit_changes_and_no_others() 
     let objects: HashMap<OwnedObjectPath, HashMap<String, HashMap<String, OwnedVariant>>> =
         reply.body().deserialize().unwrap();
     let paths: BTreeSet<&str> = objects.keys().map(|path| path.as_str()).collect();
-    assert_eq!(paths, BTreeSet::from(["/org/voipd/account/1", "/org/voipd/audio", "/org/voipd/call/7"]));
+    assert_eq!(
+        paths,
+        BTreeSet::from(["/org/voipd/account/1", "/org/voipd/audio", "/org/voipd/call/7", "/org/voipd/nat"])
+    );
     for interface in contract().iter().filter(|interface| interface.name().as_str() != names::MANAGER) {
         let name = interface.name();
         let path = ObjectPath::try_from(object_of(name.as_str())).unwrap();

@@ -305,6 +305,31 @@ fn the_example_parses_with_and_without_its_comments() {
 }
 
 #[test]
+fn relays_need_a_login_and_have_their_forms() {
+    let account =
+        |lines: &str| format!("[[account]]\nname = \"a\"\naddress = \"sip:a@example.org\"\n{lines}\n");
+    let good = "stun = [\"stun:192.0.2.1\"]\nrelays = [\"turns:relay.example.org\"]\nrelay-user = \"u\"\n\
+                relay-password-file = \"home.password\"\nice = \"relay\"";
+    let ice = read(&account(good)).unwrap().accounts.remove(0).ice;
+    assert_eq!(ice.relays[0].to_string(), "turns:relay.example.org");
+    assert_eq!((ice.login.as_ref().unwrap().password.expose(), ice.has_servers()), ("hunter2", true));
+    for (lines, words) in [
+        ("relays = [\"turn:a\"]", "relay-user is missing"),
+        ("relays = [\"turn:a\"]\nrelay-user = \"u\"", "relay-password is missing"),
+        ("ice = \"relay\"", "relays is missing"),
+        ("ice = \"on\"", "write \"auto\", \"off\" or \"relay\""),
+        ("stun = [\"turn:a\"]", "write stun:HOST or stun:HOST:PORT"),
+        ("relays = [\"turn:a?transport=sctp\"]", "'turn:a?transport=sctp' is no relay"),
+    ] {
+        let all = faults(&account(lines)).join("\n");
+        assert!(all.contains(words), "{lines}: {all}");
+    }
+    let many: Vec<String> = (0..17).map(|n| format!("\"stun:host{n}\"")).collect();
+    let all = faults(&account(&format!("stun = [{}]", many.join(", ")))).join("\n");
+    assert!(all.contains("name 16 at most"), "{all}");
+}
+
+#[test]
 fn every_snippet_of_the_documentation_parses() {
     let page = include_str!("../../docs/configuration.md");
     let snippets: Vec<&str> =

@@ -86,6 +86,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         sound: SoundSystem::start().unwrap(),
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
+        nat: config.nat,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         network: voipd::network::NetworkWatch::start().await,
         updates: updates_in,

@@ -46,6 +46,11 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("ptime", Value::Number(30)),
         Entry::new("redirect", text("follow")),
         Entry::new("dtmf", text("info")),
+        Entry::new("ice", text("relay")),
+        Entry::new("stun", list(&["stun:stun.example.org"])),
+        Entry::new("relays", list(&["turn:192.0.2.7:443?transport=tcp", "turns:relay.example.org"])),
+        Entry::new("relay-user", text("alice")),
+        Entry::new("relay-password", text("pass'; --")),
         Entry::new("enabled", Value::Flag(false)),
         Entry::new("allow-from", list(&["192.0.2.0/24", "2001:db8::/32"])),
         Entry::new("country", text("49")),
@@ -65,7 +70,12 @@ fn account(name: &str) -> AccountSettings {
 
 /// `Secret` shows itself in no format, so that it is compared by itself.
 fn same(a: &AccountSettings, b: &AccountSettings) -> bool {
-    format!("{a:?}") == format!("{b:?}") && a.password == b.password && a.tls == b.tls
+    let relay_password =
+        |account: &AccountSettings| account.ice.login.as_ref().map(|login| login.password.clone());
+    format!("{a:?}") == format!("{b:?}")
+        && a.password == b.password
+        && a.tls == b.tls
+        && relay_password(a) == relay_password(b)
 }
 
 #[track_caller]
@@ -257,6 +267,11 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
         "tls_pin",
         "tls_certificate",
         "tls_key",
+        "ice",
+        "stun",
+        "relays",
+        "relay_user",
+        "relay_password",
     ];
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();

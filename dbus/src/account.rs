@@ -58,6 +58,16 @@ pub struct AccountSettings {
     pub redirect: Option<String>,
     /// How digits are sent: `auto`, `rtp` or `info`.
     pub dtmf: Option<String>,
+    /// Whether media uses ICE: `auto`, `off` or `relay`.
+    pub ice: Option<String>,
+    /// STUN servers, `stun:HOST[:PORT]`.
+    pub stun: Option<Vec<String>>,
+    /// Relays, `turn:HOST[:PORT][?transport=tcp]` or `turns:HOST[:PORT]`.
+    pub relays: Option<Vec<String>>,
+    /// User name at the relays.
+    pub relay_user: Option<String>,
+    /// Password at the relays.
+    pub relay_password: Option<String>,
     /// Whether the account is enabled from the start.
     pub enabled: Option<bool>,
     /// Networks whose calls are taken besides those of the account's servers.
@@ -172,6 +182,18 @@ pub trait Account {
     /// `auto`, `rtp` or `info`.
     #[zbus(property)]
     fn dtmf(&self) -> zbus::Result<String>;
+
+    /// `auto`, `off` or `relay`.
+    #[zbus(property)]
+    fn ice(&self) -> zbus::Result<String>;
+
+    /// The account's STUN servers.
+    #[zbus(property)]
+    fn stun(&self) -> zbus::Result<Vec<String>>;
+
+    /// The account's relays.
+    #[zbus(property)]
+    fn relays(&self) -> zbus::Result<Vec<String>>;
 
     /// One of [`AccountState`](crate::AccountState).
     #[zbus(property)]

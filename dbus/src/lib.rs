@@ -9,6 +9,7 @@ pub mod call;
 mod error;
 pub mod manager;
 pub mod names;
+pub mod nat;
 mod states;
 pub mod statistics;
 
@@ -17,6 +18,7 @@ pub use audio::{AudioProxy, TestOptions};
 pub use call::{AcceptOptions, CallProxy, ResumeOptions};
 pub use error::{Error, Result};
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};
+pub use nat::NatProxy;
 pub use states::{AccountState, CallState, Reason};
 pub use statistics::{CallStatisticsProxy, Figures};
 
@@ -30,4 +32,5 @@ pub const XML: &[(&str, &str)] = &[
     (names::CALL, include_str!("../xml/org.voipd.Call1.xml")),
     (names::CALL_STATISTICS, include_str!("../xml/org.voipd.CallStatistics1.xml")),
     (names::AUDIO, include_str!("../xml/org.voipd.Audio1.xml")),
+    (names::NAT, include_str!("../xml/org.voipd.Nat1.xml")),
 ];

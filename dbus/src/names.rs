@@ -7,6 +7,8 @@ pub const BUS_NAME: &str = "org.voipd";
 pub const ROOT_PATH: &str = "/org/voipd";
 /// The object of the sound devices: `Audio1`.
 pub const AUDIO_PATH: &str = "/org/voipd/audio";
+/// The object of the way through NAT: `Nat1`.
+pub const NAT_PATH: &str = "/org/voipd/nat";
 /// What an account's path starts with; its number follows.
 pub const ACCOUNT_PREFIX: &str = "/org/voipd/account/";
 /// What a call's path starts with; its number follows.
@@ -22,6 +24,8 @@ pub const CALL: &str = "org.voipd.Call1";
 pub const CALL_STATISTICS: &str = "org.voipd.CallStatistics1";
 /// Interface of the sound devices.
 pub const AUDIO: &str = "org.voipd.Audio1";
+/// Interface of the way through NAT.
+pub const NAT: &str = "org.voipd.Nat1";
 
 /// What the name of each of voipd's errors starts with.
 pub const ERROR_PREFIX: &str = "org.voipd.Error.";

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -204,6 +204,9 @@ async fn use_everything(client: &Connection) {
     audio.watch(1000).await.unwrap();
     get!(audio: list_devices, stop_test, unwatch, input, output, ringer, state, reason, scheduling,
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
+
+    let nat = proxy!(NatProxy, client);
+    get!(nat: network_state, local_addresses, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
 }
 
 #[tokio::test]

@@ -48,6 +48,15 @@ pub fn on_time(command: &Command) -> Command {
     timely
 }
 
+/// The same for a program that takes that scheduling off when it starts.
+pub fn keep_on_time(process: u32) {
+    // Refused to who is not root: then the machine has to be idle.
+    let _ = Command::new("chrt")
+        .args(["--rr", "--pid", "1", &process.to_string()])
+        .stderr(Stdio::null())
+        .status();
+}
+
 /// A running program whose output goes to a file.
 #[derive(Debug)]
 pub struct Process {

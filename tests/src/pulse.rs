@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Process, program, run};
+use crate::process::{Process, keep_on_time, on_time, program, run};
 use crate::{Lab, SOON, until};
 
 /// A running sound server with two telephones' microphones and loudspeakers: see `sound/cards.pa`.
@@ -29,6 +29,7 @@ impl Pulse {
             String::from_utf8_lossy(&answer.stdout).contains("bob-microphone").then_some(())
         })
         .await;
+        keep_on_time(pulse.server.id());
         pulse
     }
 
@@ -52,7 +53,8 @@ impl Pulse {
         command.args(["--device", &format!("{direction}.monitor"), "--rate=48000", "--channels=2"]);
         command.args(["--channel-map=front-left,front-right", "--format=s16le", "--latency-msec=20"]);
         command.args(["--file-format=wav"]).arg(file);
-        let recorder = Process::start("parec", command, &self.directory.join(format!("{direction}.log")));
+        let recorder =
+            Process::start("parec", on_time(&command), &self.directory.join(format!("{direction}.log")));
         until("the recorder writes", SOON, async || {
             std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 4096).then_some(())
         })
@@ -64,7 +66,7 @@ impl Pulse {
     pub fn speak(&self, mouth: &str, file: &Path) -> Process {
         let mut command = self.client("paplay");
         command.args(["--device", mouth]).arg(file);
-        Process::start("paplay", command, &self.directory.join(format!("{mouth}.log")))
+        Process::start("paplay", on_time(&command), &self.directory.join(format!("{mouth}.log")))
     }
 
     /// Ends the server without a word to its clients.

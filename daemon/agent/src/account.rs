@@ -8,6 +8,7 @@ use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{Push, Transport};
 
 use crate::dialplan::DialPlan;
+use crate::ice_settings::IceSettings;
 
 /// An account. Numbers are never reused while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +107,8 @@ pub struct AccountSettings {
     pub redirect: RedirectPolicy,
     /// How it sends digits.
     pub dtmf: DtmfMethod,
+    /// How its media finds its way.
+    pub ice: IceSettings,
     /// Networks whose calls are taken besides those of the account's servers. For `Direct` and `Echo`: the only ones.
     pub allow_from: Vec<Network>,
     /// How numbers are dialled.

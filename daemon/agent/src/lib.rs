@@ -16,6 +16,7 @@ pub mod dialplan;
 mod digits;
 mod error;
 mod forks;
+pub mod ice_settings;
 mod media;
 mod names;
 pub mod output;

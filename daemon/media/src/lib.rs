@@ -8,6 +8,7 @@
 mod direction;
 mod error;
 mod format;
+pub mod ice;
 pub mod names;
 pub mod negotiation;
 pub mod rtcp;

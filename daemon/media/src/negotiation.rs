@@ -8,7 +8,8 @@ pub use crate::direction::Direction;
 pub use crate::error::NegotiationError;
 use crate::format::PayloadTypes;
 pub use crate::format::{Codec, ReceiveFormat};
-use crate::sdp::{self, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
+use crate::ice::{LocalIce, PeerIce};
+use crate::sdp::{self, LineIce, LocalWay, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
 
 /// What this side wants, most wanted codec first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,9 @@ pub struct Agreement {
     pub remote_rtcp: SocketAddr,
     /// RTCP goes by the ports of RTP, both ways (RFC 5761).
     pub rtcp_mux: bool,
+    /// What the peer says about ICE, where we have said something of it as well. While it wants it, `remote_rtp` and
+    /// `remote_rtcp` are its default candidates: perhaps no address that can be sent to.
+    pub ice: PeerIce,
     /// What we may do now.
     pub direction: Direction,
     /// The peer holds the call (its direction excludes receiving, or c=0.0.0.0).
@@ -80,6 +84,7 @@ pub struct Negotiation {
     preferences: Preferences,
     session_id: u64,
     payload_types: PayloadTypes,
+    ice: Option<LocalIce>,
     /// What was sent last; its origin carries the version.
     written: Option<Session>,
     /// The m= lines of the session. Their number and order never change (RFC 3264 section 8).
@@ -116,6 +121,8 @@ struct Offer {
     /// Place of the audio line.
     index: usize,
     formats: Vec<(u8, ReceiveFormat)>,
+    /// It wants ICE.
+    ice: bool,
 }
 
 /// The peer's offer.
@@ -140,6 +147,7 @@ impl Negotiation {
             preferences,
             session_id,
             payload_types: PayloadTypes::default(),
+            ice: None,
             written: None,
             slots: Vec::new(),
             exchange: Exchange::None,
@@ -165,6 +173,20 @@ impl Negotiation {
         }
     }
 
+    /// What the peer's offer that is being answered says about ICE.
+    pub fn offered_ice(&self) -> Option<&PeerIce> {
+        match &self.exchange {
+            Exchange::Theirs(offer) => Some(&offer.audio.ice),
+            Exchange::None | Exchange::Ours { .. } => None,
+        }
+    }
+
+    /// What the descriptions that are written from now on say about ICE: offers say it, answers where the offer wants
+    /// ICE. The default candidates are the `local` media that the caller names with each of them.
+    pub fn set_ice(&mut self, ice: Option<LocalIce>) {
+        self.ice = ice;
+    }
+
     /// Writes an offer; a repeated one raises the o= version only when it differs (RFC 3264 section 8). In a re-offer
     /// the agreed codec stays first, payload types keep their meaning, and rejected media lines keep their places.
     pub fn make_offer(&mut self, local: LocalMedia, direction: Direction) -> Vec<u8> {
@@ -176,11 +198,15 @@ impl Negotiation {
         if let Some(agreement) = &mut self.agreement {
             agreement.receive = self.payload_types.bound();
         }
+        let rtcp_mux_agreed = self.agreement.as_ref().is_some_and(|agreement| agreement.rtcp_mux);
+        let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed };
+        let ice = self.ice.as_ref().map_or(LineIce::Silent, wanted);
+        let way = LocalWay { media: local, rtcp_mux: true, ice };
         let medias = self.media_lines(|profile| {
-            sdp::audio_line(local, profile, &formats, self.preferences.ptime_ms, direction, true)
+            sdp::audio_line(way, profile, &formats, self.preferences.ptime_ms, direction)
         });
         let index = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_))).unwrap_or_default();
-        let offer = Offer { address: local.address, direction, index, formats };
+        let offer = Offer { address: local.address, direction, index, formats, ice: self.ice.is_some() };
         self.exchange = Exchange::Ours { offer, agreed_before: self.agreement.clone() };
         self.write(local.address, medias)
     }
@@ -205,6 +231,7 @@ impl Negotiation {
         };
         let agreement = Agreement {
             remote_hold,
+            ice: if offer.ice { audio.ice.clone() } else { PeerIce::Absent },
             ..self.agree(&audio, &common, offer.address, offer.direction, &self.payload_types)?
         };
         self.agreement = Some(agreement.clone());
@@ -253,16 +280,25 @@ impl Negotiation {
                 formats.push((number, known));
             }
         }
-        let agreement = self.agree(audio, &common, local.address, wanted, &payload_types)?;
+        let mut agreement = self.agree(audio, &common, local.address, wanted, &payload_types)?;
+        if self.ice.is_none() {
+            agreement.ice = PeerIce::Absent;
+        }
         let slots = headers.iter().enumerate().map(|(place, header)| {
             if place == *index { Slot::Audio(audio.profile) } else { Slot::Refused(header.clone()) }
         });
         self.slots = slots.collect();
         self.payload_types = payload_types;
         self.agreement = Some(agreement.clone());
+        let rtcp_mux = agreement.rtcp_mux;
+        let ice = match (&agreement.ice, &self.ice) {
+            (PeerIce::Offered(_), Some(ice)) => LineIce::Wanted { ice, rtcp_mux_agreed: rtcp_mux },
+            (PeerIce::Mismatch, Some(_)) => LineIce::Mismatch,
+            _ => LineIce::Silent,
+        };
+        let way = LocalWay { media: local, rtcp_mux, ice };
         let medias = self.media_lines(|profile| {
-            let ptime_ms = self.preferences.ptime_ms;
-            sdp::audio_line(local, profile, &formats, ptime_ms, agreement.direction, agreement.rtcp_mux)
+            sdp::audio_line(way, profile, &formats, self.preferences.ptime_ms, agreement.direction)
         });
         Ok((self.write(local.address, medias), agreement))
     }
@@ -340,7 +376,9 @@ impl Negotiation {
         });
         let (codec, format) = sound.ok_or_else(|| self.no_common_codec(audio))?;
         let remote = audio.rtp.ip();
-        if remote.is_ipv4() != local.is_ipv4() && !remote.is_unspecified() {
+        // With ICE there may be a candidate of the right kind beside the default one.
+        let reachable = remote.is_ipv4() == local.is_ipv4() || remote.is_unspecified();
+        if !reachable && audio.ice.offered().is_none() {
             return Err(NegotiationError::address(&format!("{remote}, while this side uses {local}")));
         }
         let events = common.iter().filter_map(|format| match format.known {
@@ -354,6 +392,7 @@ impl Negotiation {
             // We always offer it, so what the peer says decides.
             remote_rtcp: if audio.rtcp_mux { audio.rtp } else { audio.rtcp },
             rtcp_mux: audio.rtcp_mux,
+            ice: audio.ice.clone(),
             direction: ours.and(audio.direction.reversed()),
             remote_hold: !audio.direction.receives(),
             send: SendFormat {

@@ -10,6 +10,7 @@ use sdp_types::{Attribute, Connection, Fmtp, Media, Origin, Rtcp, RtpMap, Sessio
 use crate::direction::Direction;
 use crate::error::{NegotiationError, printable};
 use crate::format::{Codec, OpusParameters, ReceiveFormat, static_name};
+use crate::ice::{self, Defaults, LocalIce, PeerIce};
 use crate::negotiation::LocalMedia;
 
 /// Longest session description that is read, in bytes.
@@ -68,7 +69,8 @@ pub(crate) struct RemoteAudio {
     pub(crate) rtcp: SocketAddr,
     /// RTCP may share the port of RTP (RFC 5761).
     pub(crate) rtcp_mux: bool,
-    /// As the peer sees it; an unspecified address (hold of RFC 2543) counts as not receiving.
+    pub(crate) ice: PeerIce,
+    /// As the peer sees it; without ICE, an unspecified address (hold of RFC 2543) counts as not receiving.
     pub(crate) direction: Direction,
     /// In the peer's order.
     pub(crate) formats: Vec<RemoteFormat>,
@@ -159,17 +161,25 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
     let connection = connection.ok_or_else(|| NegotiationError::address("none is given"))?;
     let address = usable_address(&connection.connection_address)?;
 
+    let rtp = SocketAddr::new(address, media.port);
+    let rtcp = read_rtcp(media, address)?;
+    let rtcp_mux = media.attributes.iter().any(|attribute| is_rtcp_mux(&attribute.attribute));
+    let ice = ice::read(session, media, &Defaults { rtp, rtcp, rtcp_mux });
+
     let direction = direction_of(&media.attributes)
         .or_else(|| direction_of(&session.attributes))
         .unwrap_or(Direction::SendRecv);
-    // RFC 3264 section 8.4: nothing is sent to an unspecified address, which was how RFC 2543 held a call.
-    let direction = Direction::new(direction.sends(), direction.receives() && !address.is_unspecified());
+    // RFC 3264 section 8.4: nothing is sent to an unspecified address, which was how RFC 2543 held a call. With ICE it
+    // says that no candidate is known yet (RFC 8840 section 4.1.1).
+    let nowhere = address.is_unspecified() && ice.offered().is_none();
+    let direction = Direction::new(direction.sends(), direction.receives() && !nowhere);
 
     Ok(RemoteAudio {
         profile,
-        rtp: SocketAddr::new(address, media.port),
-        rtcp: read_rtcp(media, address)?,
-        rtcp_mux: media.attributes.iter().any(|attribute| is_rtcp_mux(&attribute.attribute)),
+        rtp,
+        rtcp,
+        rtcp_mux,
+        ice,
         direction,
         formats: read_formats(media),
         ptime: milliseconds(media, "ptime"),
@@ -240,15 +250,37 @@ fn milliseconds(media: &Media, name: &str) -> Option<u16> {
     whole.trim().parse().ok().filter(|milliseconds| *milliseconds > 0)
 }
 
+/// What our audio line says of the way to it.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalWay<'a> {
+    /// Where media comes without ICE: the default candidates.
+    pub(crate) media: LocalMedia,
+    pub(crate) rtcp_mux: bool,
+    pub(crate) ice: LineIce<'a>,
+}
+
+/// What an audio line of ours says about ICE.
+#[derive(Clone, Copy)]
+pub(crate) enum LineIce<'a> {
+    Silent,
+    /// The peer's address was changed on the way (RFC 8839 section 5.3).
+    Mismatch,
+    /// Both components are named, unless `rtcp_mux` is agreed.
+    Wanted {
+        ice: &'a LocalIce,
+        rtcp_mux_agreed: bool,
+    },
+}
+
 /// Our audio line.
 pub(crate) fn audio_line(
-    local: LocalMedia,
+    way: LocalWay<'_>,
     profile: Profile,
     formats: &[(u8, ReceiveFormat)],
     ptime_ms: u16,
     direction: Direction,
-    rtcp_mux: bool,
 ) -> Media {
+    let LocalWay { media: local, rtcp_mux, ice } = way;
     let numbers: Vec<String> = formats.iter().map(|(number, _)| number.to_string()).collect();
     let mut attributes = Vec::new();
     for (number, format) in formats {
@@ -257,13 +289,20 @@ pub(crate) fn audio_line(
             .extend(format.fmtp().map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))));
     }
     attributes.push(Attribute::with_value("ptime", ptime_ms));
-    if local.rtp_port.checked_add(1) != Some(local.rtcp_port) {
+    let with_ice = matches!(ice, LineIce::Wanted { .. });
+    // RFC 5761 section 5.1.3 wants the port for RTCP named beside ICE.
+    if with_ice || local.rtp_port.checked_add(1) != Some(local.rtcp_port) {
         attributes.push(Attribute::with_value("rtcp", local.rtcp_port));
     }
     if rtcp_mux {
         attributes.push(Attribute::new("rtcp-mux"));
     }
     attributes.push(Attribute::new(direction.attribute()));
+    match ice {
+        LineIce::Silent => {}
+        LineIce::Mismatch => attributes.push(Attribute::new("ice-mismatch")),
+        LineIce::Wanted { ice, rtcp_mux_agreed } => attributes.extend(ice::attributes(ice, rtcp_mux_agreed)),
+    }
     media_line("audio", local.rtp_port, profile.name(), numbers.join(" "), attributes)
 }
 

@@ -12,7 +12,16 @@ use voipd_media::{Direction, NegotiationError};
 const NAMED: &str = "v=0\r\nc=IN IP4 media.example.com\r\nm=audio 4000 RTP/AVP 0 9\r\n\
     a=rtcp:53020 IN IP6 rtcp.example.com\r\na=rtcp-mux\r\n";
 
-const PEERS: [&str; 7] = [
+const ICE: &str = "v=0\r\nc=IN IP4 192.0.2.2\r\na=ice-options:trickle ice2\r\na=ice-lite\r\nm=audio 4000 RTP/AVP 0\r\n\
+    a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n\
+    a=candidate:1 1 UDP 2130706431 192.0.2.2 4000 typ host\r\n\
+    a=candidate:2 2 UDP 1694498814 198.51.100.2 4001 typ srflx raddr 192.0.2.2 rport 4001\r\n\
+    a=candidate:3 1 UDP 1694498 2001:db8::7 4001 typ relay raddr :: rport 9 generation 0\r\n\
+    a=candidate:4 1 UDP 169 0b6c.local 4001 typ host\r\n\
+    a=remote-candidates:1 192.0.2.1 30000 2 192.0.2.1 30001\r\na=end-of-candidates\r\n";
+
+const PEERS: [&str; 8] = [
+    ICE,
     NAMED,
     include_str!("peers/asterisk.sdp"),
     include_str!("peers/baresip.sdp"),
@@ -25,6 +34,7 @@ const PEERS: [&str; 7] = [
 /// Takes it as an offer and as an answer; whatever comes out obeys the rules.
 fn swallow(text: &[u8]) {
     let mut callee = side(&ALL);
+    callee.set_ice(Some(ice()));
     match callee.handle_offer(text) {
         Ok(()) => {
             let address = match callee.offered_address() {
@@ -40,6 +50,10 @@ fn swallow(text: &[u8]) {
             assert!(agreement.send.payload_type < 128);
             assert!([10, 20, 30, 40, 60].contains(&agreement.send.ptime_ms));
             assert_ne!(agreement.remote_rtp.port(), 0);
+            if let Some(ice) = agreement.ice.offered() {
+                assert!(ice.candidates.len() <= 24 && ice.remote_candidates.len() <= 2);
+                assert!(ice.candidates.iter().all(|candidate| !candidate.address.ip().is_multicast()));
+            }
             // Our next offer is still one that we read ourselves.
             let offer = callee.make_offer(address, Direction::SendRecv);
             side(&ALL).handle_offer(&offer).unwrap();
@@ -47,6 +61,7 @@ fn swallow(text: &[u8]) {
         Err(error) => check_message(&error),
     }
     let mut caller = side(&ALL);
+    caller.set_ice(Some(ice()));
     caller.make_offer(here(), Direction::SendRecv);
     if let Err(error) = caller.handle_answer(text) {
         check_message(&error);

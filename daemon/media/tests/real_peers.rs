@@ -5,6 +5,7 @@
 mod support;
 
 use support::*;
+use voipd_media::ice::PeerIce;
 use voipd_media::{Agreement, Codec, Direction, ReceiveFormat, SendFormat};
 
 fn answer(offer: &str, address: &str) -> (Vec<u8>, Agreement) {
@@ -35,6 +36,7 @@ fn baresip() {
             remote_rtp: "192.0.2.2:16618".parse().unwrap(),
             remote_rtcp: "192.0.2.2:16619".parse().unwrap(),
             rtcp_mux: false,
+            ice: PeerIce::Absent,
             direction: Direction::SendRecv,
             remote_hold: false,
             send: SendFormat {

@@ -4,3 +4,7 @@
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
+
+pub mod ice;
+pub mod stun;
+pub mod turn;

@@ -15,6 +15,7 @@ use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use super::tree::Account;
 use crate::api::Request;
 use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name, transport_name};
+use crate::config::ice::ice_name;
 
 pub(super) fn properties(account: &Account) -> Dict {
     let Account { view, security } = account;
@@ -27,6 +28,8 @@ pub(super) fn properties(account: &Account) -> Dict {
     let associated: Vec<String> = binding.associated.iter().map(|address| address.uri.to_string()).collect();
     let provider = settings.push.as_ref().map(|push| push.provider.clone());
     let codecs: Vec<&str> = settings.codecs.iter().map(|codec| codec_name(*codec)).collect();
+    let stun: Vec<String> = settings.ice.stun.iter().map(ToString::to_string).collect();
+    let relays: Vec<String> = settings.ice.relays.iter().map(ToString::to_string).collect();
     Dict::from([
         ("Name", settings.name.clone().into()),
         ("Kind", kind_name(settings.kind).into()),
@@ -46,6 +49,9 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("Codecs", codecs.into()),
         ("Redirect", redirect_name(settings.redirect).into()),
         ("Dtmf", dtmf_name(settings.dtmf).into()),
+        ("Ice", ice_name(settings.ice.policy).into()),
+        ("Stun", stun.into()),
+        ("Relays", relays.into()),
         ("State", state(view.state).into()),
         ("Reason", view.reason.into()),
         ("SipStatus", view.sip_status.into()),

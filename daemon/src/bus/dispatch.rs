@@ -8,7 +8,7 @@ use zbus::{OwnedVariant, Variant, fdo};
 
 use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, nothing, unknown_method};
 use super::tree::{Interface, Object, Tree};
-use super::{account, audio, call, manager, statistics};
+use super::{account, audio, call, manager, nat, statistics};
 
 /// A method call, taken apart.
 pub(super) struct Call<'c> {
@@ -51,6 +51,7 @@ fn own(
         (Object::Call(id), Interface::Call) => call::call(requests, id, member, body),
         (Object::Call(id), Interface::CallStatistics) => statistics::call(requests, id, member, body),
         (Object::Audio, _) => audio::call(requests, member, body),
+        (Object::Nat, _) => nat::call(requests, member, body),
         _ => manager::call(requests, member, body),
     }
 }
@@ -71,7 +72,9 @@ fn find(tree: &Tree, path: &str, interface: &str) -> Result<(Object, Interface),
                 "there is no account {}: list the accounts to see which there are",
                 id.0
             ))),
-            Object::Audio => Box::new(Error::NotReady("voipd is starting: try again in a moment".to_owned())),
+            Object::Audio | Object::Nat => {
+                Box::new(Error::NotReady("voipd is starting: try again in a moment".to_owned()))
+            }
             Object::Root => unknown_object(path),
         });
     }

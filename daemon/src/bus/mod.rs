@@ -12,6 +12,7 @@ mod audio;
 mod call;
 mod dispatch;
 mod manager;
+mod nat;
 mod options;
 mod outcome;
 mod server;

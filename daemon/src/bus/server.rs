@@ -16,6 +16,7 @@ use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
 use super::tree::{Account, Interface, Object, Tree};
 use super::watch::Watches;
 use super::{BusError, account, audio, statistics};
+use crate::api::nat::NatView;
 use crate::api::{AudioView, Request, Update};
 
 /// Most calls that wait for the driver's answer.
@@ -214,6 +215,7 @@ impl Server {
                 self.changed(Object::Root, Interface::Manager, before).await
             }
             Update::Audio(view) => self.audio(view).await,
+            Update::Nat(view) => self.nat(view).await,
             Update::Answer(answer) => {
                 answer();
                 // What was answered just now goes out before the next update.
@@ -255,6 +257,15 @@ impl Server {
         match self.tree.audio.replace(view) {
             None => self.added(Object::Audio, lists).await,
             Some(_) => self.changed(Object::Audio, Interface::Audio, before).await,
+        }
+    }
+
+    async fn nat(&mut self, view: Box<NatView>) -> Result<(), BusError> {
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(Object::Nat, Interface::Nat);
+        match self.tree.nat.replace(view) {
+            None => self.added(Object::Nat, lists).await,
+            Some(_) => self.changed(Object::Nat, Interface::Nat, before).await,
         }
     }
 

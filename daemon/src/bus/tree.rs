@@ -10,8 +10,9 @@ use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
-use super::{account, audio, call, manager};
+use super::{account, audio, call, manager, nat};
 use crate::api::AudioView;
+use crate::api::nat::NatView;
 use crate::config::Scope;
 
 /// An object with an interface of voipd.
@@ -19,6 +20,7 @@ use crate::config::Scope;
 pub(super) enum Object {
     Root,
     Audio,
+    Nat,
     Account(AccountId),
     Call(CallId),
 }
@@ -29,6 +31,7 @@ impl Object {
         match path {
             names::ROOT_PATH => Some(Self::Root),
             names::AUDIO_PATH => Some(Self::Audio),
+            names::NAT_PATH => Some(Self::Nat),
             _ => names::account_number(path)
                 .map(|number| Self::Account(AccountId(number)))
                 .or_else(|| names::call_number(path).map(|number| Self::Call(CallId(number)))),
@@ -39,6 +42,7 @@ impl Object {
         match self {
             Self::Root => ObjectPath::from_static_str_unchecked(names::ROOT_PATH),
             Self::Audio => ObjectPath::from_static_str_unchecked(names::AUDIO_PATH),
+            Self::Nat => ObjectPath::from_static_str_unchecked(names::NAT_PATH),
             Self::Account(id) => ObjectPath::from_string_unchecked(names::account_path(id.0)),
             Self::Call(id) => ObjectPath::from_string_unchecked(names::call_path(id.0)),
         }
@@ -49,6 +53,7 @@ impl Object {
         match self {
             Self::Root => &[Interface::Manager],
             Self::Audio => &[Interface::Audio],
+            Self::Nat => &[Interface::Nat],
             Self::Account(_) => &[Interface::Account],
             Self::Call(_) => &[Interface::Call, Interface::CallStatistics],
         }
@@ -63,6 +68,7 @@ pub(super) enum Interface {
     Call,
     CallStatistics,
     Audio,
+    Nat,
 }
 
 impl Interface {
@@ -73,6 +79,7 @@ impl Interface {
             Self::Call => names::CALL,
             Self::CallStatistics => names::CALL_STATISTICS,
             Self::Audio => names::AUDIO,
+            Self::Nat => names::NAT,
         }
     }
 }
@@ -90,11 +97,19 @@ pub(super) struct Tree {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
+    pub(super) nat: Option<Box<NatView>>,
 }
 
 impl Tree {
     pub(super) fn new(scope: Scope, do_not_disturb: bool) -> Self {
-        Self { scope, do_not_disturb, accounts: BTreeMap::new(), calls: BTreeMap::new(), audio: None }
+        Self {
+            scope,
+            do_not_disturb,
+            accounts: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            audio: None,
+            nat: None,
+        }
     }
 
     /// Whether the object is there.
@@ -102,6 +117,7 @@ impl Tree {
         match object {
             Object::Root => true,
             Object::Audio => self.audio.is_some(),
+            Object::Nat => self.nat.is_some(),
             Object::Account(id) => self.accounts.contains_key(&id),
             Object::Call(id) => self.calls.contains_key(&id),
         }
@@ -114,6 +130,7 @@ impl Tree {
             (Object::Audio, Interface::Audio) => {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
             }
+            (Object::Nat, Interface::Nat) => self.nat.as_deref().map(nat::properties).unwrap_or_default(),
             (Object::Account(id), Interface::Account) => {
                 self.accounts.get(&id).map(account::properties).unwrap_or_default()
             }
@@ -153,7 +170,9 @@ impl Tree {
     fn objects(&self) -> impl Iterator<Item = Object> {
         let accounts = self.accounts.keys().map(|id| Object::Account(*id));
         let calls = self.calls.keys().map(|id| Object::Call(*id));
-        self.audio.iter().map(|_| Object::Audio).chain(accounts).chain(calls)
+        let audio = self.audio.iter().map(|_| Object::Audio);
+        let nat = self.nat.iter().map(|_| Object::Nat);
+        audio.chain(nat).chain(accounts).chain(calls)
     }
 
     /// Introspection data of any path that leads somewhere.

@@ -14,6 +14,7 @@ use voipd_sip::uri::SipUri;
 
 use super::dialplan;
 use super::fields::{Entry, Fault, Fields, Source};
+use super::ice;
 use super::security;
 
 /// Name of the account for calls without a server.
@@ -103,6 +104,7 @@ pub fn read(
     let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
+    let ice = ice::read(&mut fields, read_file);
     let enabled = fields.flag("enabled").unwrap_or(true);
     let allow_from = fields.parse_list("allow-from", network);
     let dial_plan = dialplan::read(&mut fields);
@@ -166,6 +168,7 @@ pub fn read(
         ptime_ms,
         redirect,
         dtmf,
+        ice,
         allow_from: allow_from.unwrap_or_else(|| if with_server { Vec::new() } else { local_networks() }),
         dial_plan,
     })
@@ -184,6 +187,7 @@ pub fn read_direct(
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
+    let ice = ice::read(&mut fields, Some(read_file));
     fields.finish().then(|| AccountSettings {
         name: DIRECT.to_owned(),
         kind: AccountKind::Direct,
@@ -207,6 +211,7 @@ pub fn read_direct(
         ptime_ms,
         redirect,
         dtmf,
+        ice,
         allow_from: if inbound { allow_from } else { Vec::new() },
         dial_plan: DialPlan::default(),
     })
@@ -328,20 +333,24 @@ fn password(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> Option<
     let from_file = fields.parse("password-file", |path| {
         let file = read_file(Path::new(path), Holds::Secret);
         let text = file.map_err(|error| format!("cannot be read: {path}: {error}"))?.text;
-        // An editor ends the file with a line break, which is no part of the password.
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        match line.chars().any(char::is_control) {
-            true => Err(format!("names {path}, which must hold the password alone, on one line")),
-            false => {
-                limited(line).map(Secret::new).map_err(|wrong| format!("names {path}, whose text {wrong}"))
-            }
-        }
+        let wrong = |wrong| format!("names {path}, whose text {wrong}");
+        only_line(&text, path).and_then(|line| limited(line).map(Secret::new).map_err(wrong))
     });
     if given.is_some() && from_file.is_some() {
         fields.reject("password-file", "is there beside \"password\": remove one of them");
     }
     given.or(from_file)
+}
+
+/// The password that a file holds.
+pub(super) fn only_line<'a>(text: &'a str, path: &str) -> Result<&'a str, String> {
+    // An editor ends the file with a line break, which is no part of the password.
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    match line.chars().any(char::is_control) {
+        true => Err(format!("names {path}, which must hold the password alone, on one line")),
+        false => Ok(line),
+    }
 }
 
 fn account_name(text: &str) -> Result<String, String> {
@@ -374,7 +383,7 @@ fn transport(text: &str) -> Result<Transport, String> {
     found.ok_or_else(|| format!("is '{text}': write \"udp\", \"tcp\" or \"tls\", or leave it to DNS"))
 }
 
-fn limited(text: &str) -> Result<String, String> {
+pub(super) fn limited(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("is empty: leave the key out or give it a value".to_owned()),
         1..=LONGEST_TEXT => Ok(text.to_owned()),

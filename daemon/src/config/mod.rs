@@ -4,7 +4,9 @@
 pub mod account;
 pub mod dialplan;
 pub mod fields;
+pub mod ice;
 mod load;
+mod nat;
 mod sections;
 mod security;
 mod text;
@@ -20,6 +22,7 @@ use voipd_agent::AccountSettings;
 use crate::tls::ServerFiles;
 
 pub use load::{Loaded, default_path, load, state_directory};
+pub use nat::{NatConfig, StunServer};
 pub(crate) use sections::device_name;
 pub use text::parse;
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub rtp: RtpConfig,
     /// `[audio]`
     pub audio: AudioConfig,
+    /// `[nat]`
+    pub nat: NatConfig,
     /// `[calls]`
     pub calls: CallsConfig,
     /// `[log]`, key `level`.

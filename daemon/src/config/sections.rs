@@ -11,7 +11,7 @@ use voipd_agent::account::AccountOrigin;
 
 use super::account::{self, ReadFile};
 use super::fields::{Entry, Fault, Fields, Placed, Source};
-use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, security};
+use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, nat, security};
 use crate::sound::DeviceName;
 
 /// The port that SIP has (RFC 3261 section 19.1.2).
@@ -44,14 +44,15 @@ pub(super) fn read(
     faults: &mut Vec<Fault>,
 ) -> Option<Config> {
     let mut top = Fields::new("", Source::Toml, None, entries, faults);
-    let names = ["sip", "rtp", "audio", "direct", "calls", "log"];
-    let [sip, rtp, audio, direct, calls, log] = names.map(|name| top.table(name));
+    let names = ["sip", "rtp", "audio", "nat", "direct", "calls", "log"];
+    let [sip, rtp, audio, nat, direct, calls, log] = names.map(|name| top.table(name));
     let accounts = top.tables("account");
     top.finish();
 
     let sip = read_sip(section("sip", sip, faults), read_file);
     let rtp = read_rtp(section("rtp", rtp, faults));
     let audio = read_audio(section("audio", audio, faults));
+    let nat = nat::read(section("nat", nat, faults));
     let direct = account::read_direct(section("direct", direct, faults), scope == Scope::Session, read_file);
     let calls = read_calls(section("calls", calls, faults));
     let log_level = read_log(section("log", log, faults));
@@ -63,6 +64,7 @@ pub(super) fn read(
         sip: sip?,
         rtp: rtp?,
         audio: audio?,
+        nat: nat?,
         calls: calls?,
         log_level: log_level?,
         direct: direct?,

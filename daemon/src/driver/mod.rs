@@ -2,6 +2,7 @@
 
 mod devices;
 mod media;
+mod nat;
 mod network;
 mod outbox;
 mod patchbay;
@@ -22,7 +23,7 @@ use voipd_sip::redact::redact;
 use voipd_sip::uri::Host;
 
 use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
-use crate::config::RtpConfig;
+use crate::config::{NatConfig, RtpConfig};
 use crate::network::{NetworkWatch, Snapshot};
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::sound::FindError;
@@ -30,6 +31,7 @@ use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
 use media::{MediaPorts, RtcpPacket};
+use nat::Nat;
 use outbox::Outbox;
 use patchbay::Patchbay;
 use traces::{Direction, Traces};
@@ -89,6 +91,8 @@ pub struct Parts {
     pub device_names: [String; 3],
     /// Ports and marking of media.
     pub rtp: RtpConfig,
+    /// The way through NAT.
+    pub nat: NatConfig,
     /// What is kept across restarts.
     pub store: Store,
     /// The network as it is, and the watch on it.
@@ -106,6 +110,7 @@ pub struct Driver {
     realtime: RealtimeThread,
     devices: Devices,
     media: MediaPorts,
+    nat: Nat,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
@@ -132,6 +137,7 @@ impl Driver {
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
+            nat: Nat::new(parts.nat),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
             store: parts.store,
@@ -146,6 +152,7 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
+        driver.publish_nat();
         loop {
             driver.carry_out();
             let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();

@@ -26,7 +26,9 @@ impl Driver {
                 let addresses: Vec<String> = snapshot.addresses().iter().map(IpAddr::to_string).collect();
                 log::info!("the network is {}: {}", snapshot.state().name(), addresses.join(", "));
                 self.network = snapshot;
+                self.resolver.network_changed();
                 self.check_network(false);
+                self.publish_nat();
             }
             // Calls and registrations outlast a short sleep, and telling everybody would keep the system awake.
             NetworkEvent::Suspending => log::info!("the system goes to sleep"),

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 /// What there is of a network, for people and for what depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NetworkState {
     /// There is none.
+    #[default]
     Offline,
     /// There are neighbours, and no way beyond them.
     Local,

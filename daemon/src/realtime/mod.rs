@@ -15,4 +15,4 @@ pub use event::{EngineWaker, Gate, WakeSignal};
 pub use ports::{BindError, PortPair, bind_pair};
 pub use scheduling::{Policy, Scheduling};
 pub use socket::UdpMediaSocket;
-pub use thread::{RealtimeThread, start};
+pub use thread::{RealtimeThread, serve_devices_in_time, start};

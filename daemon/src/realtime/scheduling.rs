@@ -54,11 +54,21 @@ pub(super) fn become_fifo(wanted: i32) -> Result<i32, String> {
     ))
 }
 
-#[allow(unsafe_code)]
+/// Asks for SCHED_FIFO at `priority` for the calling thread and all that it starts from now on. A refusal leaves things
+/// as they are: whether real-time scheduling is to be had is told for the thread that ticks.
+pub(super) fn become_fifo_with_children(priority: i32) {
+    let _ = set_scheduler(libc::SCHED_FIFO, priority);
+}
+
 fn set_fifo(priority: i32) -> io::Result<()> {
+    set_scheduler(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, priority)
+}
+
+#[allow(unsafe_code)]
+fn set_scheduler(policy: libc::c_int, priority: i32) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: `parameters` is valid and not kept; 0 means the calling thread.
-    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameters) })
+    check(unsafe { libc::sched_setscheduler(0, policy, &parameters) })
 }
 
 /// Makes the calling thread's timers exact where it stays without real-time scheduling: by default they may be 50 µs

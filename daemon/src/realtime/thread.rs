@@ -16,6 +16,13 @@ const PRIORITY: i32 = 20;
 /// Stack that libopus and the mixer may use; touched before the first tick.
 const STACK: usize = 256 * 1024;
 
+/// Gives the calling thread, and every thread that it starts, real-time scheduling just below the tick's, where the
+/// system allows it. For threads that open sound devices: the libraries' own threads then serve the devices in time, and
+/// none that shares a lock with them waits for its turn on a busy machine.
+pub fn serve_devices_in_time() {
+    scheduling::become_fifo_with_children(PRIORITY - 1);
+}
+
 /// The real-time thread. Dropping it stops it.
 pub struct RealtimeThread {
     gate: Arc<Gate>,

@@ -16,6 +16,7 @@ use super::server::Servers;
 use super::stream::{Lost, SoundCounters};
 use super::{SoundEvent, listing, role_index, wav};
 use crate::api::{DeviceRole, DeviceView};
+use crate::realtime::serve_devices_in_time;
 
 /// How long opening may take before the driver hears that it failed.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(6);
@@ -180,6 +181,7 @@ impl Worker {
             let _ = told.send(Message::Lost { role, ticket, reason });
         });
         let opening = move || {
+            serve_devices_in_time();
             bin.wait(CLOSE_PATIENCE);
             let result = open_device(&hosts, role, name, &lost).map(Box::new);
             // If nobody waits any more, the device closes here.

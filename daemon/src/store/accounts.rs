@@ -7,6 +7,7 @@ use voipd_sip::digest::Secret;
 use crate::config::account::{codec_name, dtmf_name, from_entries, kind_name, redirect_name, transport_name};
 use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
+use crate::config::ice::ice_name;
 use crate::tls::material::pin_text;
 
 /// Between realms, which may hold anything but control characters.
@@ -29,6 +30,7 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
     let client = account.tls.client.as_ref();
     let plan = &account.dial_plan;
     let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
+    let login = account.ice.login.as_ref();
     let realms = (!account.realms.is_empty()).then(|| account.realms.join(REALM_BREAK));
     vec![
         ("name", Box::new(&account.name)),
@@ -69,7 +71,16 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
         ("tls_pin", Box::new(account.tls.pin.as_ref().map(pin_text))),
         ("tls_certificate", Box::new(client.map(|client| &client.chain))),
         ("tls_key", Box::new(client.map(|client| client.key.expose()))),
+        ("ice", Box::new(ice_name(account.ice.policy))),
+        ("stun", Box::new(words(&account.ice.stun))),
+        ("relays", Box::new(words(&account.ice.relays))),
+        ("relay_user", Box::new(login.map(|login| &login.user))),
+        ("relay_password", Box::new(login.map(|login| login.password.expose()))),
     ]
+}
+
+fn words(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// All accounts by name, and the names of those that make no sense with what is wrong.
@@ -121,6 +132,9 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("tls-pin", "tls_pin"),
         ("tls-certificate", "tls_certificate"),
         ("tls-key", "tls_key"),
+        ("ice", "ice"),
+        ("relay-user", "relay_user"),
+        ("relay-password", "relay_password"),
     ];
     let mut entries = Vec::new();
     for (key, column) in texts {
@@ -147,6 +161,8 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("rewrite", "rewrite"),
         ("emergency", "emergency"),
         ("blocked", "blocked"),
+        ("stun", "stun"),
+        ("relays", "relays"),
     ];
     for (key, column) in lists {
         let text: Option<String> = row.get(column)?;

@@ -68,6 +68,13 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN tls_certificate TEXT;
     ALTER TABLE account ADD COLUMN tls_key TEXT;
 ",
+    "
+    ALTER TABLE account ADD COLUMN ice TEXT;
+    ALTER TABLE account ADD COLUMN stun TEXT;
+    ALTER TABLE account ADD COLUMN relays TEXT;
+    ALTER TABLE account ADD COLUMN relay_user TEXT;
+    ALTER TABLE account ADD COLUMN relay_password TEXT;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

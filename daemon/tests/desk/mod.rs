@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use voipd::api::nat::{NatState, NatView, PathView, ServerState, ServerView};
 use voipd::api::{
     AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Reply, Request, RequestError, Update,
 };
@@ -15,9 +16,11 @@ use voipd::bus::{self, Bus};
 use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
+use voipd::network::NetworkState;
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallNetwork, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
+use voipd_nat::stun::{Filtering, Hairpin, Mapping, Ports};
 use voipd_sip::endpoint::Binding;
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, Message, MessageStream};
@@ -227,6 +230,33 @@ pub fn audio() -> Update {
         scheduling_reason: String::new(),
         priority: 40,
         memory_locked: true,
+    }))
+}
+
+pub fn nat() -> Update {
+    let address = |text: &str| text.parse().unwrap();
+    Update::Nat(Box::new(NatView {
+        network: NetworkState::Online,
+        local_addresses: vec!["192.168.1.7".parse().unwrap()],
+        state: NatState::Known,
+        reason: String::new(),
+        paths: vec![PathView {
+            local: "192.168.1.7".parse().unwrap(),
+            public: vec!["203.0.113.9".parse().unwrap()],
+            mapping: Mapping::EndpointIndependent,
+            filtering: Filtering::AddressDependent,
+            ports: Ports::Changed,
+            hairpin: Hairpin::Unknown,
+        }],
+        servers: vec![ServerView {
+            name: "stun:stun.example.org".into(),
+            source: "configuration".into(),
+            address: Some(address("198.51.100.1:3478")),
+            state: ServerState::Works,
+            reason: String::new(),
+            rtt: Some(std::time::Duration::from_millis(12)),
+            public: Some(address("203.0.113.9:40001")),
+        }],
     }))
 }
 

@@ -72,6 +72,8 @@ async fn every_command_that_prints_data_prints_a_document() {
     let counters = json(&["status", "--counters"]).await;
     assert!(counters["audio"]["counters"]["ticks"].as_u64() > Some(0), "{counters}");
 
+    has(&json(&["nat"]).await, &keys("org.voipd.Nat1"));
+
     let accounts = json(&["account", "list"]).await;
     accounts.as_array().unwrap().iter().for_each(|account| has(account, &account_keys));
     let work = json(&["account", "show", "work"]).await;

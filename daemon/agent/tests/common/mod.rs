@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use voipd_agent::dialplan::DialPlan;
+use voipd_agent::ice_settings::IceSettings;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, DialOptions, DtmfMethod,
@@ -811,6 +812,7 @@ pub fn direct() -> AccountSettings {
         ptime_ms: 20,
         redirect: RedirectPolicy::Ask,
         dtmf: DtmfMethod::Auto,
+        ice: IceSettings::default(),
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
         dial_plan: DialPlan::default(),
     }

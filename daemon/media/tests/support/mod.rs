@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use voipd_media::ice::{Candidate, CandidateKind, Credentials, LocalIce};
 use voipd_media::{Codec, LocalMedia, Negotiation, Preferences};
 
 pub const ALL: [Codec; 3] = [Codec::Opus, Codec::Pcma, Codec::Pcmu];
@@ -54,4 +55,23 @@ pub fn version(sdp: &[u8]) -> u64 {
 pub fn peer(rest: &str) -> Vec<u8> {
     let rest = rest.trim().lines().map(|line| format!("{}\r\n", line.trim())).collect::<String>();
     format!("v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n{rest}").into_bytes()
+}
+
+/// A host candidate for each component of [`here`], and what goes with them.
+pub fn ice() -> LocalIce {
+    let candidate = |component: u8| Candidate {
+        foundation: "1".to_owned(),
+        component,
+        priority: 2_130_706_431 - u32::from(component - 1),
+        address: (here().address, 29_999 + u16::from(component)).into(),
+        kind: CandidateKind::Host,
+        related: None,
+    };
+    LocalIce {
+        credentials: Credentials::new("8hhY", "asd88fgpdd777uzjYhagZg").unwrap(),
+        candidates: vec![candidate(1), candidate(2)],
+        trickle: false,
+        complete: true,
+        remote_candidates: Vec::new(),
+    }
 }

@@ -1,0 +1,125 @@
+//! `voipctl nat`: how this machine looks from outside, `org.voipd.Nat1`.
+
+use serde_json::Value;
+use voipd_dbus::{Dict, names};
+use zbus::Variant;
+
+use crate::daemon::Daemon;
+use crate::exit::Failure;
+use crate::objects::Object;
+use crate::output::{Output, dict_to_json};
+use crate::text::table;
+
+pub(crate) async fn show(daemon: &Daemon, out: Output) -> Result<(), Failure> {
+    let nat = Object {
+        path: names::NAT_PATH.to_owned(),
+        properties: daemon.properties(names::NAT_PATH, names::NAT).await?,
+    };
+    match out.json {
+        true => out.document(&Value::from(dict_to_json(&nat.properties))),
+        false => out.lines(&lines(&nat)),
+    }
+}
+
+fn lines(nat: &Object) -> Vec<String> {
+    let mut lines = vec![headline(nat)];
+    lines.extend(network(nat));
+    let paths = dicts(nat, "Paths");
+    if !paths.is_empty() {
+        lines.push(String::new());
+        let keys = ["local", "public", "mapping", "filtering", "ports", "hairpin"];
+        let rows: Vec<_> = paths.iter().map(|path| keys.map(|key| cell(path, key)).to_vec()).collect();
+        lines.extend(table(&["LOCAL", "PUBLIC", "MAPPING", "FILTERING", "PORTS", "HAIRPIN"], &rows));
+    }
+    let servers = dicts(nat, "Servers");
+    if !servers.is_empty() {
+        lines.push(String::new());
+        let row = |server: &Object| {
+            let mut row =
+                ["name", "source", "address", "state", "rtt-ms", "public"].map(|key| cell(server, key));
+            // Beside a state that needs no explanation, there is nothing.
+            if !server.text("reason").is_empty() {
+                row[3] = format!("{}: {}", row[3], server.text("reason"));
+            }
+            row.to_vec()
+        };
+        let rows: Vec<_> = servers.iter().map(row).collect();
+        lines.extend(table(&["SERVER", "SOURCE", "ADDRESS", "STATE", "RTT", "SEES"], &rows));
+    }
+    lines
+}
+
+/// What this machine has of a network, for people.
+fn network(nat: &Object) -> Option<String> {
+    let addresses = nat.list("LocalAddresses");
+    match nat.text("NetworkState") {
+        "offline" => Some("This machine has no network".to_owned()),
+        "local" => Some(format!("This machine reaches its neighbours alone. Its addresses: {addresses}")),
+        "online" => Some(format!("This machine's addresses: {addresses}")),
+        _ => None,
+    }
+}
+
+/// What the NAT is, for people.
+fn headline(nat: &Object) -> String {
+    let addresses = nat.list("PublicAddresses");
+    match nat.text("State") {
+        "known" => {
+            let mapping = match nat.text("MappingBehaviour") {
+                "none" => "There is no NAT",
+                "endpoint-independent" => "There is a NAT that keeps one public port for each local one",
+                "address-dependent" | "address-and-port-dependent" | "destination-dependent" => {
+                    "There is a NAT that takes another public port for each peer"
+                }
+                _ => "How the NAT behaves is not known",
+            };
+            format!("{mapping}. Public: {addresses}")
+        }
+        state => match (nat.text("Reason"), addresses.as_str()) {
+            ("", "") => format!("The public address: {state}"),
+            ("", known) => format!("The public address: {state}; last known: {known}"),
+            (reason, "") => format!("The public address is not known: {reason}"),
+            (reason, known) => format!("The public address was {known}: {reason}"),
+        },
+    }
+}
+
+/// The dictionaries of a list.
+pub(crate) fn dicts(object: &Object, key: &str) -> Vec<Object> {
+    let Some(Variant::Array(array)) = object.properties.get(key).map(|value| &**value) else {
+        return Vec::new();
+    };
+    let dict = |value: &Variant<'_>| {
+        let properties = Dict::try_from(value.try_clone().ok()?).ok()?;
+        Some(Object { path: String::new(), properties })
+    };
+    array.inner().iter().filter_map(dict).collect()
+}
+
+/// A value as it stands in a table.
+fn cell(object: &Object, key: &str) -> String {
+    match object.properties.get(key).map(|value| &**value) {
+        Some(Variant::F64(number)) if *number > 0.0 => format!("{number:.1} ms"),
+        Some(Variant::F64(_)) => String::new(),
+        Some(Variant::Array(_)) => object.list(key),
+        _ => object.text(key).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::tests::call;
+
+    #[test]
+    fn a_machine_without_a_network_is_told_so() {
+        let nat = call(1, &[("State", "unknown"), ("NetworkState", "offline")], &[]);
+        assert_eq!(lines(&nat)[1], "This machine has no network");
+    }
+
+    #[test]
+    fn what_is_not_known_is_said_with_its_reason() {
+        let nat = call(1, &[("State", "unknown"), ("Reason", "no server was asked")], &[]);
+        assert_eq!(lines(&nat), ["The public address is not known: no server was asked"]);
+    }
+}

@@ -1,0 +1,494 @@
+//! The agent itself: what comes in is led to gathering, checks, relays and consent; what they want goes out.
+
+mod gathering;
+mod paths;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use stun_proto::types::message::{BINDING, Message, MessageClass};
+
+use super::candidate::priority;
+use super::checks::{Checks, LocalBase};
+use super::gather::Gatherer;
+use super::{
+    Base, Candidate, CandidateKind, Clock, Credentials, Output, REMOTE_CANDIDATES, Remote, Role, Settings,
+    State, StreamId, default_candidate, stun,
+};
+use gathering::Relay;
+use paths::Chosen;
+
+/// Checks without a nominated pair end after this long.
+const CHECKS_LIMIT: Duration = Duration::from_secs(20);
+/// A pair is known to work, but none is nominated: checks begin anew, since the library gives up when the check of a
+/// nominated pair fails.
+const NOMINATION_LIMIT: Duration = Duration::from_secs(5);
+/// Requests of the peer that came before its description.
+const EARLY: usize = 32;
+/// Datagrams for the owner that nobody asked for.
+const RECEIVED: usize = 64;
+
+/// See [`super`].
+#[derive(Debug)]
+pub struct IceAgent {
+    clock: Clock,
+    now: Instant,
+    rng: ChaCha8Rng,
+    tie_breaker: u64,
+    role: Role,
+    components: u16,
+    state: State,
+    settings: Settings,
+    local: Credentials,
+    previous: Option<Credentials>,
+    remote: Option<Remote>,
+    remote_done: bool,
+    generation: u32,
+    checks: Vec<(u16, Checks)>,
+    checks_end: Option<Instant>,
+    early: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
+    gatherer: Gatherer,
+    gathering_ends: Option<Instant>,
+    candidates: Vec<Candidate>,
+    bases: Vec<Base>,
+    relays: Vec<Relay>,
+    next_stream: u32,
+    chosen: Vec<Chosen>,
+    outputs: VecDeque<Output>,
+    received: usize,
+    closed: bool,
+}
+
+impl IceAgent {
+    /// Begins to gather. `seed` must be unpredictable: user name fragment and password come from it.
+    #[must_use]
+    pub fn new(now: Instant, settings: Settings, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let local = draw_credentials(&mut rng);
+        let tie_breaker = rng.next_u64();
+        let bases = settings.bases.clone();
+        let mut agent = IceAgent {
+            clock: Clock { epoch: now },
+            now,
+            rng,
+            tie_breaker,
+            role: settings.role,
+            components: settings.components.clamp(1, 2),
+            state: State::New,
+            settings,
+            local,
+            previous: None,
+            remote: None,
+            remote_done: false,
+            generation: 0,
+            checks: Vec::new(),
+            checks_end: None,
+            early: VecDeque::new(),
+            gatherer: Gatherer::default(),
+            gathering_ends: None,
+            candidates: Vec::new(),
+            bases: Vec::new(),
+            relays: Vec::new(),
+            next_stream: 0,
+            chosen: Vec::new(),
+            outputs: VecDeque::new(),
+            received: 0,
+            closed: false,
+        };
+        agent.gather(&bases);
+        agent.drain();
+        agent
+    }
+
+    /// What our description says: `a=ice-ufrag` and `a=ice-pwd`.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.local
+    }
+
+    /// All candidates so far, for a description; those that come later are told by [`Output::Candidate`].
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Whether [`Output::GatheringComplete`] has been told.
+    #[must_use]
+    pub fn is_gathered(&self) -> bool {
+        self.gathering_ends.is_none()
+    }
+
+    /// The one address of a component for peers that know no ICE, and for the `c=` and `m=` lines.
+    #[must_use]
+    pub fn default_candidate(&self, component: u16) -> Option<&Candidate> {
+        default_candidate(&self.candidates, component)
+    }
+
+    /// What the agent is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The role, as it is after conflicts have been settled (RFC 8445 section 7.3.1.1).
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether these credentials of the peer's mean that it restarts (RFC 8445 section 9): then [`Self::restart`] comes
+    /// before our answer and before [`Self::set_remote`].
+    #[must_use]
+    pub fn is_peer_restart(&self, credentials: &Credentials) -> bool {
+        self.remote.as_ref().is_some_and(|remote| remote.credentials != *credentials)
+    }
+
+    /// Sets the role for a new offer/answer exchange.
+    pub fn set_role(&mut self, role: Role) {
+        self.role = role;
+    }
+
+    /// The peer agreed to multiplex RTP and RTCP (RFC 5761): the second component is given up. To be called before
+    /// [`Self::set_remote`].
+    pub fn multiplex(&mut self, now: Instant) {
+        self.now = now;
+        self.components = 1;
+        self.drop_component(2);
+        self.drain();
+    }
+
+    /// The peer's description: checks begin. Called again with the same credentials, it adds candidates; with others, the
+    /// peer has restarted.
+    pub fn set_remote(&mut self, now: Instant, remote: Remote) {
+        self.now = now;
+        if remote.lite {
+            self.role = Role::Controlling;
+        }
+        if self.remote.as_ref().is_some_and(|known| known.credentials == remote.credentials) {
+            for candidate in remote.candidates {
+                self.add_remote(candidate);
+            }
+        } else {
+            let candidates = remote.candidates.clone();
+            self.remote = Some(Remote { candidates: Vec::new(), ..remote });
+            self.remote_done = false;
+            self.begin_checks();
+            self.checks_end = Some(now + CHECKS_LIMIT);
+            for candidate in candidates {
+                self.add_remote(candidate);
+            }
+            for (base, from, bytes) in std::mem::take(&mut self.early) {
+                self.request(base, from, &bytes);
+            }
+            self.set_state(State::Checking);
+        }
+        self.drain();
+    }
+
+    /// A candidate that the peer trickles (RFC 8838). More than [`REMOTE_CANDIDATES`] are left out.
+    pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) {
+        self.now = now;
+        self.add_remote(candidate);
+        self.drain();
+    }
+
+    /// The peer has no more candidates (`a=end-of-candidates`): when nothing it named works, that is final.
+    pub fn end_of_remote_candidates(&mut self, now: Instant) {
+        self.now = now;
+        self.remote_done = true;
+        self.drain();
+    }
+
+    /// Begins a new generation (RFC 8445 section 9): other credentials, checks anew when the peer has answered; media goes
+    /// on by the old path until then. With `bases`, the sockets are others: what is no longer among them is forgotten at
+    /// once with all that depends on it, and everything is gathered anew.
+    pub fn restart(&mut self, now: Instant, bases: Option<Vec<Base>>) {
+        self.now = now;
+        self.previous = Some(std::mem::replace(&mut self.local, draw_credentials(&mut self.rng)));
+        self.generation += 1;
+        self.remote = None;
+        self.remote_done = false;
+        self.checks.clear();
+        self.checks_end = None;
+        self.early.clear();
+        if let Some(bases) = bases {
+            self.replace_bases(bases);
+        }
+        self.set_state(State::New);
+        self.drain();
+    }
+
+    /// A mapping of this base that a router has made (UPnP, NAT-PMP, PCP): a reflexive candidate without a STUN server.
+    pub fn add_mapped(&mut self, now: Instant, base: SocketAddr, address: SocketAddr) {
+        self.now = now;
+        if let Some(component) =
+            self.bases.iter().find(|known| known.address == base).map(|known| known.component)
+        {
+            self.add_reflexive(component, base, address);
+        }
+        self.drain();
+    }
+
+    /// Servers that were found after gathering began (by name resolution).
+    pub fn add_servers(&mut self, now: Instant, stun: Vec<SocketAddr>, relays: Vec<super::RelayServer>) {
+        self.now = now;
+        self.add_stun_servers(stun);
+        self.add_relays(relays);
+        self.drain();
+    }
+
+    /// A datagram that has come to a base and is not RTP or RTCP of the selected path: STUN, ChannelData with its header,
+    /// and anything from a TURN server.
+    pub fn handle_datagram(&mut self, now: Instant, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        self.now = now;
+        if let Some((component, relayed, peer, data)) = self.receive_by_relay(base, from, bytes) {
+            self.from_peer(component, relayed, peer, &data);
+        } else if let Some(component) = self.component_of(base) {
+            self.from_peer(component, base, from, bytes);
+        }
+        self.drain();
+    }
+
+    /// A connection to a TURN server stands.
+    pub fn handle_stream_opened(&mut self, now: Instant, stream: StreamId) {
+        self.now = now;
+        self.stream_opened(stream);
+        self.drain();
+    }
+
+    /// A whole message ([`crate::turn::frame`]) from a connection to a TURN server.
+    pub fn handle_stream_message(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) {
+        self.now = now;
+        if let Some((component, relayed, peer, data)) = self.receive_by_stream(stream, bytes) {
+            self.from_peer(component, relayed, peer, &data);
+        }
+        self.drain();
+    }
+
+    /// A connection to a TURN server could not be made or is closed; `reason` for people to read.
+    pub fn handle_stream_closed(&mut self, now: Instant, stream: StreamId, reason: &str) {
+        self.now = now;
+        self.stream_closed(stream, reason);
+        self.drain();
+    }
+
+    /// The time that [`Output::Timeout`] named has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        for (_, checks) in &mut self.checks {
+            checks.handle_timeout(now);
+        }
+        for relay in &mut self.relays {
+            relay.handle_timeout(self.clock.at(now));
+        }
+        self.ask_for_consent();
+        self.watch_checks();
+        self.drain();
+    }
+
+    /// Gives back what was allocated. Drain the outputs once more, then drop the agent.
+    pub fn close(&mut self, now: Instant) {
+        self.now = now;
+        self.closed = true;
+        self.checks.clear();
+        self.chosen.clear();
+        self.gatherer = Gatherer::default();
+        self.gathering_ends = None;
+        self.close_relays(|_| true);
+    }
+
+    /// What the agent wants, until [`Output::Timeout`].
+    pub fn poll_output(&mut self) -> Output {
+        match self.outputs.pop_front() {
+            Some(output) => {
+                if matches!(output, Output::Received { .. }) {
+                    self.received -= 1;
+                }
+                output
+            }
+            None => Output::Timeout(self.wake()),
+        }
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let checks = self.checks.iter().filter_map(|(_, checks)| checks.wake());
+        let relays = self.relays.iter().filter_map(Relay::wake).map(|wake| self.clock.back(wake));
+        let consents = self.chosen.iter().filter_map(Chosen::wake);
+        let stuck =
+            self.checks.iter().filter_map(|(_, checks)| checks.first_valid()).map(|at| at + NOMINATION_LIMIT);
+        let own = [self.gatherer.wake(), self.gathering_ends, self.checks_end].into_iter().flatten();
+        let earliest = checks.chain(relays).chain(consents).chain(stuck).chain(own).min()?;
+        // A millisecond at least: nothing that a library asks for may keep the caller busy for ever.
+        Some(earliest.max(self.now + Duration::from_millis(1)))
+    }
+
+    fn set_state(&mut self, state: State) {
+        if self.state != state {
+            self.state = state;
+            self.outputs.push_back(Output::State(state));
+        }
+    }
+
+    fn component_of(&self, base: SocketAddr) -> Option<u16> {
+        self.bases.iter().find(|known| known.address == base).map(|known| known.component)
+    }
+
+    /// A packet of somebody who says to be the peer, to an address of ours.
+    fn from_peer(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        if !stun::is_stun(bytes) {
+            if self.received < RECEIVED {
+                self.received += 1;
+                self.outputs.push_back(Output::Received { component, bytes: bytes.to_vec() });
+            }
+            return;
+        }
+        let Ok(message) = Message::from_bytes(bytes) else { return };
+        if !message.has_method(BINDING) {
+            return;
+        }
+        match message.class() {
+            MessageClass::Request => self.request(base, from, bytes),
+            MessageClass::Success | MessageClass::Error => self.response(component, base, from, &message),
+            MessageClass::Indication => {}
+        }
+    }
+
+    fn request(&mut self, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        let Ok(message) = Message::from_bytes(bytes) else { return };
+        let previous = self.previous.as_ref().filter(|previous| stun::is_for(&message, previous));
+        let answer = if stun::is_for(&message, &self.local) {
+            let checks = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base));
+            if checks.is_some_and(|(_, checks)| checks.request(self.now, base, from, &message)) {
+                return;
+            }
+            if self.remote.is_none() {
+                if self.early.len() >= EARLY {
+                    self.early.pop_front();
+                }
+                self.early.push_back((base, from, bytes.to_vec()));
+            }
+            stun::success(&message, from, &self.local)
+        } else if let Some(previous) = previous {
+            stun::success(&message, from, previous)
+        } else {
+            stun::unauthorized(&message)
+        };
+        if let Some(answer) = answer {
+            self.send(base, from, answer);
+        }
+    }
+
+    fn response(&mut self, component: u16, base: SocketAddr, from: SocketAddr, message: &Message<'_>) {
+        if let Some(answer) = self.gatherer.answer(base, from, message) {
+            if let Some(reflexive) = answer {
+                self.add_reflexive(reflexive.component, reflexive.base, reflexive.address);
+            }
+            return;
+        }
+        if self.consent_answer(component, base, from, message) {
+            return;
+        }
+        let Some(remote) = &self.remote else { return };
+        if stun::is_signed(message, &remote.credentials.password)
+            && let Some((_, checks)) = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base))
+        {
+            checks.response(self.now, base, from, message);
+        }
+    }
+
+    /// A packet from a base, which may be one at a relay.
+    fn send(&mut self, base: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if self.bases.iter().any(|known| known.address == base) {
+            self.outputs.push_back(Output::Transmit { base, remote: to, bytes });
+        } else {
+            self.send_by_relay(base, to, bytes);
+        }
+    }
+
+    fn add_remote(&mut self, candidate: Candidate) {
+        let Some(remote) = &mut self.remote else { return };
+        if candidate.component > self.components
+            || candidate.address.port() == 0
+            || candidate.address.ip().is_unspecified()
+            || candidate.address.ip().is_multicast()
+            || remote.candidates.len() >= REMOTE_CANDIDATES
+            || remote.candidates.contains(&candidate)
+        {
+            return;
+        }
+        for (component, checks) in &mut self.checks {
+            if *component == candidate.component {
+                checks.add_remote(&candidate);
+            }
+        }
+        self.permit(candidate.component, candidate.address);
+        if let Some(remote) = &mut self.remote {
+            remote.candidates.push(candidate);
+        }
+    }
+
+    /// Checks from the beginning, with all that is known.
+    fn begin_checks(&mut self) {
+        let Some(remote) = &self.remote else { return };
+        let controlling = self.role == Role::Controlling;
+        let mut all = Vec::new();
+        for component in 1..=self.components {
+            let mut checks = Checks::new(self.now, self.clock, controlling, &self.local, &remote.credentials);
+            for local in self.local_bases(component) {
+                checks.add_local(local);
+            }
+            for candidate in remote.candidates.iter().filter(|candidate| candidate.component == component) {
+                checks.add_remote(candidate);
+            }
+            all.push((component, checks));
+        }
+        self.checks = all;
+        let peers: Vec<(u16, SocketAddr)> =
+            remote.candidates.iter().map(|candidate| (candidate.component, candidate.address)).collect();
+        for (component, peer) in peers {
+            self.permit(component, peer);
+        }
+    }
+
+    fn local_bases(&self, component: u16) -> Vec<LocalBase> {
+        let sockets = self.bases.iter().filter(|base| base.component == component).map(|base| LocalBase {
+            address: base.address,
+            // What the peer would have to believe if it learned of the address by the check (RFC 8445 section 7.1.1).
+            priority: priority(CandidateKind::PeerReflexive, base.preference, component),
+            relayed: false,
+        });
+        sockets.chain(self.relayed_bases(component)).collect()
+    }
+
+    /// Checks that have been without a nomination for too long.
+    fn watch_checks(&mut self) {
+        if self.checks_end.is_some_and(|end| end <= self.now) {
+            self.checks_end = None;
+            self.checks.clear();
+            self.set_state(State::Failed);
+            return;
+        }
+        let stuck =
+            |checks: &Checks| checks.first_valid().is_some_and(|at| at + NOMINATION_LIMIT <= self.now);
+        if self.checks.iter().any(|(_, checks)| stuck(checks)) {
+            self.begin_checks();
+        }
+    }
+}
+
+fn draw_credentials(rng: &mut ChaCha8Rng) -> Credentials {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut draw = |length: usize| -> String {
+        let index = |bits: u32| usize::try_from(bits % 64).unwrap_or(0);
+        (0..length)
+            .map(|_| ALPHABET.get(index(rng.next_u32())).map_or('A', |byte| char::from(*byte)))
+            .collect()
+    };
+    Credentials { ufrag: draw(8), password: draw(24) }
+}

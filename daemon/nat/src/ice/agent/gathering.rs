@@ -1,0 +1,427 @@
+//! The agent's local side: bases, reflexive addresses, relays, and the candidates that come of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use stun_proto::types::AddressFamily;
+use stun_proto::types::message::Message;
+
+use super::super::candidate::priority;
+use super::super::checks::LocalBase;
+use super::super::{
+    BASES, Base, Candidate, CandidateKind, Output, RELAYS, RelayServer, STUN_SERVERS, StreamId, stun,
+};
+use super::IceAgent;
+use crate::turn::{Allocation, Event, RelayError, RelayTransport, Way};
+
+/// Gathering is declared complete after this long, whatever has not answered.
+const GATHERING_LIMIT: Duration = Duration::from_secs(5);
+/// Candidates of ours.
+const CANDIDATES: usize = 64;
+
+/// An allocation of one component at one relay.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(super) server: RelayServer,
+    pub(super) index: u16,
+    pub(super) allocation: Allocation,
+    pub(super) base: Option<SocketAddr>,
+    /// The connection stands, or none is needed.
+    pub(super) open: bool,
+    pub(super) answered: bool,
+}
+
+impl Relay {
+    pub(super) fn wake(&self) -> Option<stun_proto::Instant> {
+        if self.open { self.allocation.wake() } else { None }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: stun_proto::Instant) {
+        if self.open {
+            self.allocation.handle_timeout(now);
+        }
+    }
+
+    /// Relayed addresses rank by the order of the relays, connections behind datagrams.
+    fn preference(&self) -> u16 {
+        let behind = match self.server.transport {
+            RelayTransport::Udp => 0,
+            RelayTransport::Tcp => 0x4000,
+            RelayTransport::Tls => 0x5000,
+        };
+        0xFFFF - behind - self.index.saturating_mul(16)
+    }
+}
+
+impl IceAgent {
+    pub(super) fn gather(&mut self, bases: &[Base]) {
+        let settings = self.settings.clone();
+        for base in bases {
+            let unusable = base.component == 0
+                || base.component > self.components
+                || base.address.ip().is_unspecified()
+                || self.bases.len() >= BASES
+                || self.bases.iter().any(|known| known.address == base.address);
+            if !unusable {
+                self.bases.push(*base);
+                self.add_candidate(
+                    CandidateKind::Host,
+                    base.component,
+                    base.preference,
+                    base.address,
+                    None,
+                    0,
+                );
+            }
+        }
+        self.gathering_ends = Some(self.now + GATHERING_LIMIT);
+        self.ask(&settings.stun_servers);
+        self.allocate(&settings.relays);
+    }
+
+    pub(super) fn add_stun_servers(&mut self, servers: Vec<SocketAddr>) {
+        let room = STUN_SERVERS.saturating_sub(self.settings.stun_servers.len());
+        let known = &self.settings.stun_servers;
+        let new: Vec<_> = servers.into_iter().filter(|server| !known.contains(server)).take(room).collect();
+        self.settings.stun_servers.extend_from_slice(&new);
+        self.ask(&new);
+    }
+
+    pub(super) fn add_relays(&mut self, relays: Vec<RelayServer>) {
+        let room = RELAYS.saturating_sub(self.settings.relays.len());
+        let known = &self.settings.relays;
+        let new: Vec<_> = relays.into_iter().filter(|relay| !known.contains(relay)).take(room).collect();
+        self.settings.relays.extend_from_slice(&new);
+        self.allocate(&new);
+    }
+
+    fn ask(&mut self, servers: &[SocketAddr]) {
+        for server in servers.iter().take(STUN_SERVERS) {
+            for base in &self.bases {
+                self.gatherer.ask(self.now, base.component, base.address, *server);
+            }
+        }
+        if !self.gatherer.is_done() {
+            self.gathering_ends.get_or_insert(self.now + GATHERING_LIMIT);
+        }
+    }
+
+    /// One allocation for each relay and component. A TURN server is a STUN server, too (RFC 8656 section 3.1).
+    fn allocate(&mut self, servers: &[RelayServer]) {
+        for server in servers.iter().take(RELAYS) {
+            let index = self.settings.relays.iter().position(|known| known == server);
+            let index = u16::try_from(index.unwrap_or(RELAYS)).unwrap_or(u16::MAX);
+            for component in 1..=self.components {
+                let same_family = |base: &&Base| {
+                    base.component == component && base.address.is_ipv4() == server.address.is_ipv4()
+                };
+                let base = self.bases.iter().filter(same_family).max_by_key(|base| base.preference).copied();
+                let (way, base) = match server.transport {
+                    RelayTransport::Udp => {
+                        let Some(base) = base else { continue };
+                        self.gatherer.ask(self.now, component, base.address, server.address);
+                        (Way::Base(base.address), Some(base.address))
+                    }
+                    RelayTransport::Tcp | RelayTransport::Tls => {
+                        self.next_stream += 1;
+                        let stream = StreamId(self.next_stream);
+                        self.outputs.push_back(Output::OpenStream { stream, server: server.clone() });
+                        (Way::Stream(self.next_stream), None)
+                    }
+                };
+                let mut allocation = Allocation::new(server, component, way, &self.families());
+                let open = base.is_some();
+                if open {
+                    allocation.pump(self.clock.at(self.now));
+                }
+                let server = server.clone();
+                self.relays.push(Relay { server, index, allocation, base, open, answered: false });
+                self.gathering_ends.get_or_insert(self.now + GATHERING_LIMIT);
+            }
+        }
+    }
+
+    /// An address of each family that the peer may have: whoever has an IPv6 address asks for one at the relay, too.
+    fn families(&self) -> Vec<AddressFamily> {
+        if self.bases.iter().any(|base| base.address.is_ipv6()) {
+            vec![AddressFamily::IPV4, AddressFamily::IPV6]
+        } else {
+            vec![AddressFamily::IPV4]
+        }
+    }
+
+    pub(super) fn add_reflexive(&mut self, component: u16, base: SocketAddr, address: SocketAddr) {
+        let Some(preference) =
+            self.bases.iter().find(|known| known.address == base).map(|known| known.preference)
+        else {
+            return;
+        };
+        let known = |candidate: &Candidate| candidate.component == component && candidate.address == address;
+        if address.ip().is_unspecified() || address.port() == 0 || self.candidates.iter().any(known) {
+            return;
+        }
+        self.add_candidate(CandidateKind::ServerReflexive, component, preference, address, Some(base), 0);
+    }
+
+    fn add_candidate(
+        &mut self,
+        kind: CandidateKind,
+        component: u16,
+        preference: u16,
+        address: SocketAddr,
+        related: Option<SocketAddr>,
+        server: u16,
+    ) {
+        if self.candidates.len() >= CANDIDATES {
+            return;
+        }
+        let ip = match kind {
+            CandidateKind::Relayed | CandidateKind::Host => address.ip(),
+            CandidateKind::ServerReflexive | CandidateKind::PeerReflexive => related.unwrap_or(address).ip(),
+        };
+        let same = |candidate: &&Candidate| {
+            let other = match kind {
+                CandidateKind::Relayed | CandidateKind::Host => candidate.address,
+                _ => candidate.related.unwrap_or(candidate.address),
+            };
+            candidate.kind == kind && other.ip() == ip
+        };
+        // The same for both components (RFC 8445 section 5.1.1.3), and never again for anything else.
+        let foundation = self.candidates.iter().find(same).map_or_else(
+            || format!("{}{}", kind.name(), self.candidates.len() + usize::from(server)),
+            |candidate| candidate.foundation.clone(),
+        );
+        let priority = priority(kind, preference, component);
+        let candidate = Candidate { foundation, component, priority, address, kind, related };
+        self.candidates.push(candidate.clone());
+        self.outputs.push_back(Output::Candidate(candidate));
+    }
+
+    pub(super) fn relayed_bases(&self, component: u16) -> Vec<LocalBase> {
+        let relays = self.relays.iter().filter(|relay| relay.allocation.component == component);
+        relays
+            .flat_map(|relay| {
+                let priority = priority(CandidateKind::Relayed, relay.preference(), component);
+                let relayed = relay.allocation.relayed().iter();
+                relayed.map(move |address| LocalBase { address: *address, priority, relayed: true })
+            })
+            .collect()
+    }
+
+    pub(super) fn permit(&mut self, component: u16, peer: SocketAddr) {
+        let now = self.clock.at(self.now);
+        for relay in self.relays.iter_mut().filter(|relay| relay.allocation.component == component) {
+            relay.allocation.permit(now, peer.ip());
+        }
+    }
+
+    /// What a peer sent by way of a relay, if `from` is one: component, our address there, the peer's, the bytes.
+    pub(super) fn receive_by_relay(
+        &mut self,
+        base: SocketAddr,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Option<(u16, SocketAddr, SocketAddr, Vec<u8>)> {
+        // A server that is asked as a STUN server, too, answers from the same address.
+        let gathered = stun::is_stun(bytes)
+            && Message::from_bytes(bytes)
+                .is_ok_and(|message| self.gatherer.is_ours(message.transaction_id()));
+        if gathered {
+            return None;
+        }
+        let now = self.clock.at(self.now);
+        let way = Way::Base(base);
+        let relay = self.relays.iter_mut().find(|relay| {
+            relay.allocation.way == way && relay.server.address == from && !relay.allocation.is_over()
+        })?;
+        let received = relay.allocation.receive(now, bytes);
+        received.map(|(relayed, peer, data)| (relay.allocation.component, relayed, peer, data))
+    }
+
+    pub(super) fn receive_by_stream(
+        &mut self,
+        stream: StreamId,
+        bytes: &[u8],
+    ) -> Option<(u16, SocketAddr, SocketAddr, Vec<u8>)> {
+        let now = self.clock.at(self.now);
+        let relay = self.relays.iter_mut().find(|relay| relay.allocation.way == Way::Stream(stream.0))?;
+        let received = relay.allocation.receive(now, bytes);
+        received.map(|(relayed, peer, data)| (relay.allocation.component, relayed, peer, data))
+    }
+
+    pub(super) fn stream_opened(&mut self, stream: StreamId) {
+        let now = self.clock.at(self.now);
+        if let Some(relay) =
+            self.relays.iter_mut().find(|relay| relay.allocation.way == Way::Stream(stream.0))
+        {
+            relay.open = true;
+            relay.allocation.pump(now);
+        }
+    }
+
+    pub(super) fn stream_closed(&mut self, stream: StreamId, reason: &str) {
+        if let Some(relay) =
+            self.relays.iter_mut().find(|relay| relay.allocation.way == Way::Stream(stream.0))
+        {
+            relay.open = false;
+            relay.allocation.disconnected(reason.to_owned());
+        }
+    }
+
+    pub(super) fn send_by_relay(&mut self, base: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let now = self.clock.at(self.now);
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.allocation.owns(base)) {
+            relay.allocation.send(now, to, bytes);
+        }
+    }
+
+    /// Other sockets than before: what stays keeps its candidates and relays, what goes takes them along.
+    pub(super) fn replace_bases(&mut self, bases: Vec<Base>) {
+        let stays = |address: SocketAddr| bases.iter().any(|base| base.address == address);
+        let gone: Vec<SocketAddr> =
+            self.bases.iter().map(|base| base.address).filter(|address| !stays(*address)).collect();
+        for base in &gone {
+            self.gatherer.forget_base(*base);
+        }
+        // Connections belong to the network that is gone, like everything else.
+        self.close_relays(|relay| relay.base.is_none_or(|base| gone.contains(&base)));
+        self.bases.retain(|base| !gone.contains(&base.address));
+        let relayed: Vec<SocketAddr> =
+            self.relays.iter().flat_map(|relay| relay.allocation.relayed().to_vec()).collect();
+        self.candidates.retain(|candidate| match candidate.kind {
+            CandidateKind::Host => !gone.contains(&candidate.address),
+            CandidateKind::Relayed => relayed.contains(&candidate.address),
+            _ => candidate.related.is_some_and(|related| !gone.contains(&related)),
+        });
+        self.forget_paths(&gone);
+        self.settings.bases.clone_from(&bases);
+        self.gather(&bases);
+    }
+
+    pub(super) fn drop_component(&mut self, component: u16) {
+        self.bases.retain(|base| base.component != component);
+        self.candidates.retain(|candidate| candidate.component != component);
+        self.checks.retain(|(of, _)| *of != component);
+        self.chosen.retain(|chosen| chosen.component != component);
+        self.gatherer.forget_component(component);
+        self.close_relays(|relay| relay.allocation.component == component);
+    }
+
+    /// Gives allocations back and closes their connections.
+    pub(super) fn close_relays(&mut self, which: impl Fn(&Relay) -> bool) {
+        let now = self.clock.at(self.now);
+        let mut kept = Vec::new();
+        for mut relay in std::mem::take(&mut self.relays) {
+            if which(&relay) {
+                relay.allocation.delete(now);
+                send_all(&mut relay, &mut self.outputs);
+                if let Way::Stream(stream) = relay.allocation.way {
+                    self.outputs.push_back(Output::CloseStream { stream: StreamId(stream) });
+                }
+            } else {
+                kept.push(relay);
+            }
+        }
+        self.relays = kept;
+    }
+
+    /// What gatherer and relays have to say.
+    pub(super) fn drain_gathering(&mut self) -> bool {
+        let mut busy = false;
+        while let Some((base, remote, bytes)) = self.gatherer.poll(self.now) {
+            self.outputs.push_back(Output::Transmit { base, remote, bytes });
+        }
+        let mut events = Vec::new();
+        for (place, relay) in self.relays.iter_mut().enumerate() {
+            send_all(relay, &mut self.outputs);
+            while let Some(event) = relay.allocation.poll_event() {
+                events.push((place, event));
+            }
+        }
+        for (place, event) in events {
+            busy = true;
+            self.relay_event(place, event);
+        }
+        self.relays.retain(|relay| !relay.allocation.is_over());
+        self.watch_gathering();
+        busy
+    }
+
+    fn relay_event(&mut self, place: usize, event: Event) {
+        let Some(relay) = self.relays.get_mut(place) else { return };
+        let component = relay.allocation.component;
+        match event {
+            Event::Allocated(address) => {
+                relay.answered = true;
+                let (preference, index) = (relay.preference(), relay.index);
+                let related = relay.base;
+                let local = LocalBase {
+                    address,
+                    priority: priority(CandidateKind::Relayed, preference, component),
+                    relayed: true,
+                };
+                // The peer may not learn the address of a socket that has not been offered to it: no related address.
+                let related = related.or(Some(unspecified(address)));
+                self.add_candidate(CandidateKind::Relayed, component, preference, address, related, index);
+                for (of, checks) in &mut self.checks {
+                    if *of == component {
+                        checks.add_local(local);
+                    }
+                }
+                let peers: Vec<SocketAddr> = self
+                    .remote
+                    .iter()
+                    .flat_map(|remote| &remote.candidates)
+                    .filter(|candidate| candidate.component == component)
+                    .map(|candidate| candidate.address)
+                    .collect();
+                for peer in peers {
+                    self.permit(component, peer);
+                }
+            }
+            Event::Failed(error) => {
+                let name = relay.server.name.clone();
+                let addresses = relay.allocation.relayed().to_vec();
+                if let Way::Stream(stream) = relay.allocation.way
+                    && !matches!(error, RelayError::Connection(_))
+                {
+                    self.outputs.push_back(Output::CloseStream { stream: StreamId(stream) });
+                }
+                self.candidates.retain(|candidate| !addresses.contains(&candidate.address));
+                self.outputs.push_back(Output::RelayFailed { name, error });
+                self.relay_lost(&addresses);
+            }
+            Event::Bound { peer, channel } => {
+                let addresses = relay.allocation.relayed().to_vec();
+                self.channel_bound(&addresses, peer, Some(channel));
+            }
+            Event::Unbound { peer } => {
+                let addresses = relay.allocation.relayed().to_vec();
+                self.channel_bound(&addresses, peer, None);
+            }
+        }
+    }
+
+    fn watch_gathering(&mut self) {
+        let Some(end) = self.gathering_ends else { return };
+        let done = self.gatherer.is_done() && self.relays.iter().all(|relay| relay.answered);
+        if done || end <= self.now {
+            self.gathering_ends = None;
+            self.outputs.push_back(Output::GatheringComplete);
+        }
+    }
+}
+
+fn send_all(relay: &mut Relay, outputs: &mut std::collections::VecDeque<Output>) {
+    let remote = relay.server.address;
+    while let Some(bytes) = relay.allocation.poll_transmit() {
+        outputs.push_back(match relay.allocation.way {
+            Way::Base(base) => Output::Transmit { base, remote, bytes },
+            Way::Stream(stream) => Output::TransmitStream { stream: StreamId(stream), bytes },
+        });
+    }
+}
+
+fn unspecified(like: SocketAddr) -> SocketAddr {
+    if like.is_ipv4() { SocketAddr::from(([0, 0, 0, 0], 9)) } else { SocketAddr::from(([0_u16; 8], 9)) }
+}

@@ -1,0 +1,268 @@
+//! The agent's choice: which pair carries a component's media, its channel at a relay, and the peer's consent.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use stun_proto::types::message::Message;
+
+use super::super::candidate::priority;
+use super::super::checks::Event;
+use super::super::consent::{Consent, Due};
+use super::super::{
+    CandidateKind, Credentials, MediaPath, Output, Role, SelectedPair, State, StreamId, stun,
+};
+use super::IceAgent;
+use crate::turn::Way;
+
+/// The pair that carries a component's media.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) component: u16,
+    base: SocketAddr,
+    remote: SocketAddr,
+    relayed: bool,
+    generation: u32,
+    nominated: bool,
+    channel: Option<u16>,
+    told: Option<SelectedPair>,
+    local: Credentials,
+    peer: Credentials,
+    consent: Option<Consent>,
+}
+
+impl Chosen {
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.consent.as_ref().map(Consent::wake)
+    }
+}
+
+impl IceAgent {
+    /// Leads all that the parts want to where it belongs, until none has anything left.
+    pub(super) fn drain(&mut self) {
+        loop {
+            let mut busy = self.drain_gathering();
+            for place in 0..self.checks.len() {
+                while let Some((component, event)) =
+                    self.checks.get_mut(place).and_then(|(of, checks)| Some((*of, checks.poll_event()?)))
+                {
+                    busy = true;
+                    self.check_event(component, event);
+                }
+            }
+            self.settle();
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    fn check_event(&mut self, component: u16, event: Event) {
+        match event {
+            Event::Transmit { base, remote, bytes } => self.send(base, remote, bytes),
+            Event::Valid { base, remote } => self.consider(component, base, remote),
+            Event::Selected { base, remote } => self.choose(component, base, remote, true),
+        }
+    }
+
+    /// A pair that works but is not nominated carries media when there is none yet, or only one by way of a relay.
+    fn consider(&mut self, component: u16, base: SocketAddr, remote: SocketAddr) {
+        let relayed = self.is_relayed(component, base, remote);
+        let generation = self.generation;
+        let better = self.chosen.iter().find(|chosen| chosen.component == component).is_none_or(|chosen| {
+            chosen.consent.is_none()
+                || (chosen.generation == generation && !chosen.nominated && chosen.relayed && !relayed)
+        });
+        if better {
+            self.choose(component, base, remote, false);
+        }
+    }
+
+    fn is_relayed(&self, component: u16, base: SocketAddr, remote: SocketAddr) -> bool {
+        self.checks.iter().any(|(of, checks)| *of == component && checks.is_relayed(base, remote))
+    }
+
+    fn choose(&mut self, component: u16, base: SocketAddr, remote: SocketAddr, nominated: bool) {
+        let Some(peer) = self.remote.as_ref().map(|remote| remote.credentials.clone()) else { return };
+        let relayed = self.is_relayed(component, base, remote);
+        let consent = Consent::new(self.now, &mut self.rng);
+        let known = self.chosen.iter().position(|chosen| chosen.component == component);
+        let known = known.map(|place| self.chosen.swap_remove(place));
+        let same = known.filter(|known| known.base == base && known.remote == remote);
+        self.chosen.push(Chosen {
+            component,
+            base,
+            remote,
+            relayed,
+            generation: self.generation,
+            nominated,
+            channel: same.as_ref().and_then(|same| same.channel),
+            told: same.and_then(|same| same.told),
+            local: self.local.clone(),
+            peer,
+            consent: Some(consent),
+        });
+        self.chosen.sort_by_key(|chosen| chosen.component);
+        let now = self.clock.at(self.now);
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.allocation.owns(base)) {
+            relay.allocation.bind(now, remote);
+        }
+        self.tell(component);
+    }
+
+    /// Tells of a component's path, when it is complete and new.
+    fn tell(&mut self, component: u16) {
+        let Some(place) = self.chosen.iter().position(|chosen| chosen.component == component) else { return };
+        let Some(chosen) = self.chosen.get(place) else { return };
+        let relay = self.relays.iter().find(|relay| relay.allocation.owns(chosen.base));
+        let path = match (relay, chosen.channel) {
+            (None, _) => MediaPath::Direct { base: chosen.base, remote: chosen.remote },
+            (Some(relay), Some(channel)) => match relay.allocation.way {
+                Way::Base(base) => {
+                    MediaPath::Channel { base, server: relay.server.address, channel, peer: chosen.remote }
+                }
+                Way::Stream(stream) => {
+                    MediaPath::Stream { stream: StreamId(stream), channel, peer: chosen.remote }
+                }
+            },
+            (Some(_), None) => return,
+        };
+        let candidates = self.remote.iter().flat_map(|remote| &remote.candidates);
+        let remote = candidates
+            .filter(|candidate| candidate.component == component && candidate.address == chosen.remote)
+            .map(|candidate| candidate.kind)
+            .next();
+        let selected = SelectedPair {
+            component,
+            path,
+            local: if relay.is_some() { CandidateKind::Relayed } else { CandidateKind::Host },
+            remote: remote.unwrap_or(CandidateKind::PeerReflexive),
+            nominated: chosen.nominated,
+        };
+        if chosen.told != Some(selected) {
+            if let Some(chosen) = self.chosen.get_mut(place) {
+                chosen.told = Some(selected);
+            }
+            self.outputs.push_back(Output::Selected(selected));
+        }
+    }
+
+    pub(super) fn channel_bound(&mut self, ours: &[SocketAddr], peer: SocketAddr, channel: Option<u16>) {
+        let place =
+            self.chosen.iter().position(|chosen| ours.contains(&chosen.base) && chosen.remote == peer);
+        let Some(chosen) = place.and_then(|place| self.chosen.get_mut(place)) else { return };
+        let component = chosen.component;
+        match channel {
+            Some(_) => {
+                chosen.channel = channel;
+                self.tell(component);
+            }
+            None => self.lose(component),
+        }
+    }
+
+    /// Addresses at a relay are gone, and with them the paths that begin there.
+    pub(super) fn relay_lost(&mut self, ours: &[SocketAddr]) {
+        self.forget_paths(ours);
+    }
+
+    pub(super) fn forget_paths(&mut self, bases: &[SocketAddr]) {
+        let lost: Vec<u16> = self
+            .chosen
+            .iter()
+            .filter(|chosen| bases.contains(&chosen.base))
+            .map(|chosen| chosen.component)
+            .collect();
+        for component in lost {
+            self.lose(component);
+        }
+    }
+
+    fn lose(&mut self, component: u16) {
+        if let Some(chosen) = self.chosen.iter_mut().find(|chosen| chosen.component == component) {
+            chosen.consent = None;
+            chosen.told = None;
+            if self.checks.is_empty() {
+                self.set_state(State::Lost);
+            }
+        }
+    }
+
+    /// The checks of a component are over when its pair is nominated; those of the agent when all are.
+    fn settle(&mut self) {
+        let mut role = self.role;
+        for (_, checks) in &self.checks {
+            role = if checks.is_controlling() { Role::Controlling } else { Role::Controlled };
+        }
+        self.role = role;
+        let generation = self.generation;
+        let nominated = |component: u16| {
+            self.chosen.iter().any(|chosen| {
+                let complete = chosen.nominated && chosen.told.is_some() && chosen.generation == generation;
+                chosen.component == component && complete
+            })
+        };
+        if !self.checks.is_empty() && (1..=self.components).all(nominated) {
+            self.checks.clear();
+            self.checks_end = None;
+            self.set_state(State::Connected);
+        }
+    }
+
+    pub(super) fn ask_for_consent(&mut self) {
+        let controlling = self.role == Role::Controlling;
+        let mut questions = Vec::new();
+        let mut lost = Vec::new();
+        for chosen in &mut self.chosen {
+            let Some(consent) = &mut chosen.consent else { continue };
+            match consent.due(self.now) {
+                Some(Due::Lost) => lost.push(chosen.component),
+                Some(Due::Ask) => {
+                    let rank = priority(CandidateKind::PeerReflexive, 0, chosen.component);
+                    let question = stun::consent_request(
+                        &chosen.local,
+                        &chosen.peer,
+                        controlling,
+                        self.tie_breaker,
+                        rank,
+                    );
+                    if let Some((id, bytes)) = question {
+                        consent.asked(self.now, id, &mut self.rng);
+                        questions.push((chosen.base, chosen.remote, bytes));
+                    }
+                }
+                None => {}
+            }
+        }
+        for (base, remote, bytes) in questions {
+            self.send(base, remote, bytes);
+        }
+        for component in lost {
+            self.lose(component);
+        }
+    }
+
+    /// Takes an answer to a question for consent.
+    pub(super) fn consent_answer(
+        &mut self,
+        component: u16,
+        base: SocketAddr,
+        from: SocketAddr,
+        message: &Message<'_>,
+    ) -> bool {
+        let id = message.transaction_id();
+        let asked = |chosen: &&mut Chosen| {
+            chosen.component == component
+                && chosen.consent.as_ref().is_some_and(|consent| consent.is_ours(id))
+        };
+        let Some(chosen) = self.chosen.iter_mut().find(asked) else { return false };
+        let signed =
+            chosen.base == base && chosen.remote == from && stun::is_signed(message, &chosen.peer.password);
+        if let Some(consent) = &mut chosen.consent
+            && signed
+            && stun::mapped_address(message).is_some()
+        {
+            consent.given(self.now, id);
+        }
+        true
+    }
+}

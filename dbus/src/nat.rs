@@ -1,0 +1,48 @@
+//! `org.voipd.Nat1`: how this machine looks from outside.
+
+use crate::Dict;
+
+/// How this machine looks from outside, and who says so.
+#[zbus::proxy(
+    interface = "org.voipd.Nat1",
+    default_service = "org.voipd",
+    default_path = "/org/voipd/nat",
+    async_name = "NatProxy"
+)]
+pub trait Nat {
+    /// `offline`, `local` or `online`.
+    #[zbus(property)]
+    fn network_state(&self) -> zbus::Result<String>;
+
+    /// This machine's own IP addresses.
+    #[zbus(property)]
+    fn local_addresses(&self) -> zbus::Result<Vec<String>>;
+
+    /// `unknown`, `discovering`, `known` or `failed`.
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+
+    /// Plain words when unknown or failed.
+    #[zbus(property)]
+    fn reason(&self) -> zbus::Result<String>;
+
+    /// This machine's IP addresses as others see them.
+    #[zbus(property)]
+    fn public_addresses(&self) -> zbus::Result<Vec<String>>;
+
+    /// When the NAT takes another public port for the same local one.
+    #[zbus(property)]
+    fn mapping_behaviour(&self) -> zbus::Result<String>;
+
+    /// Whose packets come in at a public port.
+    #[zbus(property)]
+    fn filtering_behaviour(&self) -> zbus::Result<String>;
+
+    /// What is known of each local address.
+    #[zbus(property)]
+    fn paths(&self) -> zbus::Result<Vec<Dict>>;
+
+    /// Who is asked, and what became of it.
+    #[zbus(property)]
+    fn servers(&self) -> zbus::Result<Vec<Dict>>;
+}
