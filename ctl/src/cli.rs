@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
     /// Show how this machine looks from outside: public address, NAT, and the servers that tell
-    Nat,
+    Nat(NatArgs),
     /// Show the figures of a call's media
     Stats(OneCall),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
@@ -345,6 +345,20 @@ pub(crate) enum DevicesCommand {
     Test(TestArgs),
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct NatArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<NatCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NatCommand {
+    /// Show what is known (what 'nat' alone does)
+    Show,
+    /// Find everything out anew, and show it
+    Discover,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Role {
     /// The microphone
@@ -445,7 +459,7 @@ mod tests {
     fn commands(command: &clap::Command, words: &str, all: &mut Vec<String>) {
         for sub in command.get_subcommands() {
             let words = format!("{words} {}", sub.get_name());
-            if !sub.has_subcommands() || sub.get_name() == "devices" {
+            if !sub.has_subcommands() || matches!(sub.get_name(), "devices" | "nat") {
                 all.push(words.clone());
             }
             commands(sub, &words, all);

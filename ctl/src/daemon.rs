@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use voipd_dbus::{AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, ManagerProxy, names};
+use voipd_dbus::{
+    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, ManagerProxy, NatProxy, names,
+};
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, connection, fdo};
@@ -103,6 +105,10 @@ impl Daemon {
 
     pub(crate) async fn audio(&self) -> Result<AudioProxy<'static>, Failure> {
         proxy!(self, AudioProxy, names::AUDIO_PATH)
+    }
+
+    pub(crate) async fn nat(&self) -> Result<NatProxy<'static>, Failure> {
+        proxy!(self, NatProxy, names::NAT_PATH)
     }
 
     pub(crate) async fn account(&self, path: &str) -> Result<AccountProxy<'static>, Failure> {

@@ -83,7 +83,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Silence(one) => call::silence(daemon, one).await,
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
-        Command::Nat => nat::show(daemon, out).await,
+        Command::Nat(args) => nat::run(daemon, out, args.command).await,
         Command::Stats(one) => stats::run(daemon, out, one).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,

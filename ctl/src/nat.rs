@@ -1,23 +1,55 @@
 //! `voipctl nat`: how this machine looks from outside, `org.voipd.Nat1`.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::Instant;
 use voipd_dbus::{Dict, names};
 use zbus::Variant;
 
+use crate::cli::NatCommand;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
 use crate::text::table;
 
-pub(crate) async fn show(daemon: &Daemon, out: Output) -> Result<(), Failure> {
-    let nat = Object {
-        path: names::NAT_PATH.to_owned(),
-        properties: daemon.properties(names::NAT_PATH, names::NAT).await?,
-    };
+/// Longer than the daemon waits for a silent server.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+/// How often the state is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(daemon: &Daemon, out: Output, command: Option<NatCommand>) -> Result<(), Failure> {
+    match command.unwrap_or(NatCommand::Show) {
+        NatCommand::Show => show(out, &read(daemon).await?),
+        NatCommand::Discover => discover(daemon, out).await,
+    }
+}
+
+/// The object as it is now.
+pub(crate) async fn read(daemon: &Daemon) -> Result<Object, Failure> {
+    let properties = daemon.properties(names::NAT_PATH, names::NAT).await?;
+    Ok(Object { path: names::NAT_PATH.to_owned(), properties })
+}
+
+fn show(out: Output, nat: &Object) -> Result<(), Failure> {
     match out.json {
         true => out.document(&Value::from(dict_to_json(&nat.properties))),
-        false => out.lines(&lines(&nat)),
+        false => out.lines(&lines(nat)),
+    }
+}
+
+/// Waits until no server is being asked any more, or until each has had its time.
+async fn discover(daemon: &Daemon, out: Output) -> Result<(), Failure> {
+    let until = Instant::now() + LONGEST_ROUND;
+    daemon.nat().await?.discover().await?;
+    loop {
+        let nat = read(daemon).await?;
+        let asking = dicts(&nat, "Servers").iter().any(|server| server.text("state") == "asking");
+        if (nat.text("State") != "discovering" && !asking) || Instant::now() >= until {
+            return show(out, &nat);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -162,6 +162,10 @@ pub enum Request {
     StopTest {
         reply: Reply<()>,
     },
+    /// Finds out anew how this machine looks from outside.
+    Discover {
+        reply: Reply<()>,
+    },
     AudioLive {
         reply: Reply<AudioLive>,
     },

@@ -139,6 +139,7 @@ async fn serve(
         device_names: agent.1,
         rtp: config.rtp,
         nat: config.nat,
+        seed: random_seed()?,
         store,
         network,
         updates,

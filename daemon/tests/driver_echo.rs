@@ -87,6 +87,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
         nat: config.nat,
+        seed: [3; 32],
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         network: voipd::network::NetworkWatch::start().await,
         updates: updates_in,

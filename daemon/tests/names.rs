@@ -444,3 +444,22 @@ async fn forged_answers_lead_nowhere_and_harm_nothing() {
     });
     futures_util::future::join_all(tries).await;
 }
+
+#[tokio::test]
+async fn rfc_8489_8_a_domain_names_its_stun_servers_and_is_not_asked_itself() {
+    let server = zone(&[
+        "srv-host=_stun._udp.example.test,b.test,3479,20",
+        "srv-host=_stun._udp.example.test,a.test,3478,10",
+        "srv-host=_stun._udp.none.test",
+        "host-record=plain.test,127.0.0.9",
+    ]);
+    let resolver = resolver(&[server.address()], &ALL, 1);
+    let of = async |domain: &str| {
+        let found = resolver.service(["_stun", "_udp"], domain).await;
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of("example.test").await, ["127.0.0.2:3478", "127.0.0.3:3479"]);
+    for domain in ["plain.test", "none.test", "gone.test", "a..b", ""] {
+        assert!(of(domain).await.is_empty(), "{domain}");
+    }
+}

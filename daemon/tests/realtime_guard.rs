@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, engine};
+use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, relay_rings};
 use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan};
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
@@ -104,6 +104,81 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         ],
         play: true,
     }
+}
+
+/// A peer behind a TURN server that is reached by datagrams, and one behind a connection: their packets, garbage and
+/// control messages, with changes of the path in between.
+fn relayed(scene: &mut Scene, [by_channel, by_stream]: [PortId; 2]) {
+    const CHANNEL: u16 = 0x4001;
+    let server = UdpSocket::bind((LOCAL, 0)).expect("a socket");
+    let at = server.local_addr().expect("bound");
+    let pairs = [0, 1].map(|_| bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports"));
+    let to = pairs[0].rtp.local_addr().expect("bound");
+    let channel = |generation| {
+        let path = Path::TurnChannel { server: at, channel: CHANNEL };
+        StreamPlan { generation, path, ..plan(Codec::Opus, 96, 0x8000, at) }
+    };
+    let stream = StreamPlan {
+        path: Path::Stream { peer: at, link: 1, channel: CHANNEL },
+        ..plan(Codec::Pcmu, 0, 0x8001, at)
+    };
+    let [first, second] = pairs;
+    scene.controller.open_stream(by_channel, channel(1), first.rtp).expect("room");
+    scene.controller.open_stream(by_stream, stream, second.rtp).expect("room");
+    let (port, mut ends) = relay_rings();
+    scene.controller.attach_relay(by_stream, Some(port)).expect("a stream");
+    for port in [by_channel, by_stream] {
+        scene.controller.connect(port, &[port]).expect("open");
+    }
+    let frame = |packet: &[u8]| {
+        let mut framed = CHANNEL.to_be_bytes().to_vec();
+        framed.extend((packet.len() as u16).to_be_bytes());
+        framed.extend(packet);
+        framed
+    };
+    let mut by_stream_sent = 0;
+    for number in 0..60_u16 {
+        let mut packet = vec![0x80, 0];
+        packet.extend(number.to_be_bytes());
+        packet.extend((u32::from(number) * 160).to_be_bytes());
+        packet.extend([0, 0, 0xBE, 0xEF]);
+        packet.extend([number as u8; 160]);
+        let send = |bytes: &[u8]| drop(server.send_to(bytes, to));
+        send(&frame(&packet));
+        send(&frame(&[0x80, 200, 0, 1, 0, 0, 0, 0]));
+        send(&frame(&[0; 20]));
+        send(&frame(&packet)[..100]);
+        send(&[0; 40]);
+        for bytes in [frame(&packet), frame(&[0; 20]), vec![0x40; 3]] {
+            ends.push(RelayPacket::new(&bytes, 0).expect("short"));
+        }
+        match number {
+            20 => {
+                let path = Path::Udp { remote: at, symmetric: false };
+                let direct = StreamPlan { generation: 2, path, ..channel(2) };
+                scene.controller.update_stream(by_channel, direct).expect("a stream");
+                let (port, others) = relay_rings();
+                ends = others;
+                scene.controller.attach_relay(by_stream, Some(port)).expect("a stream");
+            }
+            40 => scene.controller.update_stream(by_channel, channel(3)).expect("a stream"),
+            // Nobody takes what the tick sends for a while: its ring fills.
+            _ => {}
+        }
+        scene.run(20);
+        if !(25..59).contains(&number) {
+            by_stream_sent += std::iter::from_fn(|| ends.outgoing.pop().ok()).count();
+        }
+    }
+    let counters =
+        [by_channel, by_stream].map(|port| scene.controller.stream_counters(port).expect("a stream"));
+    assert!(counters.iter().all(|counters| counters.packets_received > 20), "{counters:?}");
+    assert!(counters.iter().all(|counters| counters.packets_sent > 20), "{counters:?}");
+    assert!(by_stream_sent > 10 && counters[1].packets_invalid > 20, "{by_stream_sent} {counters:?}");
+    for port in [by_channel, by_stream] {
+        scene.controller.close(port);
+    }
+    scene.run(50);
 }
 
 /// The engine under guard, and what has happened in it.
@@ -306,6 +381,9 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.connect(peer, &[peer]).expect("open");
     misbehave(&mut scene, &socket, to);
     assert_eq!(findings(), clean, "a peer that misbehaves");
+
+    relayed(&mut scene, [PortId(14), PortId(15)]);
+    assert_eq!(findings(), clean, "peers behind relays");
 
     // What has been shown was really there.
     let heard = remote(&scene, peer);

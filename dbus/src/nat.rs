@@ -1,6 +1,6 @@
 //! `org.voipd.Nat1`: how this machine looks from outside.
 
-use crate::Dict;
+use crate::{Dict, Result};
 
 /// How this machine looks from outside, and who says so.
 #[zbus::proxy(
@@ -10,6 +10,9 @@ use crate::Dict;
     async_name = "NatProxy"
 )]
 pub trait Nat {
+    /// Forgets what is known and asks all servers anew.
+    fn discover(&self) -> Result<()>;
+
     /// `offline`, `local` or `online`.
     #[zbus(property)]
     fn network_state(&self) -> zbus::Result<String>;

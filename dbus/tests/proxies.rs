@@ -206,7 +206,7 @@ async fn use_everything(client: &Connection) {
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
-    get!(nat: network_state, local_addresses, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    get!(nat: discover, network_state, local_addresses, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ impl Gate {
         let (edge, home) = (lab.address(), lab.address());
         let edge_definitions = ["EDGE".to_owned(), format!("PEER=\"{home}\"")];
         let home_definitions = ["HOME_SERVER".to_owned(), format!("PEER=\"{edge}\"")];
-        let edge_process = serve("gate.cfg", edge, &edge_definitions, &lab.directory("edge")).await;
-        let home_process = serve("gate.cfg", home, &home_definitions, &lab.directory("home")).await;
+        let edge_process = serve("gate.cfg", None, edge, &edge_definitions, &lab.directory("edge")).await;
+        let home_process = serve("gate.cfg", None, home, &home_definitions, &lab.directory("home")).await;
         Self { edge, home, edge_process, home_process }
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn locks() -> PathBuf {
 }
 
 /// A number that nobody else has until the file is closed.
-fn number(kind: &str) -> (u8, File) {
+pub(crate) fn number(kind: &str) -> (u8, File) {
     for number in 1..=PLACES {
         let file = File::create(locks().join(format!("{kind}-{number}"))).unwrap();
         if file.try_lock().is_ok() {

@@ -4,7 +4,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use crate::authority::Certificate;
+use crate::host::program_in;
+use crate::netlab::Namespace;
 use crate::process::{Process, program};
+use crate::sockets::{Transport, listens};
 use crate::{Lab, SOON, pause, until};
 
 /// The algorithm of its challenges.
@@ -29,6 +32,8 @@ pub struct Kamailio {
     pub address: Ipv4Addr,
     digest: Digest,
     secured: bool,
+    /// The namespace that it runs in.
+    host: Option<String>,
     directory: PathBuf,
     process: Process,
 }
@@ -57,8 +62,17 @@ impl Kamailio {
             std::fs::write(directory.join(KEY), &certificate.key).unwrap();
         }
         let secured = certificate.is_some();
-        let process = start(address, digest, secured, &directory).await;
-        Self { address, digest, secured, directory, process }
+        let process = start(address, digest, secured, None, &directory).await;
+        Self { address, digest, secured, host: None, directory, process }
+    }
+
+    /// Starts one on a host of the NAT laboratory. It answers where requests come from, and reaches its users there.
+    pub async fn start_on(lab: &Lab, host: &Namespace, address: Ipv4Addr) -> Self {
+        let (digest, secured) = (Digest::Sha256, false);
+        let directory = lab.directory("kamailio");
+        let host = Some(host.name().to_owned());
+        let process = start(address, digest, secured, host.as_deref(), &directory).await;
+        Self { address, digest, secured, host, directory, process }
     }
 
     /// Ends it as a crash does: all registrations are forgotten.
@@ -68,7 +82,8 @@ impl Kamailio {
 
     /// Starts it again after [`crash`](Self::crash).
     pub async fn revive(&mut self) {
-        self.process = start(self.address, self.digest, self.secured, &self.directory).await;
+        let Self { address, digest, secured, .. } = *self;
+        self.process = start(address, digest, secured, self.host.as_deref(), &self.directory).await;
     }
 
     /// Its log.
@@ -93,26 +108,39 @@ impl Drop for Kamailio {
     }
 }
 
-async fn start(address: Ipv4Addr, digest: Digest, secured: bool, directory: &Path) -> Process {
+async fn start(
+    address: Ipv4Addr,
+    digest: Digest,
+    secured: bool,
+    host: Option<&str>,
+    directory: &Path,
+) -> Process {
     let mut definitions = Vec::new();
     if digest == Digest::Sha256 {
         definitions.push("SHA256".to_owned());
+    }
+    if host.is_some() {
+        definitions.push("BEHIND_NAT".to_owned());
     }
     if secured {
         for (name, file) in [("CERTIFICATE", CERTIFICATE), ("KEY", KEY)] {
             definitions.push(format!("{name}=\"{}\"", directory.join(file).display()));
         }
     }
-    let process = serve("kamailio.cfg", address, &definitions, directory).await;
+    let process = serve("kamailio.cfg", host, address, &definitions, directory).await;
     let port = if secured { TLS_PORT } else { SIP_PORT };
-    until("kamailio takes connections", SOON, async || listens_for_connections(address, port).then_some(()))
-        .await;
+    until("kamailio takes connections", SOON, async || {
+        listens(process.id(), Transport::Tcp, Some(address), port).then_some(())
+    })
+    .await;
     process
 }
 
-/// Runs kamailio with a configuration of `tests/interop` and definitions for it, until it listens.
+/// Runs kamailio, in a namespace or here, with a configuration of `tests/interop` and definitions for it, until it
+/// listens.
 pub(crate) async fn serve(
     config: &str,
+    host: Option<&str>,
     address: Ipv4Addr,
     definitions: &[impl AsRef<str>],
     directory: &Path,
@@ -120,7 +148,10 @@ pub(crate) async fn serve(
     let log = directory.join("log");
     // What was said before a crash is not to be taken for what is said after it.
     let _ = std::fs::remove_file(&log);
-    let mut command = program("/usr/sbin/kamailio");
+    let mut command = match host {
+        Some(host) => program_in(host, "/usr/sbin/kamailio"),
+        None => program("/usr/sbin/kamailio"),
+    };
     // Not a daemon, log to standard error, little memory.
     command.args(["-DD", "-E", "-m", "64", "-M", "8", "-f"]).arg(interop(config));
     command.arg("-Y").arg(directory).arg("-w").arg(directory);
@@ -131,30 +162,10 @@ pub(crate) async fn serve(
     let mut process = Process::start("kamailio", command, &log);
     for _ in 0..300 {
         assert!(process.ended().is_none(), "kamailio does not start:\n{}", process.output());
-        if listens(address) {
+        if listens(process.id(), Transport::Udp, Some(address), SIP_PORT) {
             return process;
         }
         pause(0.02).await;
     }
     panic!("kamailio does not listen:\n{}", process.output());
-}
-
-/// Whether somebody has UDP port 5060 of an address.
-pub fn listens(address: Ipv4Addr) -> bool {
-    holds("udp", address, SIP_PORT, None)
-}
-
-/// Whether somebody takes connections at an address and a TCP port.
-pub fn listens_for_connections(address: Ipv4Addr, port: u16) -> bool {
-    // TCP_LISTEN of the kernel.
-    holds("tcp", address, port, Some("0A"))
-}
-
-fn holds(protocol: &str, address: Ipv4Addr, port: u16, state: Option<&str>) -> bool {
-    let sockets = std::fs::read_to_string(format!("/proc/net/{protocol}")).unwrap();
-    let wanted = format!("{:08X}:{port:04X}", u32::from(address).swap_bytes());
-    sockets.lines().any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields.get(1) == Some(&wanted.as_str()) && state.is_none_or(|state| fields.get(3) == Some(&state))
-    })
 }

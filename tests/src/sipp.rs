@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::kamailio::{listens, listens_for_connections};
 use crate::process::{Process, on_time, program};
+use crate::sockets::{Transport, listens};
 use crate::{Lab, pause};
 
 /// SIPp's port for sound.
@@ -290,13 +290,9 @@ impl Sipp {
     /// Waits for calls at an address, with further options.
     pub async fn callee_at(lab: &Lab, address: Ipv4Addr, script: Script, options: &[&str]) -> Self {
         let sipp = Self::start(lab, address, &script, None, options);
-        let connections = options.contains(&"t1");
+        let transport = if options.contains(&"t1") { Transport::Tcp } else { Transport::Udp };
         for _ in 0..300 {
-            let ready = match connections {
-                true => listens_for_connections(sipp.address, 5060),
-                false => listens(sipp.address),
-            };
-            if ready {
+            if listens(sipp.process.id(), transport, Some(sipp.address), 5060) {
                 return sipp;
             }
             pause(0.02).await;

@@ -49,6 +49,17 @@ pub fn speech_then_silence(speaker: Speaker, rate: u32, channels: u32) -> PathBu
     })
 }
 
+/// Silence of so many seconds, and then a sentence.
+pub fn speech_after(speaker: Speaker, rate: u32, seconds: f64) -> PathBuf {
+    make(&format!("{speaker:?}-{rate}-after-{seconds}.wav").to_lowercase(), |_, file| {
+        run(Command::new("sox").arg(speech(speaker, rate)).arg(file).args([
+            "pad",
+            &seconds.to_string(),
+            "0",
+        ]));
+    })
+}
+
 /// A sentence in PCMU without a header, as SIPp speaks it.
 pub fn raw(speaker: Speaker) -> PathBuf {
     make(&format!("{speaker:?}.ulaw").to_lowercase(), |_, file| {

@@ -20,6 +20,7 @@ use zbus::{Connection, OwnedObjectPath};
 
 use crate::bus::Bus;
 use crate::host::{Wire, program_in};
+use crate::netlab::Namespace;
 use crate::process::{Process, program, run};
 use crate::{Lab, SOON, speech, until};
 
@@ -58,6 +59,11 @@ impl Config {
     /// A telephone on a far host, else like [`Config::at`].
     pub fn beyond(wire: &Wire) -> Self {
         Self { host: Some(wire.name().to_owned()), ..Self::at(wire.there) }
+    }
+
+    /// A telephone on a host of the NAT laboratory, else like [`Config::at`].
+    pub fn on(host: &Namespace, address: Ipv4Addr) -> Self {
+        Self { host: Some(host.name().to_owned()), ..Self::at(address) }
     }
 
     /// A telephone on a far host whose addresses change: it listens on all of them.

@@ -9,7 +9,6 @@ use common::peer::{Peer, sdp};
 use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
-use voipd_audio::plan::Path;
 use voipd_audio::tone::Tone;
 use voipd_sip::message::Request;
 
@@ -58,7 +57,7 @@ fn the_answer_may_come_from_elsewhere_than_the_early_sound() {
     world.run_ms(50);
     peer.answer(&mut world, &invite, 200, &sdp("192.0.2.9", 6000, "sendrecv"));
     world.run_ms(50);
-    let Path::Udp { remote, .. } = world.plan(alice, call).path;
+    let remote = world.plan(alice, call).path.remote();
     assert_eq!(remote, "192.0.2.9:6000".parse().unwrap());
     assert_eq!(world.plan(alice, call).generation, 2);
 }

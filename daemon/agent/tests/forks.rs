@@ -11,7 +11,6 @@ use common::{HostId, World, crlf, status};
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_audio::StreamPlan;
-use voipd_audio::plan::Path;
 use voipd_audio::tone::Tone;
 use voipd_sip::message::Request;
 
@@ -53,8 +52,7 @@ impl Forked {
     }
 
     fn remote(&self) -> SocketAddr {
-        let Path::Udp { remote, .. } = self.plan().path;
-        remote
+        self.plan().path.remote()
     }
 
     fn state(&self) -> CallState {

@@ -9,7 +9,6 @@ use common::peer::{Peer, sdp};
 use common::{HostId, Pair, World};
 use voipd_agent::MediaNameId;
 use voipd_agent::view::{CallId, CallState, Reason};
-use voipd_audio::plan::Path;
 
 const NAME: &str = "media.example";
 
@@ -40,7 +39,7 @@ fn question(world: &mut World) -> MediaNameId {
 }
 
 fn remote(world: &World, host: HostId, call: CallId) -> String {
-    let Path::Udp { remote, .. } = world.plan(host, call).path;
+    let remote = world.plan(host, call).path.remote();
     remote.to_string()
 }
 

@@ -8,7 +8,6 @@ mod common;
 use common::peer::{Peer, sdp};
 use common::{HostId, Pair, World};
 use voipd_agent::view::{CallId, CallState, Reason};
-use voipd_audio::plan::Path;
 use voipd_sip::message::{Request, Response};
 
 const UPDATES: &str = "Allow: INVITE, ACK, CANCEL, BYE, PRACK, UPDATE\n";
@@ -19,7 +18,7 @@ fn direction(sdp: &str) -> &str {
 }
 
 fn remote(world: &World, host: HostId, call: CallId) -> String {
-    let Path::Udp { remote, .. } = world.plan(host, call).path;
+    let remote = world.plan(host, call).path.remote();
     remote.to_string()
 }
 

@@ -11,6 +11,7 @@ mod port;
 mod processor;
 mod receive;
 mod reception;
+mod relay;
 mod route;
 mod send;
 mod stream;
@@ -28,6 +29,7 @@ use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
 pub use crate::engine::processor::Processor;
+pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
 /// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.
 pub const MAX_DATAGRAM: usize = 1500;

@@ -61,6 +61,40 @@ pub enum Path {
         /// Whether the stream follows the peer to another address.
         symmetric: bool,
     },
+    /// In a channel of a TURN server that is reached from the stream's own socket (RFC 8656 section 12): each packet has
+    /// four bytes before it.
+    TurnChannel {
+        /// The TURN server.
+        server: SocketAddr,
+        /// 0x4000 to 0x4FFF.
+        channel: u16,
+    },
+    /// In a channel of a TURN server that is reached by TCP or TLS, through rings to whoever has the connection
+    /// ([`crate::engine::Controller::attach_relay`]). Without them, nothing is sent.
+    Stream {
+        /// The peer behind the server; its packets seem to come from here.
+        peer: SocketAddr,
+        /// Which connection: the control side's number, of no meaning to the engine.
+        link: u32,
+        /// 0x4000 to 0x4FFF.
+        channel: u16,
+    },
+}
+
+impl Path {
+    /// Where packets go first, and where the peer's seem to come from.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        match self {
+            Path::Udp { remote, .. } => *remote,
+            Path::TurnChannel { server, .. } => *server,
+            Path::Stream { peer, .. } => *peer,
+        }
+    }
+
+    pub(crate) fn is_symmetric(&self) -> bool {
+        matches!(self, Path::Udp { symmetric: true, .. })
+    }
 }
 
 /// How packets are protected. SRTP takes its place here.

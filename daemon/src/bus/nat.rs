@@ -2,12 +2,17 @@
 
 use std::net::IpAddr;
 
+use voipd_nat::stun::{PathReport, ServerReport};
 use zbus::message::Body;
 
-use super::outcome::{Dict, Failure, Outcome, Requests, unknown_method};
-use crate::api::nat::{NatState, NatView, PathView, ServerState, ServerView};
+use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
+use crate::api::Request;
+use crate::api::nat::NatView;
 
 pub(super) fn properties(view: &NatView) -> Dict {
+    let network = view.network.name();
+    let local: Vec<String> = view.local_addresses.iter().map(IpAddr::to_string).collect();
+    let view = &view.discovery;
     let first = view.paths.first();
     let mut public: Vec<String> = Vec::new();
     for address in view.paths.iter().flat_map(|path| &path.public) {
@@ -16,11 +21,10 @@ pub(super) fn properties(view: &NatView) -> Dict {
             public.push(address);
         }
     }
-    let local: Vec<String> = view.local_addresses.iter().map(IpAddr::to_string).collect();
     Dict::from([
-        ("NetworkState", view.network.name().into()),
+        ("NetworkState", network.into()),
         ("LocalAddresses", local.into()),
-        ("State", state(view.state).into()),
+        ("State", view.state.name().into()),
         ("Reason", view.reason.clone().into()),
         ("PublicAddresses", public.into()),
         ("MappingBehaviour", first.map(|path| path.mapping).unwrap_or_default().name().into()),
@@ -30,11 +34,17 @@ pub(super) fn properties(view: &NatView) -> Dict {
     ])
 }
 
-pub(super) fn call(_requests: &Requests, member: &str, _body: &Body) -> Result<Outcome, Failure> {
-    Err(unknown_method(member))
+pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Outcome, Failure> {
+    match member {
+        "Discover" => {
+            nothing(member, body)?;
+            requests.order(|reply| Request::Discover { reply })
+        }
+        _ => Err(unknown_method(member)),
+    }
 }
 
-fn path(path: &PathView) -> Dict {
+fn path(path: &PathReport) -> Dict {
     Dict::from([
         ("local", path.local.to_string().into()),
         ("public", path.public.iter().map(IpAddr::to_string).collect::<Vec<_>>().into()),
@@ -45,34 +55,16 @@ fn path(path: &PathView) -> Dict {
     ])
 }
 
-fn server(server: &ServerView) -> Dict {
+fn server(server: &ServerReport) -> Dict {
     let text = |address: Option<std::net::SocketAddr>| address.map(|at| at.to_string()).unwrap_or_default();
     let rtt_ms = server.rtt.map_or(0.0, |rtt| rtt.as_secs_f64() * 1000.0);
     Dict::from([
         ("name", server.name.clone().into()),
-        ("source", server.source.clone().into()),
+        ("source", server.source.to_string().into()),
         ("address", text(server.address).into()),
-        ("state", server_state(server.state).into()),
+        ("state", server.state.name().into()),
         ("reason", server.reason.clone().into()),
         ("rtt-ms", rtt_ms.into()),
         ("public", text(server.public).into()),
     ])
-}
-
-fn state(state: NatState) -> &'static str {
-    match state {
-        NatState::Unknown => "unknown",
-        NatState::Discovering => "discovering",
-        NatState::Known => "known",
-        NatState::Failed => "failed",
-    }
-}
-
-fn server_state(state: ServerState) -> &'static str {
-    match state {
-        ServerState::Unknown => "unknown",
-        ServerState::Asking => "asking",
-        ServerState::Works => "works",
-        ServerState::Failed => "failed",
-    }
 }

@@ -22,7 +22,7 @@ use voipd_agent::AccountSettings;
 use crate::tls::ServerFiles;
 
 pub use load::{Loaded, default_path, load, state_directory};
-pub use nat::{NatConfig, StunServer};
+pub use nat::NatConfig;
 pub(crate) use sections::device_name;
 pub use text::parse;
 

@@ -93,6 +93,8 @@ pub struct Parts {
     pub rtp: RtpConfig,
     /// The way through NAT.
     pub nat: NatConfig,
+    /// For random values of the driver's own.
+    pub seed: [u8; 32],
     /// What is kept across restarts.
     pub store: Store,
     /// The network as it is, and the watch on it.
@@ -129,15 +131,16 @@ impl Driver {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
         let (network, mut watch) = parts.network;
+        let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
             agent: parts.agent,
             transport: parts.transport,
-            resolver: Arc::new(parts.resolver),
+            resolver: Arc::clone(&resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
-            nat: Nat::new(parts.nat),
+            nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
             store: parts.store,
@@ -152,16 +155,17 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
-        driver.publish_nat();
         loop {
             driver.carry_out();
+            driver.serve_nat();
             let quiet = driver.agent.is_idle() && driver.updates.held_until().is_none();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
                 driver.transport.close_all().await;
                 return;
             }
             let held = driver.updates.held_until();
-            let wake_at = driver.wake_at.into_iter().chain(stop_by).chain(held).min();
+            let wake_at =
+                driver.wake_at.into_iter().chain(stop_by).chain(held).chain(driver.nat.wake_at()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
@@ -173,10 +177,12 @@ impl Driver {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
                 }
+                event = driver.nat.next_event() => driver.nat.handle_event(event),
                 () = sleep_until(wake_at) => {
                     let now = Instant::now();
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
+                    driver.nat.handle_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
                 () = &mut stop, if stop_by.is_none() => {
@@ -390,9 +396,13 @@ impl Driver {
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
+                self.nat.put_account(&view);
                 self.tell(Update::Account { view, security });
             }
-            Output::AccountRemoved(id) => self.tell(Update::AccountRemoved(id)),
+            Output::AccountRemoved(id) => {
+                self.nat.remove_account(id);
+                self.tell(Update::AccountRemoved(id));
+            }
             Output::CallChanged(view) => self.tell(Update::Call(view)),
             Output::CallStateChanged { call, old, new, reason, sip_status } => {
                 self.tell(Update::CallStateChanged { call, old, new, reason, sip_status });

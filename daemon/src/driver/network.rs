@@ -27,14 +27,15 @@ impl Driver {
                 log::info!("the network is {}: {}", snapshot.state().name(), addresses.join(", "));
                 self.network = snapshot;
                 self.resolver.network_changed();
+                self.nat.network_changed();
                 self.check_network(false);
-                self.publish_nat();
             }
             // Calls and registrations outlast a short sleep, and telling everybody would keep the system awake.
             NetworkEvent::Suspending => log::info!("the system goes to sleep"),
             NetworkEvent::Resumed => {
                 log::info!("the system has slept: looking after calls and registrations");
                 self.transport.abandon(|_| true);
+                self.nat.network_changed();
                 self.check_network(true);
             }
         }

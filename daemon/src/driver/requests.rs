@@ -157,6 +157,11 @@ impl Driver {
                 self.publish_audio();
                 self.answer(reply, Ok(()));
             }
+            Request::Discover { reply } => {
+                self.nat.network_changed();
+                self.serve_nat();
+                self.answer(reply, Ok(()));
+            }
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));

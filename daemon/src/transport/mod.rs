@@ -4,7 +4,7 @@ mod connection;
 mod limits;
 mod resolve;
 mod streams;
-mod udp;
+pub(crate) mod udp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -14,19 +14,19 @@ use tokio::io::Interest;
 const CONTROL_SPACE: usize = 256;
 
 /// What one receive gave.
-pub(super) enum Received {
+pub(crate) enum Received {
     Datagram { len: usize, local: SocketAddr, remote: SocketAddr },
     Unreachable(SocketAddr),
 }
 
 /// A bound UDP socket.
-pub(super) struct UdpSocket {
+pub(crate) struct UdpSocket {
     inner: tokio::net::UdpSocket,
     bound: SocketAddr,
 }
 
 impl UdpSocket {
-    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -43,11 +43,11 @@ impl UdpSocket {
         Ok(Self { inner, bound })
     }
 
-    pub(super) fn bound(&self) -> SocketAddr {
+    pub(crate) fn bound(&self) -> SocketAddr {
         self.bound
     }
 
-    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut attempt = || match self.read(buffer) {
             // Either there is no datagram, or the system reports an earlier one's fate: the error queue tells.
             Err(error) if is_icmp(&error) || error.kind() == io::ErrorKind::WouldBlock => {
@@ -87,7 +87,7 @@ impl UdpSocket {
     }
 
     /// Sends from `local`, an address of this machine, where the socket is bound to all of them.
-    pub(super) fn send(&self, local: IpAddr, remote: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, local: IpAddr, remote: SocketAddr, bytes: &[u8]) -> io::Result<()> {
         match self.write(local, remote, bytes) {
             // The report of an earlier datagram's fate, not of this one.
             Err(error) if is_icmp(&error) => self.write(local, remote, bytes),

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use voipd::api::nat::{NatState, NatView, PathView, ServerState, ServerView};
+use voipd::api::nat::NatView;
 use voipd::api::{
     AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Reply, Request, RequestError, Update,
 };
@@ -20,7 +20,9 @@ use voipd::network::NetworkState;
 use voipd_agent::view::{AccountState, CallDirection, CallId, CallNetwork, CallState, Reason, SoundPlace};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
-use voipd_nat::stun::{Filtering, Hairpin, Mapping, Ports};
+use voipd_nat::stun::{
+    Filtering, Hairpin, Mapping, PathReport, Ports, Report, ServerReport, ServerState, Source, State,
+};
 use voipd_sip::endpoint::Binding;
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, Message, MessageStream};
@@ -126,7 +128,8 @@ fn success(request: Request) -> Update {
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
-        | Request::StopTest { reply } => answer(reply, Ok(())),
+        | Request::StopTest { reply }
+        | Request::Discover { reply } => answer(reply, Ok(())),
     }
 }
 
@@ -235,12 +238,10 @@ pub fn audio() -> Update {
 
 pub fn nat() -> Update {
     let address = |text: &str| text.parse().unwrap();
-    Update::Nat(Box::new(NatView {
-        network: NetworkState::Online,
-        local_addresses: vec!["192.168.1.7".parse().unwrap()],
-        state: NatState::Known,
+    let discovery = Report {
+        state: State::Known,
         reason: String::new(),
-        paths: vec![PathView {
+        paths: vec![PathReport {
             local: "192.168.1.7".parse().unwrap(),
             public: vec!["203.0.113.9".parse().unwrap()],
             mapping: Mapping::EndpointIndependent,
@@ -248,16 +249,18 @@ pub fn nat() -> Update {
             ports: Ports::Changed,
             hairpin: Hairpin::Unknown,
         }],
-        servers: vec![ServerView {
+        servers: vec![ServerReport {
             name: "stun:stun.example.org".into(),
-            source: "configuration".into(),
+            source: Source::Configuration,
             address: Some(address("198.51.100.1:3478")),
             state: ServerState::Works,
             reason: String::new(),
             rtt: Some(std::time::Duration::from_millis(12)),
             public: Some(address("203.0.113.9:40001")),
         }],
-    }))
+    };
+    let local_addresses = vec!["192.168.1.7".parse().unwrap()];
+    Update::Nat(Box::new(NatView { network: NetworkState::Online, local_addresses, discovery }))
 }
 
 /// A method call with its reply or error.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{AccountView, CallId, CallState, CallView};
 use voipd_agent::{AccountId, Output};
-use voipd_audio::plan::{Path, StreamCounters};
+use voipd_audio::plan::StreamCounters;
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
 use voipd_media::LocalMedia;
@@ -262,7 +262,7 @@ fn may_follow(before: CallState, after: CallState) -> bool {
 }
 
 fn check_plan(plan: &StreamPlan) {
-    let Path::Udp { remote, .. } = plan.path;
+    let remote = plan.path.remote();
     if plan.send.is_some() {
         assert!(!remote.ip().is_unspecified() && remote.port() != 0, "sends to {remote}");
     }

@@ -28,7 +28,7 @@ use voipd_agent::{
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
-use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
+use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_media::Codec;
 use voipd_sip::endpoint::{Flow, ResolveError, TlsRequirement, Transport, TransportError};
 use voipd_sip::message::{Message, Request, Response, StatusCode};
@@ -597,7 +597,7 @@ impl World {
     fn stream_fed_by(&self, host: HostId, port: PortId) -> Option<(HostId, PortId)> {
         let stream = self.books(host).streams.get(&port)?;
         stream.plan.send?;
-        let Path::Udp { remote, .. } = stream.plan.path;
+        let remote = stream.plan.path.remote();
         let agents = (0..self.hosts.len()).filter(|at| matches!(self.hosts[*at].role, Role::Agent(_)));
         agents.map(HostId).find_map(|peer| {
             let (port, _) = self.books(peer).streams.iter().find(|(_, other)| other.local == remote)?;
@@ -610,12 +610,12 @@ impl World {
         let elapsed = self.elapsed();
         let stream = &self.books(host).streams[&port];
         let (local, sends, since) = (stream.local, stream.plan.send.is_some(), stream.counted_at);
-        let Path::Udp { remote, .. } = stream.plan.path;
+        let remote = stream.plan.path.remote();
         let agents = (0..self.hosts.len()).filter(|at| matches!(self.hosts[*at].role, Role::Agent(_)));
         let fed_by = agents.map(HostId).find_map(|peer| {
             let mut streams = self.books(peer).streams.values().map(|other| &other.plan);
             let feeds = |plan: &&StreamPlan| {
-                let Path::Udp { remote, .. } = plan.path;
+                let remote = plan.path.remote();
                 remote == local && plan.send.is_some()
             };
             streams.find(feeds).map(|plan| plan.ssrc)

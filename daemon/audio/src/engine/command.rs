@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::engine::MAX_DATAGRAM;
 use crate::engine::port::{PlayedTone, Port, PortSet};
+use crate::engine::relay::RelayPort;
 use crate::engine::stream::StreamSetup;
 use crate::plan::PortId;
 
@@ -25,6 +26,7 @@ pub(crate) enum Command<S> {
     Event { slot: usize, digit: char, duration_ms: u32 },
     PacketLoss { slot: usize, percent: u8 },
     Tone { slot: usize, tone: Option<Box<PlayedTone>> },
+    Relay { slot: usize, relay: Option<Box<RelayPort>> },
 }
 
 /// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
@@ -34,6 +36,7 @@ pub(crate) enum Returned<S> {
     Socket { _socket: S },
     Sources { _sources: Box<PortSet> },
     Tone { _tone: Box<PlayedTone> },
+    Relay { _relay: Box<RelayPort> },
 }
 
 /// A packet for the control side, as it lies in the ring.

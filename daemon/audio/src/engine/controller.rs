@@ -12,6 +12,7 @@ use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
 use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
+use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
 use crate::plan::{
@@ -96,6 +97,14 @@ impl<S: MediaSocket> Controller<S> {
     pub fn move_stream(&mut self, port: PortId, socket: S) -> Result<(), EngineError> {
         let (slot, _) = self.stream(port)?;
         self.send(Command::Move { slot, socket });
+        Ok(())
+    }
+
+    /// Gives a stream the rings of a connection with a TURN server, which its path by [`crate::plan::Path::Stream`] takes,
+    /// or takes them away.
+    pub fn attach_relay(&mut self, port: PortId, relay: Option<RelayPort>) -> Result<(), EngineError> {
+        let (slot, _) = self.stream(port)?;
+        self.send(Command::Relay { slot, relay: relay.map(Box::new) });
         Ok(())
     }
 

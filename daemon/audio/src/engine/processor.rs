@@ -165,6 +165,13 @@ impl<S: MediaSocket> Processor<S> {
                 }
                 None
             }
+            Command::Relay { slot, relay } => {
+                let old = match self.port(slot).map(|port| &mut port.kind) {
+                    Some(Kind::Stream(stream)) => stream.attach(relay),
+                    _ => relay,
+                };
+                old.map(|_relay| Returned::Relay { _relay })
+            }
             Command::Tone { slot, tone } => {
                 let old = match self.port(slot) {
                     Some(port) => std::mem::replace(&mut port.tone, tone),

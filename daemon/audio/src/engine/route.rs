@@ -66,16 +66,14 @@ impl Run {
 
 impl Route {
     pub(crate) fn new(path: Path) -> Self {
-        let Path::Udp { remote, .. } = path;
-        Route { path, remote, heard: None, heard_nanos: 0, candidate: None }
+        Route { path, remote: path.remote(), heard: None, heard_nanos: 0, candidate: None }
     }
 
     /// A new plan's path. The same path keeps what was learned; to another one is sent at once, while the old address
     /// is believed until the new one is heard.
     pub(crate) fn replace(&mut self, path: Path) {
         if path != self.path {
-            let Path::Udp { remote, .. } = path;
-            (self.path, self.remote, self.candidate) = (path, remote, None);
+            (self.path, self.remote, self.candidate) = (path, path.remote(), None);
             if let Some(heard) = &mut self.heard {
                 heard.length = heard.length.min(1);
             }
@@ -96,7 +94,7 @@ impl Route {
         now_nanos: u64,
         known: Option<u32>,
     ) -> Verdict {
-        let Path::Udp { symmetric, .. } = self.path;
+        let symmetric = self.path.is_symmetric();
         let believed = match &mut self.heard {
             None => true,
             Some(heard) if heard.source == source => true,
@@ -133,7 +131,7 @@ impl Route {
         now_nanos: u64,
         known: Option<u32>,
     ) -> Verdict {
-        let Path::Udp { symmetric, .. } = self.path;
+        let symmetric = self.path.is_symmetric();
         let begun = Run::new(source, ssrc, sequence, 1);
         let candidate = self.candidate.get_or_insert(Run::new(source, ssrc, sequence.wrapping_sub(1), 0));
         if !candidate.extend(source, ssrc, sequence) {

@@ -1,6 +1,8 @@
 //! One RTP stream: a socket, the two halves that receive and send, and the plan in force.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rtp_rs::RtpReader;
 
@@ -10,6 +12,7 @@ use crate::engine::dtmf::ReceivedEvent;
 use crate::engine::port::{Converters, SourceFrame};
 use crate::engine::processor::Outbox;
 use crate::engine::receive::{Content, Meanings, Packet, Receiver, Sender as Origin};
+use crate::engine::relay::{Channels, RELAY_PACKETS, RelayPacket, RelayPort, mark};
 use crate::engine::route::{Route, Verdict};
 use crate::engine::send::{Outgoing, Sender};
 use crate::engine::{BATCH, Batch, Datagram, MAX_DATAGRAM, MediaSocket};
@@ -37,7 +40,13 @@ pub(crate) struct StreamSetup {
 /// One RTP stream.
 pub(crate) struct Stream<S> {
     socket: S,
+    /// To a connection with a TURN server.
+    relay: Option<Box<RelayPort>>,
     route: Route,
+    path: Path,
+    channels: Channels,
+    /// Room for a packet with the header of its channel.
+    marked: [u8; MAX_DATAGRAM],
     protection: Protection,
     receiver: Receiver,
     sender: Sender,
@@ -55,7 +64,11 @@ impl<S: MediaSocket> Stream<S> {
     pub(crate) fn new(socket: S, mut setup: StreamSetup, likely: Codec, shared: Arc<StreamShared>) -> Self {
         let mut stream = Stream {
             socket,
+            relay: None,
             route: Route::new(setup.path),
+            path: setup.path,
+            channels: Channels::default(),
+            marked: [0; MAX_DATAGRAM],
             protection: setup.protection,
             receiver: Receiver::new(likely),
             sender: Sender::new(setup.ssrc, likely),
@@ -74,6 +87,8 @@ impl<S: MediaSocket> Stream<S> {
     /// Puts another plan in force; answers the event whose sending it broke off.
     pub(crate) fn replace(&mut self, setup: &mut StreamSetup) -> Option<char> {
         self.route.replace(setup.path);
+        self.path = setup.path;
+        self.channels.follow(setup.path);
         self.protection = setup.protection;
         self.receiver.meanings = setup.meanings;
         for (held, new) in self.receiver.decoders.iter_mut().zip(&mut setup.decoders) {
@@ -99,33 +114,68 @@ impl<S: MediaSocket> Stream<S> {
             batch.len = 0;
             self.socket.receive(batch);
             for datagram in batch.datagrams.iter_mut().take(batch.len) {
-                self.datagram(id, datagram, outbox);
+                let Datagram { bytes, len, source, at_nanos } = datagram;
+                let bytes = bytes.get_mut(..*len).unwrap_or_default();
+                self.datagram(id, bytes, *source, *at_nanos, outbox);
             }
             if batch.len < BATCH {
                 break;
             }
         }
+        self.receive_by_relay(id, outbox);
         if let Some(event) = self.receiver.expire_event(now_nanos) {
             outbox.event(dtmf_received(id, event));
         }
     }
 
-    fn datagram(&mut self, id: PortId, datagram: &mut Datagram, outbox: &mut Outbox) {
-        let Datagram { bytes, len, source, at_nanos } = datagram;
-        let bytes = bytes.get_mut(..*len).unwrap_or_default();
-        match Class::of(bytes) {
-            Class::Rtp => {}
-            Class::Control => {
-                if !outbox.stray(id, *source, bytes) {
-                    self.counters.packets_discarded += 1;
+    /// Takes what has come by the connection with a TURN server.
+    fn receive_by_relay(&mut self, id: PortId, outbox: &mut Outbox) {
+        let Some(relay) = &mut self.relay else { return };
+        self.counters.packets_discarded += relay.dropped.swap(0, Ordering::Relaxed);
+        for _ in 0..RELAY_PACKETS {
+            let Some(relay) = &mut self.relay else { return };
+            let Ok(mut packet) = relay.incoming.pop() else { return };
+            let inside = self.channels.inside(None, packet.message());
+            match inside.and_then(|inside| packet.bytes.get_mut(inside)) {
+                Some(bytes) if Class::of(bytes) == Class::Rtp => {
+                    self.rtp(id, bytes, self.path.remote(), packet.at_nanos, outbox);
                 }
-                return;
-            }
-            Class::Unknown => {
-                self.counters.packets_invalid += 1;
-                return;
+                // Whoever has the connection keeps back what is not RTP.
+                _ => self.counters.packets_invalid += 1,
             }
         }
+    }
+
+    fn datagram(
+        &mut self,
+        id: PortId,
+        bytes: &mut [u8],
+        source: SocketAddr,
+        at_nanos: u64,
+        outbox: &mut Outbox,
+    ) {
+        let mut bytes = bytes;
+        let mut class = Class::of(bytes);
+        if let Some(inside) = self.channels.inside(Some(source), bytes) {
+            let carried = Class::of(bytes.get(inside.clone()).unwrap_or_default());
+            // The control side wants STUN and DTLS as they came: only the whole says by which relay.
+            if matches!(carried, Class::Rtp | Class::Rtcp) {
+                class = carried;
+                bytes = bytes.get_mut(inside).unwrap_or_default();
+            }
+        }
+        match class {
+            Class::Rtp => self.rtp(id, bytes, source, at_nanos, outbox),
+            Class::Rtcp | Class::Control => {
+                if !outbox.stray(id, source, bytes) {
+                    self.counters.packets_discarded += 1;
+                }
+            }
+            Class::Unknown => self.counters.packets_invalid += 1,
+        }
+    }
+
+    fn rtp(&mut self, id: PortId, bytes: &mut [u8], source: SocketAddr, at_nanos: u64, outbox: &mut Outbox) {
         let Some(bytes) = unprotect(self.protection, bytes) else {
             self.counters.packets_invalid += 1;
             return;
@@ -137,7 +187,7 @@ impl<S: MediaSocket> Stream<S> {
                 ssrc: reader.ssrc(),
                 payload_type: reader.payload_type(),
                 marker: reader.mark(),
-                at_nanos: *at_nanos,
+                at_nanos,
                 payload: reader.payload(),
             };
             Some((packet, self.receiver.content(packet.payload_type, packet.payload)?))
@@ -147,7 +197,7 @@ impl<S: MediaSocket> Stream<S> {
             return;
         };
         let known = self.receiver.ssrc();
-        let verdict = self.route.judge(*source, packet.ssrc, packet.sequence, *at_nanos, known);
+        let verdict = self.route.judge(source, packet.ssrc, packet.sequence, at_nanos, known);
         let (trusted, moved) = match verdict {
             Verdict::Foreign => {
                 self.counters.packets_invalid += 1;
@@ -162,7 +212,6 @@ impl<S: MediaSocket> Stream<S> {
         }
         if packet.ssrc == self.sender.ssrc() && self.own_ssrc_heard != Some(packet.ssrc) {
             self.own_ssrc_heard = Some(packet.ssrc);
-            let source = *source;
             outbox.event(match self.sender.has_sent(packet.sequence, packet.timestamp) {
                 true => EngineEvent::Reflected { port: id, source },
                 false => EngineEvent::SsrcCollision { port: id, source },
@@ -187,7 +236,7 @@ impl<S: MediaSocket> Stream<S> {
         }
         self.counters.packets_received += 1;
         self.counters.octets_received += packet.payload.len() as u64;
-        self.counters.last_received_nanos = *at_nanos;
+        self.counters.last_received_nanos = at_nanos;
         match content {
             Content::Audio { codec, duration } => {
                 self.receiver.audio(packet, codec, duration, &mut self.counters);
@@ -219,13 +268,20 @@ impl<S: MediaSocket> Stream<S> {
         outbox: &mut Outbox,
     ) {
         self.level_out.add(samples);
-        let Stream { socket, route, protection, sender, counters, .. } = self;
+        let Stream { socket, relay, route, path, marked, protection, sender, counters, .. } = self;
         let sent = sender.push(samples, tick, complexity, |outgoing| {
             let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
-            let taken = match protect(*protection, buffer, len) {
-                Some(packet) => socket.send(route.remote(), packet),
-                None => false,
-            };
+            let taken = protect(*protection, buffer, len).is_some_and(|packet| match *path {
+                Path::Udp { .. } => socket.send(route.remote(), packet),
+                Path::TurnChannel { server, channel } => {
+                    mark(marked, channel, packet).is_some_and(|marked| socket.send(server, marked))
+                }
+                Path::Stream { channel, .. } => {
+                    let sent = mark(marked, channel, packet).is_some_and(|marked| send(relay, marked));
+                    outbox.told |= sent;
+                    sent
+                }
+            });
             if !taken {
                 counters.packets_unsent += 1;
                 return;
@@ -240,6 +296,11 @@ impl<S: MediaSocket> Stream<S> {
             self.counters.events_sent += 1;
             outbox.event(EngineEvent::DtmfSent { port: id, digit });
         }
+    }
+
+    /// Other rings, or none; answers those that were.
+    pub(crate) fn attach(&mut self, relay: Option<Box<RelayPort>>) -> Option<Box<RelayPort>> {
+        std::mem::replace(&mut self.relay, relay)
     }
 
     /// A tick in which the plan sends nothing.
@@ -282,11 +343,18 @@ fn dtmf_received(port: PortId, event: ReceivedEvent) -> EngineEvent {
     EngineEvent::DtmfReceived { port, digit: event.digit, duration_ms: event.duration_ms }
 }
 
+/// Gives a packet to the connection; `false` when there is none, or no room.
+fn send(relay: &mut Option<Box<RelayPort>>, message: &[u8]) -> bool {
+    let Some(relay) = relay else { return false };
+    RelayPacket::new(message, 0).is_some_and(|packet| relay.outgoing.push(packet).is_ok())
+}
+
 /// What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4).
 #[derive(Debug, PartialEq, Eq)]
 enum Class {
     Rtp,
-    /// STUN, DTLS, TURN channel data or RTCP.
+    Rtcp,
+    /// STUN, DTLS or TURN channel data.
     Control,
     Unknown,
 }
@@ -294,7 +362,7 @@ enum Class {
 impl Class {
     fn of(bytes: &[u8]) -> Class {
         match bytes {
-            [128..=191, 192..=223, ..] => Class::Control,
+            [128..=191, 192..=223, ..] => Class::Rtcp,
             [128..=191, ..] => Class::Rtp,
             [0..=3 | 20..=79, ..] => Class::Control,
             _ => Class::Unknown,
@@ -324,7 +392,7 @@ mod tests {
     fn datagrams_are_told_apart_by_their_first_bytes() {
         assert_eq!(Class::of(&[0x80, 0]), Class::Rtp);
         assert_eq!(Class::of(&[0x80, 0x80 | 96]), Class::Rtp);
-        assert_eq!(Class::of(&[0x80, 200]), Class::Control);
+        assert_eq!(Class::of(&[0x80, 200]), Class::Rtcp);
         assert_eq!(Class::of(&[0, 1]), Class::Control);
         assert_eq!(Class::of(&[22, 254]), Class::Control);
         assert_eq!(Class::of(&[0x40, 1]), Class::Control);

@@ -245,9 +245,9 @@ impl IceAgent {
     pub fn handle_datagram(&mut self, now: Instant, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         self.now = now;
         if let Some((component, relayed, peer, data)) = self.receive_by_relay(base, from, bytes) {
-            self.from_peer(component, relayed, peer, &data);
+            self.peer_packet(component, relayed, peer, &data);
         } else if let Some(component) = self.component_of(base) {
-            self.from_peer(component, base, from, bytes);
+            self.peer_packet(component, base, from, bytes);
         }
         self.drain();
     }
@@ -263,7 +263,7 @@ impl IceAgent {
     pub fn handle_stream_message(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) {
         self.now = now;
         if let Some((component, relayed, peer, data)) = self.receive_by_stream(stream, bytes) {
-            self.from_peer(component, relayed, peer, &data);
+            self.peer_packet(component, relayed, peer, &data);
         }
         self.drain();
     }
@@ -282,7 +282,7 @@ impl IceAgent {
             checks.handle_timeout(now);
         }
         for relay in &mut self.relays {
-            relay.handle_timeout(self.clock.at(now));
+            relay.handle_timeout(now, self.clock.at(now));
         }
         self.ask_for_consent();
         self.watch_checks();
@@ -319,6 +319,7 @@ impl IceAgent {
         }
         let checks = self.checks.iter().filter_map(|(_, checks)| checks.wake());
         let relays = self.relays.iter().filter_map(Relay::wake).map(|wake| self.clock.back(wake));
+        let relays = relays.chain(self.relays.iter().filter_map(Relay::keep));
         let consents = self.chosen.iter().filter_map(Chosen::wake);
         let stuck =
             self.checks.iter().filter_map(|(_, checks)| checks.first_valid()).map(|at| at + NOMINATION_LIMIT);
@@ -340,7 +341,7 @@ impl IceAgent {
     }
 
     /// A packet of somebody who says to be the peer, to an address of ours.
-    fn from_peer(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+    fn peer_packet(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         if !stun::is_stun(bytes) {
             if self.received < RECEIVED {
                 self.received += 1;

@@ -2,6 +2,7 @@
 //! addresses at relays: how a packet leaves from a base is not its affair. Which of the valid pairs is nominated is
 //! decided here, by the order in which the library hears of answers: it nominates the first it hears of.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use rice_proto::stream;
 use stun_proto::agent::Transmit;
 use stun_proto::types::message::{Message, TransactionId};
 
+use super::candidate::priority;
 use super::{Candidate, CandidateKind, Clock, Credentials, stun};
 
 /// A pair by way of a relay is not nominated before the checks are this old: a hole in two NATs may need the second try.
@@ -60,6 +62,7 @@ pub(crate) struct LocalBase {
 #[derive(Debug)]
 struct RemoteBase {
     address: SocketAddr,
+    priority: u32,
     relayed: bool,
 }
 
@@ -164,7 +167,7 @@ impl Checks {
         self.pairs += pairs;
         let candidate = plain(&format!("R{}", self.remotes.len()), remote.address, remote.priority);
         let relayed = remote.kind == CandidateKind::Relayed;
-        self.remotes.push(RemoteBase { address: remote.address, relayed });
+        self.remotes.push(RemoteBase { address: remote.address, priority: remote.priority, relayed });
         if let Some(mut stream) = self.agent.mut_stream(self.stream) {
             stream.add_remote_candidate(candidate);
         }
@@ -245,8 +248,23 @@ impl Checks {
 
     /// Whether a pair goes through a relay at either end.
     pub(crate) fn is_relayed(&self, base: SocketAddr, remote: SocketAddr) -> bool {
-        self.locals.iter().any(|local| local.address == base && local.relayed)
-            || self.remotes.iter().any(|known| known.address == remote && known.relayed)
+        self.relays_between(base, remote) > 0
+    }
+
+    fn relays_between(&self, base: SocketAddr, remote: SocketAddr) -> usize {
+        let local = self.locals.iter().any(|local| local.address == base && local.relayed);
+        let remote = self.remotes.iter().any(|known| known.address == remote && known.relayed);
+        usize::from(local) + usize::from(remote)
+    }
+
+    /// How good a pair is: the fewer relays the better, then the worse of its ends, then the better one (RFC 8445 section
+    /// 6.1.2.3).
+    fn rank(&self, base: SocketAddr, remote: SocketAddr) -> (Reverse<usize>, u32, u32) {
+        let local = self.locals.iter().find(|local| local.address == base).map_or(0, |local| local.priority);
+        let unknown = priority(CandidateKind::PeerReflexive, 0, 1);
+        let peer =
+            self.remotes.iter().find(|known| known.address == remote).map_or(unknown, |known| known.priority);
+        (Reverse(self.relays_between(base, remote)), local.min(peer), local.max(peer))
     }
 
     /// Lets the library hear of one working pair, when there is one that needs no relay, or when it is time to take what
@@ -257,7 +275,7 @@ impl Checks {
             .held
             .iter()
             .filter(|held| !patient || !self.is_relayed(held.base, held.remote))
-            .max_by_key(|held| (!self.is_relayed(held.base, held.remote), self.rank(held.base)));
+            .max_by_key(|held| self.rank(held.base, held.remote));
         let Some((base, remote)) = best.map(|best| (best.base, best.remote)) else { return };
         self.elected = Some((base, remote));
         for held in std::mem::take(&mut self.held) {
@@ -270,10 +288,6 @@ impl Checks {
     /// Whether this is an address that packets can leave from.
     pub(crate) fn is_base(&self, address: SocketAddr) -> bool {
         self.locals.iter().any(|local| local.address == address)
-    }
-
-    fn rank(&self, base: SocketAddr) -> u32 {
-        self.locals.iter().find(|local| local.address == base).map_or(0, |local| local.priority)
     }
 
     fn feed(&mut self, now: Instant, base: SocketAddr, remote: SocketAddr, bytes: &[u8]) -> bool {

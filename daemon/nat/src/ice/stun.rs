@@ -28,6 +28,13 @@ pub(crate) fn server_request() -> Option<(TransactionId, Vec<u8>)> {
     Some((id, bytes))
 }
 
+/// A Binding indication, which nobody answers: it keeps a NAT's mapping (RFC 8445 section 11).
+pub(crate) fn indication() -> Option<Vec<u8>> {
+    let mut indication = Message::builder_indication(BINDING, MessageWriteVec::new());
+    indication.add_fingerprint().ok()?;
+    Some(indication.finish())
+}
+
 /// A Binding request to the peer that asks whether it still wants our packets (RFC 7675 section 5.1).
 pub(crate) fn consent_request(
     local: &Credentials,

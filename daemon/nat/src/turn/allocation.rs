@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use stun_proto::Instant;
 use stun_proto::agent::Transmit;
-use stun_proto::types::attribute::ErrorCode;
-use stun_proto::types::message::{Message, MessageClass};
+use stun_proto::types::attribute::{
+    AttributeStaticType, ErrorCode, MessageIntegrity, MessageIntegritySha256,
+};
+use stun_proto::types::message::{Message, MessageClass, TransactionId};
 use stun_proto::types::{AddressFamily, TransportType};
 use turn_client_proto::api::{TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
 use turn_client_proto::client::TurnClient;
@@ -22,6 +24,8 @@ use super::{RelayError, RelayServer, RelayTransport, frame};
 const HELD: usize = 32;
 /// Permissions of an allocation.
 const PERMISSIONS: usize = 32;
+/// Requests that are remembered.
+const SIGNED: usize = 16;
 /// Rounds of the library's own loop before it is left alone until the next millisecond.
 const ROUNDS: usize = 64;
 
@@ -58,8 +62,9 @@ pub(crate) struct Allocation {
     relayed: Vec<SocketAddr>,
     held: VecDeque<(SocketAddr, Vec<u8>)>,
     wanted: Vec<IpAddr>,
+    /// Requests that carried our credentials.
+    signed: VecDeque<TransactionId>,
     last_error: Option<(u16, String)>,
-    answered: bool,
     over: bool,
     events: VecDeque<Event>,
     transmits: VecDeque<Vec<u8>>,
@@ -90,8 +95,8 @@ impl Allocation {
             relayed: Vec::new(),
             held: VecDeque::new(),
             wanted: Vec::new(),
+            signed: VecDeque::new(),
             last_error: None,
-            answered: false,
             over: false,
             events: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -149,6 +154,13 @@ impl Allocation {
                 self.held.pop_front();
             }
             self.held.push_back((peer, bytes));
+        }
+    }
+
+    /// Sends what the server alone is to see.
+    pub(crate) fn send_to_server(&mut self, bytes: Vec<u8>) {
+        if !self.over {
+            self.transmits.push_back(bytes);
         }
     }
 
@@ -219,6 +231,7 @@ impl Allocation {
             let polled = self.client.poll(now);
             let mut idle = true;
             while let Some(transmit) = self.client.poll_transmit(now) {
+                self.note_request(&transmit.data);
                 let bytes = self.framed(transmit.data.to_vec());
                 self.transmits.push_back(bytes);
                 idle = false;
@@ -248,7 +261,6 @@ impl Allocation {
     fn event(&mut self, now: Instant, event: TurnEvent) {
         match event {
             TurnEvent::AllocationCreated(_, address) => {
-                self.answered = true;
                 self.relayed.push(address);
                 self.events.push_back(Event::Allocated(address));
             }
@@ -291,15 +303,30 @@ impl Allocation {
         bytes
     }
 
+    fn note_request(&mut self, bytes: &[u8]) {
+        let Ok(message) = Message::from_bytes(bytes) else { return };
+        if message.has_attribute(MessageIntegrity::TYPE)
+            || message.has_attribute(MessageIntegritySha256::TYPE)
+        {
+            if self.signed.len() >= SIGNED {
+                self.signed.pop_front();
+            }
+            self.signed.push_back(message.transaction_id());
+        }
+    }
+
+    /// Servers do not sign a refusal of our credentials, and the library passes over what is not signed.
     fn note_error(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::from_bytes(bytes) else { return };
-        self.answered = true;
         if !message.has_class(MessageClass::Error) {
             return;
         }
         if let Ok(error) = message.attribute::<ErrorCode>() {
             let reason = error.reason().chars().filter(|c| !c.is_control()).take(80).collect();
             self.last_error = Some((error.code(), reason));
+            if matches!(error.code(), 401 | 441) && self.signed.contains(&message.transaction_id()) {
+                self.fail(RelayError::Credentials);
+            }
         }
     }
 

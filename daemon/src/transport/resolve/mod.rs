@@ -8,6 +8,7 @@
 
 mod ask;
 pub mod order;
+mod service;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! The agent's local side: bases, reflexive addresses, relays, and the candidates that come of them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stun_proto::types::AddressFamily;
 use stun_proto::types::message::Message;
@@ -16,6 +16,8 @@ use crate::turn::{Allocation, Event, RelayError, RelayTransport, Way};
 
 /// Gathering is declared complete after this long, whatever has not answered.
 const GATHERING_LIMIT: Duration = Duration::from_secs(5);
+/// Mappings of datagrams may be forgotten after 30 s (RFC 4787 has two minutes, which few keep).
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Candidates of ours.
 const CANDIDATES: usize = 64;
 
@@ -29,6 +31,8 @@ pub(crate) struct Relay {
     /// The connection stands, or none is needed.
     pub(super) open: bool,
     pub(super) answered: bool,
+    /// When the NAT before a relay that is not used has to be reminded of us.
+    keep: Option<Instant>,
 }
 
 impl Relay {
@@ -36,9 +40,19 @@ impl Relay {
         if self.open { self.allocation.wake() } else { None }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: stun_proto::Instant) {
+    pub(super) fn keep(&self) -> Option<Instant> {
+        self.keep
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, at: stun_proto::Instant) {
         if self.open {
-            self.allocation.handle_timeout(now);
+            self.allocation.handle_timeout(at);
+        }
+        if self.keep.is_some_and(|keep| keep <= now) {
+            self.keep = Some(now + KEEP_ALIVE);
+            if let Some(indication) = stun::indication() {
+                self.allocation.send_to_server(indication);
+            }
         }
     }
 
@@ -135,7 +149,8 @@ impl IceAgent {
                     allocation.pump(self.clock.at(self.now));
                 }
                 let server = server.clone();
-                self.relays.push(Relay { server, index, allocation, base, open, answered: false });
+                let keep = base.map(|_| self.now + KEEP_ALIVE);
+                self.relays.push(Relay { server, index, allocation, base, open, answered: false, keep });
                 self.gathering_ends.get_or_insert(self.now + GATHERING_LIMIT);
             }
         }

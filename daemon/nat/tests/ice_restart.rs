@@ -1,0 +1,95 @@
+//! ICE restart (RFC 8445 section 9): other credentials, a new path when it is found, the old one until then.
+
+mod world;
+
+use std::time::Duration;
+
+use voipd_nat::ice::{Base, Role, State};
+use world::nat::Kind;
+use world::{Setup, World};
+
+fn connected(kinds: [Kind; 2]) -> World {
+    let mut world = World::new(kinds.map(Setup::new));
+    world.connect();
+    world.expect_connected();
+    world
+}
+
+/// What two user agents do when `from` offers a restart.
+fn restart(world: &mut World, from: usize, bases: Option<Vec<Base>>) {
+    let now = world.now;
+    let other = 1 - from;
+    world.peers[from].agent.restart(now, bases);
+    world.gather();
+    let offer = world.describe(from);
+    assert!(world.peers[other].agent.is_peer_restart(&offer.credentials));
+    world.run_for(Duration::from_millis(50));
+    world.peers[other].agent.restart(world.now, None);
+    let answer = world.describe(other);
+    world.peers[other].agent.set_remote(world.now, offer);
+    world.run_for(Duration::from_millis(50));
+    world.peers[from].agent.set_remote(world.now, answer);
+}
+
+#[test]
+fn media_flows_by_the_old_path_until_the_new_one_is_found() {
+    for kinds in [[Kind::PortRestricted; 2], [Kind::Symmetric; 2]] {
+        let mut world = connected(kinds);
+        let credentials = world.peers[0].agent.credentials().clone();
+        let before = world.path(0);
+        restart(&mut world, 0, None);
+        assert_eq!(world.path(0), before);
+        assert_eq!(world.media_flows(), [true; 2], "{kinds:?}");
+        world.expect_connected();
+        assert_ne!(*world.peers[0].agent.credentials(), credentials);
+        assert_eq!(world.media_flows(), [true; 2], "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_restart_after_the_router_has_another_address_moves_the_path() {
+    for kind in [Kind::FullCone, Kind::PortRestricted, Kind::Symmetric] {
+        let mut world = connected([kind, Kind::PortRestricted]);
+        world.peers[0].nat.rebind("203.0.113.77");
+        let base = Base { component: 1, address: world.peers[0].nat.base(1), preference: 65535 };
+        restart(&mut world, 0, Some(vec![base]));
+        world.expect_connected();
+        assert_eq!(world.media_flows(), [true; 2], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_restart_on_another_network_forgets_the_old_one() {
+    let mut world = connected([Kind::Open, Kind::PortRestricted]);
+    let old = world.peers[0].nat.base(1);
+    world.peers[0].nat.rebind("203.0.113.88");
+    let base = Base { component: 1, address: world.peers[0].nat.base(1), preference: 65535 };
+    restart(&mut world, 0, Some(vec![base]));
+    assert!(world.peers[0].agent.candidates().iter().all(|candidate| candidate.address != old));
+    world.expect_connected();
+    assert_eq!(world.media_flows(), [true; 2]);
+}
+
+#[test]
+fn the_answerer_may_restart_and_roles_stay_as_they_are_agreed() {
+    let mut world = connected([Kind::AddressRestricted; 2]);
+    world.peers[1].agent.set_role(Role::Controlling);
+    world.peers[0].agent.set_role(Role::Controlled);
+    restart(&mut world, 1, None);
+    world.expect_connected();
+    assert_eq!(world.peers[1].agent.role(), Role::Controlling);
+    assert_eq!(world.media_flows(), [true; 2]);
+}
+
+#[test]
+fn a_lost_peer_comes_back_by_a_restart() {
+    let mut world = connected([Kind::PortRestricted; 2]);
+    let peer = "203.0.113.10";
+    world.peers[0].nat.rebind("203.0.113.99");
+    world.dark.extend((40000..40100).map(|port| world::address(&format!("{peer}:{port}"))));
+    assert!(world.run_until(Duration::from_secs(40), |world| world.states()[1] == State::Lost));
+    let base = Base { component: 1, address: world.peers[0].nat.base(1), preference: 65535 };
+    restart(&mut world, 0, Some(vec![base]));
+    world.expect_connected();
+    assert_eq!(world.media_flows(), [true; 2]);
+}

@@ -1,0 +1,98 @@
+//! Relays that cannot be used: what is told, and that everything else goes on.
+
+mod world;
+
+use std::time::Duration;
+
+use voipd_nat::ice::{MediaPath, State};
+use voipd_nat::turn::{RelayError, RelayServer, RelayTransport};
+use world::nat::Kind;
+use world::{SECOND_TURN, Setup, TURN, World, address, relay, relay_at};
+
+fn with_relays(relays: Vec<RelayServer>, kind: Kind) -> World {
+    let setup = |relays| Setup { relays, ..Setup::new(kind) };
+    World::new([setup(relays.clone()), setup(relays)])
+}
+
+#[test]
+fn wrong_credentials_are_told_as_such() {
+    for transport in [RelayTransport::Udp, RelayTransport::Tcp] {
+        for (username, password) in [("user", "wrong"), ("nobody", "secret")] {
+            let wrong = RelayServer {
+                username: username.to_owned(),
+                password: password.to_owned(),
+                ..relay(transport)
+            };
+            let mut world = with_relays(vec![wrong], Kind::Open);
+            world.gather();
+            let expected = ("turn.example".to_owned(), RelayError::Credentials);
+            assert_eq!(world.peers[0].failed, [expected], "{transport:?} {username}");
+            assert!(world.elapsed() < Duration::from_secs(1), "at once: {:?}", world.elapsed());
+            world.exchange();
+            world.expect_connected();
+        }
+    }
+}
+
+#[test]
+fn a_silent_relay_holds_nothing_up_for_longer_than_five_seconds() {
+    let mut world = with_relays(vec![relay(RelayTransport::Udp)], Kind::PortRestricted);
+    world.dark.push(address(TURN));
+    world.connect();
+    assert!(world.elapsed() < Duration::from_millis(5100), "{:?}", world.elapsed());
+    world.expect_connected();
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.peers[0].failed.len(), 1);
+    assert_eq!(world.peers[0].failed[0].1, RelayError::Silent("udp"));
+}
+
+#[test]
+fn a_refused_connection_is_told_with_its_reason() {
+    let mut world = with_relays(vec![relay(RelayTransport::Tls)], Kind::Open);
+    world.dark.push(address(TURN));
+    world.gather();
+    let expected = RelayError::Connection("connection refused".to_owned());
+    assert_eq!(world.peers[0].failed, [("turn.example".to_owned(), expected)]);
+}
+
+#[test]
+fn a_relay_that_goes_away_in_mid_call_is_noticed_and_another_one_found() {
+    let relays = vec![relay(RelayTransport::Udp), relay_at(SECOND_TURN, RelayTransport::Udp)];
+    let mut world = with_relays(relays, Kind::Symmetric);
+    world.connect();
+    world.expect_connected();
+    let server = |path| match path {
+        MediaPath::Channel { server, .. } => Some(server),
+        MediaPath::Direct { remote, .. } => Some(remote),
+        MediaPath::Stream { .. } => None,
+    };
+    let ip = server(world.path(0)).unwrap().ip();
+    assert_eq!(ip, address(TURN).ip());
+    let dead: Vec<_> = (50000..50100).map(|port| format!("{ip}:{port}")).chain([TURN.to_owned()]).collect();
+    world.dark.extend(dead.iter().map(|dead| address(dead)));
+    assert!(world.run_until(Duration::from_secs(40), |world| world.states()[0] == State::Lost));
+    let now = world.now;
+    for peer in &mut world.peers {
+        peer.agent.restart(now, None);
+    }
+    world.exchange();
+    world.expect_connected();
+    assert_eq!(server(world.path(0)).unwrap().ip(), address(SECOND_TURN).ip());
+    assert_eq!(world.media_flows(), [true; 2]);
+}
+
+#[test]
+fn a_closed_connection_ends_its_path_at_once() {
+    let mut world = with_relays(vec![relay(RelayTransport::Tcp)], Kind::UdpBlocked);
+    world.connect();
+    world.expect_connected();
+    let stream = world.peers.iter().enumerate().find_map(|(peer, known)| match known.paths[&1].path {
+        MediaPath::Stream { stream, .. } => Some((peer, stream)),
+        _ => None,
+    });
+    let (peer, stream) = stream.expect("a path by a connection");
+    let now = world.now;
+    world.peers[peer].agent.handle_stream_closed(now, stream, "closed by the relay");
+    world.run_for(Duration::ZERO);
+    assert_eq!(world.states()[peer], State::Lost);
+}

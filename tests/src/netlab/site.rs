@@ -1,0 +1,143 @@
+//! A site: a client, and what stands between it and the public network.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{Internet, Namespace, Nat, Router};
+
+/// What stands between a client and the public network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: the client has a public address.
+    Open,
+    /// One router.
+    Behind(Nat),
+    /// A router behind a carrier's.
+    TwoNats,
+}
+
+impl Kind {
+    /// Those that the tests pair with each other.
+    pub const ALL: [Self; 6] = [
+        Self::Open,
+        Self::Behind(Nat::FullCone),
+        Self::Behind(Nat::Cone),
+        Self::Behind(Nat::Symmetric),
+        Self::TwoNats,
+        Self::Behind(Nat::TcpOnly),
+    ];
+
+    /// Whether datagrams pass.
+    pub fn passes_datagrams(self) -> bool {
+        self != Self::Behind(Nat::TcpOnly)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Behind(Nat::FullCone) => "full cone",
+            Self::Behind(Nat::Cone) => "cone",
+            Self::Behind(Nat::Symmetric) => "symmetric",
+            Self::Behind(Nat::TcpOnly) => "UDP blocked",
+            Self::TwoNats => "two NATs",
+        })
+    }
+}
+
+/// A client with its routers.
+#[derive(Debug)]
+pub struct Site {
+    /// What it is.
+    pub kind: Kind,
+    /// The client's address on its own network.
+    pub address: Ipv4Addr,
+    client: Namespace,
+    /// From the client's on.
+    routers: Vec<Router>,
+}
+
+impl Site {
+    pub(super) fn new(internet: &Internet, number: u8, kind: Kind, delay: Duration) -> Self {
+        let laboratory = &internet.laboratory;
+        let client = Namespace::new(laboratory, &format!("client{number}"));
+        let nats: &[Nat] = match kind {
+            Kind::Open => {
+                let address = internet.plug(&client, "eth0", delay);
+                return Self { kind, address, client, routers: Vec::new() };
+            }
+            Kind::Behind(nat) => &[nat],
+            // A carrier's NAT is made for many: it keeps mappings, and filters as the home router does.
+            Kind::TwoNats => &[Nat::Cone, Nat::Cone],
+        };
+        let home = Network { prefix: [192, 168, number] };
+        let carrier = Network { prefix: [100, 64, number] };
+        let mut routers: Vec<Router> = Vec::new();
+        for (index, nat) in nats.iter().enumerate() {
+            let namespace = Namespace::new(laboratory, &format!("router{number}-{index}"));
+            // The network behind this router and the host on it.
+            let (inner, host, interface) = match routers.last() {
+                None => (&home, &client, "eth0"),
+                Some(router) => (&carrier, router.namespace(), Router::WAN),
+            };
+            inner.join(&namespace, host, interface);
+            routers.push(if index + 1 == nats.len() {
+                let outside = internet.plug(&namespace, Router::WAN, delay);
+                Router::new(namespace, *nat, inner.host(), outside, Internet::SERVER)
+            } else {
+                Router::new(namespace, *nat, inner.host(), carrier.host(), carrier.gateway())
+            });
+        }
+        Self { kind, address: home.host(), client, routers }
+    }
+
+    /// The client's place.
+    pub fn client(&self) -> &Namespace {
+        &self.client
+    }
+
+    /// The client's own router; panics where there is none.
+    pub fn router(&self) -> &Router {
+        self.routers.first().expect("this site has no router")
+    }
+
+    /// The router with the public address; panics where there is none.
+    pub fn last_router(&self) -> &Router {
+        self.routers.last().expect("this site has no router")
+    }
+
+    /// The address that others see.
+    pub fn public_address(&self) -> Ipv4Addr {
+        self.routers.last().map_or(self.address, Router::outside)
+    }
+}
+
+/// A network of one router and one host.
+struct Network {
+    prefix: [u8; 3],
+}
+
+impl Network {
+    fn gateway(&self) -> Ipv4Addr {
+        let [a, b, c] = self.prefix;
+        Ipv4Addr::new(a, b, c, 1)
+    }
+
+    fn host(&self) -> Ipv4Addr {
+        let [a, b, c] = self.prefix;
+        Ipv4Addr::new(a, b, c, 10)
+    }
+
+    /// Joins the router's inner interface to one of the host.
+    fn join(&self, router: &Namespace, host: &Namespace, interface: &str) {
+        let (lan, gateway) = (Router::LAN, self.gateway());
+        host.join(interface, router, lan);
+        router.ip(&format!("address add {gateway}/24 dev {lan}\nlink set {lan} up\n"));
+        host.ip(&format!(
+            "address add {}/24 dev {interface}\nlink set {interface} up\nroute add default via {gateway}\n",
+            self.host()
+        ));
+    }
+}
