@@ -124,7 +124,7 @@ impl World {
         else {
             return false;
         };
-        let voipd_audio::plan::Path::Udp { remote, .. } = sender.plan.path;
+        let remote = sender.plan.path.remote();
         let at_home =
             self.own(from).contains(&sender.local.ip()) && self.own(to).contains(&listener.local.ip());
         sender.plan.send.is_some() && listener.plan.play && remote == listener.local && at_home
