@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use voipd_dbus::{AcceptOptions, CallState, ResumeOptions};
 
-use crate::cli::{AnswerArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
+use crate::cli::{AnswerArgs, CodecArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::objects::{CallName, Fit, Object, Snapshot};
@@ -160,12 +160,23 @@ pub(crate) async fn silence(daemon: &Daemon, one: OneCall) -> Result<(), Failure
     Ok(daemon.call(&path).await?.silence().await?)
 }
 
+pub(crate) async fn set_codec(daemon: &Daemon, args: CodecArgs) -> Result<(), Failure> {
+    let (named, codec) = call_and_word(&args.words, "the codec")?;
+    let path = path_of(daemon, named.as_ref(), Fit::Sounding).await?;
+    Ok(daemon.call(&path).await?.set_codec(codec).await?)
+}
+
+/// What the last word is about may stand before it.
+fn call_and_word<'a>(words: &'a [String], what: &str) -> Result<(Option<CallName>, &'a String), Failure> {
+    match words {
+        [word] => Ok((None, word)),
+        [call, word] => Ok((Some(call.parse::<CallName>().map_err(Failure::usage)?), word)),
+        _ => Err(Failure::usage(format!("say {what}, or the call and {what}."))),
+    }
+}
+
 pub(crate) async fn send_dtmf(daemon: &Daemon, args: DtmfArgs) -> Result<(), Failure> {
-    let (named, digits) = match args.words.as_slice() {
-        [digits] => (None, digits),
-        [call, digits] => (Some(call.parse::<CallName>().map_err(Failure::usage)?), digits),
-        _ => return Err(Failure::usage("say the digits, or the call and the digits.")),
-    };
+    let (named, digits) = call_and_word(&args.words, "the digits")?;
     let path = path_of(daemon, named.as_ref(), Fit::Sounding).await?;
     Ok(daemon.call(&path).await?.send_dtmf(digits).await?)
 }

@@ -64,12 +64,19 @@ pub(crate) enum Command {
     Unmute(OneCall),
     /// Stop the ring tone of a call; the caller goes on hearing it ring
     Silence(OneCall),
+    /// Ask the peer of a call for another codec
+    Codec(CodecArgs),
     /// Send digits on a call
     Dtmf(DtmfArgs),
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
     /// Show how this machine looks from outside: public address, NAT, and the servers that tell
     Nat(NatArgs),
+    /// Friends: list, invite, join, remove; without a command, list
+    Friends {
+        #[command(subcommand)]
+        command: Option<FriendsCommand>,
+    },
     /// Show the figures of a call's media
     Stats(OneCall),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
@@ -121,6 +128,33 @@ pub(crate) enum AccountCommand {
     Unregister(OneAccount),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum FriendsCommand {
+    /// List the friends and whether they are there
+    List,
+    /// Invite someone to this meeting point; prints what opens the door, once
+    Invite {
+        /// Name that the friend will have: lower-case letters, digits, hyphen, underscore
+        name: String,
+        /// How many hours the invitation lasts (otherwise a week)
+        #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=2160))]
+        lasts: Option<u32>,
+    },
+    /// Use an invitation: makes an account at its meeting point
+    Join {
+        /// What `voipctl friends invite` has printed
+        invitation: String,
+        /// Name of the account (otherwise that of the meeting point)
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Remove a friend from this meeting point
+    Remove {
+        /// The friend's name
+        name: String,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct OneAccount {
     /// Name or object path of the account
@@ -143,9 +177,9 @@ pub(crate) struct AddArgs {
     /// Registrar, when it is not the host of the address
     #[arg(long, value_name = "URI")]
     pub(crate) registrar: Option<String>,
-    /// Proxy that requests go to first
+    /// Proxy that requests go to first; can be given twice, for two servers that stand in for each other
     #[arg(long, value_name = "URI")]
-    pub(crate) outbound_proxy: Option<String>,
+    pub(crate) outbound_proxy: Option<Vec<String>>,
     /// How the servers are reached: udp, tcp or tls; without it, DNS decides
     #[arg(long, value_name = "NAME")]
     pub(crate) transport: Option<String>,
@@ -188,6 +222,9 @@ pub(crate) struct AddArgs {
     /// What else the push service needs
     #[arg(long, value_name = "TEXT", requires = "push_provider")]
     pub(crate) push_param: Option<String>,
+    /// Which address of this machine servers are told: auto, or local where auto does harm
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) contact: Option<String>,
     /// Codecs, the most wanted first: opus,G722,PCMU,PCMA
     #[arg(long, value_delimiter = ',', value_name = "CODEC")]
     pub(crate) codecs: Option<Vec<String>>,
@@ -313,6 +350,14 @@ pub(crate) struct ResumeArgs {
     /// Do not hold the other calls, mix them with this one
     #[arg(long)]
     pub(crate) mix: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "voipctl codec [OPTIONS] [CALL] <CODEC>")]
+pub(crate) struct CodecArgs {
+    /// Number or object path of the call, when there are several; then opus, G722, PCMU or PCMA
+    #[arg(required = true, num_args = 1..=2, value_names = ["CALL", "CODEC"])]
+    pub(crate) words: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -492,6 +537,7 @@ mod tests {
             "voipctl call sip:a@b --no-wait --hangup-after 3",
             "voipctl reject --busy --decline",
             "voipctl hangup 3 --all",
+            "voipctl codec",
             "voipctl dtmf",
             "voipctl dtmf 1 2 3",
             "voipctl dnd maybe",

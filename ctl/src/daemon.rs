@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use voipd_dbus::{
-    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, ManagerProxy, NatProxy, names,
+    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, NatProxy,
+    names,
 };
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
@@ -109,6 +110,10 @@ impl Daemon {
 
     pub(crate) async fn nat(&self) -> Result<NatProxy<'static>, Failure> {
         proxy!(self, NatProxy, names::NAT_PATH)
+    }
+
+    pub(crate) async fn friends(&self) -> Result<FriendsProxy<'static>, Failure> {
+        proxy!(self, FriendsProxy, names::FRIENDS_PATH)
     }
 
     pub(crate) async fn account(&self, path: &str) -> Result<AccountProxy<'static>, Failure> {

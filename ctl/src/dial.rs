@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
-use voipd_dbus::{CallState, DialOptions, Dict, Figures, ResumeOptions, names};
+use voipd_dbus::{CallState, DialOptions, Dict, Error, Figures, ResumeOptions, names};
 
 use crate::call::{open_files, state_words};
 use crate::cli::{DialArgs, seconds};
@@ -36,7 +36,11 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
     // Asked for first: what happens right after Dial is not missed, and an interrupt hangs up from the start.
     let events = daemon.events().await?;
     let interrupts = Interrupts::new()?;
-    let path = daemon.manager().await?.dial(&args.target, &options).await?;
+    let path = daemon.manager().await?.dial(&args.target, &options).await.map_err(|error| match error {
+        // The account blocks the number, or never follows redirections.
+        Error::NotPermitted(sentence) => Failure::new(Exit::Policy, sentence),
+        error => Failure::from(error),
+    })?;
     // The daemon has its own copies of the files now.
     drop(options);
     let path = path.as_str().to_owned();

@@ -10,6 +10,7 @@ mod dial;
 mod dialplan;
 mod events;
 mod exit;
+mod friends;
 mod keys;
 mod monitor;
 mod nat;
@@ -81,9 +82,11 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Mute(one) => call::mute(daemon, one, true).await,
         Command::Unmute(one) => call::mute(daemon, one, false).await,
         Command::Silence(one) => call::silence(daemon, one).await,
+        Command::Codec(args) => call::set_codec(daemon, args).await,
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
+        Command::Friends { command } => friends::run(daemon, out, command).await,
         Command::Stats(one) => stats::run(daemon, out, one).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,

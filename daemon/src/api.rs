@@ -6,10 +6,12 @@ pub mod nat;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+use voipd_media::Codec;
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +133,11 @@ pub enum Request {
         muted: bool,
         reply: Reply<()>,
     },
+    SetCodec {
+        call: CallId,
+        codec: Codec,
+        reply: Reply<()>,
+    },
     SendDtmf {
         call: CallId,
         digits: String,
@@ -169,6 +176,32 @@ pub enum Request {
     AudioLive {
         reply: Reply<AudioLive>,
     },
+    Friends(FriendsRequest),
+}
+
+/// What the bus asks of friends.
+pub enum FriendsRequest {
+    /// Answered with the text of an invitation.
+    Invite {
+        name: String,
+        /// How long it opens the door.
+        lasts: Duration,
+        reply: Reply<String>,
+    },
+    /// Answered when the account that it makes is registered, or was refused.
+    Join {
+        invitation: String,
+        /// Name of the account.
+        account: Option<String>,
+        reply: Reply<AccountId>,
+    },
+    Remove {
+        name: String,
+        reply: Reply<()>,
+    },
+    List {
+        reply: Reply<Vec<FriendView>>,
+    },
 }
 
 /// What the driver tells.
@@ -198,6 +231,7 @@ pub enum Update {
     DoNotDisturb(bool),
     Audio(Box<AudioView>),
     Nat(Box<nat::NatView>),
+    Friends(FriendsView),
     /// Sends an answer now that all before it is on the bus.
     Answer(Box<dyn FnOnce() + Send>),
 }
@@ -209,6 +243,38 @@ pub struct CallStatistics {
     pub round_trip_ms: Option<f64>,
     pub remote_loss_percent: Option<f64>,
     pub remote_jitter_ms: Option<f64>,
+}
+
+/// State of `org.voipd.Friends1`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FriendsView {
+    /// This voipd is a meeting point.
+    pub enabled: bool,
+    /// What stands behind the `@` of the friends' addresses; empty where it is none.
+    pub address: String,
+}
+
+/// A friend as he is seen here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FriendView {
+    pub name: String,
+    /// Where he is called.
+    pub address: String,
+    pub presence: Presence,
+    /// Devices that have joined; 0 where this is not known here.
+    pub devices: u32,
+    /// Seconds that his invitation lasts; 0 without one.
+    pub invited_for: u32,
+    /// By which account he is called.
+    pub account: Option<AccountId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Online,
+    Offline,
+    /// Nothing may be known: he has not joined, or has not added us.
+    Unknown,
 }
 
 /// State of `org.voipd.Audio1`.

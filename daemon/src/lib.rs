@@ -10,6 +10,7 @@ pub mod instance;
 pub mod logging;
 pub mod network;
 pub mod realtime;
+pub mod relay;
 pub mod rtkit;
 pub mod service;
 pub mod sound;

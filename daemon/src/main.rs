@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::network::NetworkWatch;
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
@@ -106,7 +106,7 @@ async fn serve(
     config: Config,
     scope: Scope,
     store: Store,
-    contents: Contents,
+    mut contents: Contents,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -127,6 +127,9 @@ async fn serve(
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
 
+    let kept = std::mem::take(&mut contents.friends);
+    let product = &config.sip.user_agent;
+    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
     let agent = make_agent(&config, contents, &store)?;
     let network = NetworkWatch::start().await;
     let parts = Parts {
@@ -140,6 +143,7 @@ async fn serve(
         rtp: config.rtp,
         nat: config.nat,
         seed: random_seed()?,
+        friends,
         store,
         network,
         updates,

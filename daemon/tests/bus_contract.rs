@@ -6,7 +6,7 @@ mod desk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use desk::{Desk, account, audio, call, invoke, nat, subscribe};
+use desk::{Desk, account, audio, call, friends, invoke, nat, subscribe};
 use futures_util::StreamExt;
 use voipd::api::Update;
 use voipd_agent::view::{AccountState, CallId, CallState, Reason};
@@ -27,6 +27,7 @@ fn object_of(interface: &str) -> &'static str {
         names::ACCOUNT => "/org/voipd/account/1",
         names::AUDIO => "/org/voipd/audio",
         names::NAT => "/org/voipd/nat",
+        names::FRIENDS => "/org/voipd/friends",
         _ => "/org/voipd/call/7",
     }
 }
@@ -37,6 +38,7 @@ async fn desk() -> Desk {
     desk.tell(call(7, CallState::Active));
     desk.tell(audio());
     desk.tell(nat());
+    desk.tell(friends());
     desk.answer_everything();
     desk
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
-use voipd::driver::{Driver, Parts, unix_micros};
+use voipd::driver::{Driver, Friends, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -67,6 +67,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     }
     let transport =
         Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
+    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
     let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
     let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();
@@ -88,6 +89,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         rtp: config.rtp,
         nat: config.nat,
         seed: [3; 32],
+        friends,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
         network: voipd::network::NetworkWatch::start().await,
         updates: updates_in,

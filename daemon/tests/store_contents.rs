@@ -27,7 +27,8 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("address", text("sip:alice@example.org")),
         Entry::new("display-name", text("Alice \"A\" O'Hara")),
         Entry::new("registrar", text("sip:192.0.2.1:5070")),
-        Entry::new("outbound-proxy", text("sip:proxy.example.org;lr")),
+        Entry::new("outbound-proxy", list(&["sip:proxy.example.org;lr", "sip:192.0.2.7"])),
+        Entry::new("contact", text("local")),
         Entry::new("transport", text("tls")),
         Entry::new("tls-ca", text(&CERTIFICATE.chain)),
         Entry::new("tls-certificate", text(&CERTIFICATE.chain)),
@@ -272,6 +273,7 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
         "relays",
         "relay_user",
         "relay_password",
+        "contact",
     ];
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();

@@ -18,8 +18,8 @@ pub struct AccountSettings {
     pub display_name: Option<String>,
     /// Where REGISTER goes.
     pub registrar: Option<String>,
-    /// Where requests go first.
-    pub outbound_proxy: Option<String>,
+    /// Where requests go first; at most two.
+    pub outbound_proxy: Option<Vec<String>>,
     /// How the servers are reached: `udp`, `tcp` or `tls`.
     pub transport: Option<String>,
     /// The only authorities that are believed over TLS, as PEM text.
@@ -54,6 +54,8 @@ pub struct AccountSettings {
     pub codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet.
     pub ptime: Option<u32>,
+    /// Which address of ours the servers are told: `auto` or `local`.
+    pub contact: Option<String>,
     /// What becomes of calls that are redirected: `ask`, `follow` or `never`.
     pub redirect: Option<String>,
     /// How digits are sent: `auto`, `rtp` or `info`.
@@ -139,7 +141,7 @@ pub trait Account {
     #[zbus(property)]
     fn registrar(&self) -> zbus::Result<String>;
 
-    /// URI of the outbound proxy, or empty.
+    /// URIs of the outbound proxies, separated by spaces, or empty.
     #[zbus(property)]
     fn outbound_proxy(&self) -> zbus::Result<String>;
 
@@ -170,6 +172,10 @@ pub trait Account {
     /// The push service that the server is told of, or empty.
     #[zbus(property)]
     fn push_provider(&self) -> zbus::Result<String>;
+
+    /// How numbers are dialled, where it is not the usual way: settings as the configuration has them.
+    #[zbus(property)]
+    fn dial_plan(&self) -> zbus::Result<Vec<String>>;
 
     /// Codecs, most wanted first.
     #[zbus(property)]

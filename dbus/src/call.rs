@@ -45,6 +45,9 @@ pub trait Call {
     /// Stops the ring tone here.
     fn silence(&self) -> Result<()>;
 
+    /// Asks the peer for another codec.
+    fn set_codec(&self, codec: &str) -> Result<()>;
+
     /// Sends digits; a comma is a pause.
     fn send_dtmf(&self, digits: &str) -> Result<()>;
 

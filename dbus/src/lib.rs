@@ -7,6 +7,7 @@ pub mod account;
 pub mod audio;
 pub mod call;
 mod error;
+pub mod friends;
 pub mod manager;
 pub mod names;
 pub mod nat;
@@ -17,6 +18,7 @@ pub use account::{AccountProxy, AccountSettings};
 pub use audio::{AudioProxy, TestOptions};
 pub use call::{AcceptOptions, CallProxy, ResumeOptions};
 pub use error::{Error, Result};
+pub use friends::FriendsProxy;
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};
 pub use nat::NatProxy;
 pub use states::{AccountState, CallState, Reason};
@@ -33,4 +35,5 @@ pub const XML: &[(&str, &str)] = &[
     (names::CALL_STATISTICS, include_str!("../xml/org.voipd.CallStatistics1.xml")),
     (names::AUDIO, include_str!("../xml/org.voipd.Audio1.xml")),
     (names::NAT, include_str!("../xml/org.voipd.Nat1.xml")),
+    (names::FRIENDS, include_str!("../xml/org.voipd.Friends1.xml")),
 ];

@@ -9,6 +9,8 @@ pub const ROOT_PATH: &str = "/org/voipd";
 pub const AUDIO_PATH: &str = "/org/voipd/audio";
 /// The object of the way through NAT: `Nat1`.
 pub const NAT_PATH: &str = "/org/voipd/nat";
+/// The object of friends and meeting points: `Friends1`.
+pub const FRIENDS_PATH: &str = "/org/voipd/friends";
 /// What an account's path starts with; its number follows.
 pub const ACCOUNT_PREFIX: &str = "/org/voipd/account/";
 /// What a call's path starts with; its number follows.
@@ -26,6 +28,8 @@ pub const CALL_STATISTICS: &str = "org.voipd.CallStatistics1";
 pub const AUDIO: &str = "org.voipd.Audio1";
 /// Interface of the way through NAT.
 pub const NAT: &str = "org.voipd.Nat1";
+/// Interface of friends and meeting points.
+pub const FRIENDS: &str = "org.voipd.Friends1";
 
 /// What the name of each of voipd's errors starts with.
 pub const ERROR_PREFIX: &str = "org.voipd.Error.";

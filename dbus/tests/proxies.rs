@@ -7,9 +7,10 @@ use std::fs::File;
 use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
+use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    FriendsProxy, ManagerProxy, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -177,13 +178,14 @@ async fn use_everything(client: &Connection) {
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
         registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
         state, reason,
-        sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
+        dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
         associated_addresses, service_route, push_service);
 
     let call = proxy!(CallProxy, client);
     call.accept(&AcceptOptions { play: null(), ..AcceptOptions::default() }).await.unwrap();
     call.reject("busy").await.unwrap();
     call.resume(&ResumeOptions { mix: Some(true) }).await.unwrap();
+    call.set_codec("opus").await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
@@ -207,6 +209,11 @@ async fn use_everything(client: &Connection) {
 
     let nat = proxy!(NatProxy, client);
     get!(nat: discover, network_state, local_addresses, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers);
+    let friends = proxy!(FriendsProxy, client);
+    friends.invite("bob", &InviteOptions::default()).await.unwrap();
+    friends.join("text", &JoinOptions::default()).await.unwrap();
+    friends.remove("bob").await.unwrap();
+    get!(friends: list, meeting_point, address);
 }
 
 #[tokio::test]

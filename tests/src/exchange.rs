@@ -1,7 +1,7 @@
 //! Telephones at sites of the NAT laboratory, the servers that bring them together, and a conversation that is judged.
 
 use crate::judge::{Codec, Sound, Verdict, compare};
-use crate::kamailio::Kamailio;
+use crate::kamailio::{Digest, Kamailio};
 use crate::netlab::{Coturn, Internet, Kind, Site};
 use crate::speech::{Speaker, speech, speech_after};
 use crate::{Call, Config, Lab, SOON, Voipd, pause};
@@ -25,9 +25,14 @@ pub struct Exchange {
 impl Exchange {
     /// Starts both on the servers' host.
     pub async fn start(lab: &Lab, internet: &Internet) -> Self {
+        Self::start_with(lab, internet, Digest::Sha256).await
+    }
+
+    /// The same with another algorithm of the registrar's challenges.
+    pub async fn start_with(lab: &Lab, internet: &Internet, digest: Digest) -> Self {
         let addresses = [Internet::SERVER, Internet::SECOND];
         Self {
-            registrar: Kamailio::start_on(lab, internet.core(), Internet::SERVER).await,
+            registrar: Kamailio::start_on(lab, digest, internet.core(), Internet::SERVER).await,
             relay: Coturn::start(lab, "coturn", internet.core(), &addresses).await,
         }
     }
@@ -84,6 +89,11 @@ impl Conversation {
         near.is("active").await;
         far.is("active").await;
         Self { near, far, recordings }
+    }
+
+    /// The way that the sound takes at the caller and at the callee, once it is found.
+    pub async fn ways(&self) -> [String; 2] {
+        [self.near.way().await, self.far.way().await]
     }
 
     /// Waits until both have said their sentence, and hangs up.

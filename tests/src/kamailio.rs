@@ -30,8 +30,7 @@ const KEY: &str = "key.pem";
 pub struct Kamailio {
     /// Where it listens: for datagrams and TCP on port 5060, for TLS, if at all, on port 5061.
     pub address: Ipv4Addr,
-    digest: Digest,
-    secured: bool,
+    definitions: Vec<String>,
     /// The namespace that it runs in.
     host: Option<String>,
     directory: PathBuf,
@@ -61,18 +60,40 @@ impl Kamailio {
             std::fs::write(directory.join(CERTIFICATE), &certificate.chain).unwrap();
             std::fs::write(directory.join(KEY), &certificate.key).unwrap();
         }
-        let secured = certificate.is_some();
-        let process = start(address, digest, secured, None, &directory).await;
-        Self { address, digest, secured, host: None, directory, process }
+        let mut definitions = Vec::new();
+        if digest == Digest::Sha256 {
+            definitions.push("SHA256".to_owned());
+        }
+        if certificate.is_some() {
+            for (name, file) in [("CERTIFICATE", CERTIFICATE), ("KEY", KEY)] {
+                definitions.push(format!("{name}=\"{}\"", directory.join(file).display()));
+            }
+        }
+        Self::run(address, definitions, None, directory).await
+    }
+
+    /// Starts one that binds the flows of registrations and answers STUN (RFC 5626).
+    pub async fn start_with_flows(lab: &Lab, address: Ipv4Addr) -> Self {
+        Self::run(address, vec!["FLOWS".to_owned()], None, lab.directory("kamailio")).await
     }
 
     /// Starts one on a host of the NAT laboratory. It answers where requests come from, and reaches its users there.
-    pub async fn start_on(lab: &Lab, host: &Namespace, address: Ipv4Addr) -> Self {
-        let (digest, secured) = (Digest::Sha256, false);
-        let directory = lab.directory("kamailio");
-        let host = Some(host.name().to_owned());
-        let process = start(address, digest, secured, host.as_deref(), &directory).await;
-        Self { address, digest, secured, host, directory, process }
+    pub async fn start_on(lab: &Lab, digest: Digest, host: &Namespace, address: Ipv4Addr) -> Self {
+        let mut definitions = vec!["BEHIND_NAT".to_owned()];
+        if digest == Digest::Sha256 {
+            definitions.push("SHA256".to_owned());
+        }
+        Self::run(address, definitions, Some(host.name().to_owned()), lab.directory("kamailio")).await
+    }
+
+    async fn run(
+        address: Ipv4Addr,
+        definitions: Vec<String>,
+        host: Option<String>,
+        directory: PathBuf,
+    ) -> Self {
+        let process = start(address, &definitions, host.as_deref(), &directory).await;
+        Self { address, definitions, host, directory, process }
     }
 
     /// Ends it as a crash does: all registrations are forgotten.
@@ -82,8 +103,7 @@ impl Kamailio {
 
     /// Starts it again after [`crash`](Self::crash).
     pub async fn revive(&mut self) {
-        let Self { address, digest, secured, .. } = *self;
-        self.process = start(address, digest, secured, self.host.as_deref(), &self.directory).await;
+        self.process = start(self.address, &self.definitions, self.host.as_deref(), &self.directory).await;
     }
 
     /// Its log.
@@ -108,26 +128,9 @@ impl Drop for Kamailio {
     }
 }
 
-async fn start(
-    address: Ipv4Addr,
-    digest: Digest,
-    secured: bool,
-    host: Option<&str>,
-    directory: &Path,
-) -> Process {
-    let mut definitions = Vec::new();
-    if digest == Digest::Sha256 {
-        definitions.push("SHA256".to_owned());
-    }
-    if host.is_some() {
-        definitions.push("BEHIND_NAT".to_owned());
-    }
-    if secured {
-        for (name, file) in [("CERTIFICATE", CERTIFICATE), ("KEY", KEY)] {
-            definitions.push(format!("{name}=\"{}\"", directory.join(file).display()));
-        }
-    }
-    let process = serve("kamailio.cfg", host, address, &definitions, directory).await;
+async fn start(address: Ipv4Addr, definitions: &[String], host: Option<&str>, directory: &Path) -> Process {
+    let process = serve("kamailio.cfg", host, address, definitions, directory).await;
+    let secured = definitions.iter().any(|definition| definition.starts_with("CERTIFICATE"));
     let port = if secured { TLS_PORT } else { SIP_PORT };
     until("kamailio takes connections", SOON, async || {
         listens(process.id(), Transport::Tcp, Some(address), port).then_some(())

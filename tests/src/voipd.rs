@@ -38,6 +38,13 @@ pub struct Config {
 impl Config {
     /// A telephone at an address, on the usual ports, without sound devices, that takes calls from everywhere.
     pub fn at(address: Ipv4Addr) -> Self {
+        Self::anywhere(address)
+            .line("sip", format!("listen = [\"{address}:5060\"]"))
+            .line("rtp", format!("bind = \"{address}\""))
+    }
+
+    /// A telephone that is bound to no address.
+    fn anywhere(address: Ipv4Addr) -> Self {
         let config = Self {
             sections: BTreeMap::new(),
             accounts: Vec::new(),
@@ -46,9 +53,7 @@ impl Config {
             host: None,
         };
         config
-            .line("sip", format!("listen = [\"{address}:5060\"]"))
             .line("rtp", "ports = \"16384-16584\"")
-            .line("rtp", format!("bind = \"{address}\""))
             .line("direct", "allow-from = [\"127.0.0.0/8\", \"198.18.0.0/15\"]")
             .line("audio", "input = \"null\"")
             .line("audio", "output = \"null\"")
@@ -61,9 +66,9 @@ impl Config {
         Self { host: Some(wire.name().to_owned()), ..Self::at(wire.there) }
     }
 
-    /// A telephone on a host of the NAT laboratory, else like [`Config::at`].
+    /// A telephone on a host of the NAT laboratory, which has it for itself; else like [`Config::at`].
     pub fn on(host: &Namespace, address: Ipv4Addr) -> Self {
-        Self { host: Some(host.name().to_owned()), ..Self::at(address) }
+        Self { host: Some(host.name().to_owned()), ..Self::anywhere(address) }
     }
 
     /// A telephone on a far host whose addresses change: it listens on all of them.
@@ -450,6 +455,11 @@ impl Call {
     pub async fn hang_up(&self) {
         self.proxy.hangup().await.unwrap();
         assert_eq!(self.ended().await.0, "local");
+    }
+
+    /// The way that its sound takes, once it is found.
+    pub async fn way(&self) -> String {
+        self.proxy.remote_media().await.unwrap()
     }
 
     /// Puts the peer on hold and waits until it knows.

@@ -43,7 +43,11 @@ async fn call_for(line: &str, phone: &Voipd, friend: &Voipd) -> Call {
 async fn every_busctl_line_works() {
     let lab = Lab::shared();
     let registrar = Kamailio::start(&lab, Digest::Md5).await;
-    let phone = Config::at(lab.address()).account(registrar.account("alice"));
+    let address = lab.address();
+    let phone = Config::at(address)
+        .account(registrar.account("alice"))
+        .line("rendezvous", "enabled = true")
+        .line("rendezvous", format!("address = \"{address}\""));
     let phone = Voipd::start(&lab, "phone", phone).await;
     let friend = Config::at(lab.address()).account("name = \"echo\"\nkind = \"echo\"");
     let friend = Voipd::start(&lab, "friend", friend).await;
@@ -61,6 +65,10 @@ async fn every_busctl_line_works() {
         command.args(["-c", &format!("exec {line}")]).env("DBUS_SESSION_BUS_ADDRESS", phone.bus());
         command.env("ACCOUNT", account).env("TARGET", format!("sip:echo@{}", friend.address));
         command.env("CALL", call.as_ref().map(Call::path).unwrap_or_default());
+        if line.contains("$INVITATION") {
+            // Whoever has a meeting point can join it as well.
+            command.env("INVITATION", phone.ctl(&["friends", "invite", "guest"]).trim());
+        }
         let mut busctl = Process::start("busctl", command, &lab.path("busctl.log"));
         if line.contains(" monitor ") {
             pause(0.7).await;

@@ -1,6 +1,6 @@
 //! The NAT laboratory itself: its routers translate as they say, and nothing is left of it.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,18 @@ use voipd_tests::{Lab, SOON, needs_root, until};
 /// How long it is waited for a datagram that must not come: within one machine, one that comes is there at once.
 const SILENCE: Duration = Duration::from_millis(150);
 
-fn socket(host: &Namespace, address: Ipv4Addr, port: u16) -> UdpSocket {
+fn socket(host: &Namespace, address: impl Into<IpAddr>, port: u16) -> UdpSocket {
+    let address = address.into();
     host.inside(|| UdpSocket::bind((address, port)).unwrap())
 }
 
 /// What comes: its source and text. Panics when something comes though it must not, or the other way round.
-fn receive(socket: &UdpSocket, expected: bool) -> Option<(SocketAddrV4, String)> {
+fn receive(socket: &UdpSocket, expected: bool) -> Option<(SocketAddr, String)> {
     socket.set_read_timeout(Some(if expected { SOON } else { SILENCE })).unwrap();
     let mut buffer = [0; 1500];
     let received = socket.recv_from(&mut buffer);
     assert_eq!(received.is_ok(), expected, "{received:?}");
     let (length, source) = received.ok()?;
-    let std::net::SocketAddr::V4(source) = source else { panic!("{source}") };
     Some((source, String::from_utf8_lossy(&buffer[..length]).into_owned()))
 }
 
@@ -31,8 +31,8 @@ struct Trial {
     client: UdpSocket,
     server: UdpSocket,
     /// What the server and the other server saw as the client's address.
-    mapped: Option<SocketAddrV4>,
-    mapped_for_other: Option<SocketAddrV4>,
+    mapped: Option<SocketAddr>,
+    mapped_for_other: Option<SocketAddr>,
 }
 
 impl Trial {
@@ -75,7 +75,7 @@ fn routers_translate_as_they_say() {
             continue;
         }
         let mapped = trial.mapped.unwrap();
-        assert_eq!(*mapped.ip(), site.public_address(), "{kind}");
+        assert_eq!(mapped.ip(), site.public_address(), "{kind}");
         let one_mapping = trial.mapped_for_other == trial.mapped;
         assert_eq!(one_mapping, kind != Kind::Behind(Nat::Symmetric), "{kind}: {mapped}");
         trial.server.send_to(b"answer", mapped).unwrap();
@@ -112,11 +112,11 @@ fn a_router_gets_another_address_and_a_line_goes_dead() {
         let trial = Trial::new(&internet, &site);
         let old = trial.mapped.unwrap();
         let new = site.last_router().rebind();
-        assert_ne!(new, *old.ip());
+        assert_ne!(new, old.ip());
         trial.server.send_to(b"too late", old).unwrap();
         receive(&trial.client, false);
         trial.client.send_to(b"again", trial.server.local_addr().unwrap()).unwrap();
-        assert_eq!(*receive(&trial.server, true).unwrap().0.ip(), new, "{kind}");
+        assert_eq!(receive(&trial.server, true).unwrap().0.ip(), new, "{kind}");
         site.router().blackout(true);
         trial.client.send_to(b"again", trial.server.local_addr().unwrap()).unwrap();
         receive(&trial.server, false);
@@ -124,7 +124,7 @@ fn a_router_gets_another_address_and_a_line_goes_dead() {
         trial.client.send_to(b"again", trial.server.local_addr().unwrap()).unwrap();
         receive(&trial.server, true);
         let back = site.last_router().rebind();
-        assert_eq!(back, *old.ip());
+        assert_eq!(back, old.ip());
     }
 }
 
@@ -206,6 +206,30 @@ async fn a_router_maps_ports_by_the_protocols_that_it_speaks() {
         }
         drop(service);
     }
+}
+
+#[test]
+fn ipv6_is_not_translated_and_lets_nothing_in_unasked() {
+    if !needs_root("ipv6_is_not_translated_and_lets_nothing_in_unasked") {
+        return;
+    }
+    let internet = Internet::new();
+    let (site, other) = (internet.site(Kind::Behind(Nat::Cone)), internet.site(Kind::Behind(Nat::Cone)));
+    internet.add_ipv6(&[&site, &other]);
+    site.remove_ipv4();
+    let client = socket(site.client(), site.address6(), 4000);
+    let server = socket(internet.core(), Internet::SERVER6, 7000);
+    let neighbour = socket(other.client(), other.address6(), 4000);
+    client.send_to(b"hello", server.local_addr().unwrap()).unwrap();
+    assert_eq!(receive(&server, true).unwrap().0, client.local_addr().unwrap());
+    server.send_to(b"answer", client.local_addr().unwrap()).unwrap();
+    receive(&client, true);
+    neighbour.send_to(b"stranger", client.local_addr().unwrap()).unwrap();
+    receive(&client, false);
+    // Each has sent something to the other: now both firewalls are open.
+    client.send_to(b"hello", neighbour.local_addr().unwrap()).unwrap();
+    receive(&neighbour, true);
+    client.connect((Internet::SERVER, 7000)).unwrap_err();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::{Push, Transport};
+use voipd_sip::endpoint::{ContactPolicy, Push, Transport};
 
 use crate::dialplan::DialPlan;
 use crate::ice_settings::IceSettings;
@@ -77,8 +77,8 @@ pub struct AccountSettings {
     pub display_name: Option<String>,
     /// Where REGISTER goes; the address's host when absent.
     pub registrar: Option<Uri>,
-    /// All requests go by way of this server.
-    pub outbound_proxy: Option<Uri>,
+    /// All requests go by way of one of these servers, the first one where it can be had; at most two.
+    pub outbound_proxies: Vec<Uri>,
     /// How the account's servers are reached, where their URIs do not say it; when absent, DNS decides.
     pub transport: Option<Transport>,
     /// What servers must prove over TLS, and what they are shown.
@@ -113,6 +113,8 @@ pub struct AccountSettings {
     pub allow_from: Vec<Network>,
     /// How numbers are dialled.
     pub dial_plan: DialPlan,
+    /// Which address of ours its servers and peers are told.
+    pub contact: ContactPolicy,
 }
 
 /// Whom an account believes over TLS, and what it shows. Checked when it was read.

@@ -233,15 +233,17 @@ impl Account {
             realms: settings.realms.clone(),
             allow_md5: settings.allow_md5,
         });
+        let proxies = settings.outbound_proxies.iter().cloned();
         Identity {
             aor,
             registrar: self.by_transport(settings.registrar.clone().or(own_server)),
-            outbound_proxy: self.by_transport(settings.outbound_proxy.clone()),
+            outbound_proxies: proxies.filter_map(|proxy| self.by_transport(Some(proxy))).collect(),
             credentials,
             expires: settings.expires,
             instance,
             gruu: settings.gruu,
             push: settings.push.clone(),
+            contact: settings.contact,
         }
     }
 

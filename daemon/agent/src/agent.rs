@@ -155,6 +155,12 @@ impl Agent {
         self.settle(now);
     }
 
+    /// The far end of a SIP connection has answered a ping.
+    pub fn handle_pong(&mut self, now: Instant, flow: Flow) {
+        self.endpoint.handle_pong(flow);
+        self.settle(now);
+    }
+
     /// A registration or a call relies on the connection of `flow`.
     pub fn uses(&self, flow: Flow) -> bool {
         self.endpoint.uses(flow)
@@ -321,6 +327,12 @@ impl Agent {
         self.accounts.find(name)
     }
 
+    /// Name of the first account whose settings are as wanted.
+    pub fn find_account_where(&self, wanted: impl Fn(&AccountSettings) -> bool) -> Option<&str> {
+        let mut all = self.accounts.iter().map(|(_, account)| &account.settings);
+        all.find(|settings| wanted(settings)).map(|settings| settings.name.as_str())
+    }
+
     /// An account's settings.
     pub fn account_settings(&self, id: AccountId) -> Option<&AccountSettings> {
         self.accounts.get(id).map(|account| &account.settings)
@@ -403,6 +415,9 @@ impl Agent {
                     let account = identity.and_then(|identity| self.accounts.of_identity(identity));
                     self.outputs.push_back(Output::Resolve { id, account, next_hop });
                 }
+                endpoint::Output::Disconnect { flow } => {
+                    self.outputs.push_back(Output::Disconnect { flow });
+                }
                 endpoint::Output::Event(event) => self.events.push_back(event),
                 endpoint::Output::Timeout(at) => {
                     self.endpoint_timeout = at;
@@ -423,6 +438,11 @@ impl Agent {
             Event::Registration { identity, state } => self.registration(identity, state),
             Event::Digest { identity, algorithm } => self.digest_in_use(identity, algorithm),
             Event::Bound { identity, binding } => self.bound(identity, *binding),
+            Event::Seen { identity, flow, address } => {
+                if let Some(account) = self.accounts.of_identity(identity) {
+                    self.outputs.push_back(Output::SeenAs { account, flow, address });
+                }
+            }
             Event::Incoming(incoming) => self.incoming(now, incoming),
             Event::OfferWanted { session, flow } => self.offer_wanted(now, session, flow),
             Event::Progress { session, status, sdp, dialog } => {
@@ -436,7 +456,9 @@ impl Agent {
             Event::Offered { session, sdp } => self.offered(now, session, sdp.as_deref()),
             Event::OfferDone { session, result } => self.offer_done(now, session, result),
             Event::RefreshWanted { session } => self.refresh_wanted(now, session),
-            Event::Digit { session, digit, duration_ms } => self.digit_received(session, digit, duration_ms),
+            Event::Digit { session, digit, duration_ms } => {
+                self.digit_received(now, session, digit, duration_ms);
+            }
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {

@@ -14,6 +14,7 @@ use crate::account::AccountId;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
+use crate::heard_digits::HeardDigits;
 use crate::roaming::Whereabouts;
 use crate::view::{CallDirection, CallId, CallNetwork, CallState, CallView, Reason, SoundPlace, printable};
 
@@ -193,6 +194,7 @@ pub(crate) struct Call {
     pub(crate) muted: bool,
     pub(crate) local_hold: bool,
     pub(crate) dtmf: DtmfQueue,
+    pub(crate) heard_digits: HeardDigits,
     pub(crate) ring_deadline: Option<Instant>,
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use voipd_audio::PortId;
-use voipd_media::{Negotiation, Preferences};
+use voipd_media::{Codec, Negotiation, Preferences};
 use voipd_sip::Uri;
 use voipd_sip::endpoint::{InviteOptions, SessionError, SessionId};
 use voipd_sip::message::StatusCode;
@@ -16,6 +16,7 @@ use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::error::AgentError;
 use crate::forks::Forks;
+use crate::heard_digits::HeardDigits;
 use crate::output::{Output, Weight};
 use crate::reason;
 use crate::roaming::Whereabouts;
@@ -196,6 +197,25 @@ impl Agent {
         Ok(())
     }
 
+    /// Asks the peer for another codec of the account's in mid-call, by re-INVITE. What comes of it shows in the call's
+    /// codec: the peer may keep to the one in use.
+    ///
+    /// # Errors
+    /// The call is not answered, or the account has no such codec.
+    pub fn set_codec(&mut self, now: Instant, id: CallId, codec: Codec) -> Result<(), AgentError> {
+        self.in_phase(id, "changing the codec", |phase| phase == Phase::Active)?;
+        let Some(call) = self.calls.get_mut(&id) else { return Err(AgentError::NoSuchCall(id.0)) };
+        let in_use = call.negotiation.agreement().is_some_and(|agreement| agreement.send.codec == codec);
+        if !in_use {
+            if !call.negotiation.prefer(codec) {
+                return Err(AgentError::CodecNotAllowed(codec.name()));
+            }
+            self.tell_hold(now, id);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
     // Helpers of commands and of session events.
 
     #[allow(
@@ -246,6 +266,7 @@ impl Agent {
             muted: false,
             local_hold: false,
             dtmf: DtmfQueue::default(),
+            heard_digits: HeardDigits::default(),
             ring_deadline: Some(now + self.config.ring_timeout),
             next_check: None,
             whereabouts: Whereabouts::default(),
@@ -327,11 +348,12 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding or resuming, and about another address of ours, if it is due and nothing else is under way: by re-INVITE, or by UPDATE
-    /// before the answer, where the peer takes it.
+    /// Tells the peer about holding or resuming, that another codec is wanted, or where we are now, if it is due and
+    /// nothing else is under way: by re-INVITE, or by UPDATE before the answer, where the peer takes it.
     pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        let due = call.told_hold != call.local_hold || call.whereabouts.is_due();
+        let changed = call.told_hold != call.local_hold || call.negotiation.has_wish();
+        let due = changed || call.whereabouts.is_due();
         if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }

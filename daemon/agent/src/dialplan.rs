@@ -58,6 +58,8 @@ pub enum NumberUri {
     Sip,
     /// `sip:NUMBER@SERVER;user=phone` (RFC 3261 section 19.1.1)
     Phone,
+    /// `tel:NUMBER` (RFC 3966), sent to the account's server
+    Tel,
 }
 
 /// Replaces the beginning of a number, or a whole number. Written `FROM:TO`; `FROM$:TO` is for the whole number only.

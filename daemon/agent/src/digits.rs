@@ -37,8 +37,8 @@ pub(crate) struct DtmfQueue {
 }
 
 /// How a digit travels.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
     Event,
     Info,
 }
@@ -135,13 +135,6 @@ impl Agent {
         }
         call.dtmf.busy_until = call.dtmf.sounded.take().filter(|sounded| *sounded > now);
         self.next_digit(now, id);
-    }
-
-    /// The peer has sent a digit in INFO.
-    pub(crate) fn digit_received(&mut self, session: SessionId, digit: char, duration_ms: u32) {
-        if let Some(call) = self.by_session.get(&session).copied() {
-            self.outputs.push_back(Output::DtmfReceived { call, digit, duration_ms });
-        }
     }
 }
 

@@ -56,6 +56,9 @@ pub enum AgentError {
          either, or the account's dtmf setting excludes it"
     )]
     NoDtmf,
+    /// The account's settings leave the codec out.
+    #[error("the call's account does not have the codec {0} among its codecs: add it there")]
+    CodecNotAllowed(&'static str),
     /// Leave to follow was given, and the account never follows.
     #[error(
         "the account '{0}' never follows redirections: set its redirect to \"ask\", or call without follow"

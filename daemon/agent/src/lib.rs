@@ -16,6 +16,7 @@ pub mod dialplan;
 mod digits;
 mod error;
 mod forks;
+mod heard_digits;
 pub mod ice_settings;
 mod media;
 mod names;

@@ -11,6 +11,7 @@ use voipd_sip::endpoint::SessionId;
 
 use crate::agent::{Agent, ENDED_FOR};
 use crate::call::{Call, Media, Phase, Stream};
+use crate::digits::Way;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, stream_plan};
 use crate::view::{CallId, Reason};
@@ -108,7 +109,7 @@ impl Agent {
         match event {
             EngineEvent::DtmfReceived { port, digit, duration_ms } => {
                 if let Some(call) = self.call_at(port) {
-                    self.outputs.push_back(Output::DtmfReceived { call, digit, duration_ms });
+                    self.digit_heard(now, call, digit, duration_ms, Way::Event);
                 }
             }
             EngineEvent::DtmfSent { port, .. } => {

@@ -175,6 +175,7 @@ fn session_of(event: &Event) -> Option<SessionId> {
         Event::Registration { .. }
         | Event::Digest { .. }
         | Event::Bound { .. }
+        | Event::Seen { .. }
         | Event::OfferWanted { .. }
         | Event::RefreshWanted { .. }
         | Event::Redirected { .. }

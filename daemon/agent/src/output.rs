@@ -26,6 +26,11 @@ pub(crate) const FIRST_CALL_PORT: u32 = 16;
 pub enum Output {
     /// Send a SIP message.
     Transmit { flow: Flow, bytes: Vec<u8> },
+    /// Drop a SIP connection: its far end is gone.
+    Disconnect { flow: Flow },
+    /// A server of the account sees us, on this flow, under another address than before; `None`: under our own, since
+    /// nobody translates.
+    SeenAs { account: AccountId, flow: Flow, address: Option<SocketAddr> },
     /// Find addresses, for this account where one asks; answer with [`crate::Agent::handle_resolved`].
     Resolve { id: ResolveId, account: Option<AccountId>, next_hop: NextHop },
     /// Find the addresses of a host in a session description; answer with [`crate::Agent::handle_media_resolved`].

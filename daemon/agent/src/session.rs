@@ -369,7 +369,9 @@ impl Agent {
             Err(StatusCode::REQUEST_PENDING) => {
                 call.whereabouts.unheard();
                 // The peer's own offer came between; our answer to it, or another offer, will tell.
+                let wish = call.negotiation.wish();
                 call.negotiation.withdraw_offer();
+                wish.map(|codec| call.negotiation.prefer(codec));
                 if let Offering::Outstanding { told_before } = offering {
                     call.told_hold = told_before;
                 }

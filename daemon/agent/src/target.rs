@@ -155,6 +155,11 @@ impl Home<'_> {
     }
 
     fn uri_of(&self, number: &str, params: &str) -> Uri {
+        if self.plan.uri == NumberUri::Tel
+            && let Some(rest) = self.telephone(number, params)
+        {
+            return Uri::Other { scheme: "tel".to_owned(), rest };
+        }
         // RFC 3261 section 25.1: a user part holds no bare `#`.
         let user = format!("{number}{params}").replace('#', "%23");
         let mut uri = SipUri::new(Some(&user), self.address.host.clone(), self.address.port);
@@ -163,6 +168,19 @@ impl Home<'_> {
             uri.params.set("user", Some("phone"));
         }
         Uri::Sip(uri)
+    }
+}
+
+impl Home<'_> {
+    /// The number behind `tel:`. One that is not international means something at the account's server alone, and says so
+    /// by the server's name (RFC 3966 section 5.1.5); `None` where it has none.
+    fn telephone(&self, number: &str, params: &str) -> Option<String> {
+        let is_whole = number.starts_with('+') || params.to_ascii_lowercase().contains(";phone-context=");
+        match &self.address.host {
+            _ if is_whole => Some(format!("{number}{params}")),
+            Host::Name(name) => Some(format!("{number}{params};phone-context={name}")),
+            Host::Ip(_) => None,
+        }
     }
 }
 
@@ -258,6 +276,16 @@ mod tests {
         let phone = DialPlan { uri: NumberUri::Phone, ..germany() };
         assert_eq!(with(&phone, "030 123"), "sip:+4930123@example.org;user=phone");
         assert_eq!(with(&phone, "alice"), "sip:alice@example.org");
+        let tel = DialPlan { uri: NumberUri::Tel, ..germany() };
+        assert_eq!(with(&tel, "030 123"), "tel:+4930123");
+        assert_eq!(with(&tel, "tel:+1-201-555-0123;ext=5"), "tel:+12015550123;ext=5");
+        assert_eq!(with(&tel, "20"), "tel:20;phone-context=example.org");
+        assert_eq!(with(&tel, "tel:030123;phone-context=+33"), "tel:030123;phone-context=+33");
+        assert_eq!(with(&tel, "alice"), "sip:alice@example.org");
+        // A local number of a server without a name.
+        let address = SipUri::new(Some("alice"), Host::Ip(IpAddr::from([192, 0, 2, 1])), None);
+        let target = parse("20", Some(Home { address: &address, plan: &tel })).unwrap();
+        assert_eq!(target.uri.to_string(), "sip:20@192.0.2.1");
     }
 
     #[test]

@@ -128,3 +128,29 @@ fn an_offer_that_changes_nothing_changes_no_plan() {
     }
     assert_eq!(world.plan(alice, call), before);
 }
+
+#[test]
+fn another_codec_can_be_asked_for_and_the_peer_decides() {
+    let (mut world, alice, call, peer) = called("m=audio 4000 RTP/AVP 0");
+    let before = world.plan(alice, call);
+    world.act(alice, |agent, now| agent.set_codec(now, call, Named::G722)).unwrap();
+    world.run_ms(50);
+    let invite = world.requests(peer.host).pop().unwrap();
+    let offer = String::from_utf8(invite.body.clone()).unwrap();
+    assert!(offer.contains("RTP/AVP 9 "), "{offer}");
+    peer.answer(&mut world, &invite, 200, &sdp("m=audio 4000 RTP/AVP 9"));
+    world.run_ms(50);
+    assert_eq!(sends(&world, alice, call), (Codec::G722, 9, 20));
+    // What is under way in the old codec is still understood: no packet is lost.
+    assert!(world.plan(alice, call).receive.contains(&(0, ReceiveKind::Audio(Codec::Pcmu))));
+    assert_eq!(world.plan(alice, call).ssrc, before.ssrc);
+    // The peer may keep to what it has; then nothing more is asked.
+    world.act(alice, |agent, now| agent.set_codec(now, call, Named::Opus)).unwrap();
+    world.run_ms(50);
+    let invite = world.requests(peer.host).pop().unwrap();
+    assert!(String::from_utf8_lossy(&invite.body).contains("RTP/AVP 96 "), "Opus first");
+    peer.answer(&mut world, &invite, 200, &sdp("m=audio 4000 RTP/AVP 9"));
+    world.run_s(5);
+    assert_eq!(world.view(alice, call).codec, "G722");
+    assert_eq!(world.requests(peer.host).iter().filter(|r| r.method.as_str() == "INVITE").count(), 0);
+}

@@ -91,6 +91,7 @@ pub struct Negotiation {
     slots: Vec<Slot>,
     exchange: Exchange,
     agreement: Option<Agreement>,
+    wish: Wish,
 }
 
 /// One m= line of the session.
@@ -98,6 +99,16 @@ pub struct Negotiation {
 enum Slot {
     Audio(Profile),
     Refused(MediaHeader),
+}
+
+/// The codec that somebody has asked for in mid-call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    None,
+    /// The next offer names it first.
+    Waits(Codec),
+    /// The offer that stands does.
+    Offered(Codec),
 }
 
 /// Whose offer stands.
@@ -152,6 +163,36 @@ impl Negotiation {
             slots: Vec::new(),
             exchange: Exchange::None,
             agreement: None,
+            wish: Wish::None,
+        }
+    }
+
+    /// Names this codec first in the next offer, in place of the agreed one; `false` where it is none of ours. What comes
+    /// of it is the peer's to say.
+    pub fn prefer(&mut self, codec: Codec) -> bool {
+        let known = self.preferences.codecs.contains(&codec);
+        if known {
+            self.wish = Wish::Waits(codec);
+        }
+        known
+    }
+
+    /// The codec that was asked for and not answered yet.
+    pub fn wish(&self) -> Option<Codec> {
+        match self.wish {
+            Wish::None => None,
+            Wish::Waits(codec) | Wish::Offered(codec) => Some(codec),
+        }
+    }
+
+    /// A codec is asked for, and no offer has named it yet.
+    pub fn has_wish(&self) -> bool {
+        matches!(self.wish, Wish::Waits(_))
+    }
+
+    fn wish_is_answered(&mut self) {
+        if let Wish::Offered(_) = self.wish {
+            self.wish = Wish::None;
         }
     }
 
@@ -194,6 +235,9 @@ impl Negotiation {
             self.slots.push(Slot::Audio(Profile::Avp));
         }
         let formats = self.formats_to_offer();
+        if let Wish::Waits(codec) = self.wish {
+            self.wish = Wish::Offered(codec);
+        }
         // RFC 3264 section 5.1: from now on, whatever is offered may come.
         if let Some(agreement) = &mut self.agreement {
             agreement.receive = self.payload_types.bound();
@@ -235,6 +279,7 @@ impl Negotiation {
             ..self.agree(&audio, &common, offer.address, offer.direction, &self.payload_types)?
         };
         self.agreement = Some(agreement.clone());
+        self.wish_is_answered();
         Ok(agreement)
     }
 
@@ -244,6 +289,7 @@ impl Negotiation {
             self.agreement = agreed_before.take();
             self.exchange = Exchange::None;
         }
+        self.wish_is_answered();
     }
 
     /// Reads the peer's offer and keeps it for [`Negotiation::make_answer`]; fails when nothing could be agreed, and
@@ -347,11 +393,12 @@ impl Negotiation {
         NegotiationError::NoCommonCodec { theirs: audio.codec_names(), ours: ours.join(", ") }
     }
 
-    /// Our codecs, the agreed one first, and events at the clock rates that go with them.
+    /// Our codecs, the one that is asked for or else the agreed one first, and events at the clock rates that go with them.
     fn formats_to_offer(&mut self) -> Vec<(u8, ReceiveFormat)> {
         let mut codecs = self.preferences.codecs.clone();
-        if let Some(agreement) = &self.agreement {
-            codecs.sort_by_key(|codec| *codec != agreement.send.codec);
+        let agreed = self.agreement.as_ref().map(|agreement| agreement.send.codec);
+        if let Some(first) = self.wish().or(agreed) {
+            codecs.sort_by_key(|codec| *codec != first);
         }
         // RFC 4733 section 2.1: events keep the clock of the sound beside them. Gateways that know only 8000 are met
         // with it also beside Opus.

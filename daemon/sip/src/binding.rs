@@ -8,12 +8,20 @@ use crate::headers::name;
 use crate::message::Response;
 use crate::uri::{NameAddr, Params, SipUri, Uri};
 
-/// Option tags of REGISTER: proxies may put themselves into the way back (RFC 3327); see also [`GRUU`].
+/// Option tags of REGISTER: proxies may put themselves into the way back (RFC 3327); see also [`GRUU`] and [`OUTBOUND`].
 pub(crate) const PATH: &str = "path";
 /// GRUUs are wanted (RFC 5627 section 4.1).
 pub(crate) const GRUU: &str = "gruu";
+/// The registrar may bind the flow that a REGISTER came on (RFC 5626 section 4.2.1).
+pub(crate) const OUTBOUND: &str = "outbound";
 /// Contact parameter that names the device (RFC 5626 section 4.1).
 pub(crate) const INSTANCE: &str = "+sip.instance";
+/// Contact parameter that names the binding among those of the device (RFC 5626 section 4.2).
+pub(crate) const REG_ID: &str = "reg-id";
+/// Via parameter that offers and takes keep-alives (RFC 6223 section 4.1).
+pub(crate) const KEEP: &str = "keep";
+/// How long the edge proxy waits for a keep-alive, in seconds (RFC 5626 section 4.4.1).
+pub(crate) const FLOW_TIMER: &str = "Flow-Timer";
 /// Most of what is kept of one list.
 const MAX_KEPT: usize = 8;
 
@@ -50,13 +58,17 @@ pub(crate) fn read(response: &Response, account: &Account) -> Binding {
     }
 }
 
-/// The contact with our user part: nobody else has it.
-fn ours<'a>(contacts: &'a [NameAddr], account: &Account) -> Option<&'a NameAddr> {
-    let is_ours = |contact: &&NameAddr| match &contact.uri {
+/// The contact with our user part: nobody else has it. Where something on the way has rewritten that as well, the one
+/// with our instance, and of several the one whose reg-id is written last.
+pub(crate) fn ours<'a>(contacts: &'a [NameAddr], account: &Account) -> Option<&'a NameAddr> {
+    let has_our_user = |contact: &&NameAddr| match &contact.uri {
         Uri::Sip(uri) => uri.user.as_deref() == Some(&account.contact_user),
         Uri::Other { .. } => false,
     };
-    contacts.iter().find(is_ours)
+    let instance = account.instance.as_ref().map(|instance| format!("<{instance}>"));
+    let is_of_ours =
+        |contact: &&NameAddr| instance.is_some() && contact.params.value(INSTANCE) == instance.as_deref();
+    contacts.iter().find(has_our_user).or_else(|| contacts.iter().rfind(is_of_ours))
 }
 
 /// A GRUU is a SIP URI with the parameter `gr` (RFC 5627 section 3.1).

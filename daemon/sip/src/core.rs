@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::account::Account;
+use crate::account::{Account, FlowKind};
 use crate::auth::{Denied, Rounds};
 use crate::avoided::Avoided;
 use crate::dialog::{self, DialogId};
 use crate::digest::Proof;
 use crate::endpoint::{
-    EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport,
+    EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport, TransportError,
 };
 use crate::headers::{Via, name};
+use crate::leg::Sender;
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::reflexive::Reflexive;
+use crate::registration::BindingId;
 use crate::timer::Timer;
 use crate::transaction::{ClientId, Owner, Report, Sent, ServerId, Transactions};
 use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
@@ -34,7 +37,7 @@ const MAX_DATAGRAM: usize = 1300;
 /// Who asked the resolver.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
-    Registration(IdentityId),
+    Registration(BindingId),
     Session(SessionId),
     /// The responses of a transaction whose connection is lost.
     Response(ServerId),
@@ -48,6 +51,9 @@ pub(crate) struct Core {
     pub(crate) accounts: BTreeMap<IdentityId, Account>,
     pub(crate) dialogs: BTreeMap<DialogId, SessionId>,
     pub(crate) avoided: Avoided,
+    pub(crate) reflexive: Reflexive,
+    /// Flows that a keep-alive has found not to deliver.
+    pub(crate) given_up: Vec<(Flow, TransportError)>,
     questions: BTreeMap<ResolveId, (Asker, NextHop)>,
     last_question: u64,
     /// To tag of responses without a transaction: a repeated request must get the same (RFC 3261 section 8.2.7).
@@ -68,6 +74,8 @@ impl Core {
             accounts: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             avoided: Avoided::default(),
+            reflexive: Reflexive::default(),
+            given_up: Vec::new(),
             questions: BTreeMap::new(),
             last_question: 0,
             stateless_tag,
@@ -114,8 +122,9 @@ impl Core {
         if flows.first().is_some_and(|flow| flow.transport == Transport::Tls) {
             flows.retain(|flow| flow.transport == Transport::Tls);
         }
-        let registered = identity.and_then(|identity| self.accounts.get(&identity)?.registered);
-        flows.sort_by_key(|flow| (self.avoided.holds(now, *flow), Some(*flow) != registered));
+        let account = identity.and_then(|identity| self.accounts.get(&identity));
+        let rank = |flow: &Flow| account.map_or(0, |account| account.rank(*flow));
+        flows.sort_by_key(|flow| (self.avoided.holds(now, *flow), rank(flow)));
     }
 
     // Requests of ours.
@@ -141,14 +150,25 @@ impl Core {
             account.auth.authorize(&mut self.random, &mut request, &rounds);
         }
         self.finish(flow, &mut request);
-        let carrier = self.carrier(now, flow, &request, identity);
-        if let Some(via) = request.via.first_mut() {
-            carrier.transport.name().clone_into(&mut via.transport);
-        }
+        let carrier = self.carry(now, flow, &mut request, identity);
         self.transactions.send(&mut self.outbox, now, Sent { request, flow, rounds }, carrier, owner)
     }
 
-    /// What a request for `flow` travels on.
+    /// What a finished request for `flow` travels on; its Via says so too.
+    pub(crate) fn carry(
+        &self,
+        now: Instant,
+        flow: Flow,
+        request: &mut Request,
+        identity: Option<IdentityId>,
+    ) -> Flow {
+        let carrier = self.carrier(now, flow, request, identity);
+        if let Some(via) = request.via.first_mut() {
+            carrier.transport.name().clone_into(&mut via.transport);
+        }
+        carrier
+    }
+
     fn carrier(&self, now: Instant, flow: Flow, request: &Request, identity: Option<IdentityId>) -> Flow {
         let stream = Flow { transport: Transport::Tcp, ..flow };
         let is_free = || {
@@ -172,10 +192,20 @@ impl Core {
         }
     }
 
+    /// The topmost Via of a new request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
+    pub(crate) fn via(&mut self, flow: Flow) -> Via {
+        via(flow, &self.random.branch())
+    }
+
+    /// A flow does not deliver, though its transport says nothing.
+    pub(crate) fn give_up(&mut self, flow: Flow, error: TransportError) {
+        self.given_up.push((flow, error));
+    }
+
     /// Adds what the flow decides, and who we are.
     pub(crate) fn finish(&mut self, flow: Flow, request: &mut Request) {
         if request.via.is_empty() {
-            request.via.push(via(flow, &self.random.branch()));
+            request.via.push(self.via(flow));
         }
         if request.headers.get(name::USER_AGENT).is_none() {
             request.headers.push(name::USER_AGENT, self.config.product.clone());
@@ -219,19 +249,31 @@ impl Core {
     /// Our Contact in a dialog on a flow: the GRUU where the identity's server has given one, since others than its own
     /// server could not follow it (RFC 5627 section 4.4.1). `secure` where it must be a `sips:` one (RFC 3261 sections
     /// 8.1.1.8 and 12.1.1).
-    pub(crate) fn contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
+    pub(crate) fn contact(&self, sender: Sender, flow: Flow, secure: bool) -> NameAddr {
+        let identity = sender.identity;
         let account = identity.and_then(|id| self.accounts.get(&id));
-        match account.and_then(|account| account.gruu_on(flow)) {
+        match account.and_then(|account| account.gruu_on(flow, sender.disclosure)) {
             Some(gruu) => NameAddr::new(Uri::Sip(SipUri { secure: gruu.secure || secure, ..gruu.clone() })),
-            None => self.local_contact(identity, flow, secure),
+            None => {
+                let mut contact = self.local_contact(identity, flow, secure);
+                if let (Some(FlowKind::Outbound), Uri::Sip(uri)) =
+                    (account.map(|account| account.kind_of(flow)), &mut contact.uri)
+                {
+                    // RFC 5626 section 4.3: requests in the dialog are to come by the flow that carries the binding.
+                    uri.params.set("ob", None);
+                }
+                contact
+            }
         }
     }
 
-    /// Our own address on a flow. (A public address that the registrar saw would stand here in place of the local one.)
+    /// Our address on a flow; where an identity's server sees another, that one.
     pub(crate) fn local_contact(&self, identity: Option<IdentityId>, flow: Flow, secure: bool) -> NameAddr {
         let account = identity.and_then(|id| self.accounts.get(&id));
         let user = account.map_or(&self.contact_user, |account| &account.contact_user);
-        let mut uri = SipUri::new(Some(user), Host::Ip(flow.local.ip()), Some(flow.local.port()));
+        let follows = account.is_some_and(|account| account.follows_translation_on(flow));
+        let address = self.reflexive.of(flow).filter(|_| follows).unwrap_or(flow.local);
+        let mut uri = SipUri::new(Some(user), Host::Ip(address.ip()), Some(address.port()));
         uri.secure = secure;
         if !secure {
             // `transport=tls` is deprecated (RFC 5630 section 3.1.4), but what else says TLS without the promises of
@@ -283,7 +325,7 @@ impl Core {
 }
 
 /// The topmost Via of a request on `flow`; `rport` asks for the way back (RFC 3581 section 3).
-fn via(flow: Flow, branch: &str) -> Via {
+pub(crate) fn via(flow: Flow, branch: &str) -> Via {
     let mut params = Params::default();
     params.set("rport", None);
     params.set("branch", Some(branch));

@@ -65,8 +65,13 @@ impl Dialog {
             local_cseq: request.cseq,
             remote_cseq: None,
             route_set: Vec::new(),
-            // A provisional response need not bring a Contact: until one comes, it is whom we called.
-            target: sip_uri(&request.uri, name::CONTACT)?,
+            // A provisional response need not bring a Contact: until one comes, it is whom we called. A number is
+            // nowhere by itself.
+            target: match &request.uri {
+                Uri::Sip(uri) => uri.clone(),
+                Uri::Other { .. } => contact(&response.headers)?
+                    .ok_or(HeaderError { name: name::CONTACT, why: "a dialog needs one" })?,
+            },
             secure: wants_secure_contact(request),
             remote_allow: None,
         };

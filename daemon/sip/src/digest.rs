@@ -1,9 +1,10 @@
 //! Digest authentication (RFC 3261 section 22, RFC 7616, RFC 8760): challenges read, credentials made, a server's own
-//! proof checked. It does not know to whom credentials may go.
+//! proof checked; and, for who is a server himself, credentials checked. It does not know to whom credentials may go.
 
 mod answer;
 mod challenge;
 mod info;
+mod verify;
 
 use std::fmt::{self, Write as _};
 
@@ -15,6 +16,8 @@ use crate::grammar::{self, Scanner, Why};
 pub use answer::{Covered, Exchange, Login, authorization, realm_of};
 pub use challenge::{Challenge, Offer, Qop, challenges};
 pub use info::{Info, Proof};
+pub use verify::UserHash;
+pub(crate) use verify::{Presented, equal};
 
 /// A password or other secret: shows itself as `…` in every format.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,7 +90,7 @@ impl Algorithm {
     }
 
     /// The hash in hexadecimal digits.
-    fn hash(self, bytes: impl AsRef<[u8]>) -> String {
+    pub(crate) fn hash(self, bytes: impl AsRef<[u8]>) -> String {
         match self {
             Self::Md5 | Self::Md5Sess => hex(&Md5::digest(bytes)),
             Self::Sha256 | Self::Sha256Sess => hex(&Sha256::digest(bytes)),

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use crate::account::Account;
 use crate::caller::Caller;
 use crate::core::{Asker, Core};
 use crate::dialog::DialogId;
 use crate::endpoint::{
-    Endpoint, Event, Flow, IdentityId, Incoming, ResolveError, ResolveId, SessionId, Transport,
+    Endpoint, Event, Flow, IdentityId, Incoming, Output, ResolveError, ResolveId, SessionId, Transport,
     TransportError,
 };
 use crate::headers::name;
-use crate::leg::Sender;
+use crate::leg::{Disclosure, Sender};
 use crate::message::{Message, Method, Request, StatusCode};
-use crate::registration::Registration;
+use crate::registration::{BindingId, Registration};
 use crate::session::{self, Cx, Session};
+use crate::stun;
 use crate::timer::Timer;
 use crate::transaction::{Match, Outcome, Owner, Report, ServerId};
 use crate::uas;
@@ -45,7 +45,33 @@ impl Complaints {
 }
 
 impl Endpoint {
+    /// A STUN message: the answer to a keep-alive of ours, or nobody's. (Requests are not answered: nobody is told of
+    /// us that we were a STUN server.)
+    pub(crate) fn on_stun(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        if let Some(answer) = stun::read(bytes) {
+            for registration in self.registrations.values_mut() {
+                registration.on_stun(&mut self.core, flow, answer);
+            }
+            self.end_given_up(now);
+        }
+    }
+
+    /// What travels on flows that keep-alives have found to be dead fails.
+    fn end_given_up(&mut self, now: Instant) {
+        for (flow, error) in std::mem::take(&mut self.core.given_up) {
+            if flow.transport.is_reliable() {
+                self.core.outbox.push(Output::Disconnect { flow });
+            }
+            self.on_failed(now, flow, error);
+        }
+    }
+
     pub(crate) fn on_message(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        if flow.transport.is_reliable() {
+            for registration in self.registrations.values_mut() {
+                registration.on_life(&mut self.core, flow);
+            }
+        }
         match wire::read_datagram(bytes) {
             Ok(Some(Message::Request(request))) => self.on_request(now, flow, request),
             Ok(Some(Message::Response(response))) => {
@@ -184,7 +210,7 @@ impl Endpoint {
             caller: Caller::of(&request.from, &request.headers),
             reliable: session::wants_reliable(&request),
         };
-        let sender = Sender { session, identity };
+        let sender = Sender { session, identity, disclosure: Disclosure::Open };
         let mut cx = Cx { core: &mut self.core, now, sender };
         if let Some(inbound) = Session::inbound(&mut cx, server, request, flow) {
             self.core.transactions.set_session(server, session);
@@ -211,7 +237,7 @@ impl Endpoint {
     ) {
         let Some((asker, hop)) = self.core.answered(id) else { return };
         let identity = match asker {
-            Asker::Registration(identity) => Some(identity),
+            Asker::Registration(binding) => Some(binding.identity),
             Asker::Session(session) => self.identity_of(session),
             Asker::Response(_) => None,
         };
@@ -224,9 +250,9 @@ impl Endpoint {
             account.resolved(&hop, flows);
         }
         match asker {
-            Asker::Registration(identity) => {
+            Asker::Registration(BindingId { identity, reg_id }) => {
                 self.with_registration(identity, |registration, core| {
-                    registration.on_resolved(core, now, id, result)
+                    registration.on_resolved(core, now, reg_id, id, result)
                 });
             }
             Asker::Session(session) => {
@@ -258,16 +284,37 @@ impl Endpoint {
         for report in core.transactions.failed(&mut core.outbox, &mut core.random, now, flow, error) {
             self.on_report(now, report);
         }
-        let on_flow = |(&id, account): (&IdentityId, &Account)| {
-            account.registered.is_some_and(|ours| ours.far_end() == flow.far_end()).then_some(id)
+        let bound = self.core.accounts.iter().flat_map(|(&identity, account)| {
+            account.bound_with(flow).into_iter().map(move |reg_id| BindingId { identity, reg_id })
+        });
+        for BindingId { identity, reg_id } in bound.collect::<Vec<_>>() {
+            self.with_registration(identity, |registration, core| registration.on_cut_off(core, now, reg_id));
+        }
+    }
+
+    /// Takes note of as whom the far end sees us.
+    fn learn(&mut self, report: &Report) {
+        let Outcome::Response(response) = &report.outcome else { return };
+        let flow = report.sent.flow;
+        if !self.core.reflexive.learn(flow, response.via.first()) {
+            return;
+        }
+        let identity = match report.owner {
+            Owner::Registration(binding) => Some(binding.identity),
+            Owner::Session(session, _) => self.identity_of(session),
+            Owner::Relay => None,
         };
-        let cut_off: Vec<_> = self.core.accounts.iter().filter_map(on_flow).collect();
-        for identity in cut_off {
-            self.with_registration(identity, |registration, core| registration.on_cut_off(core, now, flow));
+        let account = identity.and_then(|identity| self.core.accounts.get(&identity));
+        if let Some(identity) = identity
+            && account.is_some_and(|account| account.is_server(flow.remote.ip()))
+        {
+            let address = self.core.reflexive.of(flow);
+            self.core.event(Event::Seen { identity, flow, address });
         }
     }
 
     pub(crate) fn on_report(&mut self, now: Instant, report: Report) {
+        self.learn(&report);
         let flow = report.sent.flow;
         match &report.outcome {
             Outcome::Timeout | Outcome::Unreachable(_) => self.core.avoided.add(now, flow),
@@ -278,9 +325,9 @@ impl Endpoint {
             Outcome::Over => {}
         }
         match report.owner {
-            Owner::Registration(identity) => {
+            Owner::Registration(BindingId { identity, reg_id }) => {
                 self.with_registration(identity, |registration, core| {
-                    registration.on_report(core, now, report)
+                    registration.on_report(core, now, reg_id, report)
                 });
             }
             Owner::Session(session, _) => {
@@ -293,6 +340,7 @@ impl Endpoint {
                 }
                 self.with_session(now, session, |session, cx| session.on_report(cx, report));
             }
+            Owner::Relay => {}
         }
     }
 
@@ -308,10 +356,11 @@ impl Endpoint {
             Timer::Session(session, timer) => {
                 self.with_session(now, session, |session, cx| session.on_timer(cx, timer));
             }
-            Timer::Registration(identity, timer) => {
+            Timer::Registration(BindingId { identity, reg_id }, timer) => {
                 self.with_registration(identity, |registration, core| {
-                    registration.on_timer(core, now, timer)
+                    registration.on_timer(core, now, reg_id, timer)
                 });
+                self.end_given_up(now);
             }
             Timer::Resolve(id) => self.on_resolved(now, id, Err(ResolveError::Unavailable(String::new()))),
         }
@@ -359,9 +408,10 @@ impl Endpoint {
     fn forget(&mut self, id: IdentityId) {
         let is_over = self.registrations.get(&id).is_some_and(Registration::is_over);
         if is_over && !self.sessions.values().any(|session| session.sender().identity == Some(id)) {
-            self.registrations.remove(&id);
+            if let Some(registration) = self.registrations.remove(&id) {
+                registration.binding_ids().for_each(|id| self.core.outbox.timers.stop_registration(id));
+            }
             self.core.accounts.remove(&id);
-            self.core.outbox.timers.stop_registration(id);
         }
     }
 

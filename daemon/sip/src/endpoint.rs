@@ -18,6 +18,7 @@ use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
 use crate::session::{Cx, Session};
+use crate::stun;
 use crate::uri::Uri;
 
 pub use interface::*;
@@ -50,9 +51,20 @@ impl Endpoint {
 
     // Inputs.
 
-    /// A datagram came: from `flow.remote`, to `flow.local`.
+    /// A datagram came: from `flow.remote`, to `flow.local`. It may be the answer to a STUN keep-alive.
     pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
-        self.on_message(now, flow, bytes);
+        if stun::is_stun(bytes) {
+            self.on_stun(now, flow, bytes);
+        } else {
+            self.on_message(now, flow, bytes);
+        }
+    }
+
+    /// The far end of a connection has answered a ping ([`Frame::Pong`](crate::wire::stream::Frame::Pong)).
+    pub fn handle_pong(&mut self, flow: Flow) {
+        for registration in self.registrations.values_mut() {
+            registration.on_pong(&mut self.core, flow);
+        }
     }
 
     /// A message came whole on a stream ([`Frame::Message`](crate::wire::stream::Frame::Message)). `flow` names the
@@ -74,7 +86,7 @@ impl Endpoint {
 
     /// A registration or a session relies on `flow`: what the far end sends comes on it, and nowhere else perhaps.
     pub fn uses(&self, flow: Flow) -> bool {
-        let registered = |account: &Account| account.registered == Some(flow);
+        let registered = |account: &Account| account.is_bound_to(flow);
         self.core.accounts.values().any(registered)
             || self.sessions.values().any(|session| session.uses(flow))
     }
@@ -110,7 +122,7 @@ impl Endpoint {
         self.last_identity += 1;
         let id = IdentityId(self.last_identity);
         let contact_user = self.core.random.token(12);
-        let registration = Registration::new(id, self.core.random.call_id(), identity.expires);
+        let registration = Registration::new(&mut self.core, id, identity.expires);
         self.registrations.insert(id, registration);
         self.core.accounts.insert(id, Account::new(identity, contact_user));
         id
@@ -154,15 +166,17 @@ impl Endpoint {
 
     /// What the binding of this identity was made on.
     pub fn registered_on(&self, id: IdentityId) -> Option<Flow> {
-        self.core.accounts.get(&id).and_then(|account| account.registered)
+        self.core.accounts.get(&id).and_then(Account::registered)
     }
 
     // Sessions.
 
-    /// Begins an outbound session: resolves, then asks with [`Event::OfferWanted`].
+    /// Begins an outbound session: resolves, then asks with [`Event::OfferWanted`]. A `tel:` target is sent as it is to
+    /// the identity's own server, which knows what to do with numbers (RFC 3261 section 19.1.6).
     ///
     /// # Errors
-    /// There is no such identity, there are too many sessions, or target or outbound proxy are no `sip:` or `sips:` URI.
+    /// There is no such identity, there are too many sessions, the outbound proxy is no `sip:` or `sips:` URI, or the
+    /// target is neither that nor a `tel:` URI of an identity with a server.
     pub fn invite(
         &mut self,
         now: Instant,
@@ -170,14 +184,12 @@ impl Endpoint {
         target: Uri,
         options: InviteOptions,
     ) -> Result<SessionId, SessionError> {
-        let target = match target {
-            Uri::Sip(target) => target,
-            Uri::Other { .. } => return Err(SessionError::NotASipUri),
-        };
         let account = self.core.accounts.get(&identity).filter(|_| self.is_known(identity));
-        if !account.ok_or(SessionError::NoSuchIdentity)?.can_send() {
-            return Err(SessionError::NotASipUri);
-        }
+        let account = account.filter(|account| account.can_send()).ok_or(match account {
+            Some(_) => SessionError::NotASipUri,
+            None => SessionError::NoSuchIdentity,
+        })?;
+        let target = account.called(target).ok_or(SessionError::NotASipUri)?;
         if self.live_sessions >= self.core.config.max_sessions {
             return Err(SessionError::TooMany);
         }

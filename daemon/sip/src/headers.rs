@@ -55,6 +55,8 @@ pub mod name {
     pub const P_ASSERTED_IDENTITY: &str = "P-Asserted-Identity";
     /// RFC 3325.
     pub const P_PREFERRED_IDENTITY: &str = "P-Preferred-Identity";
+    /// RFC 3327.
+    pub const PATH: &str = "Path";
     /// RFC 3323.
     pub const PRIVACY: &str = "Privacy";
     /// RFC 3261 section 20.27.
@@ -63,6 +65,8 @@ pub mod name {
     pub const PROXY_AUTHENTICATION_INFO: &str = "Proxy-Authentication-Info";
     /// RFC 3261 section 20.28.
     pub const PROXY_AUTHORIZATION: &str = "Proxy-Authorization";
+    /// RFC 3261 section 20.29.
+    pub const PROXY_REQUIRE: &str = "Proxy-Require";
     /// RFC 3262 section 7.2.
     pub const RACK: &str = "RAck";
     /// RFC 3326.
@@ -172,6 +176,20 @@ impl Headers {
     /// Removes every field of that name.
     pub fn remove(&mut self, name: &str) {
         self.fields.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+    }
+
+    /// Keeps the fields of that name whose values are wanted, and all others.
+    pub(crate) fn retain(&mut self, name: &str, mut wanted: impl FnMut(&str) -> bool) {
+        self.fields.retain(|(n, value)| !n.eq_ignore_ascii_case(name) || wanted(value));
+    }
+
+    /// Puts a field before all others of its name.
+    pub(crate) fn put_first(&mut self, name: &str, value: impl Into<String>) {
+        let before = self.fields.len();
+        self.push(name, value);
+        if self.fields.len() > before {
+            self.fields.rotate_right(1);
+        }
     }
 
     /// Names and values in their order.

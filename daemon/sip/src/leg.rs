@@ -23,6 +23,15 @@ const MAX_WAITING: usize = 8;
 pub(crate) struct Sender {
     pub(crate) session: SessionId,
     pub(crate) identity: Option<IdentityId>,
+    pub(crate) disclosure: Disclosure,
+}
+
+/// What a peer may learn of who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disclosure {
+    Open,
+    /// Nothing that leads to the address of record (RFC 3323).
+    Anonymous,
 }
 
 /// A request that is ready but for its flow.
@@ -235,10 +244,9 @@ impl Leg {
         let Outgoing { mut request, rounds, kind } = outgoing;
         if matches!(request.method, Method::Invite | Method::Update) {
             request.headers.remove(name::CONTACT);
-            request.headers.push(
-                name::CONTACT,
-                core.contact(sender.identity, flow, self.dialog.is_secure()).to_string(),
-            );
+            request
+                .headers
+                .push(name::CONTACT, core.contact(sender, flow, self.dialog.is_secure()).to_string());
         }
         match kind {
             Kind::Transaction(purpose) => {
@@ -254,10 +262,11 @@ impl Leg {
                     request.headers.remove(name::PROXY_AUTHORIZATION);
                 }
                 core.finish(flow, &mut request);
+                let carrier = core.carry(now, flow, &mut request, sender.identity);
                 let bytes = wire::write(&Message::Request(request));
-                core.outbox.transmit(flow, bytes.clone());
+                core.outbox.transmit(carrier, bytes.clone());
                 if let Some(ack) = self.acks.iter_mut().find(|ack| ack.cseq == cseq) {
-                    ack.sent = Some((flow, bytes));
+                    ack.sent = Some((carrier, bytes));
                 }
             }
         }

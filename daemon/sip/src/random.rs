@@ -32,6 +32,13 @@ impl Random {
             .collect()
     }
 
+    /// Twelve bytes: a STUN transaction (RFC 8489 section 5).
+    pub(crate) fn bytes(&mut self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        self.0.fill_bytes(&mut bytes);
+        bytes
+    }
+
     /// A branch with the magic cookie (RFC 3261 section 8.1.1.7).
     pub(crate) fn branch(&mut self) -> String {
         let mut branch = String::from("z9hG4bK");

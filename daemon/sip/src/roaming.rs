@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use crate::account::Account;
 use crate::core::Asker;
 use crate::endpoint::{Endpoint, IdentityId, SessionId};
 use crate::faces::{Faces, Way};
+use crate::registration::Registration;
 
 impl Endpoint {
     pub(crate) fn ways_in_use(&self) -> BTreeSet<Way> {
-        let registered = self.core.accounts.values().filter_map(|account| account.registered);
+        let registered = self.core.accounts.values().flat_map(Account::bound_flows);
         let flows = registered
-            .chain(self.registrations.values().filter_map(|registration| registration.under_way()))
+            .chain(self.registrations.values().flat_map(Registration::under_way))
             .chain(self.sessions.values().flat_map(|session| session.flows()))
             .chain(self.core.transactions.flows());
         flows.map(|flow| (flow.local.ip(), flow.remote.ip())).collect()

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::endpoint::{IdentityId, ResolveId, SessionId};
+use crate::endpoint::{ResolveId, SessionId};
+use crate::registration::BindingId;
 use crate::transaction::{ClientId, ServerId};
 
 /// Round-trip time estimate (RFC 3261 section 17.1.1.1).
@@ -24,7 +25,7 @@ pub(crate) enum Timer {
     Client(ClientId, ClientTimer),
     Server(ServerId, ServerTimer),
     Session(SessionId, SessionTimer),
-    Registration(IdentityId, RegistrationTimer),
+    Registration(BindingId, RegistrationTimer),
     /// The resolver took too long.
     Resolve(ResolveId),
 }
@@ -93,8 +94,10 @@ pub(crate) enum SessionTimer {
 pub(crate) enum RegistrationTimer {
     /// Refresh the binding before it expires.
     Refresh,
-    /// Show the connection that carries the binding to be in use (RFC 5626 section 4.4).
+    /// Show the flow that carries the binding to be in use (RFC 5626 section 4.4).
     KeepAlive,
+    /// A keep-alive is not answered yet (RFC 5626 section 4.4).
+    Answer,
     /// The registrar says nothing: the next one is asked (RFC 3263 section 4.3).
     NextServer,
     /// Try again after a failure.
@@ -102,31 +105,50 @@ pub(crate) enum RegistrationTimer {
 }
 
 /// The timers that are set, by time.
-#[derive(Default)]
-pub(crate) struct Timers {
-    due: BTreeSet<(Instant, Timer)>,
-    set: BTreeMap<Timer, Instant>,
+pub(crate) struct Timers<T = Timer> {
+    due: BTreeSet<(Instant, T)>,
+    set: BTreeMap<T, Instant>,
 }
 
-impl Timers {
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Self { due: BTreeSet::new(), set: BTreeMap::new() }
+    }
+}
+
+impl<T: Copy + Ord> Timers<T> {
     /// Sets `timer`, anew where it was set already.
-    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+    pub(crate) fn set(&mut self, timer: T, at: Instant) {
         if let Some(before) = self.set.insert(timer, at) {
             self.due.remove(&(before, timer));
         }
         self.due.insert((at, timer));
     }
 
-    pub(crate) fn stop(&mut self, timer: Timer) {
+    pub(crate) fn stop(&mut self, timer: T) {
         if let Some(at) = self.set.remove(&timer) {
             self.due.remove(&(at, timer));
         }
     }
 
-    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+    pub(crate) fn is_set(&self, timer: T) -> bool {
         self.set.contains_key(&timer)
     }
 
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|&(at, _)| at)
+    }
+
+    /// Takes the next timer that is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
+        let &(at, timer) = self.due.first().filter(|(at, _)| *at <= now)?;
+        self.due.remove(&(at, timer));
+        self.set.remove(&timer);
+        Some(timer)
+    }
+}
+
+impl Timers {
     pub(crate) fn stop_client(&mut self, id: ClientId) {
         self.stop_range(Timer::Client(id, ClientTimer::A), Timer::Client(id, ClientTimer::M));
     }
@@ -140,7 +162,7 @@ impl Timers {
         self.stop_range(Timer::Session(id, first), Timer::Session(id, last));
     }
 
-    pub(crate) fn stop_registration(&mut self, id: IdentityId) {
+    pub(crate) fn stop_registration(&mut self, id: BindingId) {
         let (first, last) = (RegistrationTimer::Refresh, RegistrationTimer::Retry);
         self.stop_range(Timer::Registration(id, first), Timer::Registration(id, last));
     }
@@ -149,18 +171,6 @@ impl Timers {
         while let Some((&timer, _)) = self.set.range(first..=last).next() {
             self.stop(timer);
         }
-    }
-
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.due.first().map(|&(at, _)| at)
-    }
-
-    /// Takes the next timer that is due.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
-        let &(at, timer) = self.due.first().filter(|(at, _)| *at <= now)?;
-        self.due.remove(&(at, timer));
-        self.set.remove(&timer);
-        Some(timer)
     }
 }
 

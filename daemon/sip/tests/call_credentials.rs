@@ -29,7 +29,7 @@ impl Script {
         let alice = net.agent("192.0.2.1:5060");
         let proxy = net.raw("192.0.2.100:5060");
         let identity = Identity {
-            outbound_proxy: Some("sip:192.0.2.100;lr".parse().unwrap()),
+            outbound_proxies: vec!["sip:192.0.2.100;lr".parse().unwrap()],
             ..subscriber("<sip:alice@example.org>", "sip:example.org", "alice", "secret")
         };
         let id = net.with(alice, |e, _| e.add_identity(identity));
@@ -182,7 +182,7 @@ fn a_proxy_that_is_no_sip_server_is_not_passed_by() {
     let mut net = Net::new();
     let alice = net.agent("192.0.2.1:5060");
     let identity = Identity {
-        outbound_proxy: Some("tel:+4930123456".parse().unwrap()),
+        outbound_proxies: vec!["tel:+4930123456".parse().unwrap()],
         ..subscriber("<sip:alice@example.org>", "sip:example.org", "alice", "secret")
     };
     let id = net.with(alice, |e, _| e.add_identity(identity));

@@ -115,7 +115,7 @@ fn flood(
                     *flood.statuses.entry(code).or_default() += 1;
                 }
                 Output::Event(Event::Incoming(incoming)) => flood.rang.push(incoming.session),
-                Output::Event(_) | Output::Resolve { .. } => {}
+                Output::Event(_) | Output::Disconnect { .. } | Output::Resolve { .. } => {}
                 Output::Timeout(_) => break,
             }
         }

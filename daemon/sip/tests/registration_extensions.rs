@@ -386,7 +386,7 @@ fn requests_go_by_the_service_route_and_registrations_do_not() {
 #[test]
 fn the_outbound_proxy_comes_before_the_service_route_and_not_twice() {
     let proxied = |identity: &mut Identity| {
-        identity.outbound_proxy = Some("sip:192.0.2.100;lr".parse().unwrap());
+        identity.outbound_proxies = vec!["sip:192.0.2.100;lr".parse().unwrap()];
     };
     let routes_of = |route: &'static str| {
         let mut setup = Setup::new(proxied, move |request| match request.method {
@@ -453,7 +453,7 @@ fn a_gruu_is_the_contact_of_dialogs_and_never_of_the_registration() {
     let mut setup = Setup::new(everything, with_gruu);
     let seen = setup.register();
     assert!(contact(&seen[0]).contains(&format!("+sip.instance=\"<{INSTANCE}>\"")), "{}", contact(&seen[0]));
-    assert_eq!(seen[0].headers.tokens("Supported"), ["path", "gruu"]);
+    assert_eq!(seen[0].headers.tokens("Supported"), ["path", "outbound", "gruu"]);
     let (state, bindings) = setup.result();
     assert_eq!(state, registered(3600));
     let gruu = format!("sip:alice@example.org;gr={INSTANCE}");
@@ -523,6 +523,30 @@ fn a_call_to_a_gruu_is_the_account_s_when_its_server_sends_it() {
 }
 
 #[test]
+fn an_anonymous_call_s_contact_is_the_temporary_gruu_or_no_gruu() {
+    for (with_temporary, expected) in [(true, "gr"), (false, "@192.0.2.1:5060")] {
+        let mut setup = Setup::new(everything, move |request| {
+            let mut response = answer(request, 200, "registrar");
+            let temporary = ";temp-gruu=\"sip:tgruu.7hs==@example.org;gr\"";
+            let temporary = if with_temporary { temporary } else { "" };
+            let public = ";pub-gruu=\"sip:alice@example.org;gr=x\"";
+            response.headers.push("Contact", format!("{}{public}{temporary}", contact(request)));
+            response
+        });
+        setup.register();
+        let (id, target) = (setup.id, "sip:bob@example.org".parse().unwrap());
+        let options = voipd_sip::endpoint::InviteOptions { anonymous: true, follow: false };
+        let session = setup.net.with(setup.alice, |e, now| e.invite(now, id, target, options)).unwrap();
+        setup.net.with(setup.alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
+        setup.net.run_ms(100);
+        let seen = setup.seen(setup.server);
+        let invite = seen.iter().find(|request| request.method == Method::Invite).unwrap();
+        let told = contact(invite);
+        assert!(told.contains(expected) && !told.contains("alice"), "{told}");
+    }
+}
+
+#[test]
 fn nonsense_in_place_of_a_gruu_is_none() {
     for nonsense in ["sip:alice@example.org", "tel:+1;gr", "", "sip:a@b;gr?Route=c", "\\\""] {
         let mut setup = Setup::new(everything, move |request| {
@@ -536,7 +560,7 @@ fn nonsense_in_place_of_a_gruu_is_none() {
     // Nor is one that was not asked for.
     let mut setup = Setup::new(|identity| identity.instance = Some(INSTANCE.to_owned()), with_gruu);
     let seen = setup.register();
-    assert_eq!(seen[0].headers.tokens("Supported"), ["path"]);
+    assert_eq!(seen[0].headers.tokens("Supported"), ["path", "outbound"]);
     assert_eq!(setup.result().1[0].public_gruu, None);
 }
 

@@ -30,7 +30,7 @@ impl Towns {
         let (alice, bob) = (net.agent(ALICE), net.agent(BOB));
         let proxies = [net.proxy(ATLANTA, BILOXI, realms[0]), net.proxy(BILOXI, BOB, realms[1])];
         let mut identity = identity("Alice <sip:alice@atlanta.example.com>");
-        identity.outbound_proxy = Some("sip:192.0.2.111;lr".parse().unwrap());
+        identity.outbound_proxies = vec!["sip:192.0.2.111;lr".parse().unwrap()];
         identity.credentials = realms[0].map(|_| Credentials {
             user: "alice".to_owned(),
             password: voipd_sip::digest::Secret::new("secret"),
@@ -165,7 +165,7 @@ fn s3_4_successful_session_with_proxy_failure() {
     net.proxy(ATLANTA, BOB, None);
     net.name("proxy.example.com", &["192.0.2.112:5060", ATLANTA]);
     let mut identity = identity("<sip:alice@atlanta.example.com>");
-    identity.outbound_proxy = Some("sip:proxy.example.com;lr".parse().unwrap());
+    identity.outbound_proxies = vec!["sip:proxy.example.com;lr".parse().unwrap()];
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
     let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
@@ -246,7 +246,7 @@ fn s3_10_unsuccessful_no_response_from_user_agent() {
     net.proxy(ATLANTA, BILOXI, None);
     net.proxy(BILOXI, "192.0.2.202:5060", None);
     let mut identity = identity("<sip:alice@atlanta.example.com>");
-    identity.outbound_proxy = Some("sip:192.0.2.111;lr".parse().unwrap());
+    identity.outbound_proxies = vec!["sip:192.0.2.111;lr".parse().unwrap()];
     let id = net.with(alice, |e, _| e.add_identity(identity));
     let target = "sip:bob@biloxi.example.com".parse().unwrap();
     let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
@@ -256,4 +256,102 @@ fn s3_10_unsuccessful_no_response_from_user_agent() {
     assert_eq!(end_of(&net.events(alice), caller).cause, EndCause::Timeout);
     net.run(Duration::from_secs(60));
     assert!(net.with(alice, |e, _| e.is_idle()));
+}
+
+/// 3.6: a redirect server sends Alice on, and her telephone offers nothing: Bob's 200 has the offer, and the ACK answers.
+#[test]
+fn session_via_redirect_and_proxy_servers_with_sdp_in_ack() {
+    let mut net = Net::new();
+    let bob = net.agent(BOB);
+    let alice = net.raw(ALICE);
+    let redirect = net.server("192.0.2.110:5060", |_, request| match request.method == method("INVITE") {
+        true => vec![with_contact(answer(request, 302, "redirect"), "<sip:bob@192.0.2.222>")],
+        false => Vec::new(),
+    });
+    let proxy = net.proxy(BILOXI, BOB, None);
+    net.with(bob, |e, _| e.add_identity(identity("<sip:bob@biloxi.example.com>")));
+    let invite = |uri: &str, cseq: u32| {
+        format!(
+            "INVITE {uri} SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK{cseq};rport
+Max-Forwards: 70
+From: <sip:alice@atlanta.example.com>;tag=a
+To: <sip:bob@biloxi.example.com>
+Call-ID: 3665-6
+CSeq: {cseq} INVITE
+Contact: <sip:alice@192.0.2.101>
+Content-Length: 0
+
+"
+        )
+    };
+    net.say(alice, redirect, &invite("sip:bob@biloxi.example.com", 1));
+    net.run_ms(50);
+    let moved = net.responses(alice).remove(0);
+    assert_eq!((moved.status.get(), moved.headers.get("Contact")), (302, Some("<sip:bob@192.0.2.222>")));
+    net.say(alice, proxy, &invite("sip:bob@biloxi.example.com", 2));
+    net.run_ms(50);
+    let events = net.events(bob);
+    let Some(Event::Incoming(call)) = events.first() else { panic!("{events:?}") };
+    assert_eq!(call.offer, None);
+    let session = call.session;
+    net.with(bob, |e, now| e.ring(now, session, None)).unwrap();
+    net.with(bob, |e, now| e.accept(now, session, OFFER.to_vec())).unwrap();
+    net.run_ms(50);
+    let ok = net.responses(alice).pop().unwrap();
+    assert_eq!((ok.status.get(), ok.body.as_slice()), (200, OFFER));
+    let (contact, tag) = (ok.headers.contacts().unwrap()[0].uri.to_string(), ok.to.tag().unwrap().to_owned());
+    let ack = format!(
+        "ACK {contact} SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bKack;rport
+Max-Forwards: 70
+From: <sip:alice@atlanta.example.com>;tag=a
+To: <sip:bob@biloxi.example.com>;tag={tag}
+Call-ID: 3665-6
+CSeq: 2 ACK
+Route: <sip:192.0.2.222;lr>
+Content-Type: application/sdp
+Content-Length: {}
+
+",
+        ANSWER.len()
+    );
+    let ack = [crlf(&ack).as_bytes(), ANSWER].concat();
+    net.send(alice, proxy, &ack);
+    net.run_ms(50);
+    let events = net.events(bob);
+    assert!(matches!(&events[..], [Event::Confirmed { sdp: Some(sdp), .. }] if sdp == ANSWER), "{events:?}");
+}
+
+/// 3.5: a SIP ALG before Alice writes its own address into Via, Contact and the offer.
+#[test]
+fn session_through_a_sip_alg() {
+    let mut net = Net::new();
+    let (alice, bob) = (net.agent("192.168.1.2:5060"), net.agent(BOB));
+    net.nat("192.168.1.2:5060", "192.0.2.128", common::nat::Mapping::Cone, Duration::from_secs(120));
+    net.router("192.0.2.128").alg = Some(Box::new(|way, inside, outside, text| match way {
+        common::nat::Way::Out => text
+            .replace(&inside.to_string(), &outside.to_string())
+            .replace("IN IP4 192.168.1.2", "IN IP4 192.0.2.128"),
+        common::nat::Way::In => text.replace(&outside.to_string(), &inside.to_string()),
+    }));
+    let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@atlanta.example.com>")));
+    net.with(bob, |e, _| e.add_identity(identity("<sip:bob@192.0.2.201>")));
+    let target = "sip:bob@192.0.2.201".parse().unwrap();
+    let caller = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
+    let offer = String::from_utf8(OFFER.to_vec()).unwrap().replace("192.0.2.1\r", "192.168.1.2\r");
+    net.with(alice, |e, now| e.send_invite(now, caller, offer.into_bytes())).unwrap();
+    net.run_ms(50);
+    let events = net.events(bob);
+    let Some(Event::Incoming(call)) = events.first() else { panic!("{events:?}") };
+    let offer = String::from_utf8(call.offer.clone().unwrap()).unwrap();
+    assert!(offer.contains("c=IN IP4 192.0.2.128\r\n") && offer.ends_with("RTP/AVP 0\r\n"), "{offer}");
+    let callee = call.session;
+    net.with(bob, |e, now| e.accept(now, callee, ANSWER.to_vec())).unwrap();
+    net.run_ms(50);
+    assert!(matches!(net.events(bob)[..], [Event::Confirmed { .. }]));
+    // Bob finds Alice by what the ALG has written into her Contact.
+    net.with(bob, |e, now| e.hangup(now, callee)).unwrap();
+    net.run_ms(50);
+    assert_eq!(end_of(&net.events(alice), caller).cause, EndCause::Remote);
 }

@@ -57,7 +57,7 @@ fn drain(endpoint: &mut Endpoint) -> Vec<Vec<u8>> {
         match endpoint.poll_output() {
             Output::Transmit { bytes, .. } => sent.push(bytes),
             Output::Timeout(_) => return sent,
-            Output::Resolve { .. } | Output::Event(_) => {}
+            Output::Resolve { .. } | Output::Disconnect { .. } | Output::Event(_) => {}
         }
     }
 }
@@ -74,7 +74,7 @@ fn take(endpoint: &mut Endpoint, now: Instant, bytes: &[u8]) {
             Output::Event(Event::Offered { session, .. }) => {
                 _ = endpoint.answer_offer(now, session, Ok(ANSWER.to_vec()));
             }
-            Output::Event(_) | Output::Transmit { .. } => {}
+            Output::Event(_) | Output::Disconnect { .. } | Output::Transmit { .. } => {}
             Output::Resolve { id, .. } => endpoint.handle_resolved(now, id, Ok(vec![flow()])),
             Output::Timeout(_) => return,
         }

@@ -67,7 +67,7 @@ fn a_target_in_the_own_domain_goes_to_the_registrar() {
 #[test]
 fn an_outbound_proxy_takes_everything_by_a_loose_route() {
     let identity = Identity {
-        outbound_proxy: Some("sip:proxy.example.org".parse().unwrap()),
+        outbound_proxies: vec!["sip:proxy.example.org".parse().unwrap()],
         ..subscriber("<sip:alice@example.org>", "sip:example.org", "alice", "x")
     };
     let names = [("proxy.example.org", "192.0.2.30:5060"), ("b.example", "192.0.2.31:5060")];

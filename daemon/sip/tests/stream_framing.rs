@@ -68,6 +68,17 @@ fn line_ends_come_between_messages_as_pings_and_pongs() {
 }
 
 #[test]
+fn answers_that_come_one_by_one_are_no_pings() {
+    let mut reader = reader();
+    for _ in 0..3 {
+        reader.push(b"\r\n");
+        assert_eq!(reader.next(), Ok(Some(Frame::Pong)));
+        assert_eq!(reader.next(), Ok(None));
+        reader.pause();
+    }
+}
+
+#[test]
 fn lines_may_lack_their_cr_as_in_datagrams() {
     let bytes = String::from_utf8(message("Content-Length: 2\r\n", "")).unwrap().replace('\r', "") + "ab";
     assert_eq!(frames(bytes.as_bytes()), Ok(vec![Frame::Message(bytes.clone().into_bytes())]));

@@ -15,6 +15,7 @@ use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use super::tree::Account;
 use crate::api::Request;
 use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name, transport_name};
+use crate::config::dialplan;
 use crate::config::ice::ice_name;
 
 pub(super) fn properties(account: &Account) -> Dict {
@@ -27,6 +28,7 @@ pub(super) fn properties(account: &Account) -> Dict {
     let route: Vec<String> = binding.service_route.iter().map(SipUri::to_string).collect();
     let associated: Vec<String> = binding.associated.iter().map(|address| address.uri.to_string()).collect();
     let provider = settings.push.as_ref().map(|push| push.provider.clone());
+    let proxies: Vec<String> = settings.outbound_proxies.iter().map(ToString::to_string).collect();
     let codecs: Vec<&str> = settings.codecs.iter().map(|codec| codec_name(*codec)).collect();
     let stun: Vec<String> = settings.ice.stun.iter().map(ToString::to_string).collect();
     let relays: Vec<String> = settings.ice.relays.iter().map(ToString::to_string).collect();
@@ -38,7 +40,7 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("Address", uri(&settings.address).into()),
         ("DisplayName", text(&settings.display_name).into()),
         ("Registrar", uri(&settings.registrar).into()),
-        ("OutboundProxy", uri(&settings.outbound_proxy).into()),
+        ("OutboundProxy", proxies.join(" ").into()),
         ("Transport", settings.transport.map_or("", transport_name).into()),
         ("Security", security.clone().into()),
         ("AuthUser", text(&settings.auth_user).into()),
@@ -47,6 +49,7 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("Registers", settings.register.into()),
         ("PushProvider", text(&provider).into()),
         ("Codecs", codecs.into()),
+        ("DialPlan", dialplan::lines(&settings.dial_plan).into()),
         ("Redirect", redirect_name(settings.redirect).into()),
         ("Dtmf", dtmf_name(settings.dtmf).into()),
         ("Ice", ice_name(settings.ice.policy).into()),

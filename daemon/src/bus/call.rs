@@ -9,6 +9,7 @@ use super::options::{Options, Received};
 use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothing, unknown_method};
 use super::tree::Object;
 use crate::api::Request;
+use crate::config::account::codec;
 
 /// Most digits in one go: a minute of them.
 const MOST_DIGITS: usize = 256;
@@ -81,6 +82,11 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
         "Silence" => {
             nothing(member, body)?;
             requests.order(|reply| Request::Silence { call, reply })
+        }
+        "SetCodec" => {
+            let name: String = arguments(member, "codec", body)?;
+            let codec = codec(&name).map_err(|fault| invalid(format!("the argument {fault}")))?;
+            requests.order(|reply| Request::SetCodec { call, codec, reply })
         }
         "SendDtmf" => {
             let digits: String = arguments(member, "digits", body)?;

@@ -8,7 +8,7 @@ use zbus::{OwnedVariant, Variant, fdo};
 
 use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, nothing, unknown_method};
 use super::tree::{Interface, Object, Tree};
-use super::{account, audio, call, manager, nat, statistics};
+use super::{account, audio, call, friends, manager, nat, statistics};
 
 /// A method call, taken apart.
 pub(super) struct Call<'c> {
@@ -52,6 +52,7 @@ fn own(
         (Object::Call(id), Interface::CallStatistics) => statistics::call(requests, id, member, body),
         (Object::Audio, _) => audio::call(requests, member, body),
         (Object::Nat, _) => nat::call(requests, member, body),
+        (Object::Friends, _) => friends::call(requests, member, body),
         _ => manager::call(requests, member, body),
     }
 }
@@ -72,7 +73,7 @@ fn find(tree: &Tree, path: &str, interface: &str) -> Result<(Object, Interface),
                 "there is no account {}: list the accounts to see which there are",
                 id.0
             ))),
-            Object::Audio | Object::Nat => {
+            Object::Audio | Object::Friends | Object::Nat => {
                 Box::new(Error::NotReady("voipd is starting: try again in a moment".to_owned()))
             }
             Object::Root => unknown_object(path),

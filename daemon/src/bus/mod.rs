@@ -11,6 +11,7 @@ mod account;
 mod audio;
 mod call;
 mod dispatch;
+mod friends;
 mod manager;
 mod nat;
 mod options;

@@ -40,6 +40,14 @@ impl Options {
         }
     }
 
+    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Variant::Str(text)) => Ok(Some(text.as_str().to_owned())),
+            Some(other) => Err(wrong_type(key, "a text (s)", &other)),
+        }
+    }
+
     /// `play`, `record` and `mix`.
     pub(super) fn sound(&mut self) -> Result<CallSound, Failure> {
         Ok(CallSound {

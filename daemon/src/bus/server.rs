@@ -17,7 +17,7 @@ use super::tree::{Account, Interface, Object, Tree};
 use super::watch::Watches;
 use super::{BusError, account, audio, statistics};
 use crate::api::nat::NatView;
-use crate::api::{AudioView, Request, Update};
+use crate::api::{AudioView, FriendsView, Request, Update};
 
 /// Most calls that wait for the driver's answer.
 const MOST_UNANSWERED: usize = 256;
@@ -216,6 +216,7 @@ impl Server {
             }
             Update::Audio(view) => self.audio(view).await,
             Update::Nat(view) => self.nat(view).await,
+            Update::Friends(view) => self.friends(view).await,
             Update::Answer(answer) => {
                 answer();
                 // What was answered just now goes out before the next update.
@@ -266,6 +267,15 @@ impl Server {
         match self.tree.nat.replace(view) {
             None => self.added(Object::Nat, lists).await,
             Some(_) => self.changed(Object::Nat, Interface::Nat, before).await,
+        }
+    }
+
+    async fn friends(&mut self, view: FriendsView) -> Result<(), BusError> {
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(Object::Friends, Interface::Friends);
+        match self.tree.friends.replace(view) {
+            None => self.added(Object::Friends, lists).await,
+            Some(_) => self.changed(Object::Friends, Interface::Friends, before).await,
         }
     }
 

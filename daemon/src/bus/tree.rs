@@ -10,9 +10,9 @@ use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
-use super::{account, audio, call, manager, nat};
-use crate::api::AudioView;
+use super::{account, audio, call, friends, manager, nat};
 use crate::api::nat::NatView;
+use crate::api::{AudioView, FriendsView};
 use crate::config::Scope;
 
 /// An object with an interface of voipd.
@@ -21,6 +21,7 @@ pub(super) enum Object {
     Root,
     Audio,
     Nat,
+    Friends,
     Account(AccountId),
     Call(CallId),
 }
@@ -32,6 +33,7 @@ impl Object {
             names::ROOT_PATH => Some(Self::Root),
             names::AUDIO_PATH => Some(Self::Audio),
             names::NAT_PATH => Some(Self::Nat),
+            names::FRIENDS_PATH => Some(Self::Friends),
             _ => names::account_number(path)
                 .map(|number| Self::Account(AccountId(number)))
                 .or_else(|| names::call_number(path).map(|number| Self::Call(CallId(number)))),
@@ -43,6 +45,7 @@ impl Object {
             Self::Root => ObjectPath::from_static_str_unchecked(names::ROOT_PATH),
             Self::Audio => ObjectPath::from_static_str_unchecked(names::AUDIO_PATH),
             Self::Nat => ObjectPath::from_static_str_unchecked(names::NAT_PATH),
+            Self::Friends => ObjectPath::from_static_str_unchecked(names::FRIENDS_PATH),
             Self::Account(id) => ObjectPath::from_string_unchecked(names::account_path(id.0)),
             Self::Call(id) => ObjectPath::from_string_unchecked(names::call_path(id.0)),
         }
@@ -54,6 +57,7 @@ impl Object {
             Self::Root => &[Interface::Manager],
             Self::Audio => &[Interface::Audio],
             Self::Nat => &[Interface::Nat],
+            Self::Friends => &[Interface::Friends],
             Self::Account(_) => &[Interface::Account],
             Self::Call(_) => &[Interface::Call, Interface::CallStatistics],
         }
@@ -69,6 +73,7 @@ pub(super) enum Interface {
     CallStatistics,
     Audio,
     Nat,
+    Friends,
 }
 
 impl Interface {
@@ -80,6 +85,7 @@ impl Interface {
             Self::CallStatistics => names::CALL_STATISTICS,
             Self::Audio => names::AUDIO,
             Self::Nat => names::NAT,
+            Self::Friends => names::FRIENDS,
         }
     }
 }
@@ -98,6 +104,7 @@ pub(super) struct Tree {
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
     pub(super) nat: Option<Box<NatView>>,
+    pub(super) friends: Option<FriendsView>,
 }
 
 impl Tree {
@@ -109,6 +116,7 @@ impl Tree {
             calls: BTreeMap::new(),
             audio: None,
             nat: None,
+            friends: None,
         }
     }
 
@@ -118,6 +126,7 @@ impl Tree {
             Object::Root => true,
             Object::Audio => self.audio.is_some(),
             Object::Nat => self.nat.is_some(),
+            Object::Friends => self.friends.is_some(),
             Object::Account(id) => self.accounts.contains_key(&id),
             Object::Call(id) => self.calls.contains_key(&id),
         }
@@ -131,6 +140,9 @@ impl Tree {
                 self.audio.as_deref().map(audio::properties).unwrap_or_default()
             }
             (Object::Nat, Interface::Nat) => self.nat.as_deref().map(nat::properties).unwrap_or_default(),
+            (Object::Friends, Interface::Friends) => {
+                self.friends.as_ref().map(friends::properties).unwrap_or_default()
+            }
             (Object::Account(id), Interface::Account) => {
                 self.accounts.get(&id).map(account::properties).unwrap_or_default()
             }
@@ -172,7 +184,8 @@ impl Tree {
         let calls = self.calls.keys().map(|id| Object::Call(*id));
         let audio = self.audio.iter().map(|_| Object::Audio);
         let nat = self.nat.iter().map(|_| Object::Nat);
-        audio.chain(nat).chain(accounts).chain(calls)
+        let friends = self.friends.iter().map(|_| Object::Friends);
+        audio.chain(nat).chain(friends).chain(accounts).chain(calls)
     }
 
     /// Introspection data of any path that leads somewhere.

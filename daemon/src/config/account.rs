@@ -9,7 +9,7 @@ use voipd_agent::{AccountKind, AccountSettings, DtmfMethod, Network, RedirectPol
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::{Push, Transport};
+use voipd_sip::endpoint::{ContactPolicy, Push, Transport};
 use voipd_sip::uri::SipUri;
 
 use super::dialplan;
@@ -19,6 +19,8 @@ use super::security;
 
 /// Name of the account for calls without a server.
 pub const DIRECT: &str = "direct";
+/// Most servers that requests can go by way of: two are enough to be reached when one is lost (RFC 5626 section 4.2).
+const MOST_PROXIES: usize = 2;
 /// Longest account name in bytes.
 const LONGEST_NAME: usize = 64;
 /// Longest display name, user, realm or password in bytes.
@@ -91,7 +93,14 @@ pub fn read(
     let address = fields.parse("address", address_of_record);
     let display_name = fields.parse("display-name", limited);
     let registrar = fields.parse("registrar", |text| server(text, "sip:example.org"));
-    let outbound_proxy = fields.parse("outbound-proxy", |text| server(text, "sip:proxy.example.org:5060"));
+    let outbound_proxies = fields
+        .parse_one_or_list("outbound-proxy", |text| server(text, "sip:proxy.example.org:5060"))
+        .unwrap_or_default();
+    let contact = fields.parse("contact", |text| {
+        let known = [ContactPolicy::Auto, ContactPolicy::Local].into_iter();
+        let named = known.into_iter().find(|policy| contact_name(*policy) == text);
+        named.ok_or_else(|| format!("is '{text}': write \"auto\" or \"local\""))
+    });
     let transport = fields.parse("transport", transport);
     let tls = security::read_account(&mut fields, read_file);
     let auth_user = fields.parse("auth-user", limited);
@@ -122,7 +131,8 @@ pub fn read(
     } else {
         let needless = [
             ("registrar", registrar.is_some()),
-            ("outbound-proxy", outbound_proxy.is_some()),
+            ("outbound-proxy", !outbound_proxies.is_empty()),
+            ("contact", contact.is_some()),
             ("transport", transport.is_some()),
             ("auth-user", auth_user.is_some()),
             ("password", password.is_some()),
@@ -136,8 +146,12 @@ pub fn read(
             fields.reject(key, "means nothing without an address: add \"address\" or remove this key");
         }
     }
+    if outbound_proxies.len() > MOST_PROXIES {
+        fields.reject("outbound-proxy", "names more than two servers: name the two that matter");
+    }
     let asks_for_tls = |uri: &Uri| matches!(uri, Uri::Sip(uri) if uri.secure);
-    let promised = [&address, &registrar, &outbound_proxy].into_iter().flatten().any(asks_for_tls);
+    let named = [&address, &registrar].into_iter().flatten().chain(&outbound_proxies);
+    let promised = named.into_iter().any(asks_for_tls);
     if promised && transport.is_some_and(|transport| transport != Transport::Tls) {
         fields.reject("transport", "is not \"tls\", but a 'sips:' address asks for nothing less: remove one");
     }
@@ -153,7 +167,7 @@ pub fn read(
         address,
         display_name,
         registrar,
-        outbound_proxy,
+        outbound_proxies,
         transport,
         tls,
         auth_user,
@@ -171,6 +185,7 @@ pub fn read(
         ice,
         allow_from: allow_from.unwrap_or_else(|| if with_server { Vec::new() } else { local_networks() }),
         dial_plan,
+        contact: contact.unwrap_or_default(),
     })
 }
 
@@ -196,7 +211,7 @@ pub fn read_direct(
         address: None,
         display_name,
         registrar: None,
-        outbound_proxy: None,
+        outbound_proxies: Vec::new(),
         transport: None,
         tls,
         auth_user: None,
@@ -214,6 +229,7 @@ pub fn read_direct(
         ice,
         allow_from: if inbound { allow_from } else { Vec::new() },
         dial_plan: DialPlan::default(),
+        contact: ContactPolicy::default(),
     })
 }
 
@@ -223,6 +239,14 @@ pub fn kind_name(kind: AccountKind) -> &'static str {
         AccountKind::Sip => "sip",
         AccountKind::Direct => "direct",
         AccountKind::Echo => "echo",
+    }
+}
+
+/// The policy as it is written.
+pub fn contact_name(policy: ContactPolicy) -> &'static str {
+    match policy {
+        ContactPolicy::Auto => "auto",
+        ContactPolicy::Local => "local",
     }
 }
 
@@ -427,7 +451,8 @@ fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
     }
 }
 
-fn codec(text: &str) -> Result<Codec, String> {
+/// The codec of that name; otherwise what is wrong with it.
+pub fn codec(text: &str) -> Result<Codec, String> {
     let known = CODECS.iter().find(|codec| codec_name(**codec).eq_ignore_ascii_case(text));
     known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, G722, PCMU or PCMA"))
 }

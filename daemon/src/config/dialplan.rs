@@ -40,9 +40,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> DialPlan {
         found.ok_or_else(|| format!("is '{text}': write \"dialled\", \"plus\" or \"national\""))
     });
     let uri = fields.parse("number-uri", |text| {
-        let known = [NumberUri::Sip, NumberUri::Phone];
+        let known = [NumberUri::Sip, NumberUri::Phone, NumberUri::Tel];
         let found = known.into_iter().find(|uri| uri_name(*uri) == text);
-        found.ok_or_else(|| format!("is '{text}': write \"sip\" or \"phone\""))
+        found.ok_or_else(|| format!("is '{text}': write \"sip\", \"phone\" or \"tel\""))
     });
     let emergency = fields.parse_list("emergency", |text| numbers(text, "112"));
     let blocked = fields.parse_list("blocked", |text| numbers(text, "0900"));
@@ -74,6 +74,28 @@ pub(super) fn read(fields: &mut Fields<'_>) -> DialPlan {
     }
 }
 
+/// What a dial plan says beyond the usual, as it is written: `country = 49`.
+pub fn lines(plan: &DialPlan) -> Vec<String> {
+    let list = |list: &[String]| list.join(", ");
+    let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
+    let unusual_uri = Some(plan.uri).filter(|uri| *uri != NumberUri::default());
+    let some = |values: &[String]| Some(list(values)).filter(|text| !text.is_empty());
+    let lines = [
+        ("country", plan.country.clone()),
+        ("area", plan.area.clone()),
+        ("trunk-prefix", plan.trunk_prefix.clone()),
+        ("international-prefix", plan.international_prefix.clone()),
+        ("outside-prefix", plan.outside_prefix.clone()),
+        ("local-digits", plan.local_digits.map(|digits| digits.to_string())),
+        ("rewrite", some(&rewrite)),
+        ("number-format", plan.format.map(|format| format_name(format).to_owned())),
+        ("number-uri", unusual_uri.map(|uri| uri_name(uri).to_owned())),
+        ("emergency", plan.emergency.as_deref().map(list)),
+        ("blocked", some(&plan.blocked)),
+    ];
+    lines.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?))).collect()
+}
+
 /// The format as it is written.
 pub fn format_name(format: NumberFormat) -> &'static str {
     match format {
@@ -88,6 +110,7 @@ pub fn uri_name(uri: NumberUri) -> &'static str {
     match uri {
         NumberUri::Sip => "sip",
         NumberUri::Phone => "phone",
+        NumberUri::Tel => "tel",
     }
 }
 

@@ -7,6 +7,7 @@ pub mod fields;
 pub mod ice;
 mod load;
 mod nat;
+mod rendezvous;
 mod sections;
 mod security;
 mod text;
@@ -23,6 +24,8 @@ use crate::tls::ServerFiles;
 
 pub use load::{Loaded, default_path, load, state_directory};
 pub use nat::NatConfig;
+
+pub use rendezvous::RendezvousConfig;
 pub(crate) use sections::device_name;
 pub use text::parse;
 
@@ -57,6 +60,8 @@ pub struct Config {
     pub nat: NatConfig,
     /// `[calls]`
     pub calls: CallsConfig,
+    /// `[rendezvous]`; `None` where this voipd is no meeting point.
+    pub rendezvous: Option<RendezvousConfig>,
     /// `[log]`, key `level`.
     pub log_level: log::LevelFilter,
     /// `[direct]`: the built-in account. Takes no calls when its allow list is empty.

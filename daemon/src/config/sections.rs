@@ -11,7 +11,9 @@ use voipd_agent::account::AccountOrigin;
 
 use super::account::{self, ReadFile};
 use super::fields::{Entry, Fault, Fields, Placed, Source};
-use super::{AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, nat, security};
+use super::{
+    AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, nat, rendezvous, security,
+};
 use crate::sound::DeviceName;
 
 /// The port that SIP has (RFC 3261 section 19.1.2).
@@ -44,8 +46,8 @@ pub(super) fn read(
     faults: &mut Vec<Fault>,
 ) -> Option<Config> {
     let mut top = Fields::new("", Source::Toml, None, entries, faults);
-    let names = ["sip", "rtp", "audio", "nat", "direct", "calls", "log"];
-    let [sip, rtp, audio, nat, direct, calls, log] = names.map(|name| top.table(name));
+    let names = ["sip", "rtp", "audio", "nat", "direct", "calls", "rendezvous", "log"];
+    let [sip, rtp, audio, nat, direct, calls, meeting, log] = names.map(|name| top.table(name));
     let accounts = top.tables("account");
     top.finish();
 
@@ -55,6 +57,7 @@ pub(super) fn read(
     let nat = nat::read(section("nat", nat, faults));
     let direct = account::read_direct(section("direct", direct, faults), scope == Scope::Session, read_file);
     let calls = read_calls(section("calls", calls, faults));
+    let rendezvous = rendezvous::read(section("rendezvous", meeting, faults));
     let log_level = read_log(section("log", log, faults));
     let accounts = read_accounts(accounts, read_file, faults);
     if !faults.is_empty() {
@@ -66,6 +69,7 @@ pub(super) fn read(
         audio: audio?,
         nat: nat?,
         calls: calls?,
+        rendezvous: rendezvous?,
         log_level: log_level?,
         direct: direct?,
         accounts,

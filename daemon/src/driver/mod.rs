@@ -1,6 +1,7 @@
 //! The driver: the one loop that feeds the agent and carries out what it asks. It decides nothing about calls.
 
 mod devices;
+mod friends;
 mod media;
 mod nat;
 mod network;
@@ -10,7 +11,7 @@ mod requests;
 mod traces;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,7 @@ use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
+pub use friends::Friends;
 use media::{MediaPorts, RtcpPacket};
 use nat::Nat;
 use outbox::Outbox;
@@ -95,6 +97,8 @@ pub struct Parts {
     pub nat: NatConfig,
     /// For random values of the driver's own.
     pub seed: [u8; 32],
+    /// The meeting point on this machine, and others that were joined.
+    pub friends: Friends,
     /// What is kept across restarts.
     pub store: Store,
     /// The network as it is, and the watch on it.
@@ -116,6 +120,7 @@ pub struct Driver {
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
+    friends: Friends,
     store: Store,
     network: Snapshot,
     updates: Outbox,
@@ -143,6 +148,7 @@ impl Driver {
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
+            friends: parts.friends,
             store: parts.store,
             network,
             updates: Outbox::new(parts.updates),
@@ -155,6 +161,7 @@ impl Driver {
         let mut stop = std::pin::pin!(stop);
         let mut stop_by: Option<Instant> = None;
         driver.publish_audio();
+        driver.publish_friends();
         loop {
             driver.carry_out();
             driver.serve_nat();
@@ -164,8 +171,8 @@ impl Driver {
                 return;
             }
             let held = driver.updates.held_until();
-            let wake_at =
-                driver.wake_at.into_iter().chain(stop_by).chain(held).chain(driver.nat.wake_at()).min();
+            let others = [stop_by, held, driver.nat.wake_at(), driver.friends.wake_at()];
+            let wake_at = driver.wake_at.into_iter().chain(others.into_iter().flatten()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
                 Some(result) = results.recv() => driver.task_finished(result),
@@ -183,6 +190,7 @@ impl Driver {
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
                     driver.nat.handle_timeout(now);
+                    driver.friends.handle_timeout(now);
                 }
                 _ = housekeeping.tick() => driver.keep_house(),
                 () = &mut stop, if stop_by.is_none() => {
@@ -200,9 +208,13 @@ impl Driver {
         match arrival {
             Arrival::Datagram { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_datagram),
             Arrival::Message { flow, bytes } => self.received(now, flow, &bytes, Agent::handle_message),
-            Arrival::Failed { flow, error } => self.agent.handle_failed(now, flow, error),
+            Arrival::Failed { flow, error } => {
+                self.agent.handle_failed(now, flow, error);
+                self.friends.handle_failed(now, flow, error);
+            }
+            Arrival::Pong { flow } => self.agent.handle_pong(now, flow),
             Arrival::Idle { flow } => {
-                if !self.agent.uses(flow) {
+                if !self.agent.uses(flow) && !self.friends.uses(flow) {
                     log::debug!("the connection with {} is closed: nobody uses it", flow.remote);
                     self.transport.close(&flow);
                 }
@@ -218,9 +230,14 @@ impl Driver {
         bytes: &[u8],
         handle: impl FnOnce(&mut Agent, Instant, Flow, &[u8]),
     ) {
+        if is_keep_alive(bytes) {
+            return handle(&mut self.agent, now, flow, bytes);
+        }
         log::debug!("SIP from {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
         let call = self.traces.call(&self.agent, bytes);
-        handle(&mut self.agent, now, flow, bytes);
+        if !self.friends.handle(now, flow, bytes) {
+            handle(&mut self.agent, now, flow, bytes);
+        }
         // A new call exists only now.
         let call = call.or_else(|| self.traces.call(&self.agent, bytes));
         self.traces.record(unix_micros(), Direction::In, &flow, call, bytes);
@@ -310,6 +327,7 @@ impl Driver {
 
     fn keep_house(&mut self) {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
+        self.friends.set_wall_clock(Instant::now());
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
         self.transport.refresh_certificate();
@@ -323,7 +341,9 @@ impl Driver {
             match self.agent.poll_output() {
                 Output::Timeout(at) => {
                     self.wake_at = at;
-                    break;
+                    if !self.carry_out_friends() {
+                        break;
+                    }
                 }
                 output => self.carry_out_one(output),
             }
@@ -333,16 +353,9 @@ impl Driver {
 
     fn carry_out_one(&mut self, output: Output) {
         match output {
-            Output::Transmit { flow, bytes } => {
-                log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(&bytes));
-                let call = self.traces.call(&self.agent, &bytes);
-                self.traces.record(unix_micros(), Direction::Out, &flow, call, &bytes);
-                if let Err(error) = self.transport.send(&flow, &bytes)
-                    && !self.is_offline()
-                {
-                    self.agent.handle_failed(Instant::now(), flow, error);
-                }
-            }
+            Output::Transmit { flow, bytes } => self.transmit(&flow, &bytes),
+            Output::Disconnect { flow } => self.transport.disconnect(&flow),
+            Output::SeenAs { account, flow, address } => self.seen_as(account, flow, address),
             Output::Resolve { id, account, next_hop } => self.resolve(id, account, next_hop),
             Output::ResolveMedia { id, name } => self.resolve_media(id, name),
             Output::BindMedia { call, address, peer } => {
@@ -397,6 +410,7 @@ impl Driver {
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
                 self.nat.put_account(&view);
+                self.friends.account_changed(&view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
@@ -418,6 +432,30 @@ impl Driver {
             }
             Output::Log(note) => write_log(&note),
             Output::Timeout(_) => {}
+        }
+    }
+
+    /// A server sees us as somebody else than it did.
+    fn seen_as(&self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
+        let name = self.agent.account_settings(account).map(|settings| settings.name.as_str());
+        match address {
+            Some(address) => {
+                log::info!(account = name; "{} sees {} as {address}", flow.remote, flow.local);
+            }
+            None => log::info!(account = name; "{} sees {} as it is", flow.remote, flow.local),
+        }
+    }
+
+    /// Sends a SIP message, whoever has made it.
+    fn transmit(&mut self, flow: &Flow, bytes: &[u8]) {
+        if !is_keep_alive(bytes) {
+            log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
+            let call = self.traces.call(&self.agent, bytes);
+            self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
+        }
+        if let Err(error) = self.transport.send(flow, bytes) {
+            self.agent.handle_failed(Instant::now(), *flow, error);
+            self.friends.handle_failed(Instant::now(), *flow, error);
         }
     }
 
@@ -537,6 +575,11 @@ fn start_line(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let line = String::from_utf8_lossy(line.get(..LONGEST).unwrap_or(line));
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Line ends, zeros or STUN on a SIP socket (RFC 5626 section 3.5): no message that anybody wants to read.
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.first().is_none_or(|first| *first < 4) || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 fn write_log(note: &Note) {

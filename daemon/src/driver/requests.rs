@@ -127,6 +127,10 @@ impl Driver {
                 let result = self.agent.set_muted(now, call, muted);
                 self.answer(reply, result.map_err(Into::into));
             }
+            Request::SetCodec { call, codec, reply } => {
+                let result = self.agent.set_codec(now, call, codec);
+                self.answer(reply, result.map_err(Into::into));
+            }
             Request::SendDtmf { call, digits, reply } => {
                 let result = self.agent.send_dtmf(now, call, &digits);
                 self.answer(reply, result.map_err(Into::into));
@@ -162,6 +166,7 @@ impl Driver {
                 self.serve_nat();
                 self.answer(reply, Ok(()));
             }
+            Request::Friends(request) => self.friends_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -277,13 +282,13 @@ impl Driver {
     }
 
     /// Answers behind everything that happened before.
-    fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
+    pub(super) fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, RequestError>) {
         self.carry_out();
         self.tell(answered(reply, result));
     }
 
     /// Answers when the change will also survive a restart.
-    fn answer_when_stored<T: Send + 'static>(
+    pub(super) fn answer_when_stored<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         value: T,
@@ -348,6 +353,7 @@ impl From<AgentError> for RequestError {
             AgentError::Target(_)
             | AgentError::BadDigit(_)
             | AgentError::TooManyDigits(_)
+            | AgentError::CodecNotAllowed(_)
             | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
             AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) => ErrorKind::LimitReached,
         };

@@ -4,7 +4,9 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
-use crate::config::account::{codec_name, dtmf_name, from_entries, kind_name, redirect_name, transport_name};
+use crate::config::account::{
+    codec_name, contact_name, dtmf_name, from_entries, kind_name, redirect_name, transport_name,
+};
 use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
 use crate::config::ice::ice_name;
@@ -29,6 +31,7 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
     let allow_from: Vec<String> = account.allow_from.iter().map(ToString::to_string).collect();
     let client = account.tls.client.as_ref();
     let plan = &account.dial_plan;
+    let proxies: Vec<String> = account.outbound_proxies.iter().map(ToString::to_string).collect();
     let rewrite: Vec<String> = plan.rewrite.iter().map(ToString::to_string).collect();
     let login = account.ice.login.as_ref();
     let realms = (!account.realms.is_empty()).then(|| account.realms.join(REALM_BREAK));
@@ -38,7 +41,7 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
         ("address", Box::new(account.address.as_ref().map(ToString::to_string))),
         ("display_name", Box::new(&account.display_name)),
         ("registrar", Box::new(account.registrar.as_ref().map(ToString::to_string))),
-        ("outbound_proxy", Box::new(account.outbound_proxy.as_ref().map(ToString::to_string))),
+        ("outbound_proxy", Box::new((!proxies.is_empty()).then(|| proxies.join(" ")))),
         ("auth_user", Box::new(&account.auth_user)),
         ("password", Box::new(account.password.as_ref().map(Secret::expose))),
         ("realm", Box::new(realms)),
@@ -55,6 +58,7 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
         ("gruu", Box::new(account.gruu)),
         ("redirect", Box::new(redirect_name(account.redirect))),
         ("dtmf", Box::new(dtmf_name(account.dtmf))),
+        ("contact", Box::new(contact_name(account.contact))),
         ("country", Box::new(&plan.country)),
         ("area", Box::new(&plan.area)),
         ("trunk_prefix", Box::new(&plan.trunk_prefix)),
@@ -112,7 +116,6 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("address", "address"),
         ("display-name", "display_name"),
         ("registrar", "registrar"),
-        ("outbound-proxy", "outbound_proxy"),
         ("auth-user", "auth_user"),
         ("password", "password"),
         ("push-provider", "push_provider"),
@@ -127,6 +130,7 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
         ("number-uri", "number_uri"),
         ("redirect", "redirect"),
         ("dtmf", "dtmf"),
+        ("contact", "contact"),
         ("transport", "transport"),
         ("tls-ca", "tls_ca"),
         ("tls-pin", "tls_pin"),
@@ -156,6 +160,7 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
     let digits: Option<i64> = row.get("local_digits")?;
     entries.extend(digits.map(|digits| Entry::new("local-digits", Value::Number(digits))));
     let lists = [
+        ("outbound-proxy", "outbound_proxy"),
         ("codecs", "codecs"),
         ("allow-from", "allow_from"),
         ("rewrite", "rewrite"),

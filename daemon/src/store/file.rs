@@ -75,6 +75,14 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE account ADD COLUMN relay_user TEXT;
     ALTER TABLE account ADD COLUMN relay_password TEXT;
 ",
+    "
+    ALTER TABLE account ADD COLUMN contact TEXT;
+",
+    "
+    CREATE TABLE friend (user TEXT NOT NULL PRIMARY KEY, member TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
+    CREATE TABLE invitation (member TEXT NOT NULL PRIMARY KEY, key TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
+    CREATE TABLE joined (account TEXT NOT NULL PRIMARY KEY) STRICT;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

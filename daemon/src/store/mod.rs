@@ -3,6 +3,7 @@
 
 mod accounts;
 mod file;
+mod friends;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use tokio::sync::oneshot;
 use voipd_agent::AccountSettings;
 
 use crate::api::DeviceRole;
+
+pub use friends::Friends;
 
 /// What the store held when it was opened.
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ pub struct Contents {
     pub do_not_disturb: bool,
     /// What names this installation to registrars, `urn:uuid:…`; `None` before the first [`Store::set_instance`].
     pub instance: Option<String>,
+    /// Friends and invitations.
+    pub friends: Friends,
 }
 
 /// Devices that were chosen; `None` leaves the choice to the configuration.
@@ -130,6 +135,7 @@ impl Store {
             let change = connection.transaction()?;
             change.execute("DELETE FROM account WHERE name = ?1", [&name])?;
             change.execute("DELETE FROM enabled WHERE account = ?1", [&name])?;
+            change.execute("DELETE FROM joined WHERE account = ?1", [&name])?;
             change.commit()
         })
     }
@@ -230,7 +236,8 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     };
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
     let instance = settings.remove(INSTANCE);
-    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance })
+    let friends = friends::all(connection)?;
+    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, friends })
 }
 
 /// What went wrong on opening `path`.

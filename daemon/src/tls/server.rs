@@ -60,6 +60,14 @@ impl TlsServer {
         Ok(Self { config: Arc::new(builder.with_cert_resolver(resolver)), certificate })
     }
 
+    /// SHA-256 of our certificate, where it vouches for itself: nobody else can know that it is ours.
+    pub fn own_pin(&self) -> Option<[u8; 32]> {
+        let current = self.certificate.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let certificate = current.cert.first()?;
+        let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
+        (parsed.issuer() == parsed.subject()).then(|| material::sha256(certificate))
+    }
+
     /// Takes the certificate from its files again when they have changed. What is wrong with them is logged, and the
     /// old certificate stays.
     pub fn refresh(&self) {

@@ -22,7 +22,7 @@ use streams::{Event, Streams};
 use udp::{Received, UdpSocket};
 
 use crate::config::SipConfig;
-use crate::tls::{TlsError, TlsServer};
+use crate::tls::{Requirement, TlsError, TlsServer};
 
 /// What waits for the driver; beyond that the kernel's buffers fill: datagrams are dropped, connections wait.
 const QUEUE: usize = 256;
@@ -53,6 +53,11 @@ pub enum Arrival {
         /// Why.
         error: TransportError,
     },
+    /// The far end of a connection has answered a ping (RFC 5626 section 3.5.1).
+    Pong {
+        /// Which connection.
+        flow: Flow,
+    },
     /// A connection has not been used for long: [`Transport::close`] it unless somebody still needs it.
     Idle {
         /// Which connection.
@@ -80,6 +85,8 @@ pub enum BindError {
 /// All SIP sockets of the daemon.
 pub struct Transport {
     sockets: Vec<Arc<UdpSocket>>,
+    /// Connections without TLS are taken on the sockets' ports.
+    tcp: bool,
     tls_listening: Vec<SocketAddr>,
     tls: Option<Arc<TlsServer>>,
     streams: Streams,
@@ -104,7 +111,8 @@ impl Transport {
                 streams.listen(listener, None);
             }
         }
-        let mut transport = Self { sockets, tls_listening: Vec::new(), tls: None, streams, events };
+        let mut transport =
+            Self { sockets, tcp: config.tcp, tls_listening: Vec::new(), tls: None, streams, events };
         if let Some(tls) = &config.tls {
             let server = Arc::new(TlsServer::new(&tls.files)?);
             for listener in bind_all("tls-listen", &tls.listen, streams::bind)? {
@@ -159,6 +167,14 @@ impl Transport {
         self.streams.require(name, settings)
     }
 
+    /// What a TLS server of this name must prove that is no SIP server of ours: a relay.
+    ///
+    /// # Errors
+    /// The settings hold no usable certificates.
+    pub fn requirement(&mut self, name: &Host, settings: &TlsSettings) -> Result<Arc<Requirement>, TlsError> {
+        self.streams.requirement(name, settings)
+    }
+
     /// The flow that a message to `place` would take: the system's route decides about the local address, and `local`
     /// has the port that peers reach us at. `tls` counts with TLS alone.
     pub fn flow_to(&self, place: Place, tls: TlsRequirement) -> Option<Flow> {
@@ -176,6 +192,19 @@ impl Transport {
         Some(Flow { transport, local: SocketAddr::new(ip, listening.port()), remote, tls })
     }
 
+    /// The best way for others to come to us: by TLS where we have a certificate, else by connection, which a NAT keeps
+    /// open for longer; and the port.
+    pub fn entrance(&self) -> Option<(Protocol, u16)> {
+        let secured = self.tls_listening.first().map(|address| (Protocol::Tls, address.port()));
+        let plain = if self.tcp { Protocol::Tcp } else { Protocol::Udp };
+        secured.or_else(|| self.sockets.first().map(|socket| (plain, socket.bound().port())))
+    }
+
+    /// SHA-256 of our certificate, where no authority vouches for it.
+    pub fn own_pin(&self) -> Option<[u8; 32]> {
+        self.tls.as_ref()?.own_pin()
+    }
+
     /// Closes a connection as soon as all is written.
     pub fn close(&mut self, flow: &Flow) {
         self.streams.close(flow);
@@ -184,6 +213,11 @@ impl Transport {
     /// Drops connections as they are: nothing more comes or goes on them, and whoever used them knows it.
     pub fn abandon(&mut self, which: impl Fn(&Flow) -> bool) {
         self.streams.abandon(which);
+    }
+
+    /// Drops a connection with all that is still to be written: its far end is gone.
+    pub fn disconnect(&mut self, flow: &Flow) {
+        self.streams.disconnect(flow);
     }
 
     /// How the connection of a flow is protected; `None` without a connection of ours, or without TLS.

@@ -132,6 +132,18 @@ impl Streams {
         self.client.require(name, settings, |number| connections.keys().any(|flow| flow.tls == number))
     }
 
+    /// The same as it is.
+    pub(super) fn requirement(
+        &mut self,
+        name: &Host,
+        settings: &TlsSettings,
+    ) -> Result<Arc<Requirement>, TlsError> {
+        let number = self.require(name, settings)?;
+        // It was just made, or found.
+        let forgotten = || TlsError("what the server must prove is forgotten".to_owned());
+        self.client.get(number).map(Arc::clone).ok_or_else(forgotten)
+    }
+
     /// Sends a message on a flow's connection, which is made where there is none.
     pub(super) fn send(&mut self, flow: &Flow, bytes: &[u8]) -> Result<(), TransportError> {
         if !self.connections.contains_key(flow) {
@@ -162,6 +174,14 @@ impl Streams {
             }
             !drops
         });
+    }
+
+    /// Drops a connection at once.
+    pub(super) fn disconnect(&mut self, flow: &Flow) {
+        if let Some(connection) = self.connections.remove(flow) {
+            log::info!("the connection with {} is dropped: its far end is gone", flow.remote);
+            connection.task.abort();
+        }
     }
 
     /// Takes note of what a task told; answers with what the driver should hear.
@@ -275,6 +295,10 @@ impl connection::Owner for Link {
     async fn message(&self, bytes: Vec<u8>) {
         self.heard.store(true, Ordering::Relaxed);
         self.tell(Event::Arrival(Arrival::Message { flow: self.flow, bytes })).await;
+    }
+
+    async fn pong(&self) {
+        self.tell(Event::Arrival(Arrival::Pong { flow: self.flow })).await;
     }
 
     async fn idle(&self) {

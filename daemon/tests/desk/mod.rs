@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use voipd::api::nat::NatView;
 use voipd::api::{
-    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Reply, Request, RequestError, Update,
+    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, FriendView, FriendsRequest, FriendsView,
+    Presence, Reply, Request, RequestError, Update,
 };
 use voipd::bus::{self, Bus};
 use voipd::config::Scope;
@@ -114,7 +115,13 @@ fn success(request: Request) -> Update {
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
         Request::AudioLive { reply } => answer(reply, Ok(live())),
         Request::Trace { reply, .. } => answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into())),
-        Request::RemoveAccount { reply, .. }
+        Request::Friends(FriendsRequest::Invite { reply, .. }) => {
+            answer(reply, Ok("voipd-friend:bob@meet".to_owned()))
+        }
+        Request::Friends(FriendsRequest::Join { reply, .. }) => answer(reply, Ok(AccountId(1))),
+        Request::Friends(FriendsRequest::List { reply }) => answer(reply, Ok(vec![friend()])),
+        Request::Friends(FriendsRequest::Remove { reply, .. })
+        | Request::RemoveAccount { reply, .. }
         | Request::EnableAccount { reply, .. }
         | Request::RegisterAccount { reply, .. }
         | Request::SetDoNotDisturb { reply, .. }
@@ -149,6 +156,21 @@ pub fn live() -> AudioLive {
         output_level_dbov: -127.0,
         counters: [("ticks", 5)].into(),
     }
+}
+
+pub fn friend() -> FriendView {
+    FriendView {
+        name: "bob".into(),
+        address: "sip:bob@meet.example.org".into(),
+        presence: Presence::Online,
+        devices: 1,
+        invited_for: 60,
+        account: Some(AccountId(1)),
+    }
+}
+
+pub fn friends() -> Update {
+    Update::Friends(FriendsView { enabled: true, address: "meet.example.org".into() })
 }
 
 pub fn device() -> DeviceView {

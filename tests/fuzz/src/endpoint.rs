@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use voipd_sip::digest::Secret;
 use voipd_sip::dtmf_info::Digit;
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, SessionId,
-    TlsRequirement, Transport, TransportError,
+    ContactPolicy, Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output,
+    SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::headers::name;
 use voipd_sip::message::{Request, Response, StatusCode};
@@ -76,7 +76,7 @@ fn identity() -> Option<Identity> {
     Some(Identity {
         aor: NameAddr::new("sip:alice@192.0.2.1".parse().ok()?),
         registrar: Some("sip:192.0.2.1".parse().ok()?),
-        outbound_proxy: None,
+        outbound_proxies: Vec::new(),
         credentials: Some(Credentials {
             user: "alice".to_owned(),
             password: Secret::new("x"),
@@ -87,6 +87,7 @@ fn identity() -> Option<Identity> {
         instance: Some("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6".to_owned()),
         gruu: true,
         push: None,
+        contact: ContactPolicy::Auto,
     })
 }
 
@@ -190,7 +191,7 @@ impl Host {
                 Output::Event(Event::OfferWanted { session, .. }) => {
                     _ = endpoint.send_invite(now, session, SDP.to_vec());
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Disconnect { .. } => {}
                 Output::Transmit { bytes, .. } => self.took(&bytes),
                 Output::Resolve { id, .. } => endpoint.handle_resolved(now, id, Ok(vec![flow()])),
                 Output::Timeout(_) => return,

@@ -80,11 +80,15 @@ impl Internet {
         &self.core
     }
 
-    /// Gives the servers' host its IPv6 address; sites have IPv6 only from then on, where they want it.
-    pub fn with_ipv6(self) -> Self {
-        self.core.with_ipv6();
+    /// Gives the servers' host and some sites IPv6: without translation, but behind a firewall that lets nothing in
+    /// unasked.
+    pub fn add_ipv6(&self, sites: &[&Site]) {
+        self.core.enable_ipv6();
+        self.core.sysctl("net/ipv6/conf/all/forwarding", "1");
         self.core.ip(&format!("address add {}/64 dev net nodad\n", Self::SERVER6));
-        self
+        for site in sites {
+            site.add_ipv6(&self.core);
+        }
     }
 
     /// A further host with a public address.

@@ -97,7 +97,7 @@ impl Namespace {
         self.inside(|| fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}")));
     }
 
-    pub(super) fn with_ipv6(&self) {
+    pub(super) fn enable_ipv6(&self) {
         self.sysctl("net/ipv6/conf/all/disable_ipv6", "0");
         self.sysctl("net/ipv6/conf/default/disable_ipv6", "0");
     }

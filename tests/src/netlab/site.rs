@@ -1,7 +1,7 @@
 //! A site: a client, and what stands between it and the public network.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::{Internet, Namespace, Nat, Router};
@@ -54,6 +54,7 @@ pub struct Site {
     pub kind: Kind,
     /// The client's address on its own network.
     pub address: Ipv4Addr,
+    number: u8,
     client: Namespace,
     /// From the client's on.
     routers: Vec<Router>,
@@ -66,7 +67,7 @@ impl Site {
         let nats: &[Nat] = match kind {
             Kind::Open => {
                 let address = internet.plug(&client, "eth0", delay);
-                return Self { kind, address, client, routers: Vec::new() };
+                return Self { kind, address, number, client, routers: Vec::new() };
             }
             Kind::Behind(nat) => &[nat],
             // A carrier's NAT is made for many: it keeps mappings, and filters as the home router does.
@@ -90,7 +91,41 @@ impl Site {
                 Router::new(namespace, *nat, inner.host(), carrier.host(), carrier.gateway())
             });
         }
-        Self { kind, address: home.host(), client, routers }
+        Self { kind, address: home.host(), number, client, routers }
+    }
+
+    /// The client's IPv6 address, where it has one.
+    pub fn address6(&self) -> Ipv6Addr {
+        self.network6(10)
+    }
+
+    fn network6(&self, host: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, self.number.into(), 0, 0, 0, host)
+    }
+
+    /// Gives the site an IPv6 network of its own; panics where there is no router.
+    pub(super) fn add_ipv6(&self, core: &Namespace) {
+        let router = self.router().namespace();
+        for host in [router, &self.client] {
+            host.enable_ipv6();
+        }
+        let outside = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, self.number.into());
+        let (wan, lan, gateway) = (Router::WAN, Router::LAN, self.network6(1));
+        router.sysctl("net/ipv6/conf/all/forwarding", "1");
+        router.ip(&format!(
+            "address add {outside}/64 dev {wan} nodad\naddress add {gateway}/64 dev {lan} nodad\n\
+             route add default via {}\n",
+            Internet::SERVER6
+        ));
+        core.ip(&format!("route add {}/64 via {outside}\n", self.network6(0)));
+        let address = self.address6();
+        self.client
+            .ip(&format!("address add {address}/64 dev eth0 nodad\nroute add default via {gateway}\n"));
+    }
+
+    /// Takes IPv4 away from the client.
+    pub fn remove_ipv4(&self) {
+        self.client.ip(&format!("address delete {}/24 dev eth0\n", self.address));
     }
 
     /// The client's place.

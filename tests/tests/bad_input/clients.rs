@@ -1,7 +1,9 @@
 //! Clients of the bus that ask for what cannot be, or go away.
 
 use serde::Serialize;
-use voipd_dbus::names::{ACCOUNT, AUDIO, AUDIO_PATH, BUS_NAME, CALL, CALL_STATISTICS, MANAGER, ROOT_PATH};
+use voipd_dbus::names::{
+    ACCOUNT, AUDIO, AUDIO_PATH, BUS_NAME, CALL, CALL_STATISTICS, FRIENDS, FRIENDS_PATH, MANAGER, ROOT_PATH,
+};
 use voipd_dbus::{DialOptions, ManagerProxy};
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::reading;
@@ -97,6 +99,10 @@ async fn methods_with_wrong_types_are_refused_with_what_they_take() {
         (AUDIO_PATH, AUDIO, "StopTest", "''"),
         (AUDIO_PATH, AUDIO, "Watch", "'u'"),
         (AUDIO_PATH, AUDIO, "Unwatch", "''"),
+        (FRIENDS_PATH, FRIENDS, "Invite", "'sa{sv}'"),
+        (FRIENDS_PATH, FRIENDS, "Join", "'sa{sv}'"),
+        (FRIENDS_PATH, FRIENDS, "Remove", "'s'"),
+        (FRIENDS_PATH, FRIENDS, "List", "''"),
         (ROOT_PATH, PROPERTIES, "Get", "'ss'"),
         (ROOT_PATH, PROPERTIES, "GetAll", "'s'"),
         (ROOT_PATH, PROPERTIES, "Set", "'ssv'"),

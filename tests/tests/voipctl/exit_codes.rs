@@ -44,6 +44,17 @@ async fn a_refusal_is_told_by_its_reason() {
 }
 
 #[tokio::test]
+async fn a_number_that_the_account_blocks_is_not_called() {
+    let lab = Lab::shared();
+    let account = "name = \"work\"\naddress = \"sip:alice@127.0.0.1\"\nregister = false\nblocked = [\"0900\"]\ncountry = \"49\"";
+    let phone = Voipd::start(&lab, "voipd", Config::at(lab.address()).account(account)).await;
+    ctl(&phone, &["call", "0900 123", "--account", "work"]).await.fails(17, &["0900"]);
+    let shown = ctl(&phone, &["account", "show", "work"]).await;
+    assert!(shown.output.contains("country = 49, blocked = 0900"), "{}", shown.output);
+    phone.stop().await;
+}
+
+#[tokio::test]
 async fn a_person_who_rejects_is_told_by_how_it_was_done() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);

@@ -200,6 +200,8 @@ impl Books {
                 self.log.push(note.text.clone());
             }
             Output::Transmit { .. }
+            | Output::Disconnect { .. }
+            | Output::SeenAs { .. }
             | Output::Resolve { .. }
             | Output::ResolveMedia { .. }
             | Output::CheckNetwork

@@ -30,7 +30,7 @@ use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_media::Codec;
-use voipd_sip::endpoint::{Flow, ResolveError, TlsRequirement, Transport, TransportError};
+use voipd_sip::endpoint::{ContactPolicy, Flow, ResolveError, TlsRequirement, Transport, TransportError};
 use voipd_sip::message::{Message, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
 use voipd_sip::wire;
@@ -797,7 +797,7 @@ pub fn direct() -> AccountSettings {
         address: None,
         display_name: None,
         registrar: None,
-        outbound_proxy: None,
+        outbound_proxies: Vec::new(),
         transport: None,
         tls: TlsSettings::default(),
         auth_user: None,
@@ -815,6 +815,7 @@ pub fn direct() -> AccountSettings {
         ice: IceSettings::default(),
         allow_from: vec!["192.0.2.0/24".parse().unwrap()],
         dial_plan: DialPlan::default(),
+        contact: ContactPolicy::Auto,
     }
 }
 

@@ -125,13 +125,18 @@ pub(super) fn secret_hash(
     login: Login<'_>,
     exchange: Exchange<'_>,
 ) -> String {
-    let [user, realm, nonce, cnonce] =
-        [login.user, realm, exchange.first_nonce, exchange.cnonce].map(between_quotes);
-    let hash = algorithm.hash(format!("{user}:{realm}:{}", login.password.expose()));
+    let hash = user_hash(algorithm, realm, login);
+    let [nonce, cnonce] = [exchange.first_nonce, exchange.cnonce].map(between_quotes);
     match algorithm.is_session() {
         true => algorithm.hash(format!("{hash}:{nonce}:{cnonce}")),
         false => hash,
     }
+}
+
+/// What of H(A1) depends on neither nonce.
+pub(super) fn user_hash(algorithm: Algorithm, realm: &str, login: Login<'_>) -> String {
+    let [user, realm] = [login.user, realm].map(between_quotes);
+    algorithm.hash(format!("{user}:{realm}:{}", login.password.expose()))
 }
 
 /// H(A2) of RFC 7616 sections 3.4.3 and 3.5; `start` is all of A2 but the body's hash.

@@ -144,8 +144,10 @@ pub struct Identity {
     pub aor: NameAddr,
     /// Where REGISTER goes; `None` for accounts without a server.
     pub registrar: Option<Uri>,
-    /// Preloaded route (RFC 3261 section 8.1.1.1); `;lr` is added when it is missing.
-    pub outbound_proxy: Option<Uri>,
+    /// Preloaded routes (RFC 3261 section 8.1.1.1), the most wanted first; `;lr` is added where it is missing. Requests
+    /// go by way of the first that carries a binding; the second is another way to be reached, where the registrar knows
+    /// flows (RFC 5626 section 4.2).
+    pub outbound_proxies: Vec<Uri>,
     /// What answers challenges; `None` leaves them unanswered.
     pub credentials: Option<Credentials>,
     /// Seconds asked for in REGISTER.
@@ -157,6 +159,18 @@ pub struct Identity {
     pub gruu: bool,
     /// What wakes this device when a request comes for it.
     pub push: Option<Push>,
+    /// Which address of ours its Contact names.
+    pub contact: ContactPolicy,
+}
+
+/// Which address of ours a Contact names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContactPolicy {
+    /// The one that the identity's servers see.
+    #[default]
+    Auto,
+    /// Our own, whatever they see.
+    Local,
 }
 
 /// A push notification service that reaches this device (RFC 8599 section 4.1), as the Contact of REGISTER names it.
@@ -205,6 +219,11 @@ pub enum Output {
         identity: Option<IdentityId>,
         /// What to find.
         next_hop: NextHop,
+    },
+    /// Drop this connection, whatever is still to be written: its far end is gone.
+    Disconnect {
+        /// Which.
+        flow: Flow,
     },
     /// Something happened.
     Event(Event),
@@ -342,6 +361,15 @@ pub enum Event {
         identity: IdentityId,
         /// All of it.
         binding: Box<Binding>,
+    },
+    /// A server of the identity sees us under another address than before (RFC 3581).
+    Seen {
+        /// Whose server.
+        identity: IdentityId,
+        /// Between our own address and which of its servers.
+        flow: Flow,
+        /// As whom; `None` as who we are: nobody translates.
+        address: Option<SocketAddr>,
     },
     /// A new inbound session. Answer in the same drain with `ring`, `accept` or `reject`, or at leisure: 100 is sent
     /// after 200 ms.

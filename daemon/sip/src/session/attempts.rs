@@ -1,10 +1,11 @@
 //! One INVITE on its way to several servers in turn (RFC 3263 section 4.3): which were asked, and which is next.
 //!
-//! A server that says nothing for a while is not given up: the next is asked beside it, and the first that says anything
-//! is the one. What the others say later comes too late, as another fork's answer does.
+//! A server that says nothing for a while is not given up: the next is asked beside it, and the first by which a callee is
+//! heard is the one. What the others say later comes too late, as another fork's answer does.
 
 use super::Cx;
 use super::inviting::send;
+use super::outbound::cancel_late;
 use crate::auth::Rounds;
 use crate::endpoint::{EndCause, Flow, SessionEnd, TransportError};
 use crate::faces::Faces;
@@ -43,10 +44,15 @@ impl Failure {
     }
 }
 
-pub(super) struct Attempts {
-    /// INVITEs that may bring the answer; never none, and one alone once it was heard of.
-    open: Vec<ClientId>,
+/// An INVITE that may bring the answer.
+struct Attempt {
+    client: ClientId,
     heard: Heard,
+}
+
+pub(super) struct Attempts {
+    /// Never none, and one alone once a callee was heard of.
+    open: Vec<Attempt>,
     /// Where it can still be sent.
     rest: Vec<Flow>,
     /// The weightiest failure so far.
@@ -56,13 +62,18 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn begin(cx: &mut Cx<'_>, request: Request, flow: Flow, rest: Vec<Flow>) -> Self {
         let client = send(cx, request, flow, Rounds::default());
-        let attempts = Self { open: vec![client], heard: Heard::Nothing, rest, failure: None };
+        let open = vec![Attempt { client, heard: Heard::Nothing }];
+        let attempts = Self { open, rest, failure: None };
         attempts.listen(cx);
         attempts
     }
 
     pub(super) fn holds(&self, id: ClientId) -> bool {
-        self.open.contains(&id)
+        self.open.iter().any(|attempt| attempt.client == id)
+    }
+
+    fn is_heard(&self) -> bool {
+        self.open.iter().any(|attempt| attempt.heard == Heard::Provisional)
     }
 
     /// No response to any of them will be heard: they were sent from addresses that are gone.
@@ -81,32 +92,50 @@ impl Attempts {
 
     /// Gives the last server that was asked its time, where there is another.
     fn listen(&self, cx: &mut Cx<'_>) {
-        if self.rest.is_empty() || self.heard == Heard::Provisional {
+        if self.rest.is_empty() || self.is_heard() {
             cx.stop(SessionTimer::NextServer);
         } else {
             cx.set(SessionTimer::NextServer, SILENCE);
         }
     }
 
-    /// A server has said something: the others are not waited for any more.
+    /// A server works on it: no further one is asked. Those that were asked before may still be the ones to reach a
+    /// callee: 100 is of the next hop alone.
+    pub(super) fn trying(&mut self, cx: &mut Cx<'_>, id: ClientId) {
+        if let Some(attempt) = self.open.iter_mut().find(|attempt| attempt.client == id) {
+            attempt.heard = Heard::Provisional;
+        }
+        self.listen(cx);
+    }
+
+    /// A callee has been heard by way of this server: the others are not waited for any more.
     pub(super) fn hear(&mut self, cx: &mut Cx<'_>, id: ClientId, heard: Heard) {
         cx.stop(SessionTimer::NextServer);
-        for other in self.open.drain(..).filter(|other| *other != id) {
-            cx.core.transactions.hush(&mut cx.core.outbox, other);
+        for other in self.open.drain(..).filter(|other| other.client != id) {
+            cx.core.transactions.hush(&mut cx.core.outbox, other.client);
         }
-        self.open.push(id);
-        self.heard = heard;
+        self.open.push(Attempt { client: id, heard });
+    }
+
+    /// This one has met another at its callee, which is asked already by way of that: `true` where there is another.
+    pub(super) fn is_merged(&mut self, id: ClientId) -> bool {
+        let merged = self.open.len() > 1;
+        if merged {
+            self.open.retain(|attempt| attempt.client != id);
+        }
+        merged
     }
 
     /// The same server, which has been heard, gets the INVITE once more.
     pub(super) fn repeat(&mut self, cx: &mut Cx<'_>, request: Request, flow: Flow, rounds: Rounds) {
-        self.open = vec![send(cx, request, flow, rounds)];
+        let client = send(cx, request, flow, rounds);
+        self.open = vec![Attempt { client, heard: Heard::Nothing }];
         self.listen(cx);
     }
 
     /// The server that was asked last says nothing.
     pub(super) fn on_silence(&mut self, cx: &mut Cx<'_>) {
-        let silent = self.open.last().and_then(|id| cx.core.transactions.sent(*id));
+        let silent = self.open.last().and_then(|attempt| cx.core.transactions.sent(attempt.client));
         if let Some((sent, _)) = silent {
             cx.core.avoided.add(cx.now, sent.flow);
             self.next(cx, &sent.request);
@@ -114,17 +143,17 @@ impl Attempts {
     }
 
     fn next(&mut self, cx: &mut Cx<'_>, request: &Request) {
-        if !self.rest.is_empty() {
+        if !self.rest.is_empty() && !self.is_heard() {
             let flow = self.rest.remove(0);
-            self.open.push(send(cx, request.clone(), flow, Rounds::default()));
+            let client = send(cx, request.clone(), flow, Rounds::default());
+            self.open.push(Attempt { client, heard: Heard::Nothing });
         }
         self.listen(cx);
     }
 
     /// One has failed. `Some`: and so did all others.
     pub(super) fn fail(&mut self, cx: &mut Cx<'_>, report: &Report, failure: Failure) -> Option<Failure> {
-        self.open.retain(|id| *id != report.id);
-        self.heard = Heard::Nothing;
+        self.open.retain(|attempt| attempt.client != report.id);
         if self.failure.as_ref().is_none_or(|worst| worst.weight() <= failure.weight()) {
             self.failure = Some(failure);
         }
@@ -133,11 +162,16 @@ impl Attempts {
     }
 
     /// The caller has given up: the INVITE that is to be cancelled, and whether it can be. The others are as good as
-    /// answered by another fork.
+    /// answered by another fork: what is heard of them, now or later, is cancelled as well.
     pub(super) fn give_up(mut self, cx: &mut Cx<'_>) -> (ClientId, Heard) {
-        let last = self.open.last().copied().unwrap_or(ClientId(0));
-        let heard = self.heard;
-        self.hear(cx, last, heard);
-        (last, heard)
+        let best = self.open.iter().rev().max_by_key(|attempt| attempt.heard == Heard::Provisional);
+        let (client, heard) = best.map_or((ClientId(0), Heard::Nothing), |best| (best.client, best.heard));
+        for other in self.open.iter().filter(|other| other.client != client) {
+            if other.heard == Heard::Provisional {
+                cancel_late(cx, other.client);
+            }
+        }
+        self.hear(cx, client, heard);
+        (client, heard)
     }
 }

@@ -4,12 +4,13 @@ use super::attempts::Attempts;
 use super::outbound::Calling;
 use super::timer::Clock;
 use super::{Cx, Purpose, State};
+use crate::account::Called;
 use crate::auth::Rounds;
 use crate::caller;
 use crate::core::{ALLOW, Asker, SDP};
 use crate::dialog::{self, FIRST_CSEQ};
 use crate::endpoint::{
-    EndCause, Event, Flow, InviteOptions, ResolveError, ResolveId, SessionError, TransportError,
+    EndCause, Event, Flow, InviteOptions, ResolveError, ResolveId, SessionError, Transport, TransportError,
 };
 use crate::headers::{Headers, name};
 use crate::message::{Method, Request};
@@ -21,8 +22,26 @@ use crate::uri::{NameAddr, SipUri, Uri};
 pub(super) struct Invitation {
     options: InviteOptions,
     pub(super) targets: Targets,
+    /// The number that is called, as a `tel:` URI has it, as long as it is its own server that is asked.
+    telephone: Option<String>,
     /// As it was sent to the target before: the next one has its Call-ID, From and To (RFC 3261 section 8.1.3.4).
     pub(super) sent: Option<Request>,
+    /// How safe the way to each target must be, as the way to those before was.
+    pub(super) least: Protection,
+}
+
+/// How a request is protected on its way to the next hop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protection {
+    None,
+    Tls,
+}
+
+impl Protection {
+    /// A redirection that was itself read by nobody else must not make the call one that is.
+    pub(super) fn of(flow: Flow) -> Self {
+        if flow.transport == Transport::Tls { Self::Tls } else { Self::None }
+    }
 }
 
 /// Waits for the resolver.
@@ -35,11 +54,13 @@ pub(super) struct Resolving {
 impl Resolving {
     pub(super) fn begin(
         cx: &mut Cx<'_>,
-        target: SipUri,
+        called: Called,
         options: InviteOptions,
     ) -> Result<Self, SessionError> {
+        let Called { target, telephone } = called;
         let targets = Targets::new(target.clone(), options.follow);
-        Self::ask(cx, target, Invitation { options, targets, sent: None })
+        let invitation = Invitation { options, targets, telephone, sent: None, least: Protection::None };
+        Self::ask(cx, target, invitation)
     }
 
     fn ask(cx: &mut Cx<'_>, target: SipUri, invitation: Invitation) -> Result<Self, SessionError> {
@@ -72,10 +93,8 @@ impl Resolving {
             Err(ResolveError::NoRoute(_)) => (Vec::new(), EndCause::Unreachable(TransportError::NoRoute)),
             Err(_) => (Vec::new(), EndCause::Unresolvable),
         };
-        // A server that holds our binding knows us: it comes before its equals.
-        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
-        if let Some(registered) = account.and_then(|account| account.registered) {
-            flows.sort_by_key(|flow| *flow != registered);
+        if self.invitation.least == Protection::Tls {
+            flows.retain(|flow| flow.transport == Transport::Tls);
         }
         let Some(&flow) = flows.first() else {
             if let Some(target) = self.invitation.targets.after_failure(None) {
@@ -121,17 +140,31 @@ impl Offering {
             }
         }
         let target = dialog::as_request_uri(&self.target);
+        let (uri, callee) = match self.invitation.telephone.take() {
+            Some(number) => {
+                let uri = Uri::Other { scheme: "tel".to_owned(), rest: number };
+                (uri.clone(), uri)
+            }
+            None => {
+                let callee = Uri::Sip(dialog::as_address_of_record(&target));
+                (Uri::Sip(target), callee)
+            }
+        };
         let (from, to, call_id, cseq) = match self.invitation.sent.take() {
             Some(sent) => (sent.from, sent.to, sent.call_id, sent.cseq + 1),
             None => {
                 let from = if self.invitation.options.anonymous { caller::anonymous() } else { aor };
-                let to = NameAddr::new(Uri::Sip(dialog::as_address_of_record(&target)));
-                (from.with_tag(&cx.core.random.tag()), to, cx.core.random.call_id(), FIRST_CSEQ)
+                (
+                    from.with_tag(&cx.core.random.tag()),
+                    NameAddr::new(callee),
+                    cx.core.random.call_id(),
+                    FIRST_CSEQ,
+                )
             }
         };
         let mut request = Request {
             method: Method::Invite,
-            uri: Uri::Sip(target),
+            uri,
             via: Vec::new(),
             from,
             to,
@@ -152,7 +185,7 @@ impl Offering {
 pub(super) fn send(cx: &mut Cx<'_>, mut request: Request, flow: Flow, rounds: Rounds) -> ClientId {
     request.via.clear();
     request.headers.remove(name::CONTACT);
-    let contact = cx.core.contact(cx.sender.identity, flow, dialog::wants_secure_contact(&request));
+    let contact = cx.core.contact(cx.sender, flow, dialog::wants_secure_contact(&request));
     request.headers.push(name::CONTACT, contact.to_string());
     let owner = Owner::Session(cx.sender.session, Purpose::Invite);
     cx.core.send(cx.now, flow, request, rounds, cx.sender.identity, owner)

@@ -22,6 +22,7 @@ use self::early::Early;
 use self::inbound::Alerting;
 use self::inviting::{Offering, Resolving};
 use self::outbound::{Calling, Cancelling};
+use crate::account::Called;
 use crate::auth::Rounds;
 use crate::body;
 use crate::caller::Caller;
@@ -33,13 +34,13 @@ use crate::endpoint::{
     SessionId,
 };
 use crate::headers::{Headers, name};
-use crate::leg::{Kind, Leg, Outgoing, Sender};
+use crate::leg::{Disclosure, Kind, Leg, Outgoing, Sender};
 use crate::message::{Method, Request, Response, StatusCode};
 use crate::reason::{Reason, Reasons};
 use crate::timer::{SessionTimer, Timer};
 use crate::transaction::{Outcome, Owner, Report, ServerId};
 use crate::uas;
-use crate::uri::{NameAddr, SipUri};
+use crate::uri::NameAddr;
 
 pub(crate) use self::reliable::RAck;
 use self::reliable::Reliability;
@@ -142,7 +143,7 @@ impl Cx<'_> {
         for route in request.headers.get_all(name::RECORD_ROUTE) {
             response.headers.push(name::RECORD_ROUTE, route);
         }
-        let contact = self.core.contact(self.sender.identity, leg.flow, leg.dialog.is_secure());
+        let contact = self.core.contact(self.sender, leg.flow, leg.dialog.is_secure());
         response.headers.push(name::CONTACT, contact.to_string());
         response.headers.push(name::ALLOW, ALLOW);
         response.headers.push(name::SUPPORTED, self.core.supported());
@@ -245,17 +246,18 @@ impl Session {
         leg.is_some_and(|leg| leg.uses(flow))
     }
 
-    /// An outbound session, which begins with the question where `target` is.
+    /// An outbound session, which begins with the question where its target is.
     pub(crate) fn outbound(
         core: &mut Core,
         now: Instant,
         session: SessionId,
         identity: IdentityId,
-        target: SipUri,
+        called: Called,
         options: InviteOptions,
     ) -> Result<Self, SessionError> {
-        let sender = Sender { session, identity: Some(identity) };
-        let resolving = Resolving::begin(&mut Cx { core, now, sender }, target, options)?;
+        let disclosure = if options.anonymous { Disclosure::Anonymous } else { Disclosure::Open };
+        let sender = Sender { session, identity: Some(identity), disclosure };
+        let resolving = Resolving::begin(&mut Cx { core, now, sender }, called, options)?;
         Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new() })
     }
 

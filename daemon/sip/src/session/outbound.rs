@@ -3,8 +3,8 @@
 use super::active::Active;
 use super::attempts::{Attempts, Failure, Heard};
 use super::early::{Early, News};
-use super::inviting::{Invitation, Resolving};
-use super::timer::Clock;
+use super::inviting::{Invitation, Protection, Resolving};
+use super::timer::{self, Clock};
 use super::{Cx, MAX_FORKS, Purpose, State, sdp};
 use crate::auth::Rounds;
 use crate::dialog::{Dialog, DialogId};
@@ -48,6 +48,10 @@ impl Calling {
 
     pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
         match &report.outcome {
+            Outcome::Response(response) if response.status == StatusCode::TRYING => {
+                self.attempts.trying(cx, report.id);
+                State::Calling(self)
+            }
             Outcome::Response(response) if response.status.is_provisional() => {
                 self.attempts.hear(cx, report.id, Heard::Provisional);
                 self.on_provisional(cx, &report, response);
@@ -66,9 +70,6 @@ impl Calling {
     }
 
     fn on_provisional(&mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) {
-        if response.status.get() == 100 {
-            return;
-        }
         let invite = &report.sent.request;
         let tag = response.to.tag().unwrap_or_default();
         if response.status == StatusCode::EARLY_DIALOG_TERMINATED {
@@ -178,6 +179,16 @@ impl Calling {
             self.clock.ask(cx, &mut request);
             return self.again(cx, report, request, report.sent.rounds.clone());
         }
+        // The callee has the INVITE already, by way of the server that was asked before (RFC 3261 section 8.2.2.2).
+        if response.status == StatusCode::LOOP_DETECTED && self.attempts.is_merged(report.id) {
+            return State::Calling(self);
+        }
+        if response.status == StatusCode::BAD_EXTENSION
+            && let Some(mut request) = without_extensions(&report.sent.request, response)
+        {
+            request.cseq += 1;
+            return self.again(cx, report, request, report.sent.rounds.clone());
+        }
         // This server is not in order: another may be (RFC 3263 section 4.3).
         if response.status == StatusCode::SERVICE_UNAVAILABLE {
             return self.next(cx, report, Failure(refusal(response, None)));
@@ -190,16 +201,17 @@ impl Calling {
             None => (targets.after_failure(Some(response.status)), None),
         };
         match next {
-            Some(target) => self.retarget(cx, &report.sent.request, target),
+            Some(target) => self.retarget(cx, &report.sent, target),
             None => self.over(cx, Failure(refusal(response, dead_end))),
         }
     }
 
     /// Goes to another target with the same Call-ID, From and To.
-    fn retarget(mut self, cx: &mut Cx<'_>, sent: &Request, target: SipUri) -> State {
+    fn retarget(mut self, cx: &mut Cx<'_>, sent: &Sent, target: SipUri) -> State {
         self.forget_early(cx);
         cx.stop(SessionTimer::NextServer);
-        self.invitation.sent = Some(sent.clone());
+        self.invitation.sent = Some(sent.request.clone());
+        self.invitation.least = Protection::of(sent.flow);
         Resolving::redirected(cx, target, self.invitation)
     }
 
@@ -211,7 +223,7 @@ impl Calling {
             return State::Calling(self);
         };
         match self.invitation.targets.after_failure(failure.0.status.and_then(StatusCode::new)) {
-            Some(target) => self.retarget(cx, &report.sent.request, target),
+            Some(target) => self.retarget(cx, &report.sent, target),
             None => self.over(cx, failure),
         }
     }
@@ -284,7 +296,7 @@ impl Calling {
     /// Goes out anew to the target that this INVITE was for.
     pub(super) fn place_again(self, cx: &mut Cx<'_>, sent: &Sent) -> State {
         match &sent.request.uri {
-            Uri::Sip(target) => self.retarget(cx, &sent.request, target.clone()),
+            Uri::Sip(target) => self.retarget(cx, sent, target.clone()),
             Uri::Other { .. } => State::Calling(self),
         }
     }
@@ -299,6 +311,29 @@ impl Calling {
         }
         State::Cancelling(cancelling)
     }
+}
+
+/// The request without the extensions that a 420 names (RFC 3261 section 8.1.3.5); `None` where it names none of ours, so
+/// that each further try has fewer.
+fn without_extensions(request: &Request, response: &Response) -> Option<Request> {
+    let refused = response.headers.tokens(name::UNSUPPORTED);
+    let is_refused = |tag: &&str| refused.iter().any(|refused| refused.eq_ignore_ascii_case(tag));
+    let offered = request.headers.tokens(name::SUPPORTED);
+    let (gone, kept): (Vec<&str>, Vec<&str>) = offered.into_iter().partition(is_refused);
+    if gone.is_empty() {
+        return None;
+    }
+    let mut request = request.clone();
+    let (gone_timer, kept) = (gone.contains(&timer::TAG), kept.join(", "));
+    request.headers.remove(name::SUPPORTED);
+    if !kept.is_empty() {
+        request.headers.push(name::SUPPORTED, kept);
+    }
+    if gone_timer {
+        request.headers.remove(name::SESSION_EXPIRES);
+        request.headers.remove(name::MIN_SE);
+    }
+    Some(request)
 }
 
 /// How a final response to our INVITE ends the session. What it says of the reason (RFC 6432) stands beside its status.

@@ -5,19 +5,32 @@ use crate::message::{Method, Request};
 
 const MAGIC_COOKIE: &str = "z9hG4bK";
 
-/// Branch, sent-by and CSeq method.
+/// Branch and CSeq method; for sent-by see [`is_sent_by_us`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClientKey {
     branch: String,
-    sent_by: SentBy,
     method: String,
 }
 
 impl ClientKey {
     pub(super) fn of(via: &[Via], method: &Method) -> Self {
-        let (branch, sent_by) = top(via);
-        Self { branch, sent_by, method: method.as_str().to_owned() }
+        let (branch, _) = top(via);
+        Self { branch, method: method.as_str().to_owned() }
     }
+}
+
+/// A response is for us (RFC 3261 section 18.1.2). A SIP ALG that has written the public address into our Via does not
+/// always write ours back; then the server has found what stood there to be where the request came from, and has said
+/// so (RFC 3581 section 4).
+pub(super) fn is_sent_by_us(ours: &[Via], theirs: &[Via]) -> bool {
+    let (_, sent_by) = top(theirs);
+    let translated = || {
+        let params = &theirs.first()?.params;
+        let (host, port) = &sent_by;
+        let same_host = params.value("received").is_none_or(|received| received.eq_ignore_ascii_case(host));
+        Some(same_host && params.value("rport")?.parse() == Ok(*port))
+    };
+    top(ours).1 == sent_by || translated() == Some(true)
 }
 
 /// A Via's host in lower case, and its port.

@@ -17,10 +17,11 @@ use self::key::{ClientKey, MergeKey, ServerKey};
 use self::non_invite_client::NonInviteClient;
 use self::non_invite_server::NonInviteServer;
 use crate::auth::Rounds;
-use crate::endpoint::{Flow, IdentityId, NextHop, SessionId, TransportError};
+use crate::endpoint::{Flow, NextHop, SessionId, TransportError};
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::registration::BindingId;
 use crate::session::Purpose;
 use crate::timer::{ClientTimer, ServerTimer, TRANSACTION_TIMEOUT, Timer};
 use crate::way_back::WayBack;
@@ -38,8 +39,10 @@ pub(crate) struct ServerId(pub(crate) u64);
 /// Who sent a request and hears how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Registration(IdentityId),
+    Registration(BindingId),
     Session(SessionId, Purpose),
+    /// A meeting point, whose transactions are none of an endpoint's.
+    Relay,
 }
 
 /// A request as it was sent.
@@ -256,8 +259,21 @@ impl Transactions {
         if response.via.len() != 1 {
             return None;
         }
+        self.receive_relayed(outbox, now, response)
+    }
+
+    /// As [`Self::receive_response`], for who puts its Via above those of others (RFC 3261 section 16.7).
+    pub(crate) fn receive_relayed(
+        &mut self,
+        outbox: &mut Outbox,
+        now: Instant,
+        response: Response,
+    ) -> Option<Report> {
         let id = *self.client_keys.get(&ClientKey::of(&response.via, &response.cseq.method))?;
         let client = self.clients.get_mut(&id)?;
+        if !key::is_sent_by_us(&client.sent.request.via, &response.via) {
+            return None;
+        }
         let mut io = Io { outbox, now, flow: Some(client.flow), id: id.0 };
         let deliver = match &mut client.machine {
             ClientMachine::Invite(machine) => machine.response(&mut io, &client.sent.request, &response),
@@ -409,7 +425,7 @@ impl Transactions {
         self.clients.values().filter(|client| client.sent.request.call_id == call_id).find_map(|client| {
             match client.owner {
                 Owner::Session(session, _) => Some(session),
-                Owner::Registration(_) => None,
+                Owner::Registration(_) | Owner::Relay => None,
             }
         })
     }
@@ -522,6 +538,11 @@ impl Transactions {
         }
     }
 
+    /// Forgets a transaction whose request gets no answer any more.
+    pub(crate) fn give_up(&mut self, outbox: &mut Outbox, id: ServerId) {
+        self.remove_server(outbox, id);
+    }
+
     /// The connection `flow` is lost: the transactions whose responses must find another way, and to where.
     pub(crate) fn cut_off(&mut self, flow: Flow) -> Vec<(ServerId, NextHop)> {
         let unfinished = |server: &Server| match &server.machine {
@@ -556,15 +577,18 @@ impl Transactions {
             ServerMachine::Invite(machine) => machine.timer(&mut io, timer),
             ServerMachine::NonInvite(machine) => machine.timer(timer),
         };
-        if !matches!(expiry, Expiry::GoesOn)
-            && let Some(server) = self.servers.remove(&id)
-        {
-            self.server_keys.remove(&server.key);
-            if self.merge_keys.get(&server.merge) == Some(&id) {
-                self.merge_keys.remove(&server.merge);
-            }
-            outbox.timers.stop_server(id);
+        if !matches!(expiry, Expiry::GoesOn) {
+            self.remove_server(outbox, id);
         }
+    }
+
+    fn remove_server(&mut self, outbox: &mut Outbox, id: ServerId) {
+        let Some(server) = self.servers.remove(&id) else { return };
+        self.server_keys.remove(&server.key);
+        if self.merge_keys.get(&server.merge) == Some(&id) {
+            self.merge_keys.remove(&server.merge);
+        }
+        outbox.timers.stop_server(id);
     }
 
     /// Nothing waits for an answer of the peer or of the user.

@@ -202,10 +202,30 @@ impl<'a> Fields<'a> {
     pub(super) fn body<'b>(&self, rest: &'b [u8]) -> Result<&'b [u8], Fault> {
         match self.content_length()? {
             None => Ok(rest),
+            Some(length) if self.is_rewritten(length, rest)? => Ok(rest),
             Some(length) => {
                 rest.get(..length).ok_or(Fault::in_field(name::CONTENT_LENGTH, "the body is shorter"))
             }
         }
+    }
+
+    /// A router's SIP ALG has written other addresses into a session description and left its length as it was: by what
+    /// Content-Length says it would end in mid-line, or behind its end, and as it came it ends as it should. On a stream,
+    /// where the length alone tells what comes next, both are always the same.
+    fn is_rewritten(&self, length: usize, rest: &[u8]) -> Result<bool, Fault> {
+        let described = self.single(name::CONTENT_TYPE)?.is_some_and(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default();
+            kind.trim_matches(grammar::is_white).eq_ignore_ascii_case("application/sdp")
+        });
+        // A whole one, with the media whose place it was about.
+        let whole = rest.windows(3).any(|window| window == b"\nm=");
+        let ends_in_mid_line = rest.get(..length).is_none_or(|body| !body.ends_with(b"\n"));
+        Ok(described
+            && length > 0
+            && length.abs_diff(rest.len()) <= MAX_SLIP
+            && whole
+            && ends_in_mid_line
+            && rest.ends_with(b"\n"))
     }
 
     /// What Content-Length says, in bytes.
@@ -224,6 +244,10 @@ impl<'a> Fields<'a> {
         headers
     }
 }
+
+/// By how much a session description may differ from its Content-Length: three addresses and ports, of one digit each
+/// in place of the longest.
+const MAX_SLIP: usize = 64;
 
 /// One visible word: RFC 3261's callid without its rule about `@`.
 pub(super) fn is_call_id(text: &str) -> bool {

@@ -83,6 +83,14 @@ impl StreamReader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// All that came was taken, and nothing came right behind it: a lone line end was no half of a ping, so that the next
+    /// one is not the other half. (Pings are written in one piece; two answers come with a while between them.)
+    pub fn pause(&mut self) {
+        if let Stage::Between { odd } = &mut self.stage {
+            *odd = false;
+        }
+    }
+
     /// Part of a message came, and the rest is missing: a peer that leaves it so for long is to be hung up on.
     pub fn is_half_sent(&self) -> bool {
         self.begin < self.buffer.len()

@@ -10,7 +10,10 @@
     clippy::indexing_slicing
 )]
 
+pub mod home;
+pub mod meeting;
 pub mod memory;
+pub mod nat;
 pub mod proxy;
 pub mod registrar;
 pub mod script;
@@ -23,8 +26,8 @@ use std::time::{Duration, Instant};
 use voipd_sip::Endpoint;
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{
-    Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output, ResolveError,
-    SessionEnd, SessionId, TlsRequirement, Transport, TransportError,
+    ContactPolicy, Credentials, EndpointConfig, Event, Flow, Identity, IdentityId, InviteOptions, Output,
+    ResolveError, SessionEnd, SessionId, TlsRequirement, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Method, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
@@ -49,6 +52,8 @@ enum Role {
         events: Vec<(Duration, Event)>,
         /// Those that nobody has reacted to yet.
         fresh: Vec<(Duration, Event)>,
+        /// A meeting point on the same sockets.
+        meeting: Option<Box<meeting::Meeting>>,
     },
     /// Keeps what it gets; says what it is told to.
     Raw { inbox: Vec<(Duration, Message)> },
@@ -107,6 +112,9 @@ pub struct Net {
     /// Datagrams that were sent, with the time: the wire as a capture would show it.
     pub capture: Vec<(Duration, SocketAddr, SocketAddr, Vec<u8>)>,
     pub connections: Connections,
+    /// Servers answer STUN.
+    pub stun: bool,
+    nats: Vec<nat::Nat>,
     names: BTreeMap<String, Vec<(Option<Transport>, SocketAddr)>>,
     hosts: Vec<Node>,
     air: BTreeMap<(Instant, u64), Packet>,
@@ -127,6 +135,8 @@ impl Net {
             link: Link { latency: Duration::from_millis(10), loss: 0, doubling: 0, jitter: Duration::ZERO },
             capture: Vec::new(),
             connections: Connections::default(),
+            stun: false,
+            nats: Vec::new(),
             names: BTreeMap::new(),
             hosts: Vec::new(),
             air: BTreeMap::new(),
@@ -166,7 +176,7 @@ impl Net {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
         let endpoint = Box::new(Endpoint::new(config, seed));
-        self.add(address, Role::Agent { endpoint, events: Vec::new(), fresh: Vec::new() })
+        self.add(address, Role::Agent { endpoint, events: Vec::new(), fresh: Vec::new(), meeting: None })
     }
 
     pub fn raw(&mut self, address: &str) -> HostId {
@@ -189,6 +199,20 @@ impl Net {
 
     pub fn closed(&mut self, address: &str) -> HostId {
         self.add(address, Role::Closed)
+    }
+
+    /// From now on nobody listens at a host: senders get ICMP errors.
+    pub fn close(&mut self, host: HostId) {
+        self.hosts[host.0].role = Role::Closed;
+    }
+
+    /// A server answers by another function from now on.
+    pub fn serve_anew(
+        &mut self,
+        host: HostId,
+        answer: impl FnMut(Instant, &Request) -> Vec<Response> + 'static,
+    ) {
+        self.hosts[host.0].role = Role::Server { answer: Box::new(answer), seen: Vec::new() };
     }
 
     /// Nobody is at that address any more.
@@ -277,6 +301,11 @@ impl Net {
         self.transmit(from, to, bytes.to_vec());
     }
 
+    /// Sends bytes from a host to whatever is at an address.
+    pub fn send_to(&mut self, from: HostId, to: &str, bytes: &[u8]) {
+        self.transmit(self.address(from), to.parse().unwrap(), bytes.to_vec());
+    }
+
     /// Sends a text with bare line ends as a message.
     pub fn say(&mut self, from: HostId, to: HostId, text: &str) {
         self.send(from, to, crlf(text).as_bytes());
@@ -294,6 +323,7 @@ impl Net {
 
     fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.capture.push((self.elapsed(), from, to, bytes.clone()));
+        let (from, bytes) = self.translate_out(from, to, bytes);
         if self.random() % 1000 < self.link.loss {
             return;
         }
@@ -349,8 +379,9 @@ impl Net {
                     let result = found.map(|found| found.into_iter().filter_map(flow).collect());
                     endpoint.handle_resolved(now, id, result);
                 }
+                Output::Disconnect { flow } => self.drop_connection(host, flow),
                 Output::Event(event) => fresh.push((elapsed, event)),
-                Output::Timeout(at) => return at,
+                Output::Timeout(at) => return at.into_iter().chain(self.drain_meeting(host)).min(),
             }
         }
     }
@@ -362,12 +393,21 @@ impl Net {
     fn deliver(&mut self, packet: Packet) {
         match packet {
             Packet::Datagram { from, to, bytes } => {
+                let Some((to, bytes)) = self.translate_in(from, to, bytes) else { return };
                 let Some(host) = self.host_at(to) else { return };
                 if let Role::Closed = self.hosts[host.0].role {
-                    if let Some(sender) = self.host_at(from) {
-                        self.fail(sender, udp(from, to), TransportError::Refused);
+                    let inside = self.translate_in(to, from, Vec::new()).map(|(inside, _)| inside);
+                    if let Some(sender) = inside.and_then(|inside| self.host_at(inside)) {
+                        let inside = self.address(sender);
+                        self.fail(sender, udp(inside, to), TransportError::Refused);
                     }
                     return;
+                }
+                if self.stun
+                    && let Role::Server { .. } = self.hosts[host.0].role
+                    && let Some(answer) = nat::stun_answer(&bytes, from)
+                {
+                    return self.transmit(to, from, answer);
                 }
                 for response in self.hand_over(host, udp(to, from), &bytes) {
                     self.transmit(to, from, response);
@@ -382,6 +422,7 @@ impl Net {
     fn fail(&mut self, host: HostId, flow: Flow, error: TransportError) {
         if let Role::Agent { .. } = self.hosts[host.0].role {
             self.with(host, |endpoint, now| endpoint.handle_failed(now, flow, error));
+            self.with_meeting(host, |point, now| point.handle_failed(now, flow, error));
         }
     }
 
@@ -389,7 +430,11 @@ impl Net {
     fn hand_over(&mut self, host: HostId, flow: Flow, bytes: &[u8]) -> Vec<Vec<u8>> {
         let (now, elapsed) = (self.now, self.elapsed());
         match &mut self.hosts[host.0].role {
-            Role::Agent { endpoint, .. } => {
+            Role::Agent { endpoint, meeting, .. } => {
+                if meeting.as_mut().is_some_and(|meeting| meeting.point.handle(now, flow, bytes)) {
+                    self.drain_meeting(host);
+                    return Vec::new();
+                }
                 match flow.transport {
                     Transport::Udp => endpoint.handle_datagram(now, flow, bytes),
                     Transport::Tcp | Transport::Tls => endpoint.handle_message(now, flow, bytes),
@@ -453,6 +498,7 @@ impl Net {
             for host in (0..self.hosts.len()).map(HostId) {
                 if self.drain(host).is_some_and(|due| due <= at) {
                     self.with(host, |endpoint, now| endpoint.handle_timeout(now));
+                    self.with_meeting(host, |point, now| point.handle_timeout(now));
                 }
             }
             for host in (0..self.hosts.len()).map(HostId) {
@@ -495,12 +541,13 @@ pub fn identity(aor: &str) -> Identity {
     Identity {
         aor: aor.parse().unwrap(),
         registrar: None,
-        outbound_proxy: None,
+        outbound_proxies: Vec::new(),
         credentials: None,
         expires: 3600,
         instance: None,
         gruu: false,
         push: None,
+        contact: ContactPolicy::Auto,
     }
 }
 

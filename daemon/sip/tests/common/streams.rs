@@ -23,6 +23,8 @@ pub struct Connections {
     list: Vec<Connection>,
     /// What comes of a connection there.
     faults: BTreeMap<(Transport, SocketAddr), TransportError>,
+    /// Pings are not answered.
+    pub mute: bool,
 }
 
 struct Connection {
@@ -75,6 +77,14 @@ impl Net {
                 self.post(latency, Packet::Lost { connection: index, end: 0 });
                 self.post(latency, Packet::Lost { connection: index, end: 1 });
             }
+        }
+    }
+
+    /// An agent drops a connection: nobody hears of it.
+    pub(super) fn drop_connection(&mut self, host: HostId, flow: Flow) {
+        for connection in &mut self.connections.list {
+            let is_this = |end: &End| end.host == host && end.flow == flow;
+            connection.open &= !connection.ends.iter().any(is_this);
         }
     }
 
@@ -149,7 +159,7 @@ impl Net {
 
     fn connect(&mut self, host: HostId, flow: Flow, there: HostId) -> usize {
         let port = 40_000 + self.connections.list.len() as u16;
-        let source = SocketAddr::new(flow.local.ip(), port);
+        let source = SocketAddr::new(self.public_ip(flow.local.ip()), port);
         let back = Flow { local: flow.remote, remote: source, tls: TlsRequirement::default(), ..flow };
         let end = |host, flow: Flow| End { host, flow, reader: StreamReader::new(flow.remote) };
         self.connections.list.push(Connection { open: true, ends: [end(host, flow), end(there, back)] });
@@ -169,18 +179,33 @@ impl Net {
             return;
         }
         self.connections.list[connection].ends[end].reader.push(bytes);
+        let mut answers = 0;
         loop {
             let there = &mut self.connections.list[connection].ends[end];
             let (host, flow) = (there.host, there.flow);
             match there.reader.next() {
-                Ok(None) => return,
+                Ok(None) => {
+                    there.reader.pause();
+                    if let Role::Agent { endpoint, .. } = &mut self.hosts[host.0].role
+                        && answers > 0
+                    {
+                        endpoint.handle_pong(flow);
+                    }
+                    return;
+                }
                 Ok(Some(Frame::Message(message))) => {
                     for response in self.hand_over(host, flow, &message) {
                         self.put(connection, end, response);
                     }
                 }
-                Ok(Some(Frame::Ping)) => self.put(connection, end, b"\r\n".to_vec()),
-                Ok(Some(Frame::Pong)) => {}
+                Ok(Some(Frame::Ping)) => {
+                    // Its first half was no answer.
+                    answers -= 1;
+                    if !self.connections.mute {
+                        self.put(connection, end, b"\r\n".to_vec());
+                    }
+                }
+                Ok(Some(Frame::Pong)) => answers += 1,
                 Err(error) => {
                     self.put(connection, end, error.reply.unwrap_or_default());
                     return;

@@ -1,32 +1,28 @@
-//! A registration whose network changes: the binding is made anew from where its registrar is reached now, and the one
-//! before removed with the same request.
+//! A binding whose network changes: it is made anew from where its server is reached now.
 
 use std::time::Instant;
 
-use super::{Registration, Rest, State};
+use super::{FlowRegistration, Rest, State};
 use crate::core::Core;
 use crate::endpoint::{Flow, RegistrationFailure as Failure};
 use crate::faces::{Face, Faces};
-use crate::headers::{Headers, name};
 use crate::message::Request;
 use crate::timer::{RegistrationTimer, Timer};
-use crate::uri::{NameAddr, SipUri, Uri};
 
-impl Registration {
+impl FlowRegistration {
     /// What a REGISTER that waits for its response travels on.
-    pub(crate) fn under_way(&self) -> Option<Flow> {
+    pub(in crate::registration) fn under_way(&self) -> Option<Flow> {
         match &self.state {
             State::Registering { flow, .. } | State::Unregistering { flow } => Some(*flow),
-            State::Idle | State::Resolving(_) | State::Bound => None,
+            State::Idle | State::Redundant | State::Resolving(_) | State::Bound => None,
         }
     }
 
     /// The network has changed.
-    pub(crate) fn on_network(&mut self, core: &mut Core, now: Instant, faces: &Faces) {
+    pub(in crate::registration) fn on_network(&mut self, core: &mut Core, now: Instant, faces: &Faces) {
         match &self.state {
             State::Bound => {
-                let bound = core.accounts.get(&self.id).and_then(|account| account.registered);
-                if let Some(flow) = bound {
+                if let Some(flow) = self.flow(core) {
                     self.move_binding(core, now, faces, flow);
                 }
             }
@@ -46,19 +42,19 @@ impl Registration {
                     core.outbox.timers.set(retry, now + wait);
                 }
             }
-            State::Resolving(_) | State::Unregistering { .. } => {}
+            State::Redundant | State::Resolving(_) | State::Unregistering { .. } => {}
         }
     }
 
     fn move_binding(&mut self, core: &mut Core, now: Instant, faces: &Faces, flow: Flow) {
         match faces.of(flow) {
             Face::Moved(ip) => {
-                core.outbox.timers.stop_registration(self.id);
+                self.pause(core);
                 self.backoff.reset();
                 self.send_register(core, now, flow.leaving(ip), Rest::Unasked, false, None);
             }
             Face::Nowhere => {
-                core.outbox.timers.stop_registration(self.id);
+                self.pause(core);
                 self.fail(core, now, Failure::NoNetwork, None);
             }
             Face::Same if matches!(self.state, State::Idle) => {
@@ -66,30 +62,16 @@ impl Registration {
             }
             Face::Same if faces.recheck => {
                 let wait = self.backoff.hurry(now, &mut core.random);
-                core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Refresh), now + wait);
+                self.set_timer(core, RegistrationTimer::Refresh, now + wait);
             }
             Face::Same => {}
         }
     }
-}
 
-/// The address that a REGISTER of ours binds.
-pub(super) fn contact_of(request: &Request) -> Option<SipUri> {
-    match request.headers.contacts().ok()?.into_iter().next()?.uri {
-        Uri::Sip(uri) => Some(uri),
-        Uri::Other { .. } => None,
+    fn pause(&mut self, core: &mut Core) {
+        core.outbox.timers.stop_registration(self.id);
+        self.keep_alive.stop(core);
     }
-}
-
-/// The binding of `old` is removed with the same request, where `new` does not take its place (RFC 3261 section
-/// 10.2.2): nobody is called any more where we were.
-pub(super) fn replace(headers: &mut Headers, new: &NameAddr, old: &SipUri) {
-    if matches!(&new.uri, Uri::Sip(uri) if uri.equivalent(old)) {
-        return;
-    }
-    let mut gone = NameAddr::new(Uri::Sip(old.clone()));
-    gone.params.set("expires", Some("0"));
-    headers.push(name::CONTACT, gone.to_string());
 }
 
 /// The request removes a binding beside the one that it makes.

@@ -1,10 +1,14 @@
-//! How long a registration waits before it is tried again: often at first where nobody answers, since a network that was
-//! away comes back; rarely where somebody answered and said no.
+//! When a binding is refreshed, and when it is tried again (RFC 5626 section 4.5): often at first where nobody answers,
+//! since a network that was away comes back; rarely where somebody has answered and said no, or another binding stands.
 
 use std::time::{Duration, Instant};
 
 use crate::random::Random;
 
+/// First wait after a failure where another binding stands, doubled with each further one.
+const BASE_NOT_ALL: Duration = Duration::from_secs(90);
+/// Longest wait where another binding stands.
+const MAX_NOT_ALL: Duration = Duration::from_secs(1800);
 /// First wait after a refusal, doubled with each further one (RFC 5626 section 4.5, all flows failed).
 const REFUSED_BASE: Duration = Duration::from_secs(30);
 /// First wait where nobody answers. RFC 5626 has 30 s for this too; a telephone should be back sooner.
@@ -32,6 +36,13 @@ pub(crate) enum Kind {
     Silent,
 }
 
+/// What stands beside the binding that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    None,
+    Some,
+}
+
 /// Failures in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
@@ -50,18 +61,20 @@ impl Backoff {
 
     /// One failure more: how long to wait. From half of a wait to all of it is drawn, so that clients that have lost the
     /// same server do not come back together (RFC 5626 section 4.5).
-    pub(crate) fn fail(&mut self, now: Instant, random: &mut Random, kind: Kind) -> Duration {
+    pub(crate) fn fail(&mut self, now: Instant, random: &mut Random, kind: Kind, others: Others) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let since = *self.since.get_or_insert(now);
         let outage = now.saturating_duration_since(since);
-        let most = match kind {
-            Kind::Refused => REFUSED_BASE.saturating_mul(1 << self.failures.min(8)),
-            Kind::Silent => {
+        let most = match (others, kind) {
+            (Others::Some, _) => BASE_NOT_ALL.saturating_mul(1 << self.failures.min(8)).min(MAX_NOT_ALL),
+            (Others::None, Kind::Refused) => {
+                REFUSED_BASE.saturating_mul(1 << self.failures.min(8)).min(LONGEST)
+            }
+            (Others::None, Kind::Silent) => {
                 let wait = SILENT_BASE.saturating_mul(1 << (self.failures - 1).min(8));
-                wait.min(if outage < YOUNG { SILENT_MAX } else { outage / SHARE })
+                wait.min(if outage < YOUNG { SILENT_MAX } else { outage / SHARE }).min(LONGEST)
             }
         };
-        let most = most.min(LONGEST);
         random.between(most / 2, most)
     }
 
@@ -81,6 +94,15 @@ impl Backoff {
     }
 }
 
+/// Early enough that a lost request can still be repeated to its end, where the time is long enough for that.
+pub(super) fn refresh_after(expires: u32) -> Duration {
+    let whole = Duration::from_secs(expires.into());
+    match expires {
+        120.. => (whole * 9 / 10).min(whole - Duration::from_secs(60)),
+        _ => (whole / 2).max(Duration::from_secs(1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +114,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let (mut now, mut waits) = (start, Vec::new());
         while now < start + Duration::from_secs(7200) {
-            let wait = backoff.fail(now, &mut random, Kind::Silent);
+            let wait = backoff.fail(now, &mut random, Kind::Silent, Others::None);
             waits.push((now - start, wait));
             now += wait;
         }
@@ -103,7 +125,7 @@ mod tests {
         let old = waits.iter().filter(|(at, _)| *at > Duration::from_secs(1000));
         assert!(old.clone().all(|(_, wait)| (150..=300).contains(&wait.as_secs())), "{waits:?}");
         backoff.reset();
-        assert!(backoff.fail(now, &mut random, Kind::Silent) <= SILENT_BASE);
+        assert!(backoff.fail(now, &mut random, Kind::Silent, Others::None) <= SILENT_BASE);
     }
 
     #[test]
@@ -116,7 +138,7 @@ mod tests {
             seed[..4].copy_from_slice(&client.to_le_bytes());
             let (mut random, mut backoff, mut at) = (Random::new(seed), Backoff::default(), Duration::ZERO);
             for _ in 0..8 {
-                at += backoff.fail(now + at, &mut random, Kind::Silent);
+                at += backoff.fail(now + at, &mut random, Kind::Silent, Others::None);
             }
             seconds[at.as_secs() as usize] += 1;
         }
@@ -136,5 +158,12 @@ mod tests {
         assert_eq!(third, second - Duration::from_millis(100), "and it is not put off for ever");
         let later = backoff.hurry(start + Duration::from_secs(60), &mut random);
         assert!(later <= AFTER_CHANGE, "{later:?}");
+    }
+
+    #[test]
+    fn refresh_comes_before_expiry_with_time_to_spare() {
+        let seconds = |expires| refresh_after(expires).as_secs();
+        assert_eq!((seconds(1), seconds(10)), (1, 5));
+        assert_eq!((seconds(60), seconds(120), seconds(600), seconds(3600)), (30, 60, 540, 3240));
     }
 }

@@ -1,37 +1,35 @@
-//! The registration of one identity (RFC 3261 section 10): made, refreshed, tried again, removed.
+//! One binding and the flow that it is made on: made, refreshed, tried again, removed.
 
 mod moved;
 
 use std::time::{Duration, Instant};
 
-use crate::account::{Account, Detour};
-use crate::auth::{Denied, Rounds};
-use crate::backoff::{Backoff, Kind};
+use super::contact::{Bound, Contacts};
+use super::keepalive::{KeepAlive, Said, Verdict};
+use super::retry::{Backoff, Kind, Others, refresh_after};
+use super::{BindingId, Goal, RegId};
+use crate::account::{Account, Detour, FlowKind};
+use crate::auth::Rounds;
 use crate::binding;
 use crate::core::{Asker, Core};
 use crate::dialog::{self, FIRST_CSEQ};
 use crate::digest::Proof;
 use crate::endpoint::{
-    Binding, Event, Flow, IdentityId, RegistrationFailure as Failure, RegistrationState, ResolveError,
-    ResolveId, TransportError,
+    Binding, Event, Flow, RegistrationFailure as Failure, RegistrationState, ResolveError, ResolveId,
+    TransportError,
 };
-use crate::headers::{Headers, name};
-use crate::message::{Method, Request, Response};
+use crate::headers::name;
+use crate::message::{Request, Response};
+use crate::stun;
 use crate::timer::{RegistrationTimer, SILENCE, Timer};
-use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report};
+use crate::transaction::{ClientId, Outcome, Owner, Report};
 use crate::uri::{NameAddr, SipUri, Uri};
 
-/// Longest wait before a lost connection is made again, where it had lasted: thousands of clients may have lost theirs to
-/// the same restart.
+/// Longest wait before a lost flow is made again, where it had lasted: thousands of clients may have lost theirs to the
+/// same restart.
 const RECONNECT: Duration = Duration::from_secs(2);
-/// A connection that was lost sooner than this did not last: the next one is waited for as after a failure.
+/// A flow that was lost sooner than this did not last: the next one is waited for as after a failure.
 const LASTING: Duration = Duration::from_secs(60);
-/// Sent to keep a connection open (RFC 5626 section 3.5.1).
-const PING: &[u8] = b"\r\n\r\n";
-/// How often, where the registrar does not say it (RFC 5626 section 4.4.1).
-const PING_INTERVAL: (Duration, Duration) = (Duration::from_secs(95), Duration::from_secs(120));
-/// How often at most, whatever the registrar says.
-const PING_MIN: Duration = Duration::from_secs(10);
 /// Longest wait that a Retry-After can impose.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// No registrar is followed to a longer time with its Min-Expires, or believed to grant one.
@@ -39,18 +37,9 @@ const EXPIRES_MAX: u32 = 7 * 24 * 3600;
 /// Redirections followed one after the other: no honest registrar needs more.
 const MAX_DETOURS: u8 = 3;
 
-/// What the owner wants.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Goal {
-    Unregistered,
-    Registered,
-    /// The identity is removed: nobody hears of it any more.
-    Forgotten,
-}
-
 /// How much is asked for beyond RFC 3261: less after a registrar refused it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub(super) enum Manner {
     Full,
     /// 555: the registrar cannot send push notifications (RFC 8599 section 4.1.3).
     WithoutPush,
@@ -61,6 +50,8 @@ enum Manner {
 enum State {
     /// Nothing under way; perhaps a timer.
     Idle,
+    /// There is no server for it that carries no other binding: nothing is done until that changes.
+    Redundant,
     Resolving(ResolveId),
     /// A REGISTER waits for its response.
     Registering {
@@ -85,8 +76,8 @@ enum Rest {
     Flows(Vec<Flow>),
 }
 
-pub(crate) struct Registration {
-    id: IdentityId,
+pub(super) struct FlowRegistration {
+    id: BindingId,
     goal: Goal,
     state: State,
     call_id: String,
@@ -97,15 +88,15 @@ pub(crate) struct Registration {
     /// Redirections since the last binding or failure.
     detours: u8,
     backoff: Backoff,
-    /// Since when the binding's connection has lasted.
+    /// Since when the binding's flow has lasted.
     bound_since: Option<Instant>,
-    /// Least and longest time between two keep-alives.
-    ping_interval: (Duration, Duration),
+    contacts: Contacts,
+    keep_alive: KeepAlive,
     reported: RegistrationState,
 }
 
-impl Registration {
-    pub(crate) fn new(id: IdentityId, call_id: String, expires: u32) -> Self {
+impl FlowRegistration {
+    pub(super) fn new(id: BindingId, call_id: String, expires: u32) -> Self {
         Self {
             id,
             goal: Goal::Unregistered,
@@ -117,18 +108,20 @@ impl Registration {
             detours: 0,
             backoff: Backoff::default(),
             bound_since: None,
-            ping_interval: PING_INTERVAL,
+            contacts: Contacts::default(),
+            keep_alive: KeepAlive::new(id),
             reported: RegistrationState::Unregistered,
         }
     }
 
     /// Registers now, and keeps registered.
-    pub(crate) fn register(&mut self, core: &mut Core, now: Instant) {
+    pub(super) fn register(&mut self, core: &mut Core, now: Instant) {
         self.goal = Goal::Registered;
         match self.state {
-            State::Idle => {
+            State::Idle | State::Redundant => {
                 core.outbox.timers.stop_registration(self.id);
                 self.manner = Manner::Full;
+                self.contacts.begin();
                 self.begin(core, now);
             }
             State::Bound => self.refresh(core, now),
@@ -138,54 +131,82 @@ impl Registration {
     }
 
     /// Removes the binding and stops refreshing.
-    pub(crate) fn unregister(&mut self, core: &mut Core, now: Instant) {
-        self.goal = Goal::Unregistered;
-        self.leave(core, now);
-    }
-
-    /// The identity is removed.
-    pub(crate) fn forget(&mut self, core: &mut Core, now: Instant) {
-        self.goal = Goal::Forgotten;
-        self.leave(core, now);
-    }
-
-    fn leave(&mut self, core: &mut Core, now: Instant) {
+    pub(super) fn leave(&mut self, core: &mut Core, now: Instant, goal: Goal) {
+        self.goal = goal;
         match self.state {
             State::Resolving(id) => {
                 core.answered(id);
                 self.state = State::Idle;
                 self.settle(core, now);
             }
-            State::Idle | State::Bound => self.settle(core, now),
+            State::Idle | State::Redundant | State::Bound => self.settle(core, now),
             State::Registering { .. } | State::Unregistering { .. } => {}
         }
     }
 
-    pub(crate) fn is_forgotten(&self) -> bool {
+    pub(super) fn is_forgotten(&self) -> bool {
         self.goal == Goal::Forgotten
     }
 
-    /// Forgotten, and nothing is under way any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_forgotten() && matches!(self.state, State::Idle)
+    /// There is no binding, and nothing is under way to one.
+    pub(super) fn is_unbound(&self) -> bool {
+        matches!(self.state, State::Idle | State::Redundant)
     }
 
     /// Nothing is under way.
-    pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle | State::Bound)
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_unbound() || matches!(self.state, State::Bound)
     }
 
-    pub(crate) fn on_timer(&mut self, core: &mut Core, now: Instant, timer: RegistrationTimer) {
+    /// The binding is wanted, and there is a server for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.goal == Goal::Registered && !matches!(self.state, State::Redundant)
+    }
+
+    pub(super) fn state(&self) -> &RegistrationState {
+        &self.reported
+    }
+
+    /// What the binding was made on, where the registrar has bound that flow.
+    pub(super) fn outbound_flow(&self, core: &Core) -> Option<Flow> {
+        let account = core.accounts.get(&self.id.identity).filter(|_| self.goal == Goal::Registered)?;
+        account.flow_of(self.id.reg_id).filter(|flow| account.kind_of(*flow) == FlowKind::Outbound)
+    }
+
+    fn account<'a>(&self, core: &'a Core) -> Option<&'a Account> {
+        core.accounts.get(&self.id.identity)
+    }
+
+    fn flow(&self, core: &Core) -> Option<Flow> {
+        self.account(core)?.flow_of(self.id.reg_id)
+    }
+
+    fn others(&self, core: &Core) -> Others {
+        match self.account(core).is_some_and(|account| account.has_other(self.id.reg_id)) {
+            true => Others::Some,
+            false => Others::None,
+        }
+    }
+
+    fn set_timer(&self, core: &mut Core, timer: RegistrationTimer, at: Instant) {
+        core.outbox.timers.set(Timer::Registration(self.id, timer), at);
+    }
+
+    pub(super) fn on_timer(&mut self, core: &mut Core, now: Instant, timer: RegistrationTimer) {
         match (timer, &self.state) {
             (RegistrationTimer::Refresh, State::Bound) => self.refresh(core, now),
             (RegistrationTimer::Retry, State::Idle) if self.goal == Goal::Registered => self.begin(core, now),
-            (RegistrationTimer::KeepAlive, State::Bound) => self.ping(core, now),
+            (RegistrationTimer::KeepAlive, State::Bound) => self.keep_alive.send(core, now),
+            (RegistrationTimer::Answer, State::Bound) => {
+                let verdict = self.keep_alive.on_late(core, now);
+                self.judge(core, verdict, TransportError::TimedOut);
+            }
             (RegistrationTimer::NextServer, State::Registering { .. }) => self.on_silence(core, now),
             _ => {}
         }
     }
 
-    pub(crate) fn on_resolved(
+    pub(super) fn on_resolved(
         &mut self,
         core: &mut Core,
         now: Instant,
@@ -195,7 +216,18 @@ impl Registration {
         if !matches!(self.state, State::Resolving(asked) if asked == id) {
             return;
         }
-        match result.map(|flows| flows.split_first().map(|(first, rest)| (*first, rest.to_vec()))) {
+        let usable = result.map(|mut flows| {
+            // Two bindings by one server are lost together (RFC 5626 section 4.2.1).
+            flows.retain(|flow| {
+                !self.account(core).is_some_and(|account| account.is_used_by_other(self.id.reg_id, *flow))
+            });
+            flows
+        });
+        match usable.map(|flows| flows.split_first().map(|(first, rest)| (*first, rest.to_vec()))) {
+            Ok(None) if self.id.reg_id != RegId::FIRST => {
+                self.state = State::Redundant;
+                self.report(RegistrationState::Unregistered);
+            }
             Ok(Some((flow, rest))) => self.send_register(core, now, flow, Rest::Flows(rest), false, None),
             Err(ResolveError::NoRoute(_)) => {
                 self.fail(core, now, Failure::Unreachable(TransportError::NoRoute), None);
@@ -204,7 +236,7 @@ impl Registration {
         }
     }
 
-    pub(crate) fn on_report(&mut self, core: &mut Core, now: Instant, report: Report) {
+    pub(super) fn on_report(&mut self, core: &mut Core, now: Instant, report: Report) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Registering { client, flow, rest, raised } if client == report.id => {
                 core.outbox.timers.stop(Timer::Registration(self.id, RegistrationTimer::NextServer));
@@ -228,7 +260,7 @@ impl Registration {
                 }
                 Outcome::Response(response) => {
                     let challenged = matches!(response.status.get(), 401 | 407);
-                    let identity = Some(self.id);
+                    let identity = Some(self.id.identity);
                     if challenged
                         && let Ok((request, rounds)) = core.answer_challenge(identity, &report, response)
                     {
@@ -260,25 +292,27 @@ impl Registration {
         let status = Some(response.status.get());
         match response.status.get() {
             200..=299 => {
-                if core.confirm_server(Some(self.id), report, response) == Proof::Wrong {
+                if core.confirm_server(Some(self.id.identity), report, response) == Proof::Wrong {
                     return self.fail_or_after(core, now, Failure::ServerProof, response);
                 }
-                let granted =
-                    core.accounts.get(&self.id).and_then(|account| binding::granted(response, account));
+                let granted = self.account(core).and_then(|account| binding::granted(response, account));
                 let expires = granted.unwrap_or(self.expires).min(EXPIRES_MAX);
                 if expires == 0 {
                     return self.fail_or_after(core, now, Failure::Rejected, response);
                 }
                 self.bound(core, now, flow, expires, report, response);
             }
-            401 | 407 => match core.answer_challenge(Some(self.id), report, response) {
-                Ok((request, rounds)) => {
+            401 | 407 => match core.answer_challenge(Some(self.id.identity), report, response) {
+                Ok((mut request, rounds)) => {
+                    // The challenge may have told as whom we are seen.
+                    self.write_contacts(core, &mut request, flow, self.expires);
                     let client = self.send(core, now, flow, request, rounds);
                     self.state = State::Registering { client, flow, rest, raised };
                 }
                 Err(denied) => self.refused(core, now, denied.into(), status),
             },
             300..=302 | 305 if self.follow(core, now, response) => {}
+            // RFC 5626 section 4.2.1: the proxy cannot keep flows, or stumbles over extensions.
             420 | 439 if self.manner != Manner::Plain => {
                 self.manner = Manner::Plain;
                 self.send_register(core, now, flow, rest, raised, Some(report.sent.rounds.clone()));
@@ -297,13 +331,13 @@ impl Registration {
                     None => self.fail_or_after(core, now, Failure::Rejected, response),
                 }
             }
+            // The flow that we spoke on is none any more (RFC 5626 section 11.5).
+            430 if matches!(rest, Rest::Unasked) => self.next(core, now, rest, Failure::Rejected, status),
             // This server is not in order: another may be (RFC 3263 section 4.3).
             500..=599 if rest.holds_any() => self.next(core, now, rest, Failure::Rejected, status),
             400..=499 if moved::replaces(&report.sent.request) => {
                 // It takes one contact at a time: the old binding is left to its end.
-                if let Some(account) = core.accounts.get_mut(&self.id) {
-                    account.bound_contact = None;
-                }
+                self.contacts.unbound();
                 self.send_register(core, now, flow, rest, raised, None);
             }
             _ => self.fail_or_after(core, now, Failure::Rejected, response),
@@ -312,25 +346,31 @@ impl Registration {
 
     fn begin(&mut self, core: &mut Core, now: Instant) {
         self.detours = 0;
-        if let Some(account) = core.accounts.get_mut(&self.id) {
+        if let Some(account) = core.accounts.get_mut(&self.id.identity) {
             account.set_detour(None);
         }
         self.set_out(core, now);
     }
 
     fn set_out(&mut self, core: &mut Core, now: Instant) {
-        let Some(account) = core.accounts.get(&self.id) else { return };
-        let Some((registrar, route)) = account.registrar() else { return };
+        let Some((registrar, route)) =
+            self.account(core).and_then(|account| account.registrar(self.id.reg_id))
+        else {
+            return;
+        };
         let hop = dialog::next_hop(route.unwrap_or(registrar));
-        self.report(core, RegistrationState::Registering);
-        self.state = State::Resolving(core.resolve(now, hop, Some(self.id), Asker::Registration(self.id)));
+        self.report(RegistrationState::Registering);
+        let (identity, asker) = (Some(self.id.identity), Asker::Registration(self.id));
+        self.state = State::Resolving(core.resolve(now, hop, identity, asker));
     }
 
     /// Goes where a 3xx points (RFC 3261 section 8.1.3.4); `false` where it points nowhere, or all too often.
     fn follow(&mut self, core: &mut Core, now: Instant, response: &Response) -> bool {
-        let secure = core.accounts.get(&self.id).is_some_and(Account::is_secure);
+        let secure = self.account(core).is_some_and(Account::is_secure);
         let target = redirection(response, secure).filter(|_| self.detours < MAX_DETOURS);
-        let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id)) else { return false };
+        let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id.identity)) else {
+            return false;
+        };
         account.set_detour(Some(match response.status.get() {
             305 => Detour::Proxy(target),
             _ => Detour::Target(target),
@@ -343,49 +383,73 @@ impl Registration {
     /// On the flow of the binding: the registrar and every NAT on the way know it.
     fn refresh(&mut self, core: &mut Core, now: Instant) {
         core.outbox.timers.stop_registration(self.id);
-        match core.accounts.get(&self.id).and_then(|account| account.registered) {
+        match self.flow(core) {
             Some(flow) => self.send_register(core, now, flow, Rest::Unasked, false, None),
             None => self.begin(core, now),
         }
     }
 
-    /// The connection that carried the binding is lost: whatever the registrar still sends by it is lost as well, so
-    /// that the binding is made anew, at once but for others who do the same (RFC 5626 section 4.5).
-    pub(crate) fn on_cut_off(&mut self, core: &mut Core, now: Instant, flow: Flow) {
-        if !flow.transport.is_reliable() || !matches!(self.state, State::Bound) {
+    /// The flow that carried the binding is lost: whatever the registrar still sends by it is lost as well, so that the
+    /// binding is made anew, at once but for others who do the same (RFC 5626 section 4.5).
+    pub(super) fn on_cut_off(&mut self, core: &mut Core, now: Instant) {
+        if !matches!(self.state, State::Bound) {
             return;
         }
-        if let Some(account) = core.accounts.get_mut(&self.id) {
-            account.registered = None;
-        }
+        self.unbind(core);
         core.outbox.timers.stop_registration(self.id);
+        self.keep_alive.stop(core);
         self.state = State::Idle;
-        let wait = if self.has_lasted(now) {
-            self.backoff.reset();
+        let wait = if self.end_of_row(now) {
             core.random.between(Duration::ZERO, RECONNECT)
         } else {
-            // It takes connections, and does not keep them: that is an answer too.
-            self.backoff.fail(now, &mut core.random, Kind::Refused)
+            // It takes flows, and does not keep them: that is an answer too.
+            let others = self.others(core);
+            self.backoff.fail(now, &mut core.random, Kind::Refused, others)
         };
-        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
-        self.report(core, RegistrationState::Registering);
+        self.set_timer(core, RegistrationTimer::Retry, now + wait);
+        self.report(RegistrationState::Registering);
+    }
+
+    /// Behind a flow that has lasted, failures are counted from the first again; answers whether it had.
+    fn end_of_row(&mut self, now: Instant) -> bool {
+        let lasted = self.has_lasted(now);
+        self.bound_since = None;
+        if lasted {
+            self.backoff.reset();
+        }
+        lasted
+    }
+
+    fn unbind(&self, core: &mut Core) {
+        if let Some(account) = core.accounts.get_mut(&self.id.identity) {
+            account.unbind(self.id.reg_id);
+        }
     }
 
     fn has_lasted(&self, now: Instant) -> bool {
         self.bound_since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
     }
 
-    fn ping(&mut self, core: &mut Core, now: Instant) {
-        if let Some(flow) = core.accounts.get(&self.id).and_then(|account| account.registered) {
-            core.outbox.transmit(flow, PING.to_vec());
-            self.keep_alive(core, now);
-        }
+    pub(super) fn on_pong(&mut self, core: &mut Core, flow: Flow) {
+        self.keep_alive.on_pong(core, flow);
     }
 
-    fn keep_alive(&self, core: &mut Core, now: Instant) {
-        let (least, most) = self.ping_interval;
-        let wait = core.random.between(least, most);
-        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::KeepAlive), now + wait);
+    pub(super) fn on_life(&mut self, core: &mut Core, flow: Flow) {
+        self.keep_alive.on_life(core, flow);
+    }
+
+    pub(super) fn on_stun(&mut self, core: &mut Core, flow: Flow, answer: stun::Answer) {
+        let verdict = self.keep_alive.on_stun(core, flow, answer);
+        // Not the far end has failed: it has told us.
+        self.judge(core, verdict, TransportError::Closed);
+    }
+
+    fn judge(&mut self, core: &mut Core, verdict: Verdict, error: TransportError) {
+        if verdict == Verdict::Failed
+            && let Some(flow) = self.flow(core)
+        {
+            core.give_up(flow, error);
+        }
     }
 
     /// The registrar says nothing: what it says later is nobody's.
@@ -412,64 +476,21 @@ impl Registration {
         let Some(request) = self.request(core, flow, self.expires) else { return };
         let client = self.send(core, now, flow, request, rounds.unwrap_or_default());
         if rest.holds_any() {
-            core.outbox
-                .timers
-                .set(Timer::Registration(self.id, RegistrationTimer::NextServer), now + SILENCE);
+            self.set_timer(core, RegistrationTimer::NextServer, now + SILENCE);
         }
         self.state = State::Registering { client, flow, rest, raised };
     }
 
     /// REGISTER (RFC 3261 section 10.2).
     fn request(&self, core: &mut Core, flow: Flow, expires: u32) -> Option<Request> {
-        let account = core.accounts.get(&self.id)?;
-        let mut contact = core.local_contact(Some(self.id), flow, account.is_secure());
-        contact.params.set("expires", Some(&expires.to_string()));
-        // Request-URI: the domain, without a user (section 10.2).
-        let (registrar, route) = account.registrar()?;
-        let mut registrar = dialog::as_request_uri(registrar);
-        registrar.user = None;
-        registrar.password = None;
-        let mut headers = Headers::default();
-        if let Some(route) = route {
-            headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
-        }
-        if self.manner != Manner::Plain {
-            headers.push(name::SUPPORTED, binding::PATH);
-            if let Some(instance) = &account.instance {
-                contact.params.set(binding::INSTANCE, Some(&format!("<{instance}>")));
-                if account.wants_gruu {
-                    headers.push(name::SUPPORTED, binding::GRUU);
-                }
-            }
-        }
-        if let (Manner::Full, Some(push), Uri::Sip(uri)) = (self.manner, &account.push, &mut contact.uri) {
-            // RFC 8599 section 4.1.2: in the URI, so that a proxy finds them in the Request-URI of what comes. Tokens of
-            // push services end in equals signs, which no parameter may hold.
-            let mut set = |name, value: &str| uri.params.set(name, Some(&value.replace('=', "%3D")));
-            set("pn-provider", &push.provider);
-            if let Some(param) = &push.param {
-                set("pn-param", param);
-            }
-            set("pn-prid", &push.prid);
-        }
-        headers.push(name::CONTACT, contact.to_string());
-        if let Some(old) = account.bound_contact.as_ref().filter(|_| expires > 0) {
-            moved::replace(&mut headers, &contact, old);
-        }
-        headers.push(name::EXPIRES, expires.to_string());
-        let (from, to) = (account.aor.clone().with_tag(&core.random.tag()), account.aor.clone());
-        Some(Request {
-            method: Method::Register,
-            uri: Uri::Sip(registrar),
-            via: Vec::new(),
-            from,
-            to,
-            call_id: self.call_id.clone(),
-            cseq: 0,
-            max_forwards: MAX_FORWARDS,
-            headers,
-            body: Vec::new(),
-        })
+        let mut request = super::contact::register(core, self.id, &self.call_id, self.manner)?;
+        request.headers.push(name::EXPIRES, expires.to_string());
+        self.write_contacts(core, &mut request, flow, expires);
+        Some(request)
+    }
+
+    fn write_contacts(&self, core: &Core, request: &mut Request, flow: Flow, expires: u32) {
+        self.contacts.write(core, request, self.id, flow, self.manner, expires);
     }
 
     fn send(
@@ -482,7 +503,10 @@ impl Registration {
     ) -> ClientId {
         self.cseq += 1;
         request.cseq = self.cseq;
-        core.send(now, flow, request, rounds, Some(self.id), Owner::Registration(self.id))
+        // RFC 6223 section 4.1: keep-alives are offered.
+        request.via = vec![core.via(flow)];
+        request.via.iter_mut().for_each(|via| via.params.set(binding::KEEP, None));
+        core.send(now, flow, request, rounds, Some(self.id.identity), Owner::Registration(self.id))
     }
 
     fn bound(
@@ -496,34 +520,36 @@ impl Registration {
     ) {
         self.detours = 0;
         self.state = State::Bound;
-        if let Some(account) = core.accounts.get_mut(&self.id) {
-            if account.registered.replace(flow) != Some(flow) {
+        let mut said = Said::read(core, flow, response);
+        let kind = if said.outbound { FlowKind::Outbound } else { FlowKind::Plain };
+        if let Some(account) = core.accounts.get_mut(&self.id.identity) {
+            if account.bind(self.id.reg_id, flow, kind) != Some(flow) || self.bound_since.is_none() {
                 self.bound_since = Some(now);
             }
             account.auth.registered(&report.sent.request);
-            account.bound_contact = moved::contact_of(&report.sent.request);
             let binding = binding::read(response, account);
             self.set_binding(core, binding);
         }
-        if !flow.transport.is_reliable() || self.has_lasted(now) {
+        let lasted = self.has_lasted(now);
+        if lasted {
             self.backoff.reset();
         }
         let wait = core.random.between(refresh_after(expires) * 19 / 20, refresh_after(expires));
-        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Refresh), now + wait);
-        if flow.transport.is_reliable() {
-            // RFC 5626 section 4.4.1: a time that the registrar names is its patience.
-            let named = response.headers.number("Flow-Timer").ok().flatten().map(|seconds| {
-                let patience = Duration::from_secs(seconds.into()).max(PING_MIN);
-                (patience * 4 / 5, patience)
-            });
-            self.ping_interval = named.unwrap_or(PING_INTERVAL);
-            self.keep_alive(core, now);
+        self.set_timer(core, RegistrationTimer::Refresh, now + wait);
+        if self.goal != Goal::Registered {
+            return self.settle(core, now);
         }
-        if self.goal == Goal::Registered {
-            self.report(core, RegistrationState::Registered { expires });
-        } else {
-            self.settle(core, now);
+        let bound = self.contacts.bound(core, self.id, &report.sent.request, response);
+        if bound == Bound::Lost || self.contacts.are_to_be_moved(core, self.id, flow) {
+            if lasted {
+                self.keep_alive.shorten();
+            }
+            core.outbox.timers.stop_registration(self.id);
+            return self.send_register(core, now, flow, Rest::Unasked, false, None);
         }
+        said.translated |= self.contacts.are_rewritten();
+        self.keep_alive.begin(core, now, flow, &said);
+        self.report(RegistrationState::Registered { expires });
     }
 
     /// The binding is removed, or nobody is there to remove it.
@@ -534,17 +560,20 @@ impl Registration {
     }
 
     fn lose(&mut self, core: &mut Core) {
-        if let Some(account) = core.accounts.get_mut(&self.id) {
-            (account.registered, account.bound_contact) = (None, None);
+        self.unbind(core);
+        self.contacts.unbound();
+        self.keep_alive.stop(core);
+        if self.others(core) == Others::None {
+            self.set_binding(core, Binding::default());
         }
-        self.set_binding(core, Binding::default());
     }
 
     fn set_binding(&mut self, core: &mut Core, binding: Binding) {
-        let account = core.accounts.get_mut(&self.id);
+        let identity = self.id.identity;
+        let account = core.accounts.get_mut(&identity);
         if account.is_some_and(|account| account.set_binding(binding.clone())) && self.goal != Goal::Forgotten
         {
-            core.event(Event::Bound { identity: self.id, binding: Box::new(binding) });
+            core.event(Event::Bound { identity, binding: Box::new(binding) });
         }
     }
 
@@ -554,15 +583,14 @@ impl Registration {
         if self.goal == Goal::Registered {
             return self.begin(core, now);
         }
-        let bound = core.accounts.get(&self.id).and_then(|account| account.registered);
-        if let Some(flow) = bound
+        if let Some(flow) = self.flow(core)
             && let Some(request) = self.request(core, flow, 0)
         {
             self.send(core, now, flow, request, Rounds::default());
             self.state = State::Unregistering { flow };
         } else {
             self.state = State::Idle;
-            self.report(core, RegistrationState::Unregistered);
+            self.report(RegistrationState::Unregistered);
         }
     }
 
@@ -572,9 +600,8 @@ impl Registration {
             _ if self.goal != Goal::Registered => self.fail(core, now, reason, status),
             // Where the binding was made, nobody is any more: the registrar's name may lead elsewhere.
             Rest::Unasked => {
-                if let Some(account) = core.accounts.get_mut(&self.id) {
-                    account.registered = None;
-                }
+                self.unbind(core);
+                self.end_of_row(now);
                 self.begin(core, now);
             }
             Rest::Flows(flows) => match flows.split_first() {
@@ -608,12 +635,14 @@ impl Registration {
         if self.goal != Goal::Registered {
             return self.settle(core, now);
         }
+        self.end_of_row(now);
         // A registrar that names a time means at least that time.
-        let own = self.backoff.fail(now, &mut core.random, kind(reason));
+        let others = self.others(core);
+        let own = self.backoff.fail(now, &mut core.random, kind(reason), others);
         let wait =
             after.map_or(own, |after| after + core.random.between(Duration::ZERO, Duration::from_secs(2)));
-        core.outbox.timers.set(Timer::Registration(self.id, RegistrationTimer::Retry), now + wait);
-        self.report(core, RegistrationState::Failed { reason, status, retry: Some(now + wait) });
+        self.set_timer(core, RegistrationTimer::Retry, now + wait);
+        self.report(RegistrationState::Failed { reason, status, retry: Some(now + wait) });
     }
 
     /// Asking again would change nothing, and might lock the account.
@@ -623,14 +652,11 @@ impl Registration {
             return self.settle(core, now);
         }
         self.lose(core);
-        self.report(core, RegistrationState::Failed { reason, status, retry: None });
+        self.report(RegistrationState::Failed { reason, status, retry: None });
     }
 
-    fn report(&mut self, core: &mut Core, state: RegistrationState) {
-        if self.goal != Goal::Forgotten && self.reported != state {
-            self.reported = state.clone();
-            core.event(Event::Registration { identity: self.id, state });
-        }
+    fn report(&mut self, state: RegistrationState) {
+        self.reported = state;
     }
 }
 
@@ -657,17 +683,6 @@ fn kind(reason: Failure) -> Kind {
     }
 }
 
-impl From<Denied> for Failure {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Credentials => Self::Credentials,
-            Denied::ForeignRealm => Self::ForeignRealm,
-            Denied::WeakDigest => Self::WeakDigest,
-            Denied::UnknownDigest => Self::UnknownDigest,
-        }
-    }
-}
-
 /// The most wanted SIP URI of a redirection; a `secure` registration is not led away from TLS.
 fn redirection(response: &Response, secure: bool) -> Option<SipUri> {
     let mut contacts = response.headers.contacts().unwrap_or_default();
@@ -680,25 +695,4 @@ fn redirection(response: &Response, secure: bool) -> Option<SipUri> {
         Uri::Sip(uri) if uri.secure || !secure => Some(uri),
         _ => None,
     })
-}
-
-/// Early enough that a lost request can still be repeated to its end, where the time is long enough for that.
-fn refresh_after(expires: u32) -> Duration {
-    let whole = Duration::from_secs(expires.into());
-    match expires {
-        120.. => (whole * 9 / 10).min(whole - Duration::from_secs(60)),
-        _ => (whole / 2).max(Duration::from_secs(1)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refresh_comes_before_expiry_with_time_to_spare() {
-        let seconds = |expires| refresh_after(expires).as_secs();
-        assert_eq!((seconds(1), seconds(10)), (1, 5));
-        assert_eq!((seconds(60), seconds(120), seconds(600), seconds(3600)), (30, 60, 540, 3240));
-    }
 }

@@ -1,0 +1,437 @@
+//! Friends: the meeting point on this machine, where it is one, and joining others'.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use voipd_agent::view::AccountState;
+use voipd_agent::{AccountId, AccountSettings, AccountView};
+use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
+use voipd_sip::rendezvous::{Event, InvitationText, Output, Rendezvous, RendezvousConfig};
+
+use super::{Driver, unix_micros};
+use crate::api::{ErrorKind, FriendView, FriendsRequest, FriendsView, Presence, Reply, RequestError, Update};
+use crate::config::account::{from_entries, transport_name};
+use crate::config::fields::{Entry, Value};
+use crate::config::{self};
+use crate::store;
+use crate::tls::material::pin_text;
+use crate::transport::Transport;
+
+/// How long a meeting point may take to let us in. Less than callers on the bus wait.
+const JOINING: Duration = Duration::from_secs(20);
+/// Most transactions at once of a meeting point.
+const MAX_TRANSACTIONS: usize = 4096;
+/// Letters that a device draws to make its password of an invitation.
+const SALT_LENGTH: usize = 16;
+
+/// How others come to the meeting point.
+struct Entrance {
+    transport: Protocol,
+    port: u16,
+    pin: Option<[u8; 32]>,
+}
+
+struct Point {
+    rendezvous: Rendezvous,
+    config: config::RendezvousConfig,
+    entrance: Entrance,
+    wake_at: Option<Instant>,
+}
+
+/// An account that an invitation has made, which waits for its first registration.
+struct Joining {
+    settings: AccountSettings,
+    until: Instant,
+    reply: Reply<AccountId>,
+    /// What has come of it.
+    end: Option<Result<(), RequestError>>,
+}
+
+/// Everything about friends.
+pub struct Friends {
+    point: Option<Point>,
+    joining: BTreeMap<AccountId, Joining>,
+    /// Names of the accounts that invitations made.
+    joined: BTreeSet<String>,
+    /// What the letters of salts are drawn from.
+    salts: Salts,
+}
+
+impl Friends {
+    /// With what was kept. `transport` says how the meeting point is reached. Everything random comes from `seed`.
+    pub fn new(
+        config: Option<&config::RendezvousConfig>,
+        product: &str,
+        kept: store::Friends,
+        transport: &Transport,
+        seed: [u8; 32],
+    ) -> Self {
+        let now = Instant::now();
+        let mut salts = Salts::new(seed);
+        let point = config.and_then(|config| {
+            let (protocol, port) = transport.entrance()?;
+            let pin = transport.own_pin().filter(|_| protocol == Protocol::Tls);
+            let settings = RendezvousConfig {
+                product: product.to_owned(),
+                host: config.host.clone(),
+                port: config.port,
+                max_transactions: MAX_TRANSACTIONS,
+            };
+            let mut rendezvous = Rendezvous::new(settings, salts.seed(), now, unix_seconds());
+            for credential in kept.credentials {
+                rendezvous.add_credential(credential);
+            }
+            for invitation in kept.invitations {
+                if let Err(error) = rendezvous.add_invitation(now, invitation) {
+                    log::warn!("a kept invitation is left out: {error}");
+                }
+            }
+            let entrance = Entrance { transport: protocol, port, pin };
+            Some(Point { rendezvous, config: config.clone(), entrance, wake_at: None })
+        });
+        Self { point, joining: BTreeMap::new(), joined: kept.joined, salts }
+    }
+
+    /// As the bus shows it.
+    pub(super) fn view(&self) -> FriendsView {
+        self.point
+            .as_ref()
+            .map_or_else(FriendsView::default, |point| FriendsView { enabled: true, address: point.domain() })
+    }
+
+    /// A message came in. `false`: it is not for the meeting point.
+    pub(super) fn handle(&mut self, now: Instant, flow: Flow, bytes: &[u8]) -> bool {
+        self.point.as_mut().is_some_and(|point| point.rendezvous.handle(now, flow, bytes))
+    }
+
+    pub(super) fn handle_failed(&mut self, now: Instant, flow: Flow, error: TransportError) {
+        if let Some(point) = &mut self.point {
+            point.rendezvous.handle_failed(now, flow, error);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(point) = self.point.as_mut().filter(|point| point.wake_at.is_some_and(|at| at <= now)) {
+            point.rendezvous.handle_timeout(now);
+        }
+        for joining in self.joining.values_mut().filter(|joining| joining.until <= now) {
+            joining.end.get_or_insert_with(|| Err(unreachable_point(&joining.settings)));
+        }
+    }
+
+    pub(super) fn set_wall_clock(&mut self, now: Instant) {
+        if let Some(point) = &mut self.point {
+            point.rendezvous.set_wall_clock(now, unix_seconds());
+        }
+    }
+
+    /// A friend relies on the connection.
+    pub(super) fn uses(&self, flow: Flow) -> bool {
+        self.point.as_ref().is_some_and(|point| point.rendezvous.uses(flow))
+    }
+
+    /// When [`Friends::handle_timeout`] wants to be called.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let joining = self.joining.values().map(|joining| joining.until);
+        joining.chain(self.point.as_ref().and_then(|point| point.wake_at)).min()
+    }
+
+    /// The next thing that the meeting point wants done.
+    fn poll(&mut self) -> Option<Output> {
+        let point = self.point.as_mut()?;
+        match point.rendezvous.poll_output() {
+            Output::Timeout(at) => {
+                point.wake_at = at;
+                None
+            }
+            output => Some(output),
+        }
+    }
+
+    /// An account fares otherwise: one that waits to be let in may be let in, or refused.
+    pub(super) fn account_changed(&mut self, view: &AccountView) {
+        let Some(joining) = self.joining.get_mut(&view.id).filter(|joining| joining.end.is_none()) else {
+            return;
+        };
+        joining.end = match (view.state, view.sip_status) {
+            (AccountState::Registered, _) => Some(Ok(())),
+            (AccountState::Failed, 401 | 403 | 407) => Some(Err(RequestError {
+                kind: ErrorKind::NotPermitted,
+                message: format!(
+                    "the meeting point {} does not take this invitation: it was used, has run out or was taken \
+                     back; ask for another",
+                    domain_of(&joining.settings)
+                ),
+            })),
+            (AccountState::Failed, _) => Some(Err(unreachable_point(&joining.settings))),
+            _ => None,
+        };
+    }
+}
+
+impl Point {
+    fn domain(&self) -> String {
+        match self.config.port {
+            Some(port) => format!("{}:{port}", self.config.host),
+            None => self.config.host.to_string(),
+        }
+    }
+}
+
+impl Driver {
+    /// Carries out what the meeting point wants, and ends joining that has come to its end. `false`: there was nothing.
+    pub(super) fn carry_out_friends(&mut self) -> bool {
+        let mut acted = false;
+        while let Some(output) = self.friends.poll() {
+            acted = true;
+            match output {
+                Output::Transmit { flow, bytes } => self.transmit(&flow, &bytes),
+                Output::Event(Event::Joined(credential)) => {
+                    log::info!("{} has joined with a new device", credential.member);
+                    let kept = self.store.put_credential(credential);
+                    tokio::spawn(async move {
+                        if let Err(error) = kept.await {
+                            log::warn!("a friend who has joined will be unknown after a restart: {error}");
+                        }
+                    });
+                }
+                Output::Event(Event::Moved { member, online }) => {
+                    log::info!("{member} is {}", if online { "there" } else { "gone" });
+                }
+                Output::Timeout(_) => {}
+            }
+        }
+        let ended = self.friends.joining.iter().find(|(_, joining)| joining.end.is_some());
+        if let Some(id) = ended.map(|(id, _)| *id) {
+            acted = true;
+            self.end_joining(id);
+        }
+        acted
+    }
+
+    fn end_joining(&mut self, id: AccountId) {
+        let Some(Joining { settings, reply, end: Some(end), .. }) = self.friends.joining.remove(&id) else {
+            return;
+        };
+        match end {
+            Ok(()) => {
+                let name = settings.name.clone();
+                self.friends.joined.insert(name.clone());
+                let (account, joined) = (self.store.put_account(settings), self.store.put_joined(name));
+                self.answer_when_stored(reply, id, async move { account.await.and(joined.await) });
+            }
+            Err(error) => {
+                // It is ours, and was made by us just now.
+                let _ = self.agent.remove_account(Instant::now(), id);
+                self.answer(reply, Err(error));
+            }
+        }
+    }
+
+    pub(super) fn friends_request(&mut self, now: Instant, request: FriendsRequest) {
+        match request {
+            FriendsRequest::Invite { name, lasts, reply } => match self.invite(now, &name, lasts) {
+                Ok((text, kept)) => self.answer_when_stored(reply, text, kept),
+                Err(error) => self.answer(reply, Err(error)),
+            },
+            FriendsRequest::Join { invitation, account, reply } => {
+                match self.join(now, &invitation, account) {
+                    Ok((id, settings)) => {
+                        let joining = Joining { settings, until: now + JOINING, reply, end: None };
+                        self.friends.joining.insert(id, joining);
+                    }
+                    Err(error) => self.answer(reply, Err(error)),
+                }
+            }
+            FriendsRequest::Remove { name, reply } => {
+                let removed = self.friends.point.as_mut().is_some_and(|point| point.rendezvous.remove(&name));
+                if removed {
+                    let forgotten = self.store.remove_friend(name);
+                    self.answer_when_stored(reply, (), forgotten);
+                } else {
+                    let message = format!(
+                        "there is no friend '{}': list the friends to see which there are",
+                        shown(&name)
+                    );
+                    self.answer(reply, Err(RequestError { kind: ErrorKind::InvalidArgument, message }));
+                }
+            }
+            FriendsRequest::List { reply } => {
+                let friends = self.list_friends(now);
+                self.answer(reply, Ok(friends));
+            }
+        }
+    }
+
+    fn invite(
+        &mut self,
+        now: Instant,
+        name: &str,
+        lasts: Duration,
+    ) -> Result<(String, store::Change), RequestError> {
+        let point = self.friends.point.as_mut().ok_or_else(|| RequestError {
+            kind: ErrorKind::InvalidState,
+            message: "this voipd is no meeting point: set enabled = true and address in [rendezvous] of its \
+                      configuration, and restart it"
+                .to_owned(),
+        })?;
+        let invited = point.rendezvous.invite(now, name, lasts);
+        let (invitation, secret) = invited.map_err(|error| {
+            use voipd_sip::rendezvous::InviteError;
+            let kind = match error {
+                InviteError::BadName(_) => ErrorKind::InvalidArgument,
+                InviteError::TooManyMembers(_) | InviteError::TooManyDevices { .. } => {
+                    ErrorKind::LimitReached
+                }
+            };
+            RequestError { kind, message: error.to_string() }
+        })?;
+        let Point { config, entrance, .. } = point;
+        let usual = config.port.unwrap_or(entrance.transport.default_port());
+        let text = InvitationText {
+            member: invitation.member.clone(),
+            host: config.host.clone(),
+            port: config.port,
+            server_port: Some(entrance.port).filter(|port| *port != usual),
+            transport: entrance.transport,
+            secret,
+            pin: entrance.pin,
+            expires: invitation.expires,
+        };
+        Ok((text.to_string(), self.store.put_invitation(invitation)))
+    }
+
+    /// Makes the account of an invitation, which registers at once.
+    fn join(
+        &mut self,
+        now: Instant,
+        text: &str,
+        account: Option<String>,
+    ) -> Result<(AccountId, AccountSettings), RequestError> {
+        let wrong = |message: String| RequestError { kind: ErrorKind::InvalidArgument, message };
+        let invitation: InvitationText =
+            text.parse().map_err(|error: voipd_sip::rendezvous::InvitationError| wrong(error.to_string()))?;
+        if invitation.expires <= unix_seconds() {
+            return Err(RequestError {
+                kind: ErrorKind::NotPermitted,
+                message: "this invitation has run out: ask for another (or is this machine's clock wrong?)"
+                    .to_owned(),
+            });
+        }
+        let address = invitation.address().to_string();
+        let same =
+            |view: &AccountSettings| view.address.as_ref().map(ToString::to_string) == Some(address.clone());
+        if let Some(known) = self.agent.find_account_where(same) {
+            return Err(RequestError {
+                kind: ErrorKind::AlreadyExists,
+                message: format!(
+                    "the account '{known}' is {address} already: remove it first (voipctl account remove {known})"
+                ),
+            });
+        }
+        let name = account.unwrap_or_else(|| account_name(&invitation));
+        let (user, password) = invitation.login(&self.friends.salts.draw());
+        let texts = [
+            ("name", name),
+            ("address", address),
+            ("registrar", invitation.registrar().to_string()),
+            ("transport", transport_name(invitation.transport).to_owned()),
+            ("auth-user", user),
+            ("password", password.expose().to_owned()),
+            ("realm", invitation.host.to_string()),
+        ];
+        let mut entries: Vec<Entry> =
+            texts.into_iter().map(|(key, text)| Entry::new(key, Value::Text(text))).collect();
+        entries.push(Entry::new("allow-md5", Value::Flag(false)));
+        entries.extend(invitation.pin.map(|pin| Entry::new("tls-pin", Value::Text(pin_text(&pin)))));
+        let settings = from_entries(entries).map_err(|faults| {
+            let faults: Vec<String> =
+                faults.iter().map(|fault| format!("{} {}", fault.key, fault.message)).collect();
+            wrong(faults.join("; "))
+        })?;
+        let id = self.agent.add_account(now, settings.clone())?;
+        Ok((id, settings))
+    }
+
+    fn list_friends(&self, now: Instant) -> Vec<FriendView> {
+        let Some(point) = &self.friends.point else { return Vec::new() };
+        let domain = point.domain();
+        let unix = unix_seconds();
+        let members = point.rendezvous.members(now).into_iter();
+        let view = |member: voipd_sip::rendezvous::Member| FriendView {
+            address: format!("sip:{}@{domain}", member.name),
+            presence: match (member.devices, member.addresses.is_empty()) {
+                (0, _) => Presence::Unknown,
+                (_, true) => Presence::Offline,
+                (_, false) => Presence::Online,
+            },
+            devices: u32::try_from(member.devices).unwrap_or(u32::MAX),
+            invited_for: member
+                .invited_until
+                .map_or(0, |until| u32::try_from(until.saturating_sub(unix)).unwrap_or(u32::MAX)),
+            account: None,
+            name: member.name,
+        };
+        members.map(view).collect()
+    }
+
+    pub(super) fn publish_friends(&mut self) {
+        let view = self.friends.view();
+        self.tell(Update::Friends(view));
+    }
+}
+
+fn unreachable_point(settings: &AccountSettings) -> RequestError {
+    RequestError {
+        kind: ErrorKind::Failed,
+        message: format!(
+            "the meeting point {} does not answer: is this machine online, and does it run? The invitation can be \
+             used again",
+            domain_of(settings)
+        ),
+    }
+}
+
+fn domain_of(settings: &AccountSettings) -> String {
+    let realm = settings.realms.first().cloned();
+    realm.unwrap_or_default()
+}
+
+/// The meeting point's name, as far as accounts may be named so.
+fn account_name(invitation: &InvitationText) -> String {
+    let host = invitation.host.to_string();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let host: String = host.trim_matches(['[', ']']).chars().map(|c| if fits(c) { c } else { '-' }).collect();
+    host.chars().take(64).collect()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn unix_seconds() -> u64 {
+    unix_micros() / 1_000_000
+}
+
+/// Letters that nobody guesses.
+struct Salts(rand_chacha::ChaCha12Rng);
+
+impl Salts {
+    fn new(seed: [u8; 32]) -> Self {
+        use rand_chacha::rand_core::SeedableRng;
+        Self(rand_chacha::ChaCha12Rng::from_seed(seed))
+    }
+
+    fn seed(&mut self) -> [u8; 32] {
+        use rand_chacha::rand_core::Rng;
+        let mut seed = [0; 32];
+        self.0.fill_bytes(&mut seed);
+        seed
+    }
+
+    fn draw(&mut self) -> String {
+        const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        let bytes = self.seed();
+        bytes.iter().take(SALT_LENGTH).map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect()
+    }
+}
