@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voipd_dbus::{AcceptOptions, CallState, ResumeOptions};
+use voipd_dbus::{AcceptOptions, CallState, Dict, ResumeOptions};
 
 use crate::cli::{AnswerArgs, CodecArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
 use crate::daemon::Daemon;
@@ -45,12 +45,21 @@ pub(crate) fn calls_table(snapshot: &Snapshot) -> Vec<String> {
             state_words(call),
             if call.number("AnsweredAt") == 0 { String::new() } else { clock(call.talk_time()) },
             call.text("Codec").to_owned(),
+            media_path(call),
             snapshot.account_name(call.text("Account")).to_owned(),
             peer_words(call),
         ]
     };
     let rows: Vec<_> = snapshot.calls.iter().map(row).collect();
-    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "ACCOUNT", "PEER"], &rows)
+    table(&["CALL", "DIRECTION", "STATE", "TIME", "CODEC", "PATH", "ACCOUNT", "PEER"], &rows)
+}
+
+/// The kind of way that media takes; nothing before there is media.
+pub(crate) fn media_path(call: &Object) -> String {
+    let properties =
+        call.properties.get("MediaPath").and_then(|value| Dict::try_from(value.try_clone().ok()?).ok());
+    let path = Object { path: String::new(), properties: properties.unwrap_or_default() };
+    Some(path.text("kind")).filter(|kind| *kind != "none").unwrap_or_default().to_owned()
 }
 
 /// The peer, with what is known of it from others than itself.

@@ -78,6 +78,18 @@ fn lines(nat: &Object) -> Vec<String> {
         let rows: Vec<_> = servers.iter().map(row).collect();
         lines.extend(table(&["SERVER", "SOURCE", "ADDRESS", "STATE", "RTT", "SEES"], &rows));
     }
+    let relays = dicts(nat, "Relays");
+    if !relays.is_empty() {
+        lines.push(String::new());
+        let row = |relay: &Object| {
+            let mut row = ["uri", "state", "rtt-ms"].map(|key| cell(relay, key));
+            if !relay.text("reason").is_empty() {
+                row[1] = format!("{}: {}", row[1], relay.text("reason"));
+            }
+            row.to_vec()
+        };
+        lines.extend(table(&["RELAY", "STATE", "RTT"], &relays.iter().map(row).collect::<Vec<_>>()));
+    }
     lines
 }
 

@@ -75,7 +75,7 @@ async fn introspection_is_the_contract() {
         node.nodes().iter().filter_map(|node| node.name().map(ToOwned::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(children("/").await, ["org"]);
-    assert_eq!(children("/org/voipd").await, ["nat", "call", "audio", "account"]);
+    assert_eq!(children("/org/voipd").await, ["nat", "call", "audio", "account", "friends"]);
     assert_eq!(children("/org/voipd/call").await, ["7"]);
     assert!(children("/org/voipd/call/7").await.is_empty());
 }
@@ -114,7 +114,13 @@ async fn objects_are_told_with_the_properties_that_emit_changes_and_no_others() 
     let paths: BTreeSet<&str> = objects.keys().map(|path| path.as_str()).collect();
     assert_eq!(
         paths,
-        BTreeSet::from(["/org/voipd/account/1", "/org/voipd/audio", "/org/voipd/call/7", "/org/voipd/nat"])
+        BTreeSet::from([
+            "/org/voipd/account/1",
+            "/org/voipd/audio",
+            "/org/voipd/call/7",
+            "/org/voipd/friends",
+            "/org/voipd/nat"
+        ])
     );
     for interface in contract().iter().filter(|interface| interface.name().as_str() != names::MANAGER) {
         let name = interface.name();

@@ -278,6 +278,9 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();
     }
+    for table in ["friend", "invitation", "joined"] {
+        database.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+    }
     database
         .execute_batch(
             "INSERT INTO account (name, kind, address, register, expires, codecs, ptime, enabled, allow_from) \

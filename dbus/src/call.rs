@@ -2,7 +2,7 @@
 
 use zbus::{OwnedFd, OwnedObjectPath, SerializeDict, Type};
 
-use crate::Result;
+use crate::{Dict, Result};
 
 /// Options of [`CallProxy::accept`].
 #[derive(Debug, Default, SerializeDict, Type)]
@@ -162,6 +162,10 @@ pub trait Call {
     /// Where media is sent to, or empty.
     #[zbus(property)]
     fn remote_media(&self) -> zbus::Result<String>;
+
+    /// The way that media takes: `kind` and what is known of its ends.
+    #[zbus(property)]
+    fn media_path(&self) -> zbus::Result<Dict>;
 
     /// The state changed: the signal `StateChanged`. (`receive_state_changed` tells of the property `State`.)
     #[zbus(signal, name = "StateChanged")]

@@ -48,4 +48,8 @@ pub trait Nat {
     /// Who is asked, and what became of it.
     #[zbus(property)]
     fn servers(&self) -> zbus::Result<Vec<Dict>>;
+
+    /// The relays of all accounts: `uri`, `state`, `reason`, `rtt-ms`.
+    #[zbus(property)]
+    fn relays(&self) -> zbus::Result<Vec<Dict>>;
 }

@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::authority::Certificate;
-use crate::host::Wire;
+use crate::host::{Wire, inside, program_in};
 use crate::judge::Sound;
+use crate::netlab::Site;
 use crate::process::{Process, on_time};
 use crate::speech::{Speaker, speech_then_silence};
 use crate::{Lab, SOON, until};
@@ -34,6 +35,8 @@ pub struct Baresip {
     /// Its address, on port 5060.
     pub address: Ipv4Addr,
     directory: PathBuf,
+    /// The namespace that it runs in, and where its own sockets can be reached.
+    host: String,
     process: Process,
     control: TcpStream,
     unread: Vec<u8>,
@@ -64,8 +67,32 @@ impl Baresip {
 
     /// Starts one with lines of its own in its configuration.
     pub async fn start_with(lab: &Lab, wire: &Wire, codec: &str, answer: Answer, lines: &str) -> Self {
+        let account = format!("<sip:bob@{}>;regint=0", wire.there);
+        Self::start_in(lab, wire.name(), wire.there, codec, answer, &account, lines).await
+    }
+
+    /// Starts one at a site of the NAT laboratory, with an account and lines of its own in its configuration.
+    pub async fn at_site(
+        lab: &Lab,
+        site: &Site,
+        codec: &str,
+        answer: Answer,
+        account: &str,
+        lines: &str,
+    ) -> Self {
+        Self::start_in(lab, site.client().name(), site.address, codec, answer, account, lines).await
+    }
+
+    async fn start_in(
+        lab: &Lab,
+        host: &str,
+        address: Ipv4Addr,
+        codec: &str,
+        answer: Answer,
+        account: &str,
+        lines: &str,
+    ) -> Self {
         let directory = lab.directory("baresip");
-        let address = wire.there;
         // As codecs are written there: name, rate of the sound, channels.
         let mut shape = codec.split('/').skip(1).map(|number| number.parse::<u32>().unwrap());
         let (rate, channels) = (shape.next().unwrap(), shape.next().unwrap());
@@ -86,17 +113,25 @@ impl Baresip {
             Answer::Auto => "auto",
             Answer::Early => "early",
         };
-        let account = format!("<sip:bob@{address}>;regint=0;answermode={answer};audio_codecs={codec}\n");
+        let account = format!("{account};answermode={answer};audio_codecs={codec}\n");
         std::fs::write(directory.join("accounts"), account).unwrap();
         std::fs::write(directory.join("contacts"), "").unwrap();
-        let mut command = wire.program("baresip");
+        let mut command = program_in(host, "baresip");
         command.arg("-f").arg(&directory).arg("-4");
         let mut process = Process::start("baresip", on_time(&command), &directory.join("log"));
         process.says("baresip is ready").await;
         let control = SocketAddr::from((address, 4444));
-        let control =
-            until("baresip takes commands", SOON, async || TcpStream::connect(control).await.ok()).await;
-        Self { address, directory, process, control, unread: Vec::new(), events: Vec::new() }
+        let connect = || std::net::TcpStream::connect(control).ok();
+        let control = until("baresip takes commands", SOON, async || inside(host, connect)).await;
+        control.set_nonblocking(true).unwrap();
+        let control = TcpStream::from_std(control).unwrap();
+        let host = host.to_owned();
+        Self { address, directory, host, process, control, unread: Vec::new(), events: Vec::new() }
+    }
+
+    /// Waits until its registrar has taken it. Its event may come before anybody listens.
+    pub async fn registered(&mut self) {
+        self.process.says("200 OK (registrar)").await;
     }
 
     /// Sends a command of its menu, such as `dial` or `hold`, and waits for its answer.
@@ -109,11 +144,11 @@ impl Baresip {
     }
 
     /// Presses and releases keys of its telephone keypad during a call.
-    pub async fn press(&mut self, keys: &str) {
-        let console = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
+    pub fn press(&mut self, keys: &str) {
+        let console = inside(&self.host, || std::net::UdpSocket::bind("0.0.0.0:0").unwrap());
         // End of transmission is baresip's word for the release of a key.
         let keys: String = keys.chars().flat_map(|key| [key, '\u{4}']).collect();
-        console.send_to(keys.as_bytes(), (self.address, 5555)).await.unwrap();
+        console.send_to(keys.as_bytes(), (self.address, 5555)).unwrap();
     }
 
     /// Waits for an event such as `CALL_ESTABLISHED`; each is seen once.

@@ -7,8 +7,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix::sched::{CloneFlags, setns};
+
 use crate::process::{program, run};
 
+/// Where `ip netns` keeps the names.
+pub(crate) const NAMESPACES: &str = "/run/netns";
 /// Most places of one kind on a machine at the same time.
 const PLACES: u8 = 250;
 
@@ -52,6 +56,18 @@ pub(crate) fn program_in(namespace: &str, name: impl AsRef<OsStr>) -> Command {
     let mut command = program("ip");
     command.args(["netns", "exec", namespace]).arg(name);
     command
+}
+
+/// Does something in a network namespace, such as opening a socket, which then belongs to it for good.
+pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    let place = File::open(format!("{NAMESPACES}/{namespace}")).unwrap();
+    std::thread::scope(|scope| {
+        let enter = || {
+            setns(&place, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        scope.spawn(enter).join().unwrap()
+    })
 }
 
 /// A second host in a network namespace, joined to this one by a wire (veth). For programs that do not use loopback

@@ -137,7 +137,7 @@ async fn digits_arrive_both_ways() {
     }
     let mut digits = call.proxy.receive_dtmf_received().await.unwrap();
     for digit in ["4", "#"] {
-        line.baresip.press(digit).await;
+        line.baresip.press(digit);
         let signal = tokio::time::timeout(SOON, digits.next()).await.expect("no digit came").unwrap();
         assert_eq!(signal.args().unwrap().digit, digit);
     }

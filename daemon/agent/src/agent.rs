@@ -25,6 +25,7 @@ use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::roaming::NetworkChange;
+use crate::servers::Servers;
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
 
@@ -78,6 +79,7 @@ pub struct Agent {
     pub(crate) media_names: MediaNames,
     /// How everybody was reached after the last change; `None` before the first.
     pub(crate) network: Option<NetworkChange>,
+    pub(crate) servers: Servers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -133,6 +135,7 @@ impl Agent {
             routing: Routing::default(),
             media_names: MediaNames::default(),
             network: None,
+            servers: Servers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -222,6 +225,7 @@ impl Agent {
         }
         self.call_timeouts(now);
         self.media_name_timeouts(now);
+        self.server_timeouts(now);
         self.routing.handle_timeout(now);
         self.settle(now);
     }
@@ -239,7 +243,12 @@ impl Agent {
         }
         let patience = self.config.network_timeout;
         let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR, patience));
-        let others = [self.endpoint_timeout, self.routing.next_timeout(), self.media_names.next_timeout()];
+        let others = [
+            self.endpoint_timeout,
+            self.routing.next_timeout(),
+            self.media_names.next_timeout(),
+            self.servers.next_timeout(),
+        ];
         Output::Timeout(calls.chain(others.into_iter().flatten()).min())
     }
 
@@ -262,6 +271,7 @@ impl Agent {
             self.switch_on(now, id);
         }
         self.account_changed(id);
+        self.review_servers(now);
         self.settle(now);
         Ok(id)
     }
@@ -281,6 +291,7 @@ impl Agent {
         self.switch_off(now, id);
         let account = self.accounts.remove(id).ok_or(AgentError::NoSuchAccount)?;
         self.outputs.push_back(Output::AccountRemoved(id));
+        self.review_servers(now);
         self.settle(now);
         Ok(account.settings)
     }
@@ -299,6 +310,7 @@ impl Agent {
                 self.switch_off(now, id);
             }
             self.account_changed(id);
+            self.review_servers(now);
         }
         self.settle(now);
         Ok(())
@@ -356,6 +368,11 @@ impl Agent {
     pub fn call_of(&self, call_id: &str) -> Option<CallId> {
         let session = self.endpoint.session_of(call_id)?;
         self.calls.values().find(|call| call.session == session).map(|call| call.id)
+    }
+
+    /// The account that a call belongs to.
+    pub fn account_of_call(&self, id: CallId) -> Option<AccountId> {
+        self.calls.get(&id).map(|call| call.account)
     }
 
     /// # Errors
@@ -448,7 +465,7 @@ impl Agent {
             Event::Progress { session, status, sdp, dialog } => {
                 self.progress(now, session, status, sdp.as_deref(), &dialog);
             }
-            Event::Redirected { session, target } => self.redirected(session, target),
+            Event::Redirected { session, target } => self.redirected(now, session, target),
             Event::Answered { session, sdp, peer, asserted } => {
                 self.answered(now, session, sdp.as_deref(), peer, asserted);
             }

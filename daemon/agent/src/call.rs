@@ -15,8 +15,11 @@ use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
+use crate::ice::CallIce;
 use crate::roaming::Whereabouts;
-use crate::view::{CallDirection, CallId, CallNetwork, CallState, CallView, Reason, SoundPlace, printable};
+use crate::view::{
+    CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
+};
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +186,14 @@ pub(crate) struct Call {
     /// Until the call is answered.
     pub(crate) invited: Option<Box<Invited>>,
     pub(crate) media: Media,
+    /// From when sockets are bound until the peer has turned out to know nothing of it.
+    pub(crate) ice: Option<Box<CallIce>>,
+    /// An offer that begins ICE anew, or names more candidates, is due.
+    pub(crate) ice_news: bool,
+    /// Where media comes to, as the peer was told while ICE was still thought of.
+    pub(crate) advertised: Option<LocalMedia>,
+    /// The far end of signalling.
+    pub(crate) faces: Option<IpAddr>,
     pub(crate) offering: Offering,
     /// The hold state that the peer was told last; differs from `local_hold` while a re-INVITE is due.
     pub(crate) told_hold: bool,
@@ -254,6 +265,7 @@ impl Call {
     /// An offer of ours; it tells whether we hold.
     pub(crate) fn offer(&mut self, local: LocalMedia) -> Vec<u8> {
         self.told_hold = self.local_hold;
+        let local = self.describe_ice(local);
         self.negotiation.make_offer(local, self.wanted_direction())
     }
 
@@ -288,6 +300,7 @@ impl Call {
 
     /// Our answer to the peer's offer; it tells whether we hold.
     pub(crate) fn answer(&mut self, local: LocalMedia) -> Result<Vec<u8>, NegotiationError> {
+        let local = self.describe_ice(local);
         let (answer, _) = self.negotiation.make_answer(local, self.wanted_direction())?;
         self.told_hold = self.local_hold;
         Ok(answer)
@@ -353,6 +366,7 @@ impl Call {
             mixed: self.mixed,
             network: if self.is_ended() { CallNetwork::Ok } else { self.whereabouts.shown() },
             sound: self.sound_place(),
+            media_way: self.media_way(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
             asserted: self.known.asserted.as_ref().map(shown_uri).unwrap_or_default(),
             asserted_name: self.known.asserted.as_ref().map(shown_name).unwrap_or_default(),
@@ -372,12 +386,29 @@ impl Call {
         }
     }
 
+    fn media_way(&self) -> MediaWay {
+        match (&self.ice, &self.media) {
+            _ if self.is_ended() => MediaWay::None,
+            (Some(ice), _) if self.uses_ice() => ice.way(),
+            (_, Media::Streaming(stream)) => MediaWay::Plain {
+                local: SocketAddr::new(stream.local.address, stream.local.rtp_port),
+                remote: stream
+                    .moved_to
+                    .or(self.agreement().map(|a| a.remote_rtp))
+                    .filter(|to| is_address(*to)),
+            },
+            _ => MediaWay::None,
+        }
+    }
+
     /// When this call wants to be looked at again.
     pub(crate) fn next_timeout(&self, ended_for: Duration, patience: Duration) -> Option<Instant> {
         if let Phase::Ended { at, .. } = self.phase {
             return Some(at + ended_for);
         }
         let network = self.whereabouts.next_timeout(patience);
-        [self.ring_deadline, self.next_check, self.dtmf.busy_until, network].into_iter().flatten().min()
+        let ice = self.ice.as_ref().and_then(|ice| ice.next_timeout());
+        let own = [self.ring_deadline, self.next_check, self.dtmf.busy_until, ice, network];
+        own.into_iter().flatten().min()
     }
 }

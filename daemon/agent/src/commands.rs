@@ -210,7 +210,7 @@ impl Agent {
             if !call.negotiation.prefer(codec) {
                 return Err(AgentError::CodecNotAllowed(codec.name()));
             }
-            self.tell_hold(now, id);
+            self.tell_news(now, id);
         }
         self.settle(now);
         Ok(())
@@ -257,6 +257,10 @@ impl Agent {
             forks: Forks::default(),
             invited: None,
             media,
+            ice: None,
+            ice_news: false,
+            advertised: None,
+            faces: None,
             offering: Offering::Idle,
             told_hold: false,
             ending: None,
@@ -336,7 +340,7 @@ impl Agent {
         call.local_hold = hold;
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Local);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     /// Gives the reason for what has become of a call's state since it was `before`.
@@ -348,12 +352,14 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding or resuming, that another codec is wanted, or where we are now, if it is due and
-    /// nothing else is under way: by re-INVITE, or by UPDATE before the answer, where the peer takes it.
-    pub(crate) fn tell_hold(&mut self, now: Instant, id: CallId) {
+    /// Tells the peer about holding, resuming, another codec that is wanted, what is new of ICE or where we are now, if it
+    /// is due and nothing else is under way: by re-INVITE, or by UPDATE before the answer, where the peer takes it.
+    pub(crate) fn tell_news(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        let changed = call.told_hold != call.local_hold || call.negotiation.has_wish();
-        let due = changed || call.whereabouts.is_due();
+        let due = call.told_hold != call.local_hold
+            || call.negotiation.has_wish()
+            || call.has_ice_news()
+            || call.has_moved_untold();
         if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }
@@ -415,7 +421,7 @@ impl Agent {
         call.phase = Phase::Accepting;
         self.touched.insert(id);
         match call.media {
-            Media::Bound(local) => self.answer_invite(now, id, local),
+            Media::Bound(_) => self.media_ready(now, id),
             _ => self.bind_media(id),
         }
     }

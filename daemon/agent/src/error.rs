@@ -38,6 +38,9 @@ pub enum AgentError {
         /// Where the call is.
         state: CallState,
     },
+    /// Another way for media is found by ICE alone.
+    #[error("the call {0} does not use ICE: its media can only go where the peer says")]
+    NoIce(u32),
     /// A limit of the configuration.
     #[error("there are {0} calls already, and no more are allowed; end one first")]
     TooManyCalls(usize),

@@ -22,6 +22,11 @@ impl Forks {
         self.heard.as_ref().is_some_and(|heard| heard == dialog)
     }
 
+    /// Whether it goes to another peer than when [`Forks::take_moved`] was asked last.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved
+    }
+
     /// The call goes on to somebody else.
     pub(crate) fn forget(&mut self) {
         *self = Self { heard: None, moved: true };

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+pub use voipd_nat::turn::RelayTransport;
 use voipd_sip::digest::Secret;
 use voipd_sip::uri::Host;
 
@@ -60,19 +61,8 @@ pub struct Relay {
     pub host: String,
     /// 3478, or 5349 for `turns:`, where none is written.
     pub port: u16,
-    /// How it is reached.
+    /// How it is reached. What it relays is UDP in any case.
     pub transport: RelayTransport,
-}
-
-/// How a relay is reached. What it relays is UDP in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RelayTransport {
-    /// From the media's own socket.
-    Udp,
-    /// By a connection.
-    Tcp,
-    /// By a connection with TLS.
-    Tls,
 }
 
 /// Who we are to relays (long-term credentials, RFC 8489 section 9.2).

@@ -24,6 +24,18 @@ const MAX_CONFLICTS: usize = 4;
 impl Agent {
     /// Starts or changes the call's stream as agreed; that of an inbound call when it is answered.
     pub(crate) fn apply_agreement(&mut self, now: Instant, id: CallId) {
+        if self
+            .calls
+            .get(&id)
+            .is_some_and(|call| !matches!(call.phase, Phase::Incoming { .. } | Phase::Accepting))
+        {
+            self.agree_on_ice(now, id);
+        }
+        self.follow_agreement(now, id);
+    }
+
+    /// Starts or changes the stream by what is known of its way now.
+    pub(crate) fn follow_agreement(&mut self, now: Instant, id: CallId) {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
         self.touched.insert(id);
@@ -34,10 +46,15 @@ impl Agent {
         let moved = call.forks.take_moved();
         let rate = clock_rate(agreement);
         let port = call.stream_port;
+        let way = call.ice.as_deref();
+        let mut goodbye = None;
         match &mut call.media {
             Media::Bound(local) => {
                 let ssrc = new_ssrc(&mut self.rng);
-                let plan = stream_plan(agreement, ssrc, 1, call.local_hold);
+                let mut plan = stream_plan(agreement, ssrc, 1, call.local_hold);
+                if let Some(ice) = way {
+                    ice.apply(&mut plan, agreement);
+                }
                 self.outputs.push_back(Output::OpenStream { call: id, port, plan: Box::new(plan.clone()) });
                 if call.muted {
                     self.outputs.push_back(Output::SetMuted { port, muted: true });
@@ -64,6 +81,9 @@ impl Agent {
                 let same_source = rate == stream.clock_rate && !moved;
                 let ssrc = if same_source { old.ssrc } else { new_ssrc(&mut self.rng) };
                 let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
+                if let Some(ice) = way {
+                    ice.apply(&mut plan, agreement);
+                }
                 if plan == *old {
                     return;
                 }
@@ -78,10 +98,7 @@ impl Agent {
                     stream.counted_before = stream.counters;
                     stream.conflicts.clear();
                 } else if !same_source {
-                    let muxed = agreement.rtcp_mux;
-                    if let Some((remote, bytes)) = stream.change_source(ntp, agreement, ssrc, rate) {
-                        self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
-                    }
+                    goodbye = stream.change_source(ntp, agreement, ssrc, rate);
                 }
                 stream.quiet_since = now;
                 self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(plan.clone()) });
@@ -90,6 +107,9 @@ impl Agent {
             Media::None | Media::Wanted(_) | Media::Binding => {}
         }
         call.review_digits();
+        if let Some((remote, bytes)) = goodbye {
+            self.send_rtcp(id, remote, bytes);
+        }
     }
 
     /// The call goes on to somebody else: nothing more is sent to whom it was with, and nothing heard of it.
@@ -144,8 +164,9 @@ impl Agent {
     pub(crate) fn rtcp(&mut self, now: Instant, id: CallId, source: SocketAddr, bytes: &[u8]) {
         let ntp = self.ntp(now);
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let expected = call.ice.as_ref().is_some_and(|ice| ice.expects_from(source));
         let Some((agreement, stream)) = call.agreed_stream() else { return };
-        if stream.expects_rtcp_from(agreement, source) {
+        if expected || stream.expects_rtcp_from(agreement, source) {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
@@ -169,13 +190,14 @@ impl Agent {
         }
         stream.conflicts.push(source);
         let ssrc = new_ssrc(&mut self.rng);
-        let muxed = agreement.rtcp_mux;
-        if let Some((remote, bytes)) = stream.change_source(ntp, agreement, ssrc, stream.clock_rate) {
-            self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
-        }
+        let goodbye = stream.change_source(ntp, agreement, ssrc, stream.clock_rate);
         stream.plan.ssrc = ssrc;
         stream.plan.generation += 1;
-        self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
+        let plan = Box::new(stream.plan.clone());
+        if let Some((remote, bytes)) = goodbye {
+            self.send_rtcp(id, remote, bytes);
+        }
+        self.outputs.push_back(Output::UpdateStream { port, plan });
         self.note(Weight::Info, Some(id), format!("{source} uses our SSRC: taking another one"));
     }
 
@@ -197,16 +219,15 @@ impl Agent {
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
-        let packet = packet.zip(stream.rtcp_remote(agreement));
-        let muxed = agreement.rtcp_mux;
+        let remote = stream.rtcp_remote(agreement);
         let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
         if quiet || waiting {
             stream.quiet_since = now;
         }
         let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
         call.next_check = Some(next);
-        if let Some((bytes, remote)) = packet {
-            self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+        if let Some(bytes) = packet {
+            self.send_rtcp(id, remote, bytes);
         }
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
@@ -242,8 +263,7 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some((agreement, stream)) = call.agreed_stream() else { return };
         let Some((remote, bytes)) = stream.goodbye(ntp, agreement) else { return };
-        let muxed = agreement.rtcp_mux;
-        self.outputs.push_back(Output::SendRtcp { call: id, remote, muxed, bytes });
+        self.send_rtcp(id, remote, bytes);
     }
 
     /// What the peer last reported of a call's sound.
@@ -296,6 +316,7 @@ impl Agent {
         if is_due(network) {
             self.whereabouts_timeout(now, id);
         }
+        self.ice_timeout(now, id);
     }
 
     fn give_up_ringing(&mut self, now: Instant, id: CallId) {
@@ -324,9 +345,9 @@ impl Stream {
         }
     }
 
-    /// The last RTCP packet under the SSRC of now, and where it goes.
-    fn goodbye(&mut self, ntp: u64, agreement: &Agreement) -> Option<(SocketAddr, Vec<u8>)> {
-        let remote = self.rtcp_remote(agreement)?;
+    /// The last RTCP packet under the SSRC of now, and where it goes without ICE.
+    fn goodbye(&mut self, ntp: u64, agreement: &Agreement) -> Option<(Option<SocketAddr>, Vec<u8>)> {
+        let remote = self.rtcp_remote(agreement);
         let sent = self.sent_counters(self.counters.last_sent_nanos, false);
         let bytes = self.rtcp.goodbye(ntp, &sent, &received_counters(&self.counters))?;
         Some((remote, bytes))
@@ -339,7 +360,7 @@ impl Stream {
         agreement: &Agreement,
         ssrc: u32,
         clock_rate: u32,
-    ) -> Option<(SocketAddr, Vec<u8>)> {
+    ) -> Option<(Option<SocketAddr>, Vec<u8>)> {
         let goodbye = self.goodbye(ntp, agreement);
         self.rtcp.change_source(ssrc, clock_rate);
         self.clock_rate = clock_rate;

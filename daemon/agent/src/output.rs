@@ -5,10 +5,13 @@ use std::time::Instant;
 
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
+use voipd_nat::ice::StreamId;
+use voipd_nat::turn::{RelayServer, RelayTransport};
 use voipd_sip::endpoint::{Flow, NextHop, ResolveId};
 
 use crate::account::AccountId;
 use crate::names::MediaNameId;
+use crate::servers::{RelayView, ServerId};
 use crate::view::{AccountView, CallId, CallState, CallView, Reason};
 
 /// The microphone.
@@ -67,6 +70,21 @@ pub enum Output {
     UseRinger(bool),
     /// Send an RTCP packet from the call's RTCP socket, or from its RTP socket where both share one (RFC 5761).
     SendRtcp { call: CallId, remote: SocketAddr, muxed: bool, bytes: Vec<u8> },
+    /// Send a packet of ICE's or TURN's from the call's RTP socket, or else from its RTCP socket. What such sockets receive
+    /// that is neither RTP nor RTCP goes to [`crate::Agent::handle_stun`].
+    SendStun { call: CallId, rtp: bool, remote: SocketAddr, bytes: Vec<u8> },
+    /// Connect to a relay by TCP or TLS; all that comes of it goes to [`crate::Agent::handle_relay`].
+    OpenRelay { call: CallId, stream: StreamId, server: RelayServer },
+    /// Send a message by such a connection.
+    SendRelay { call: CallId, stream: StreamId, bytes: Vec<u8> },
+    /// Close it when all that was sent is out.
+    CloseRelay { call: CallId, stream: StreamId },
+    /// Find the addresses of a STUN server or a relay; answer with [`crate::Agent::handle_server_resolved`].
+    ResolveServer { id: ServerId, name: String },
+    /// Measure one round trip to a relay; answer with [`crate::Agent::handle_relay_measured`].
+    MeasureRelay { id: ServerId, address: SocketAddr, transport: RelayTransport },
+    /// The relays of all accounts, and how they fare.
+    RelaysChanged(Vec<RelayView>),
     /// Answer with [`crate::Agent::handle_counters`].
     WantCounters { call: CallId, port: PortId },
     /// A new or a changed account.

@@ -149,7 +149,7 @@ impl Agent {
             }
             let was_stranded = self.find_way(now, id);
             self.touched.insert(id);
-            self.tell_hold(now, id);
+            self.tell_news(now, id);
             // What was agreed may be over at the other end.
             let Some(call) = self.calls.get(&id) else { continue };
             let as_before = call.whereabouts.shown() == CallNetwork::Ok;
@@ -233,20 +233,23 @@ impl Agent {
                     stream.local = *local;
                     stream.quiet_since = now;
                 }
-                if self.endpoint.wants_offer(call.session) {
-                    let offer = call.first_offer(*local);
+                let wanted = self.endpoint.wants_offer(call.session);
+                if wanted {
+                    // The INVITE that goes out anew tells it.
                     call.whereabouts.telling();
                     call.whereabouts.heard();
-                    // A session that ended meanwhile has reported it.
-                    let _ = self.endpoint.send_invite(now, call.session, offer);
-                    self.drain_endpoint();
+                }
+                match (call.ice.is_some(), wanted || call.phase == Phase::Active) {
+                    (true, true) => self.restart_ice(now, id, Some(*local)),
+                    (false, _) if wanted => self.media_ready(now, id),
+                    _ => {}
                 }
             }
             // The address has gone again: the network's next change will tell more.
             Err(why) => self.note(Weight::Warning, Some(id), why.clone()),
         }
         self.touched.insert(id);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
         true
     }
 
@@ -260,7 +263,7 @@ impl Agent {
         }
         if call.whereabouts.again_at.is_some_and(|at| at <= now) {
             call.whereabouts.again_at = None;
-            self.tell_hold(now, id);
+            self.tell_news(now, id);
         }
     }
 
@@ -272,6 +275,11 @@ impl Agent {
 }
 
 impl Call {
+    /// The peer has to be told where we are, and can be: with ICE not before there are candidates.
+    pub(crate) fn has_moved_untold(&self) -> bool {
+        self.whereabouts.is_due() && !self.ice.as_ref().is_some_and(|ice| ice.is_waiting())
+    }
+
     /// Where the peer receives media.
     fn media_peer(&self) -> Option<IpAddr> {
         let said = self.agreement().map(|agreement| agreement.remote_rtp.ip());

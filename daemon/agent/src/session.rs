@@ -44,8 +44,11 @@ impl Agent {
             Media::Wanted(incoming.flow.local.ip()),
         );
         let known = self.known(account, remote.ip(), incoming.caller);
+        let policy =
+            self.accounts.get(account).map(|account| account.settings.ice.policy).unwrap_or_default();
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.known = known;
+        call.faces = Some(remote.ip());
         if echo {
             call.sound = Sound::Echo;
         }
@@ -54,7 +57,12 @@ impl Agent {
             Some(Ok(())) => {}
             Some(Err(error)) => return self.refuse_offer(now, id, &error),
         }
+        if call.offers_no_relay(policy) {
+            let why = "this side takes media by relays alone, and the offer has no ICE".to_owned();
+            return self.refuse(now, id, 488, Some((399, why)), Reason::Policy);
+        }
         let offers_first = incoming.reliable && call.offering == Offering::InAnswer;
+        let gathers_early = call.wants_ice_early(policy);
         self.note(Weight::Info, Some(id), "call comes in".to_owned());
         if offers_first {
             // The caller hears ringing when the offer that goes with it can be made.
@@ -63,6 +71,9 @@ impl Agent {
             // The session was made a moment ago; if it is gone, its end is reported next.
             let _ = self.endpoint.ring(now, incoming.session, None);
             self.drain_endpoint();
+        }
+        if gathers_early {
+            self.bind_media(id);
         }
         if echo {
             self.begin_accepting(now, id);
@@ -107,6 +118,7 @@ impl Agent {
             let _ = self.endpoint.send_invite(now, session, offer);
             return self.drain_endpoint();
         }
+        call.faces = Some(flow.remote.ip());
         if call.is_streaming() {
             return self.move_media(id, flow.local.ip());
         }
@@ -137,21 +149,12 @@ impl Agent {
             }
         };
         call.media = Media::Bound(local);
-        match call.phase {
-            Phase::Dialing | Phase::Ringing | Phase::Early => {
-                let offer = call.first_offer(local);
-                // A session that ended meanwhile has reported it.
-                let _ = self.endpoint.send_invite(now, call.session, offer);
-                self.drain_endpoint();
-            }
-            Phase::Incoming { .. } => {
-                call.offering = Offering::InRinging;
-                let offer = call.offer(local);
-                let _ = self.endpoint.ring(now, call.session, Some(offer));
-                self.drain_endpoint();
-            }
-            _ => self.answer_invite(now, id, local),
+        self.end_ice(now, id);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.advertised = None;
         }
+        self.begin_ice(now, id, local);
+        self.media_ready(now, id);
     }
 
     /// Answers the INVITE of a call that is accepted.
@@ -174,7 +177,7 @@ impl Agent {
     }
 
     /// A 3xx is followed.
-    pub(crate) fn redirected(&mut self, session: SessionId, target: Uri) {
+    pub(crate) fn redirected(&mut self, now: Instant, session: SessionId, target: Uri) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         let text = if call.peer.uri == target {
@@ -184,6 +187,10 @@ impl Agent {
             format!("redirected: calling {}", call.peer.uri)
         };
         call.start_over();
+        if let Some(ice) = &mut call.ice {
+            ice.forget_peer();
+            ice.agent_mut().restart(now, None);
+        }
         self.hush(id);
         self.touched.insert(id);
         self.note(Weight::Info, Some(id), text);
@@ -219,7 +226,7 @@ impl Agent {
             let text = format!("the session description in {} cannot be taken: {error}", status.get());
             self.note(Weight::Info, Some(id), text);
         }
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn answered(
@@ -277,7 +284,7 @@ impl Agent {
         self.touched.insert(id);
         self.apply_agreement(now, id);
         self.catch_up(id);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn confirmed(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
@@ -306,7 +313,7 @@ impl Agent {
                 }
             }
         }
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn offered(&mut self, now: Instant, session: SessionId, sdp: Option<&[u8]>) {
@@ -321,7 +328,10 @@ impl Agent {
                 call.offering = Offering::InAnswer;
                 Ok(call.offer(local))
             }
-            (Some(local), Some(sdp)) => call.negotiation.handle_offer(sdp).and_then(|()| call.answer(local)),
+            (Some(local), Some(sdp)) => call.negotiation.handle_offer(sdp).and_then(|()| {
+                call.hear_ice(now);
+                call.answer(local)
+            }),
         };
         if answer.is_ok() && call.whereabouts.is_due() {
             // Our answer tells it, and our Contact with it.
@@ -342,7 +352,7 @@ impl Agent {
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
         // What is due still, where the peer's offer came between and was refused.
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     /// The session timer wants an offer that changes nothing.
@@ -371,6 +381,7 @@ impl Agent {
                 // The peer's own offer came between; our answer to it, or another offer, will tell.
                 let wish = call.negotiation.wish();
                 call.negotiation.withdraw_offer();
+                call.ice_news |= call.ice.as_ref().is_some_and(|ice| ice.is_restarting());
                 wish.map(|codec| call.negotiation.prefer(codec));
                 if let Offering::Outstanding { told_before } = offering {
                     call.told_hold = told_before;
@@ -390,13 +401,14 @@ impl Agent {
         }
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
-        self.tell_hold(now, id);
+        self.tell_news(now, id);
     }
 
     pub(crate) fn session_ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {
         let Some(id) = self.by_session.remove(&session) else { return };
         let ended_at = self.unix_micros(now);
         self.say_goodbye(now, id);
+        self.end_ice(now, id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let answered = call.answered_at != 0;
         let reason =

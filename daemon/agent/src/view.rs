@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use voipd_media::ice::CandidateKind;
 use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::Binding;
 
@@ -226,6 +227,55 @@ pub enum SoundPlace {
     None,
 }
 
+/// The way that a call's media takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaWay {
+    /// There is no media.
+    None,
+    /// Without ICE: to where the peer says, or where its media comes from.
+    Plain {
+        /// Our end.
+        local: SocketAddr,
+        /// The peer's; none while it holds without an address.
+        remote: Option<SocketAddr>,
+    },
+    /// Ways are being tried; until one is found, media goes where the peer says.
+    Checking,
+    /// By the way that ICE has found.
+    Selected {
+        /// How our end was found.
+        local_kind: CandidateKind,
+        /// How the peer's end was found.
+        remote_kind: CandidateKind,
+        /// The socket; none where a connection with a relay takes its place.
+        local: Option<SocketAddr>,
+        /// Where the peer is, seen from us or from our relay.
+        remote: SocketAddr,
+    },
+    /// ICE has found none; media goes where the peer says.
+    Failed,
+    /// The one that was found does not lead to the peer any more; another one is looked for.
+    Lost,
+}
+
+impl MediaWay {
+    /// The word on D-Bus. A way is as good as the worse of its ends: `direct`, `reflexive` through a NAT, `relayed`.
+    pub const fn name(self) -> &'static str {
+        use CandidateKind::{Host, Relayed};
+        match self {
+            MediaWay::None => "none",
+            MediaWay::Plain { .. } => "plain",
+            MediaWay::Checking => "checking",
+            MediaWay::Selected { local_kind: Relayed, .. }
+            | MediaWay::Selected { remote_kind: Relayed, .. } => "relayed",
+            MediaWay::Selected { local_kind: Host, remote_kind: Host, .. } => "direct",
+            MediaWay::Selected { .. } => "reflexive",
+            MediaWay::Failed => "failed",
+            MediaWay::Lost => "lost",
+        }
+    }
+}
+
 /// A call as front ends see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallView {
@@ -275,6 +325,8 @@ pub struct CallView {
     pub network: CallNetwork,
     /// Where its sound goes now.
     pub sound: SoundPlace,
+    /// The way that its media takes.
+    pub media_way: MediaWay,
     /// Where the peer receives media, as it says; `None` before it has said so, and while it holds without an address.
     pub remote_media: Option<SocketAddr>,
     /// Unix microseconds; 0 = not yet.

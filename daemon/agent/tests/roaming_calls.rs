@@ -14,7 +14,7 @@ use voipd_agent::view::{CallId, CallNetwork, CallState, Reason};
 fn silence(pair: &mut Pair, (out, inb): (CallId, CallId)) -> Duration {
     let (alice, bob) = ((pair.alice, out), (pair.bob, inb));
     let start = pair.world.now;
-    while !(pair.world.hears(alice, bob) && pair.world.hears(bob, alice)) {
+    while !(pair.world.is_heard_by(alice, bob) && pair.world.is_heard_by(bob, alice)) {
         pair.world.run_ms(10);
         assert!(pair.world.now - start < Duration::from_secs(10), "they never hear each other again");
     }

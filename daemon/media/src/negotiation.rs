@@ -222,6 +222,14 @@ impl Negotiation {
         }
     }
 
+    /// Whether the peer's offer that is being answered wants RTCP on the port of RTP: then the answer does.
+    pub fn offered_rtcp_mux(&self) -> Option<bool> {
+        match &self.exchange {
+            Exchange::Theirs(offer) => Some(offer.audio.rtcp_mux),
+            Exchange::None | Exchange::Ours { .. } => None,
+        }
+    }
+
     /// What the descriptions that are written from now on say about ICE: offers say it, answers where the offer wants
     /// ICE. The default candidates are the `local` media that the caller names with each of them.
     pub fn set_ice(&mut self, ice: Option<LocalIce>) {

@@ -3,6 +3,7 @@
 //! Call one `handle_*` or application method, then drain [`Endpoint::poll_output`] until it answers
 //! [`Output::Timeout`], before the next.
 
+mod event;
 mod interface;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use crate::session::{Cx, Session};
 use crate::stun;
 use crate::uri::Uri;
 
+pub use event::*;
 pub use interface::*;
 
 /// One user agent.

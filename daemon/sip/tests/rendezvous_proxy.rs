@@ -195,11 +195,11 @@ fn rfc5626_a_request_goes_over_the_flow_of_the_binding_and_not_to_its_contact() 
 fn rfc5658_who_is_reached_differently_finds_his_own_way_back() {
     let mut world = World::by(Transport::Tcp, Transport::Udp);
     world.talking();
-    let invites =
+    let mut invites =
         world.net.capture.iter().filter(|(_, _, to, bytes)| {
             *to == BOB.parse().unwrap() && first_line(bytes).starts_with("INVITE")
         });
-    let text = String::from_utf8_lossy(&invites.last().unwrap().3).into_owned();
+    let text = String::from_utf8_lossy(&invites.next_back().unwrap().3).into_owned();
     let routes: Vec<&str> = text.lines().filter(|line| line.starts_with("Record-Route")).collect();
     assert_eq!(routes.len(), 2, "{routes:?}");
     assert!(!routes[0].contains("transport=") && routes[1].contains("transport=tcp"), "{routes:?}");
@@ -410,11 +410,11 @@ fn a_known_dialog_takes_nothing_of_another_call() {
     let mut world = World::new();
     world.talking();
     let lines = world.net.capture.iter().map(|(_, _, _, bytes)| String::from_utf8_lossy(bytes).into_owned());
-    let route = lines.filter_map(|text| {
+    let mut route = lines.filter_map(|text| {
         let line = text.lines().find(|line| line.starts_with("Record-Route: "))?;
         Some(line.replacen("Record-", "", 1))
     });
-    let route = route.last().expect("a record-route");
+    let route = route.next_back().expect("a record-route");
     let eve = world.net.raw("203.0.113.99:5060");
     let text = invite_of_a_stranger("sip:victim@192.0.2.99", &format!("{route}\n"));
     let text = text.replace("To: <sip:victim@192.0.2.99>", "To: <sip:victim@192.0.2.99>;tag=t");

@@ -19,11 +19,11 @@ const POINT: &str = "198.51.100.1:5060";
 
 fn state(net: &mut Net, host: HostId) -> RegistrationState {
     let events = net.events(host).into_iter();
-    let states = events.filter_map(|event| match event {
+    let mut states = events.filter_map(|event| match event {
         Event::Registration { state, .. } => Some(state),
         _ => None,
     });
-    states.last().expect("a registration")
+    states.next_back().expect("a registration")
 }
 
 /// A telephone written by hand, which has joined as bob.

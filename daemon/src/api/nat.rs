@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use voipd_agent::RelayView;
 use voipd_nat::stun::Report;
 
 use crate::network::NetworkState;
@@ -13,4 +14,6 @@ pub struct NatView {
     /// Those of this machine that can be used beyond it.
     pub local_addresses: Vec<IpAddr>,
     pub discovery: Report,
+    /// Those of all accounts.
+    pub relays: Vec<RelayView>,
 }

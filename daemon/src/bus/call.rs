@@ -1,7 +1,9 @@
 //! `org.voipd.Call1`: a call.
 
+use std::net::SocketAddr;
+
 use voipd_agent::CallView;
-use voipd_agent::view::{CallDirection, CallId, Reason, SoundPlace};
+use voipd_agent::view::{CallDirection, CallId, MediaWay, Reason, SoundPlace};
 use zbus::Variant;
 use zbus::message::Body;
 
@@ -44,6 +46,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("AnsweredAt", view.answered_at.into()),
         ("EndedAt", view.ended_at.into()),
         ("RemoteMedia", remote_media.into()),
+        ("MediaPath", media_path(view.media_way).into()),
     ])
 }
 
@@ -112,6 +115,29 @@ pub(super) fn set(
         ("Muted", _) => Some(Err(invalid("Muted is a boolean (b): write true or false"))),
         _ => None,
     }
+}
+
+fn media_path(way: MediaWay) -> Dict {
+    let mut path = Dict::from([("kind", way.name().into())]);
+    let mut address = |key, address: Option<SocketAddr>| {
+        if let Some(address) = address {
+            path.insert(key, address.to_string().into());
+        }
+    };
+    match way {
+        MediaWay::None | MediaWay::Checking | MediaWay::Failed | MediaWay::Lost => {}
+        MediaWay::Plain { local, remote } => {
+            address("local", Some(local));
+            address("remote", remote);
+        }
+        MediaWay::Selected { local_kind, remote_kind, local, remote } => {
+            address("local", local);
+            address("remote", Some(remote));
+            path.insert("local-type", local_kind.name().into());
+            path.insert("remote-type", remote_kind.name().into());
+        }
+    }
+    path
 }
 
 fn direction(direction: CallDirection) -> &'static str {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use voipd_agent::{RelayState, RelayView};
 use voipd_nat::stun::{PathReport, ServerReport};
 use zbus::message::Body;
 
@@ -12,6 +13,7 @@ use crate::api::nat::NatView;
 pub(super) fn properties(view: &NatView) -> Dict {
     let network = view.network.name();
     let local: Vec<String> = view.local_addresses.iter().map(IpAddr::to_string).collect();
+    let relays: Vec<Dict> = view.relays.iter().map(relay).collect();
     let view = &view.discovery;
     let first = view.paths.first();
     let mut public: Vec<String> = Vec::new();
@@ -30,6 +32,7 @@ pub(super) fn properties(view: &NatView) -> Dict {
         ("MappingBehaviour", first.map(|path| path.mapping).unwrap_or_default().name().into()),
         ("FilteringBehaviour", first.map(|path| path.filtering).unwrap_or_default().name().into()),
         ("Paths", view.paths.iter().map(path).collect::<Vec<_>>().into()),
+        ("Relays", relays.into()),
         ("Servers", view.servers.iter().map(server).collect::<Vec<_>>().into()),
     ])
 }
@@ -42,6 +45,21 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
         }
         _ => Err(unknown_method(member)),
     }
+}
+
+fn relay(relay: &RelayView) -> Dict {
+    let (state, reason) = match &relay.state {
+        RelayState::Unknown => ("unknown", ""),
+        RelayState::Reachable => ("reachable", ""),
+        RelayState::Failed(why) => ("failed", why.as_str()),
+    };
+    let rtt_ms = relay.round_trip.map_or(0.0, |rtt| rtt.as_secs_f64() * 1000.0);
+    Dict::from([
+        ("uri", relay.uri.clone().into()),
+        ("state", state.into()),
+        ("reason", reason.to_owned().into()),
+        ("rtt-ms", rtt_ms.into()),
+    ])
 }
 
 fn path(path: &PathReport) -> Dict {

@@ -12,9 +12,11 @@ use voipd_audio::PortId;
 use voipd_audio::plan::StreamCounters;
 use voipd_media::LocalMedia;
 use voipd_media::rtcp::RemoteView;
+use voipd_nat::ice::StreamId;
 use voipd_sip::endpoint::{NextHop, Transport};
 use voipd_sip::uri::Host;
 
+use super::ice::is_ice;
 use crate::api::CallStatistics;
 use crate::config::RtpConfig;
 use crate::realtime::{self, UdpMediaSocket};
@@ -24,10 +26,12 @@ const QUEUE: usize = 64;
 /// Largest RTCP packet read, in bytes.
 const MAX_PACKET: usize = 1500;
 
-/// A packet on a call's RTCP port.
-pub struct RtcpPacket {
+/// A packet that the real-time thread does not see.
+pub struct ControlPacket {
     /// Whose port it was.
     pub call: CallId,
+    /// It came to the port of RTP, before there was a stream; else to that of RTCP.
+    pub rtp: bool,
     /// Where it came from.
     pub source: SocketAddr,
     /// What it holds.
@@ -39,7 +43,7 @@ pub struct MediaPorts {
     config: RtpConfig,
     calls: BTreeMap<CallId, CallPorts>,
     by_port: BTreeMap<PortId, CallId>,
-    packets: mpsc::Sender<RtcpPacket>,
+    packets: mpsc::Sender<ControlPacket>,
 }
 
 struct CallPorts {
@@ -49,12 +53,16 @@ struct CallPorts {
     muxed: std::net::UdpSocket,
     rtcp: Arc<UdpSocket>,
     reading: AbortHandle,
+    /// Reads the RTP port for ICE, until the stream does.
+    early: Option<AbortHandle>,
     stream: Option<PortId>,
+    /// The connection with a relay that the stream's packets take.
+    relay: Option<StreamId>,
 }
 
 impl MediaPorts {
-    /// The second value gives the packets that arrive on RTCP ports.
-    pub fn new(config: RtpConfig) -> (Self, mpsc::Receiver<RtcpPacket>) {
+    /// The second value gives the packets that arrive on RTCP ports, and those of ICE on RTP ports before their streams.
+    pub fn new(config: RtpConfig) -> (Self, mpsc::Receiver<ControlPacket>) {
         let (packets, receiver) = mpsc::channel(QUEUE);
         (Self { config, calls: BTreeMap::new(), by_port: BTreeMap::new(), packets }, receiver)
     }
@@ -68,9 +76,11 @@ impl MediaPorts {
         let rtcp = UdpSocket::from_std(pair.rtcp).map_err(|error| format!("RTCP socket: {error}"))?;
         let rtcp = Arc::new(rtcp);
         let muxed = pair.rtp.sender().map_err(|error| format!("RTP socket: {error}"))?;
-        let reading = tokio::spawn(read(call, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
+        let reading = tokio::spawn(read(call, false, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
         self.close(call);
-        self.calls.insert(call, CallPorts { rtp: Some(pair.rtp), muxed, rtcp, reading, stream: None });
+        let rtp = Some(pair.rtp);
+        let ports = CallPorts { rtp, muxed, rtcp, reading, early: None, stream: None, relay: None };
+        self.calls.insert(call, ports);
         Ok(local)
     }
 
@@ -83,6 +93,9 @@ impl MediaPorts {
     pub fn take_rtp(&mut self, call: CallId, stream: PortId) -> Option<UdpMediaSocket> {
         let ports = self.calls.get_mut(&call)?;
         ports.stream = Some(stream);
+        if let Some(early) = ports.early.take() {
+            early.abort();
+        }
         self.by_port.insert(stream, call);
         ports.rtp.take()
     }
@@ -105,10 +118,45 @@ impl MediaPorts {
         }
     }
 
+    /// Sends a packet of ICE's or TURN's, best effort. From the first one on, answers are read as well.
+    pub fn send_stun(&mut self, call: CallId, rtp: bool, remote: SocketAddr, bytes: &[u8]) {
+        let Some(ports) = self.calls.get_mut(&call) else { return };
+        if rtp
+            && ports.stream.is_none()
+            && ports.early.is_none()
+            && let Ok(socket) = ports.muxed.try_clone().and_then(UdpSocket::from_std)
+        {
+            let reading = tokio::spawn(read(call, true, Arc::new(socket), self.packets.clone()));
+            ports.early = Some(reading.abort_handle());
+        }
+        let sent = match rtp {
+            true => ports.muxed.send_to(bytes, remote),
+            false => ports.rtcp.try_send_to(bytes, remote),
+        };
+        if let Err(error) = sent {
+            log::debug!(call = call.0; "STUN to {remote}: {error}");
+        }
+    }
+
+    /// The connection with a relay that the packets of a call's stream take.
+    pub fn relay_of(&self, call: CallId) -> Option<StreamId> {
+        self.calls.get(&call)?.relay
+    }
+
+    /// They take another one from now on.
+    pub fn set_relay(&mut self, call: CallId, relay: Option<StreamId>) {
+        if let Some(ports) = self.calls.get_mut(&call) {
+            ports.relay = relay;
+        }
+    }
+
     /// Closes a call's sockets; the RTP socket closes with its stream.
     pub fn close(&mut self, call: CallId) {
         if let Some(ports) = self.calls.remove(&call) {
             ports.reading.abort();
+            if let Some(early) = ports.early {
+                early.abort();
+            }
             if let Some(stream) = ports.stream {
                 self.by_port.remove(&stream);
             }
@@ -121,15 +169,18 @@ pub fn host(name: String) -> NextHop {
     NextHop { host: Host::Name(name), port: Some(1), transport: Some(Transport::Udp), secure: false }
 }
 
-async fn read(call: CallId, socket: Arc<UdpSocket>, packets: mpsc::Sender<RtcpPacket>) {
+async fn read(call: CallId, rtp: bool, socket: Arc<UdpSocket>, packets: mpsc::Sender<ControlPacket>) {
     let mut buffer = [0; MAX_PACKET];
     loop {
         // An error is ICMP's about an earlier packet of ours: the peer may not listen for RTCP.
         let Ok((len, source)) = socket.recv_from(&mut buffer).await else { continue };
-        let bytes = buffer.get(..len).unwrap_or_default().to_vec();
-        if let Err(mpsc::error::TrySendError::Closed(_)) =
-            packets.try_send(RtcpPacket { call, source, bytes })
-        {
+        let bytes = buffer.get(..len).unwrap_or_default();
+        // Sound before there is a stream is nobody's.
+        if rtp && !is_ice(bytes) {
+            continue;
+        }
+        let packet = ControlPacket { call, rtp, source, bytes: bytes.to_vec() };
+        if let Err(mpsc::error::TrySendError::Closed(_)) = packets.try_send(packet) {
             return;
         }
     }

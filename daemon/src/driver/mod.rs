@@ -2,6 +2,7 @@
 
 mod devices;
 mod friends;
+mod ice;
 mod media;
 mod nat;
 mod network;
@@ -27,12 +28,14 @@ use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::network::{NetworkWatch, Snapshot};
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
+use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
 use devices::Devices;
 pub use friends::Friends;
-use media::{MediaPorts, RtcpPacket};
+use ice::ServerAnswer;
+use media::MediaPorts;
 use nat::Nat;
 use outbox::Outbox;
 use patchbay::Patchbay;
@@ -66,6 +69,8 @@ enum Finished {
     },
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
+    /// What was asked about a STUN server or a relay.
+    Server(ServerAnswer),
     /// Whether there is a device that was chosen.
     DeviceFound {
         role: DeviceRole,
@@ -116,6 +121,7 @@ pub struct Driver {
     realtime: RealtimeThread,
     devices: Devices,
     media: MediaPorts,
+    relays: Relays,
     nat: Nat,
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
@@ -136,6 +142,7 @@ impl Driver {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
         let (network, mut watch) = parts.network;
+        let (relays, mut relay_events) = Relays::new();
         let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
             agent: parts.agent,
@@ -145,6 +152,7 @@ impl Driver {
             realtime: parts.realtime,
             devices: Devices::new(parts.sound, parts.device_names),
             media,
+            relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
@@ -178,7 +186,10 @@ impl Driver {
                 Some(result) = results.recv() => driver.task_finished(result),
                 Some(request) = requests.recv() => driver.request(request),
                 () = wake.woken() => driver.serve_engine(),
-                Some(packet) = rtcp.recv() => driver.rtcp(&packet),
+                Some(packet) = rtcp.recv() => {
+                    driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
+                }
+                Some(event) = relay_events.recv() => driver.relay_event(&event),
                 event = watch.next() => driver.network_event(event),
                 event = driver.devices.next_event() => {
                     driver.devices.handle_event(event, &mut driver.patchbay);
@@ -264,6 +275,7 @@ impl Driver {
                 }
             }
             Finished::RecordingDone { call } => self.updates.recorded(call),
+            Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
                 self.select_device(role, name, found, reply);
@@ -306,20 +318,17 @@ impl Driver {
         }
     }
 
-    fn rtcp(&mut self, packet: &RtcpPacket) {
-        self.agent.handle_rtcp(Instant::now(), packet.call, packet.source, &packet.bytes);
-    }
-
     /// After a wake of the audio engine: its events, and packets on media ports that are not RTP.
     fn serve_engine(&mut self) {
         self.patchbay.controller().service();
+        self.relays.kick();
         while let Some(event) = self.patchbay.controller().poll_event() {
             self.agent.handle_engine_event(Instant::now(), event);
             self.carry_out();
         }
         while let Some(stray) = self.patchbay.controller().poll_stray() {
             if let Some(call) = self.media.call_at(stray.port) {
-                self.agent.handle_rtcp(Instant::now(), call, stray.source, &stray.bytes);
+                self.control_packet(call, true, stray.source, &stray.bytes);
                 self.carry_out();
             }
         }
@@ -372,6 +381,9 @@ impl Driver {
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
+                if let Some(call) = self.media.call_at(port) {
+                    self.attach_relay(call, port, &plan);
+                }
                 let result = self.patchbay.controller().update_stream(port, *plan);
                 report("change a stream", result);
             }
@@ -382,6 +394,7 @@ impl Driver {
                     self.patchbay.forget(port);
                 }
                 self.media.close(call);
+                self.relays.close_call(call);
                 self.files.remove(&call);
             }
             Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),
@@ -406,6 +419,13 @@ impl Driver {
             Output::SendRtcp { call, remote, muxed, bytes } => {
                 self.media.send_rtcp(call, remote, muxed, &bytes);
             }
+            Output::SendStun { call, rtp, remote, bytes } => self.media.send_stun(call, rtp, remote, &bytes),
+            Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
+            Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
+            Output::CloseRelay { call, stream } => self.relays.close(call, stream),
+            Output::ResolveServer { id, name } => self.resolve_server(id, name),
+            Output::MeasureRelay { id, address, transport } => self.measure_relay(id, address, transport),
+            Output::RelaysChanged(relays) => self.nat.set_relays(relays),
             Output::WantCounters { call, port } => self.count(call, port),
             Output::AccountChanged(view) => {
                 let security = self.account_security(&view);
@@ -453,7 +473,9 @@ impl Driver {
             let call = self.traces.call(&self.agent, bytes);
             self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
         }
-        if let Err(error) = self.transport.send(flow, bytes) {
+        if let Err(error) = self.transport.send(flow, bytes)
+            && !self.is_offline()
+        {
             self.agent.handle_failed(Instant::now(), *flow, error);
             self.friends.handle_failed(Instant::now(), *flow, error);
         }
@@ -482,9 +504,11 @@ impl Driver {
         let Some(socket) = self.media.take_rtp(call, port) else {
             return log::error!(call = call.0; "a stream was to be opened without a socket");
         };
+        let path = plan.clone();
         if let Err(error) = self.patchbay.open_stream(port, plan, socket) {
-            log::warn!(call = call.0; "the call has no sound: {error}");
+            return log::warn!(call = call.0; "the call has no sound: {error}");
         }
+        self.attach_relay(call, port, &path);
     }
 
     fn open_files(

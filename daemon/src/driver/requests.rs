@@ -348,7 +348,9 @@ impl From<AgentError> for RequestError {
             AgentError::NotRemovable(_)
             | AgentError::RedirectionForbidden(_)
             | AgentError::Target(TargetError::Blocked { .. }) => ErrorKind::NotPermitted,
-            AgentError::AccountDisabled(_) | AgentError::WrongState { .. } => ErrorKind::InvalidState,
+            AgentError::AccountDisabled(_) | AgentError::NoIce(_) | AgentError::WrongState { .. } => {
+                ErrorKind::InvalidState
+            }
             AgentError::NoDtmf => ErrorKind::NotReady,
             AgentError::Target(_)
             | AgentError::BadDigit(_)

@@ -18,7 +18,9 @@ use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
 use voipd::network::NetworkState;
-use voipd_agent::view::{AccountState, CallDirection, CallId, CallNetwork, CallState, Reason, SoundPlace};
+use voipd_agent::view::{
+    AccountState, CallDirection, CallId, CallNetwork, CallState, MediaWay, Reason, SoundPlace,
+};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
 use voipd_nat::stun::{
@@ -132,6 +134,7 @@ fn success(request: Request) -> Update {
         | Request::Resume { reply, .. }
         | Request::Silence { reply, .. }
         | Request::SetMuted { reply, .. }
+        | Request::SetCodec { reply, .. }
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
@@ -233,6 +236,7 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         mixed: false,
         network: CallNetwork::Ok,
         sound: SoundPlace::None,
+        media_way: MediaWay::None,
         remote_media: None,
         created_at: 1,
         answered_at: 0,
@@ -282,7 +286,12 @@ pub fn nat() -> Update {
         }],
     };
     let local_addresses = vec!["192.168.1.7".parse().unwrap()];
-    Update::Nat(Box::new(NatView { network: NetworkState::Online, local_addresses, discovery }))
+    Update::Nat(Box::new(NatView {
+        network: NetworkState::Online,
+        local_addresses,
+        discovery,
+        relays: Vec::new(),
+    }))
 }
 
 /// A method call with its reply or error.

@@ -6,17 +6,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::host::{locks, number, program_in};
+use crate::host::{NAMESPACES, inside, locks, number, program_in};
 use crate::process::program;
 
 /// The lock files' kind, and how the namespaces' names begin.
 const KIND: &str = "netlab";
-/// Where `ip netns` keeps the names.
-const NAMES: &str = "/run/netns";
 
 /// One host. It is removed on drop, with every process that is still in it.
 #[derive(Debug)]
@@ -66,14 +63,7 @@ impl Namespace {
 
     /// Does something on this host, such as opening a socket, which then belongs to it for good.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let place = File::open(format!("{NAMES}/{}", self.name)).unwrap();
-        std::thread::scope(|scope| {
-            let enter = || {
-                setns(&place, CloneFlags::CLONE_NEWNET).unwrap();
-                work()
-            };
-            scope.spawn(enter).join().unwrap()
-        })
+        inside(&self.name, work)
     }
 
     /// Runs lines of `ip`, without the word itself.
@@ -117,7 +107,7 @@ impl Drop for Namespace {
 /// Removes a namespace, if it is there, with the processes in it: those outlive a test that was killed which a server
 /// has started, and they would keep the namespace alive.
 fn remove(name: &str) {
-    if fs::exists(format!("{NAMES}/{name}")).is_ok_and(|there| !there) {
+    if fs::exists(format!("{NAMESPACES}/{name}")).is_ok_and(|there| !there) {
         return;
     }
     let processes = program("ip").args(["netns", "pids", name]).output().unwrap();
@@ -130,7 +120,7 @@ fn remove(name: &str) {
 
 /// Removes the namespaces of laboratories whose owner is gone.
 fn sweep() {
-    let Ok(names) = fs::read_dir(NAMES) else { return };
+    let Ok(names) = fs::read_dir(NAMESPACES) else { return };
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let number = name.strip_prefix(&format!("voipd-{KIND}-")).and_then(|rest| rest.split('-').next());
         let Some(number) = number else { continue };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{AccountView, CallId, CallState, CallView};
-use voipd_agent::{AccountId, Output};
+use voipd_agent::{AccountId, Output, RelayView};
 use voipd_audio::plan::StreamCounters;
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
@@ -35,6 +35,7 @@ pub struct Books {
     pub log: Vec<String>,
     pub device: bool,
     pub ringer: bool,
+    pub relays: Vec<RelayView>,
     players: BTreeSet<PortId>,
     recorders: BTreeSet<PortId>,
     gone_calls: BTreeSet<CallId>,
@@ -170,6 +171,14 @@ impl Books {
                 assert!(self.bound.contains_key(call), "RTCP without a socket");
                 assert!(!remote.ip().is_unspecified() && remote.port() != 0, "RTCP to {remote}");
             }
+            Output::SendStun { call, remote, .. } => {
+                assert!(self.bound.contains_key(call), "STUN without a socket");
+                assert!(!remote.ip().is_unspecified() && remote.port() != 0, "STUN to {remote}");
+            }
+            Output::RelaysChanged(relays) => {
+                assert_ne!(self.relays, *relays, "nothing has changed");
+                self.relays.clone_from(relays);
+            }
             Output::AccountChanged(view) => {
                 assert!(!self.gone_accounts.contains(&view.id), "{view:?} was removed");
                 let shown = format!("{view:?}");
@@ -205,6 +214,11 @@ impl Books {
             | Output::Resolve { .. }
             | Output::ResolveMedia { .. }
             | Output::CheckNetwork
+            | Output::OpenRelay { .. }
+            | Output::SendRelay { .. }
+            | Output::CloseRelay { .. }
+            | Output::ResolveServer { .. }
+            | Output::MeasureRelay { .. }
             | Output::Timeout(_) => {}
         }
     }

@@ -11,6 +11,8 @@
 )]
 
 mod books;
+pub mod ice;
+pub mod internet;
 pub mod network;
 pub mod peer;
 pub mod registrar;
@@ -24,18 +26,22 @@ use voipd_agent::ice_settings::IceSettings;
 use voipd_agent::view::{AccountState, AccountView, CallId, CallState, CallView, Reason};
 use voipd_agent::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, Agent, AgentConfig, DialOptions, DtmfMethod,
-    MediaNameId, Network, Output, RedirectPolicy, SoundChoice, TlsSettings,
+    MediaNameId, Network, Output, RedirectPolicy, RelayStream, RelayView, SoundChoice, TlsSettings,
 };
 use voipd_audio::PortId;
 use voipd_audio::StreamPlan;
-use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_audio::plan::{EngineEvent, Path, StreamCounters};
 use voipd_media::Codec;
+use voipd_nat::ice::StreamId;
+use voipd_nat::turn::frame::channel_data;
 use voipd_sip::endpoint::{ContactPolicy, Flow, ResolveError, TlsRequirement, Transport, TransportError};
 use voipd_sip::message::{Message, Request, Response, StatusCode};
 use voipd_sip::uri::Host;
 use voipd_sip::wire;
 
 use books::Books;
+use internet::servers::Sent;
+use internet::{Internet, TURN, address};
 
 /// Unix time at the beginning of every world, in microseconds.
 pub const EPOCH: u64 = 1_800_000_000_000_000;
@@ -77,6 +83,8 @@ pub struct Station {
     /// Other local addresses, and the networks that they face.
     pub faces: Vec<(Network, IpAddr)>,
     waiting: Vec<(CallId, IpAddr)>,
+    /// Where media sockets are bound, if not where signalling is.
+    pub media_at: Option<IpAddr>,
     wake_at: Option<Instant>,
     place: network::Place,
 }
@@ -114,8 +122,12 @@ pub struct World {
     pub media_cut: bool,
     /// Nothing arrives anywhere, and nobody is told.
     pub blackout: bool,
+    /// So many of 1000 packets between media sockets are lost.
+    pub media_loss: u64,
     /// Events of the engines are lost.
     pub deaf_engine: bool,
+    /// What lies between media sockets.
+    pub internet: Internet,
     names: BTreeMap<String, Vec<SocketAddr>>,
     hosts: Vec<Node>,
     air: BTreeMap<(Instant, u64), Packet>,
@@ -141,7 +153,9 @@ impl World {
             media_questions: Vec::new(),
             media_cut: false,
             blackout: false,
+            media_loss: 0,
             deaf_engine: false,
+            internet: Internet::default(),
             names: BTreeMap::new(),
             hosts: Vec::new(),
             air: BTreeMap::new(),
@@ -184,6 +198,7 @@ impl World {
             hold_binding: false,
             faces: Vec::new(),
             waiting: Vec::new(),
+            media_at: None,
             wake_at: None,
             place: network::Place::default(),
         };
@@ -335,6 +350,10 @@ impl World {
 
     pub fn wakes_at(&mut self, host: HostId) -> Option<Instant> {
         self.station(host).wake_at
+    }
+
+    pub fn relays(&self, host: HostId) -> Vec<RelayView> {
+        self.books(host).relays.clone()
     }
 
     /// Lines for the log.
@@ -533,6 +552,7 @@ impl World {
             }
             Output::BindMedia { call, address, peer } => {
                 let address = self.media_towards(host, *peer).unwrap_or(*address);
+                let address = self.station(host).media_at.unwrap_or(address);
                 self.bind(host, *call, address);
             }
             Output::MoveMedia { call, port, address, peer } => {
@@ -553,7 +573,27 @@ impl World {
                 let (rtp, rtcp) = self.books(host).bound[call];
                 let local = if *muxed { rtp } else { rtcp };
                 self.rtcp.push((local, *remote, bytes.clone()));
-                self.fly(local, *remote, bytes.clone(), self.link.latency);
+                self.media_leaves(local, *remote, bytes.clone());
+            }
+            Output::SendStun { call, rtp, remote, bytes } => {
+                let bound = self.books(host).bound[call];
+                let local = if *rtp { bound.0 } else { bound.1 };
+                self.internet.asked.push(*remote);
+                self.media_leaves(local, *remote, bytes.clone());
+            }
+            Output::OpenRelay { call, stream, .. } => {
+                self.station(host).agent.handle_relay(now, *call, *stream, RelayStream::Opened);
+            }
+            Output::SendRelay { stream, bytes, .. } => self.send_relay(host, *stream, bytes),
+            Output::ResolveServer { id, name } => {
+                let found = self.names.get(name).map(|all| all.iter().map(|address| address.ip()).collect());
+                let found = found.ok_or_else(|| format!("{name} has no address"));
+                self.station(host).agent.handle_server_resolved(now, *id, found);
+            }
+            Output::MeasureRelay { id, address, .. } => {
+                let measured = self.internet.round_trips.get(address).copied();
+                let measured = measured.ok_or_else(|| "it does not answer".to_owned());
+                self.station(host).agent.handle_relay_measured(now, *id, measured);
             }
             Output::WantCounters { call, port } => {
                 let counters = self.counters(host, *port);
@@ -646,7 +686,7 @@ impl World {
             return;
         }
         let Some(host) = self.host_at(packet.to) else {
-            return self.deliver_rtcp(&packet);
+            return self.deliver_media(packet);
         };
         match &mut self.hosts[host.0].role {
             Role::Agent(station) => {
@@ -673,14 +713,95 @@ impl World {
         }
     }
 
-    fn deliver_rtcp(&mut self, packet: &Packet) {
+    /// A packet leaves a media socket.
+    pub fn media_leaves(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.internet.sent.push((from, to));
+        let Some(from) = self.internet.outward(self.now - self.start, from, to) else { return };
+        if self.random() % 1000 >= self.media_loss {
+            self.fly(from, to, bytes, self.link.latency);
+        }
+    }
+
+    fn deliver_media(&mut self, packet: Packet) {
+        let at = self.elapsed();
+        if self.internet.is_dark(packet.from, packet.to) {
+            return;
+        }
+        if self.internet.servers.is_at(packet.to) {
+            let sent = self.internet.servers.datagram(at, packet.from, packet.to, &packet.bytes);
+            return self.deliver_from_servers(sent);
+        }
+        let to = self.internet.inward(at, packet.from, packet.to);
         for host in (0..self.hosts.len()).map(HostId) {
             if !matches!(self.hosts[host.0].role, Role::Agent(_)) {
                 continue;
             }
             let mut bound = self.books(host).bound.iter();
-            if let Some((&call, _)) = bound.find(|(_, (rtp, rtcp))| [*rtp, *rtcp].contains(&packet.to)) {
-                return self.act(host, |agent, now| agent.handle_rtcp(now, call, packet.from, &packet.bytes));
+            if let Some((&call, &(rtp, _))) = bound.find(|(_, (rtp, rtcp))| [*rtp, *rtcp].contains(&to)) {
+                return self.at_socket(host, call, rtp == to, to, packet);
+            }
+        }
+    }
+
+    /// What the daemon does with a packet on a media socket (RFC 7983).
+    fn at_socket(&mut self, host: HostId, call: CallId, rtp: bool, at: SocketAddr, packet: Packet) {
+        let Packet { from, bytes, .. } = packet;
+        if rtp && self.takes_channel(host, call, from, &bytes) {
+            return;
+        }
+        match (bytes[0], bytes[1]) {
+            (0..=3 | 64..=79, _) => {
+                self.act(host, |agent, now| agent.handle_stun(now, call, rtp, from, &bytes));
+            }
+            (128..=191, 0..=127) => self.internet.rtp.push((at, from, bytes)),
+            _ => {
+                self.internet.rtcp.push((at, from));
+                self.act(host, |agent, now| agent.handle_rtcp(now, call, from, &bytes));
+            }
+        }
+    }
+
+    /// A message to the relay by a connection; media of the peer that comes by one is put where it would be played.
+    pub fn send_relay(&mut self, host: HostId, stream: StreamId, bytes: &[u8]) {
+        let sent = self.internet.servers.stream(self.elapsed(), (host.0, stream), address(TURN), bytes);
+        self.deliver_from_servers(sent);
+    }
+
+    /// What the tick and the task of a connection do with ChannelData: RTP of the stream's path is played.
+    fn takes_channel(&mut self, host: HostId, call: CallId, from: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(stream) = self.books(host).stream_of(call) else { return false };
+        let channel = match stream.plan.path {
+            Path::TurnChannel { channel, .. } | Path::Stream { channel, .. } => channel,
+            Path::Udp { .. } => return false,
+        };
+        let local = stream.local;
+        let Some((_, data)) = channel_data(bytes).filter(|(number, _)| *number == channel) else {
+            return false;
+        };
+        let rtp = matches!(data, [128..=191, 0..=127, ..]);
+        if rtp {
+            self.internet.rtp.push((local, from, data.to_vec()));
+        } else if matches!(data, [128..=191, ..]) {
+            self.internet.rtcp.push((local, from));
+            self.act(host, |agent, now| agent.handle_rtcp(now, call, from, data));
+        }
+        matches!(data, [128..=191, ..])
+    }
+
+    fn deliver_from_servers(&mut self, sent: Vec<Sent>) {
+        for sent in sent {
+            match sent {
+                Sent::Datagram { from, to, bytes } => self.fly(from, to, bytes, self.link.latency),
+                Sent::Stream { to: (host, stream), bytes } => {
+                    let host = HostId(host);
+                    let call = self.live_call(host);
+                    if self.takes_channel(host, call, address(TURN), &bytes) {
+                        continue;
+                    }
+                    self.act(host, |agent, now| {
+                        agent.handle_relay(now, call, stream, RelayStream::Message(&bytes))
+                    });
+                }
             }
         }
     }
@@ -695,9 +816,12 @@ impl World {
             });
             let flying = self.air.first_key_value().map(|(&(at, _), _)| at);
             let speaking = self.engine.first_key_value().map(|(&(at, _), _)| at);
-            let next = waking.chain(flying).chain(speaking).min();
+            let servers = self.internet.servers.wake().map(|at| self.start + at).filter(|at| *at > self.now);
+            let next = waking.chain(flying).chain(speaking).chain(servers).min();
             let Some(at) = next.filter(|at| *at <= end) else { break };
             self.now = at.max(self.now);
+            let sent = self.internet.servers.handle_timeout(self.now - self.start);
+            self.deliver_from_servers(sent);
             while let Some(entry) = self.air.first_entry()
                 && entry.key().0 <= at
             {

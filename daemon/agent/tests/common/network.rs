@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Sound gets from one call's stream to the other's: where the one sends, the other is.
-    pub fn hears(&self, (from, sender): (HostId, CallId), (to, listener): (HostId, CallId)) -> bool {
+    pub fn is_heard_by(&self, (from, sender): (HostId, CallId), (to, listener): (HostId, CallId)) -> bool {
         let (Some(sender), Some(listener)) =
             (self.books(from).stream_of(sender), self.books(to).stream_of(listener))
         else {

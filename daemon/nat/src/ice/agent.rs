@@ -60,12 +60,24 @@ pub struct IceAgent {
     outputs: VecDeque<Output>,
     received: usize,
     closed: bool,
+    relays_only: bool,
 }
 
 impl IceAgent {
     /// Begins to gather. `seed` must be unpredictable: user name fragment and password come from it.
     #[must_use]
     pub fn new(now: Instant, settings: Settings, seed: [u8; 32]) -> Self {
+        Self::begin(now, settings, seed, false)
+    }
+
+    /// The same, but nothing is used and nothing told except relays, so that the peer does not learn our addresses (RFC
+    /// 8828 section 5.2, mode 4). The sockets serve for reaching the relays.
+    #[must_use]
+    pub fn by_relays_only(now: Instant, settings: Settings, seed: [u8; 32]) -> Self {
+        Self::begin(now, settings, seed, true)
+    }
+
+    fn begin(now: Instant, settings: Settings, seed: [u8; 32], relays_only: bool) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let local = draw_credentials(&mut rng);
         let tie_breaker = rng.next_u64();
@@ -97,6 +109,7 @@ impl IceAgent {
             outputs: VecDeque::new(),
             received: 0,
             closed: false,
+            relays_only,
         };
         agent.gather(&bases);
         agent.drain();
@@ -203,7 +216,7 @@ impl IceAgent {
     }
 
     /// Begins a new generation (RFC 8445 section 9): other credentials, checks anew when the peer has answered; media goes
-    /// on by the old path until then. With `bases`, the sockets are others: what is no longer among them is forgotten at
+    /// on by the old path until then, and reflexive addresses are asked for once more. With `bases`, the sockets are others: what is no longer among them is forgotten at
     /// once with all that depends on it, and everything is gathered anew.
     pub fn restart(&mut self, now: Instant, bases: Option<Vec<Base>>) {
         self.now = now;
@@ -214,8 +227,10 @@ impl IceAgent {
         self.checks.clear();
         self.checks_end = None;
         self.early.clear();
-        if let Some(bases) = bases {
-            self.replace_bases(bases);
+        match bases {
+            Some(bases) => self.replace_bases(bases),
+            // A router may have got another address.
+            None => self.ask_again(),
         }
         self.set_state(State::New);
         self.drain();
@@ -361,6 +376,9 @@ impl IceAgent {
     }
 
     fn request(&mut self, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        if self.relays_only && self.component_of(base).is_some() {
+            return;
+        }
         let Ok(message) = Message::from_bytes(bytes) else { return };
         let previous = self.previous.as_ref().filter(|previous| stun::is_for(&message, previous));
         let answer = if stun::is_for(&message, &self.local) {
@@ -458,7 +476,8 @@ impl IceAgent {
     }
 
     fn local_bases(&self, component: u16) -> Vec<LocalBase> {
-        let sockets = self.bases.iter().filter(|base| base.component == component).map(|base| LocalBase {
+        let usable = |base: &&Base| base.component == component && !self.relays_only;
+        let sockets = self.bases.iter().filter(usable).map(|base| LocalBase {
             address: base.address,
             // What the peer would have to believe if it learned of the address by the check (RFC 8445 section 7.1.1).
             priority: priority(CandidateKind::PeerReflexive, base.preference, component),

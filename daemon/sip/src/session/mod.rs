@@ -1,9 +1,11 @@
 //! INVITE sessions (RFC 3261 sections 13 to 15): one call's way from its first question to its last acknowledgement.
 //!
-//! A session outlives its [`Event::Ended`] by what must still be sent: CANCEL, BYE, ACKs for late 2xx.
+//! A session outlives its [`Event::Ended`](crate::endpoint::Event::Ended) by what must still be sent: CANCEL, BYE, ACKs for late 2xx.
 
 mod active;
 mod attempts;
+mod commands;
+mod cx;
 mod early;
 mod inbound;
 mod info;
@@ -15,32 +17,26 @@ mod reliable;
 mod timer;
 mod update;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::active::Active;
+pub(crate) use self::cx::Cx;
 use self::early::Early;
 use self::inbound::Alerting;
 use self::inviting::{Offering, Resolving};
 use self::outbound::{Calling, Cancelling};
 use crate::account::Called;
-use crate::auth::Rounds;
 use crate::body;
-use crate::caller::Caller;
-use crate::core::{ALLOW, Core, SDP};
+use crate::core::Core;
 use crate::dialog::{Dialog, DialogId};
-use crate::dtmf_info::Digit;
-use crate::endpoint::{
-    EndCause, Event, Flow, IdentityId, InviteOptions, ResolveError, ResolveId, SessionEnd, SessionError,
-    SessionId,
-};
-use crate::headers::{Headers, name};
-use crate::leg::{Disclosure, Kind, Leg, Outgoing, Sender};
-use crate::message::{Method, Request, Response, StatusCode};
-use crate::reason::{Reason, Reasons};
-use crate::timer::{SessionTimer, Timer};
+use crate::endpoint::{Flow, IdentityId, InviteOptions, ResolveError, ResolveId, SessionError, SessionId};
+use crate::headers::Headers;
+use crate::leg::{Disclosure, Kind, Leg, Sender};
+use crate::message::{Method, Request, StatusCode};
+use crate::reason::Reason;
+use crate::timer::SessionTimer;
 use crate::transaction::{Outcome, Owner, Report, ServerId};
 use crate::uas;
-use crate::uri::NameAddr;
 
 pub(crate) use self::reliable::RAck;
 use self::reliable::Reliability;
@@ -69,146 +65,6 @@ pub(crate) enum Purpose {
 struct Answer {
     server: ServerId,
     bytes: Vec<u8>,
-}
-
-/// What a session works with.
-pub(crate) struct Cx<'a> {
-    pub(crate) core: &'a mut Core,
-    pub(crate) now: Instant,
-    pub(crate) sender: Sender,
-}
-
-impl Cx<'_> {
-    fn event(&mut self, event: impl FnOnce(SessionId) -> Event) {
-        let event = event(self.sender.session);
-        self.core.event(event);
-    }
-
-    fn ended(&mut self, cause: EndCause, status: Option<u16>, text: Option<String>) {
-        self.ended_as(SessionEnd { cause, status, q850: None, text, contacts: Vec::new() });
-    }
-
-    /// Ended by the peer's BYE or CANCEL, which may say why.
-    fn ended_by(&mut self, cause: EndCause, headers: &Headers) {
-        let reasons = Reasons::of(headers);
-        let (status, q850, text) = (reasons.status(), reasons.q850_cause(), reasons.text());
-        self.ended_as(SessionEnd { cause, status, q850, text, contacts: Vec::new() });
-    }
-
-    fn ended_as(&mut self, end: SessionEnd) {
-        self.event(|session| Event::Ended { session, end });
-    }
-
-    fn set(&mut self, timer: SessionTimer, after: Duration) {
-        self.core.outbox.timers.set(Timer::Session(self.sender.session, timer), self.now + after);
-    }
-
-    fn stop(&mut self, timer: SessionTimer) {
-        self.core.outbox.timers.stop(Timer::Session(self.sender.session, timer));
-    }
-
-    fn respond(&mut self, server: ServerId, response: Response) -> Option<Answer> {
-        let bytes = self.core.respond(self.now, server, response)?;
-        Some(Answer { server, bytes })
-    }
-
-    /// Sends a response again, wherever its transaction's responses go now.
-    fn repeat(&mut self, answer: &Answer) {
-        self.core.transactions.repeat(&mut self.core.outbox, answer.server, &answer.bytes);
-    }
-
-    fn refuse(&mut self, server: ServerId, request: &Request, status: StatusCode) {
-        self.core.refuse(self.now, server, request, status);
-    }
-
-    /// 500 to an INVITE or an offer that came before the last one was answered (RFC 3261 section 14.2, RFC 3311
-    /// section 5.2).
-    fn refuse_for_now(&mut self, server: ServerId, request: &Request) {
-        let mut response = self.core.response(request, StatusCode::SERVER_INTERNAL_ERROR);
-        let after = self.core.random.between(Duration::ZERO, Duration::from_secs(10)).as_secs();
-        response.headers.push(name::RETRY_AFTER, after.to_string());
-        self.respond(server, response);
-    }
-
-    /// A response that makes or keeps a dialog (RFC 3261 sections 12.1.1 and 13.3.1).
-    fn dialog_response(
-        &mut self,
-        request: &Request,
-        leg: &Leg,
-        status: StatusCode,
-        sdp: Option<Vec<u8>>,
-    ) -> Response {
-        let mut response = request.response(status);
-        response.to.params.set("tag", Some(&leg.dialog.id.local_tag));
-        for route in request.headers.get_all(name::RECORD_ROUTE) {
-            response.headers.push(name::RECORD_ROUTE, route);
-        }
-        let contact = self.core.contact(self.sender, leg.flow, leg.dialog.is_secure());
-        response.headers.push(name::CONTACT, contact.to_string());
-        response.headers.push(name::ALLOW, ALLOW);
-        response.headers.push(name::SUPPORTED, self.core.supported());
-        response.headers.push(name::SERVER, self.core.config.product.clone());
-        if let Some(sdp) = sdp {
-            response.headers.push(name::CONTENT_TYPE, SDP);
-            response.body = sdp;
-        }
-        response
-    }
-
-    fn index(&mut self, dialog: &Dialog) {
-        self.core.dialogs.insert(dialog.id.clone(), self.sender.session);
-    }
-
-    fn unindex(&mut self, dialog: &Dialog) {
-        self.core.dialogs.remove(&dialog.id);
-    }
-
-    fn send(&mut self, leg: &mut Leg, request: Request, purpose: Purpose) {
-        self.send_again(leg, request, Rounds::default(), purpose);
-    }
-
-    fn send_again(&mut self, leg: &mut Leg, request: Request, rounds: Rounds, purpose: Purpose) {
-        let outgoing = Outgoing { request, rounds, kind: Kind::Transaction(purpose) };
-        leg.send(self.core, self.now, self.sender, outgoing);
-    }
-
-    fn bye(&mut self, leg: &mut Leg, purpose: Purpose, why: Option<&Reason>) {
-        let mut bye = leg.dialog.request(Method::Bye);
-        if let Some(why) = why {
-            bye.headers.push(name::REASON, why.to_string());
-        }
-        self.send(leg, bye, purpose);
-    }
-
-    /// Who has answered, in the words of the identity's own server; of nobody else they are believed (RFC 3325).
-    fn asserted(&self, report: &Report, response: &Response) -> Vec<NameAddr> {
-        let account = self.sender.identity.and_then(|identity| self.core.accounts.get(&identity));
-        match account.is_some_and(|account| account.is_server(report.sent.flow.remote.ip())) {
-            true => Caller::of(&response.to, &response.headers).asserted,
-            false => Vec::new(),
-        }
-    }
-
-    fn acknowledge(&mut self, leg: &mut Leg, invite: &Request) {
-        leg.acknowledge(self.core, self.now, self.sender, invite);
-    }
-
-    /// Sends an in-dialog request again, with credentials: its new number, or `None` where the challenge is not
-    /// answered.
-    fn answer_challenge(
-        &mut self,
-        leg: &mut Leg,
-        report: &Report,
-        response: &Response,
-        purpose: Purpose,
-    ) -> Option<u32> {
-        let (mut request, rounds) =
-            self.core.answer_challenge(self.sender.identity, report, response).ok()?;
-        request.cseq = leg.dialog.next_cseq();
-        let cseq = request.cseq;
-        self.send_again(leg, request, rounds, purpose);
-        Some(cseq)
-    }
 }
 
 #[allow(clippy::large_enum_variant)] // sessions spend their time in the largest
@@ -588,134 +444,6 @@ impl Session {
             }
             (state, _) => state,
         };
-    }
-
-    // From the application.
-
-    pub(crate) fn send_invite(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        if !matches!(self.state, State::Offering(_)) {
-            return Err(SessionError::WrongState);
-        }
-        if let State::Offering(offering) = self.take() {
-            self.state = offering.send(cx, offer);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn ring(&mut self, cx: &mut Cx<'_>, early: Option<Vec<u8>>) -> Result<(), SessionError> {
-        let State::Alerting(alerting) = &mut self.state else { return Err(SessionError::WrongState) };
-        alerting.ring(cx, early)
-    }
-
-    pub(crate) fn accept(&mut self, cx: &mut Cx<'_>, sdp: Vec<u8>) -> Result<(), SessionError> {
-        let State::Alerting(alerting) = &mut self.state else { return Err(SessionError::WrongState) };
-        alerting.accept(sdp)?;
-        self.proceed(cx);
-        Ok(())
-    }
-
-    /// Sends the 2xx as soon as nothing holds it back.
-    fn proceed(&mut self, cx: &mut Cx<'_>) {
-        self.state = match self.take() {
-            State::Alerting(alerting) => alerting.proceed(cx),
-            state => state,
-        };
-    }
-
-    pub(crate) fn reject(
-        &mut self,
-        cx: &mut Cx<'_>,
-        status: StatusCode,
-        warning: Option<(u16, String)>,
-    ) -> Result<(), SessionError> {
-        if !matches!(self.state, State::Alerting(_)) || status.get() < 300 {
-            return Err(SessionError::WrongState);
-        }
-        if let State::Alerting(alerting) = self.take() {
-            self.state = alerting.reject(cx, status, warning);
-            cx.ended(EndCause::Local, Some(status.get()), None);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn can_offer(&self) -> bool {
-        match &self.state {
-            State::Calling(calling) => calling.can_offer(),
-            State::Alerting(alerting) => alerting.can_offer(),
-            State::Active(active) => active.can_offer(),
-            _ => false,
-        }
-    }
-
-    pub(crate) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) -> Result<(), SessionError> {
-        if !self.can_offer() {
-            return Err(SessionError::WrongState);
-        }
-        match &mut self.state {
-            State::Calling(calling) => calling.offer(cx, offer),
-            State::Alerting(alerting) => alerting.offers.update(cx, &mut alerting.leg, offer),
-            State::Active(active) => active.offer(cx, offer),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    pub(crate) fn answer_offer(
-        &mut self,
-        cx: &mut Cx<'_>,
-        answer: Result<Vec<u8>, StatusCode>,
-    ) -> Result<(), SessionError> {
-        if answer.as_ref().is_err_and(|status| status.get() < 300) {
-            return Err(SessionError::WrongState);
-        }
-        match &mut self.state {
-            State::Calling(calling) => {
-                let early = calling.described().ok_or(SessionError::WrongState)?;
-                let (server, request) = early.offers.take_theirs().ok_or(SessionError::WrongState)?;
-                update::answer(cx, &mut early.leg, None, server, &request, answer);
-            }
-            State::Alerting(alerting) => {
-                let (server, request) = alerting.offers.take_theirs().ok_or(SessionError::WrongState)?;
-                update::answer(cx, &mut alerting.leg, None, server, &request, answer);
-                self.proceed(cx);
-            }
-            State::Active(active) => return active.answer(cx, answer),
-            _ => return Err(SessionError::WrongState),
-        }
-        Ok(())
-    }
-
-    pub(crate) fn probe(&mut self, cx: &mut Cx<'_>) -> Result<(), SessionError> {
-        let State::Active(active) = &mut self.state else { return Err(SessionError::WrongState) };
-        active.probe(cx);
-        Ok(())
-    }
-
-    pub(crate) fn send_digit(&mut self, cx: &mut Cx<'_>, digit: Digit) -> Result<(), SessionError> {
-        let State::Active(active) = &mut self.state else { return Err(SessionError::WrongState) };
-        active.send_digit(cx, digit)
-    }
-
-    pub(crate) fn takes_digits(&self) -> bool {
-        matches!(&self.state, State::Active(active) if info::is_allowed(&active.leg))
-    }
-
-    pub(crate) fn hangup(&mut self, cx: &mut Cx<'_>, why: Option<Reason>) {
-        if self.has_ended() {
-            return;
-        }
-        self.state = match self.take() {
-            State::Resolving(resolving) => {
-                cx.core.answered(resolving.asked);
-                State::Over(None)
-            }
-            State::Calling(calling) => calling.cancel(cx, why),
-            State::Alerting(alerting) => alerting.reject(cx, StatusCode::DECLINE, None),
-            State::Active(active) => active.hangup(cx, why.as_ref()),
-            State::Offering(_) => State::Over(None),
-            state => state,
-        };
-        cx.ended(EndCause::Local, None, None);
     }
 }
 

@@ -3,9 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::attempts::Heard;
 use super::inviting::Offering;
-use super::outbound::{self, Calling, Cancelling};
+use super::outbound::{Calling, Cancelling};
 use super::{Cx, Purpose, Session, State};
 use crate::endpoint::{Event, Flow};
 use crate::faces::{Face, Faces};
@@ -100,18 +99,8 @@ impl Calling {
             }
             return State::Calling(self);
         }
-        let last = self.attempts.relocate(cx, faces);
-        let Some((client, heard)) = last else { return State::Calling(self) };
-        let Some((sent, carrier)) = cx.core.transactions.sent(client) else { return State::Calling(self) };
-        if faces.is_dead(carrier) {
-            // Nowhere to go yet.
-            return State::Calling(self);
-        }
-        if heard == Heard::Provisional {
-            outbound::cancel_late(cx, client);
-        } else {
-            cx.core.transactions.abandon(&mut cx.core.outbox, client);
-        }
+        // Where there is nowhere to go yet, it waits.
+        let Some(sent) = self.attempts.take_back(cx, faces) else { return State::Calling(self) };
         self.place_again(cx, &sent)
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use voipd_agent::{AccountId, AccountView};
-use voipd_nat::stun::{Discovery, Gathered, Output, Server};
+use voipd_agent::{AccountId, AccountView, RelayView};
+use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState};
 
 use super::Driver;
 use crate::api::Update;
@@ -38,6 +38,7 @@ pub(super) struct Nat {
     resolver: Arc<Resolver>,
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
+    relays: Vec<RelayView>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -51,6 +52,7 @@ impl Nat {
             resolver,
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
+            relays: Vec::new(),
             told: None,
         }
     }
@@ -110,6 +112,11 @@ impl Nat {
         }
     }
 
+    /// How the relays of all accounts fare.
+    pub(super) fn set_relays(&mut self, relays: Vec<RelayView>) {
+        self.relays = relays;
+    }
+
     /// Carries out what discovery asks for.
     fn serve(&mut self) {
         loop {
@@ -148,6 +155,7 @@ impl Nat {
             network: network.state(),
             local_addresses: network.addresses(),
             discovery: self.discovery.report().clone(),
+            relays: self.relays.clone(),
         };
         if self.told.as_ref() == Some(&view) {
             return None;
@@ -162,6 +170,9 @@ impl Driver {
     pub(super) fn serve_nat(&mut self) {
         self.nat.serve();
         if let Some(view) = self.nat.changed_view(&self.network) {
+            // Who has answered discovery answers calls as well.
+            let works = view.discovery.servers.iter().filter(|server| server.state == ServerState::Works);
+            self.agent.set_stun_servers(works.filter_map(|server| server.address).collect());
             self.tell(Update::Nat(Box::new(view)));
         }
     }

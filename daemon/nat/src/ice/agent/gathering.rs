@@ -110,7 +110,8 @@ impl IceAgent {
     }
 
     fn ask(&mut self, servers: &[SocketAddr]) {
-        for server in servers.iter().take(STUN_SERVERS) {
+        let wanted = if self.relays_only { 0 } else { STUN_SERVERS };
+        for server in servers.iter().take(wanted) {
             for base in &self.bases {
                 self.gatherer.ask(self.now, base.component, base.address, *server);
             }
@@ -118,6 +119,14 @@ impl IceAgent {
         if !self.gatherer.is_done() {
             self.gathering_ends.get_or_insert(self.now + GATHERING_LIMIT);
         }
+    }
+
+    /// Asks all servers once more which addresses they see.
+    pub(super) fn ask_again(&mut self) {
+        let relays =
+            self.relays.iter().filter(|relay| relay.base.is_some()).map(|relay| relay.server.address);
+        let servers: Vec<SocketAddr> = self.settings.stun_servers.iter().copied().chain(relays).collect();
+        self.ask(&servers);
     }
 
     /// One allocation for each relay and component. A TURN server is a STUN server, too (RFC 8656 section 3.1).
@@ -133,7 +142,9 @@ impl IceAgent {
                 let (way, base) = match server.transport {
                     RelayTransport::Udp => {
                         let Some(base) = base else { continue };
-                        self.gatherer.ask(self.now, component, base.address, server.address);
+                        if !self.relays_only {
+                            self.gatherer.ask(self.now, component, base.address, server.address);
+                        }
                         (Way::Base(base.address), Some(base.address))
                     }
                     RelayTransport::Tcp | RelayTransport::Tls => {
@@ -187,7 +198,7 @@ impl IceAgent {
         related: Option<SocketAddr>,
         server: u16,
     ) {
-        if self.candidates.len() >= CANDIDATES {
+        if self.candidates.len() >= CANDIDATES || (self.relays_only && kind != CandidateKind::Relayed) {
             return;
         }
         let ip = match kind {

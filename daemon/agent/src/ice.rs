@@ -1,0 +1,520 @@
+//! One call's ICE: the agent that gathers and checks, what the peer was told of it and has told, and the way that its
+//! media takes. It knows neither signalling nor sockets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use voipd_audio::plan::{Path, StreamPlan};
+use voipd_media::ice::{Candidate, CandidateKind, LocalIce, PeerIce, RemoteIce};
+use voipd_media::{Agreement, LocalMedia};
+use voipd_nat::ice::{self, Base, IceAgent, MediaPath, Role, SelectedPair, Settings, State};
+use voipd_nat::turn::RelayServer;
+use voipd_nat::turn::frame::channel_header;
+
+use crate::ice_settings::IcePolicy;
+use crate::view::MediaWay;
+
+/// How long a description waits for candidates: servers that are not dead have answered long before.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Between two restarts after a way was lost; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// Restarts without success until nothing more is tried: what is silent for so long is asked for a sign of life, and ended.
+const MOST_TRIES: u8 = 8;
+/// Candidates that came too late for a description are told in another one if no way is found without them by then.
+const LATE: Duration = Duration::from_millis(500);
+/// A side that does not control leaves the first restart to the other for so long.
+const COURTESY: Duration = Duration::from_secs(3);
+
+/// What a call's ICE begins with.
+pub(crate) struct Beginning {
+    pub(crate) policy: IcePolicy,
+    pub(crate) local: LocalMedia,
+    /// We offer.
+    pub(crate) offers: bool,
+    /// RTCP has no socket of its own.
+    pub(crate) muxed: bool,
+    /// Signalling goes out into the Internet, and media with it.
+    pub(crate) abroad: bool,
+    pub(crate) stun: Vec<SocketAddr>,
+    /// The nearest first.
+    pub(crate) relays: Vec<RelayServer>,
+    pub(crate) seed: [u8; 32],
+}
+
+/// See the module.
+pub(crate) struct CallIce {
+    agent: IceAgent,
+    policy: IcePolicy,
+    abroad: bool,
+    local: LocalMedia,
+    /// A description waits for candidates until then.
+    waits_until: Option<Instant>,
+    wake_at: Option<Instant>,
+    /// What the peer said last, of what the agent was told.
+    told: Option<RemoteIce>,
+    /// By component.
+    selected: [Option<SelectedPair>; 2],
+    recovery: Recovery,
+    /// Candidates for RTP that the last description of ours named.
+    described: usize,
+    /// When the others are told.
+    late_at: Option<Instant>,
+}
+
+/// Getting back a way that was lost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recovery {
+    /// When a restart is due.
+    at: Option<Instant>,
+    /// Between the last one and the next.
+    pause: Duration,
+    /// Since there was a way; `None` before the first.
+    tries: Option<u8>,
+}
+
+/// How an RTCP packet goes.
+pub(crate) enum RtcpWay {
+    /// From the socket of RTP, or from that of RTCP.
+    Socket { remote: SocketAddr, muxed: bool, bytes: Vec<u8> },
+    /// By a connection with a relay.
+    Relay { stream: ice::StreamId, bytes: Vec<u8> },
+}
+
+impl CallIce {
+    pub(crate) fn new(now: Instant, beginning: Beginning) -> Self {
+        let Beginning { policy, local, offers, muxed, abroad, stun, relays, seed } = beginning;
+        let settings = Settings {
+            role: if offers { Role::Controlling } else { Role::Controlled },
+            components: if muxed { 1 } else { 2 },
+            bases: bases(local, muxed),
+            stun_servers: stun,
+            relays,
+        };
+        let agent = match policy {
+            IcePolicy::Relay => IceAgent::by_relays_only(now, settings, seed),
+            IcePolicy::Auto | IcePolicy::Off => IceAgent::new(now, settings, seed),
+        };
+        Self {
+            agent,
+            policy,
+            abroad,
+            local,
+            waits_until: Some(now + PATIENCE),
+            wake_at: None,
+            told: None,
+            selected: [None, None],
+            recovery: Recovery::default(),
+            described: 0,
+            late_at: None,
+        }
+    }
+
+    // Gathering.
+
+    /// A description waits for candidates.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waits_until.is_some()
+    }
+
+    /// What waits goes out with what there is; answers whether anything waited.
+    pub(crate) fn stop_waiting(&mut self) -> bool {
+        self.waits_until.take().is_some()
+    }
+
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.waits_until.is_some_and(|at| at <= now)
+    }
+
+    /// Nothing but relays is wanted.
+    pub(crate) fn hides(&self) -> bool {
+        self.policy == IcePolicy::Relay
+    }
+
+    /// Nothing but relays is wanted, and there is none.
+    pub(crate) fn lacks_relay(&self) -> bool {
+        self.policy == IcePolicy::Relay && self.default_candidate(1).is_none()
+    }
+
+    fn for_rtp(&self) -> usize {
+        self.agent.candidates().iter().filter(|candidate| candidate.component == 1).count()
+    }
+
+    /// There are candidates that the peer, which has answered, does not know.
+    pub(crate) fn note_late(&mut self, now: Instant) {
+        if self.told.is_some() && self.for_rtp() > self.described && self.selected[0].is_none() {
+            self.late_at.get_or_insert(now + LATE);
+        }
+    }
+
+    /// They are to be told now.
+    pub(crate) fn take_late(&mut self, now: Instant) -> bool {
+        let due = self.late_at.is_some_and(|at| at <= now);
+        if due {
+            self.late_at = None;
+        }
+        due && self.selected[0].is_none()
+    }
+
+    // Descriptions.
+
+    /// What a description of ours says.
+    pub(crate) fn describe(&mut self) -> LocalIce {
+        self.described = self.for_rtp();
+        self.late_at = None;
+        let credentials = self.agent.credentials();
+        LocalIce {
+            credentials: voipd_media::ice::Credentials {
+                ufrag: credentials.ufrag.clone(),
+                password: credentials.password.clone(),
+            },
+            candidates: self.candidates(),
+            trickle: false,
+            complete: true,
+            remote_candidates: self.remote_candidates(),
+        }
+    }
+
+    /// All that there are; once a way is chosen, those alone that it takes (RFC 8839 section 4.4.1.2.2).
+    fn candidates(&self) -> Vec<Candidate> {
+        if self.agent.state() == State::Connected {
+            return [1, 2]
+                .into_iter()
+                .filter_map(|of| self.default_candidate(of))
+                .map(|c| self.written(c))
+                .collect();
+        }
+        self.agent.candidates().iter().map(|c| self.written(c)).collect()
+    }
+
+    fn written(&self, candidate: &ice::Candidate) -> Candidate {
+        let nowhere = |address: SocketAddr| match address.is_ipv4() {
+            true => SocketAddr::from(([0, 0, 0, 0], 9)),
+            false => SocketAddr::from(([0_u16; 8], 9)),
+        };
+        Candidate {
+            foundation: candidate.foundation.clone(),
+            component: u8::try_from(candidate.component).unwrap_or(u8::MAX),
+            priority: candidate.priority,
+            address: candidate.address,
+            kind: media_kind(candidate.kind),
+            // RFC 8828 section 5.2: what was hidden on purpose is not told beside.
+            related: candidate.related.map(|related| match self.policy {
+                IcePolicy::Relay => nowhere(related),
+                IcePolicy::Auto | IcePolicy::Off => related,
+            }),
+        }
+    }
+
+    /// RFC 8839 section 5.2: by whoever controls, once all is decided.
+    fn remote_candidates(&self) -> Vec<(u8, SocketAddr)> {
+        if self.agent.role() != Role::Controlling || self.agent.state() != State::Connected {
+            return Vec::new();
+        }
+        let pairs = self.selected.iter().flatten().filter(|pair| pair.nominated);
+        pairs.map(|pair| (u8::try_from(pair.component).unwrap_or(u8::MAX), remote_of(pair.path))).collect()
+    }
+
+    /// Where media comes to without ICE. Not by a relay, unless nothing else is wanted: a relay lets in only whom it was
+    /// told of, and a peer without ICE does not say where it sends from. Within a private network the machine's own
+    /// address is the better one: many routers do not lead back what is sent to their outer address from inside.
+    pub(crate) fn default_media(&self) -> LocalMedia {
+        let Some(rtp) = self.default_candidate(1) else { return self.local };
+        let rtcp = self.default_candidate(2).filter(|rtcp| rtcp.address.ip() == rtp.address.ip());
+        LocalMedia {
+            address: rtp.address.ip(),
+            rtp_port: rtp.address.port(),
+            rtcp_port: rtcp.map_or(self.local.rtcp_port, |rtcp| rtcp.address.port()),
+        }
+    }
+
+    fn default_candidate(&self, component: u16) -> Option<&ice::Candidate> {
+        let by_relay = self.selected[0].is_some_and(|pair| pair.local == ice::CandidateKind::Relayed);
+        let wanted = match self.policy {
+            IcePolicy::Relay => ice::CandidateKind::Relayed,
+            IcePolicy::Auto | IcePolicy::Off if by_relay => ice::CandidateKind::Relayed,
+            IcePolicy::Auto | IcePolicy::Off if self.abroad => ice::CandidateKind::ServerReflexive,
+            IcePolicy::Auto | IcePolicy::Off => ice::CandidateKind::Host,
+        };
+        let of = |kind: ice::CandidateKind| {
+            let of_component = self.agent.candidates().iter().filter(move |c| c.component == component);
+            of_component.filter(|c| c.kind == kind).max_by_key(|c| c.priority)
+        };
+        let same_family = |c: &&ice::Candidate| c.address.is_ipv4() == self.local.address.is_ipv4();
+        of(wanted).filter(same_family).or_else(|| {
+            let own = (self.policy != IcePolicy::Relay).then(|| of(ice::CandidateKind::Host));
+            own.flatten().filter(same_family)
+        })
+    }
+
+    // The peer.
+
+    /// A description of the peer's that is going to be answered. Another pair of credentials means that it begins anew
+    /// (RFC 8839 section 4.4.3.1.1), and so do we.
+    pub(crate) fn hear_offer(&mut self, now: Instant, ice: &PeerIce) {
+        if let Some(credentials) = ice.offered().and_then(|remote| credentials(&remote.credentials))
+            && self.agent.is_peer_restart(&credentials)
+        {
+            self.agent.set_role(Role::Controlled);
+            self.agent.restart(now, None);
+            self.recovery.at = None;
+        }
+    }
+
+    /// What was agreed: checks begin, or go on with what is new.
+    pub(crate) fn agree(&mut self, now: Instant, remote: &RemoteIce, muxed: bool) {
+        if muxed {
+            self.agent.multiplex(now);
+            self.selected[1] = None;
+        }
+        if self.told.as_ref() == Some(remote) {
+            return;
+        }
+        let Some(credentials) = credentials(&remote.credentials) else { return };
+        let candidates = remote.candidates.iter().map(heard).collect();
+        self.agent.set_remote(now, ice::Remote { credentials, lite: remote.lite, candidates });
+        if remote.complete {
+            self.agent.end_of_remote_candidates(now);
+        }
+        self.told = Some(remote.clone());
+        self.note_late(now);
+    }
+
+    /// The call goes to somebody else than before: what was found leads nowhere.
+    pub(crate) fn forget_peer(&mut self) {
+        self.selected = [None, None];
+        self.told = None;
+    }
+
+    /// Began anew, and the peer has not answered yet.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.told.is_some() && self.agent.state() == State::New
+    }
+
+    /// Begins anew; the next offer tells it. With `local`, the sockets are others.
+    pub(crate) fn restart(&mut self, now: Instant, local: Option<LocalMedia>) {
+        self.agent.set_role(Role::Controlling);
+        if let Some(local) = local {
+            self.local = local;
+            self.selected = [None, None];
+        }
+        self.agent.restart(now, local.map(|local| bases(local, false)));
+        self.waits_until = (!self.agent.is_gathered()).then_some(now + PATIENCE);
+        self.recovery.at = None;
+    }
+
+    // The machine.
+
+    pub(crate) fn agent_mut(&mut self) -> &mut IceAgent {
+        &mut self.agent
+    }
+
+    pub(crate) fn base(&self, muxed: bool) -> SocketAddr {
+        let port = if muxed { self.local.rtp_port } else { self.local.rtcp_port };
+        SocketAddr::new(self.local.address, port)
+    }
+
+    pub(crate) fn wakes_at(&mut self, at: Option<Instant>) {
+        self.wake_at = at;
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.wake_at.is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        [self.wake_at, self.waits_until, self.recovery.at, self.late_at].into_iter().flatten().min()
+    }
+
+    pub(crate) fn select(&mut self, pair: SelectedPair) {
+        if let Some(place) = self.selected.get_mut(usize::from(pair.component).wrapping_sub(1)) {
+            *place = Some(pair);
+        }
+    }
+
+    /// The state has changed: a way that is lost wants a restart, one that is found none.
+    pub(crate) fn state_changed(&mut self, now: Instant, state: State) {
+        match state {
+            State::Connected => self.recovery = Recovery { pause: Duration::ZERO, tries: Some(0), at: None },
+            // Where there never was a way, looking for it again would find none either.
+            State::Lost | State::Failed if self.recovery.tries.is_some_and(|tries| tries < MOST_TRIES) => {
+                self.recovery.tries = self.recovery.tries.map(|tries| tries + 1);
+                let recovery = &mut self.recovery;
+                recovery.pause = match recovery.pause.is_zero() {
+                    true if self.agent.role() == Role::Controlling => Duration::ZERO,
+                    true => COURTESY,
+                    false => recovery.pause,
+                };
+                recovery.at = Some(now + recovery.pause);
+                recovery.pause = (recovery.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            }
+            State::New | State::Checking | State::Lost | State::Failed => {}
+        }
+    }
+
+    /// A restart is due, and is taken for begun.
+    pub(crate) fn take_recovery(&mut self, now: Instant) -> bool {
+        let due = self.recovery.at.is_some_and(|at| at <= now);
+        if due {
+            self.recovery.at = None;
+        }
+        due
+    }
+
+    // The way of media.
+
+    /// Puts the way that was found into a plan; before there is one, media goes where the peer's description says, as it
+    /// would without ICE. Nothing is sent to a peer that has stopped consenting (RFC 7675), or past the relays where
+    /// nothing else is wanted.
+    pub(crate) fn apply(&self, plan: &mut StreamPlan, agreement: &Agreement) {
+        let Some(_) = agreement.ice.offered() else { return };
+        match self.selected[0] {
+            Some(pair) => plan.path = engine_path(pair.path),
+            None if self.may_begin_plainly(agreement.remote_rtp) => {}
+            None => plan.send = None,
+        }
+        if self.agent.state() == State::Lost {
+            plan.send = None;
+        }
+    }
+
+    fn may_begin_plainly(&self, remote: SocketAddr) -> bool {
+        self.policy != IcePolicy::Relay
+            && !remote.ip().is_unspecified()
+            && remote.is_ipv4() == self.local.address.is_ipv4()
+    }
+
+    /// How RTCP goes that would go to `plain` without ICE.
+    pub(crate) fn rtcp_way(
+        &self,
+        agreement: &Agreement,
+        plain: Option<SocketAddr>,
+        bytes: Vec<u8>,
+    ) -> Option<RtcpWay> {
+        let muxed = agreement.rtcp_mux;
+        let place = if muxed { self.selected[0] } else { self.selected[1] };
+        if self.agent.state() == State::Lost {
+            return None;
+        }
+        match place.filter(|_| agreement.ice.offered().is_some()).map(|pair| pair.path) {
+            None => {
+                let plain = plain
+                    .filter(|plain| agreement.ice.offered().is_none() || self.may_begin_plainly(*plain))?;
+                Some(RtcpWay::Socket { remote: plain, muxed, bytes })
+            }
+            Some(MediaPath::Direct { remote, .. }) => Some(RtcpWay::Socket { remote, muxed, bytes }),
+            Some(MediaPath::Channel { server, channel, .. }) => {
+                Some(RtcpWay::Socket { remote: server, muxed, bytes: framed(channel, &bytes) })
+            }
+            Some(MediaPath::Stream { stream, channel, .. }) => {
+                Some(RtcpWay::Relay { stream, bytes: framed(channel, &bytes) })
+            }
+        }
+    }
+
+    /// Whether RTCP from there is the peer's by what was found.
+    pub(crate) fn expects_from(&self, source: SocketAddr) -> bool {
+        let known = |pair: &SelectedPair| match pair.path {
+            MediaPath::Direct { remote, .. } => remote.ip().to_canonical() == source.ip().to_canonical(),
+            MediaPath::Channel { server, peer, .. } => [server.ip(), peer.ip()].contains(&source.ip()),
+            MediaPath::Stream { peer, .. } => peer.ip() == source.ip(),
+        };
+        self.selected.iter().flatten().any(known)
+    }
+
+    /// For front ends.
+    pub(crate) fn way(&self) -> MediaWay {
+        match (self.selected[0], self.agent.state()) {
+            (_, State::Lost) => MediaWay::Lost,
+            (Some(pair), _) => MediaWay::Selected {
+                local_kind: media_kind(pair.local),
+                remote_kind: media_kind(pair.remote),
+                local: local_of(pair.path),
+                remote: remote_of(pair.path),
+            },
+            (None, State::Failed) => MediaWay::Failed,
+            (None, State::New | State::Checking | State::Connected) => MediaWay::Checking,
+        }
+    }
+}
+
+fn bases(local: LocalMedia, muxed: bool) -> Vec<Base> {
+    let base = |component: u16, port: u16| Base {
+        component,
+        address: SocketAddr::new(local.address, port),
+        preference: u16::MAX,
+    };
+    let mut bases = vec![base(1, local.rtp_port)];
+    if !muxed {
+        bases.push(base(2, local.rtcp_port));
+    }
+    bases
+}
+
+fn credentials(written: &voipd_media::ice::Credentials) -> Option<ice::Credentials> {
+    // Both ends of this know the same rules: what was read is right.
+    ice::Credentials::new(&written.ufrag, &written.password).ok()
+}
+
+fn heard(candidate: &Candidate) -> ice::Candidate {
+    ice::Candidate {
+        foundation: candidate.foundation.clone(),
+        component: u16::from(candidate.component),
+        priority: candidate.priority,
+        address: candidate.address,
+        kind: match candidate.kind {
+            CandidateKind::Host => ice::CandidateKind::Host,
+            CandidateKind::ServerReflexive => ice::CandidateKind::ServerReflexive,
+            CandidateKind::PeerReflexive => ice::CandidateKind::PeerReflexive,
+            CandidateKind::Relayed => ice::CandidateKind::Relayed,
+        },
+        related: candidate.related,
+    }
+}
+
+fn media_kind(kind: ice::CandidateKind) -> CandidateKind {
+    match kind {
+        ice::CandidateKind::Host => CandidateKind::Host,
+        ice::CandidateKind::ServerReflexive => CandidateKind::ServerReflexive,
+        ice::CandidateKind::PeerReflexive => CandidateKind::PeerReflexive,
+        ice::CandidateKind::Relayed => CandidateKind::Relayed,
+    }
+}
+
+/// The pair was checked: packets from elsewhere do not move it.
+fn engine_path(path: MediaPath) -> Path {
+    match path {
+        MediaPath::Direct { remote, .. } => Path::Udp { remote, symmetric: false },
+        MediaPath::Channel { server, channel, .. } => Path::TurnChannel { server, channel },
+        MediaPath::Stream { stream, channel, peer } => Path::Stream { peer, link: stream.0, channel },
+    }
+}
+
+fn remote_of(path: MediaPath) -> SocketAddr {
+    match path {
+        MediaPath::Direct { remote, .. } => remote,
+        MediaPath::Channel { peer, .. } | MediaPath::Stream { peer, .. } => peer,
+    }
+}
+
+/// Our end as the machine has it; none for a connection.
+fn local_of(path: MediaPath) -> Option<SocketAddr> {
+    match path {
+        MediaPath::Direct { base, .. } | MediaPath::Channel { base, .. } => Some(base),
+        MediaPath::Stream { .. } => None,
+    }
+}
+
+fn framed(channel: u16, bytes: &[u8]) -> Vec<u8> {
+    let mut framed = channel_header(channel, u16::try_from(bytes.len()).unwrap_or(u16::MAX)).to_vec();
+    framed.extend_from_slice(bytes);
+    framed
+}
+
+/// Not an address of a private network, of this machine or of its link.
+pub(crate) fn is_abroad(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local()),
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+    }
+}

@@ -1,0 +1,90 @@
+//! ICE and TURN with baresip behind NAT: its modules `ice`, `stun` and `turn` are another's work.
+
+use voipd_tests::baresip::{Answer, Baresip};
+use voipd_tests::exchange::Exchange;
+use voipd_tests::judge::{Codec, Sound, compare};
+use voipd_tests::kamailio::Digest;
+use voipd_tests::netlab::{Internet, Kind, Nat};
+use voipd_tests::speech::{Speaker, speech, speech_after};
+use voipd_tests::{Lab, needs_root, pause};
+
+/// How long voipd is silent first, in seconds.
+const LEAD: f64 = 2.0;
+
+/// What stands in baresip's account for a way through NAT.
+const ICE_WITH_STUN: &str = "medianat=ice;stunserver=stun:12.34.56.1:3478";
+const ICE_WITH_TURN: &str = "medianat=ice;stunserver=turn:12.34.56.1:3478;stunuser=bob;stunpass=bob-secret";
+const TURN: &str = "medianat=turn;stunserver=turn:12.34.56.1:3478;stunuser=bob;stunpass=bob-secret";
+
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Voipd,
+    Baresip,
+}
+
+/// The two talk, voipd at one site and baresip at another; answers how voipd's sound went.
+async fn talk(caller: Caller, voipd_at: Kind, baresip_at: Kind, medianat: &str) -> String {
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let sites = [voipd_at, baresip_at].map(|kind| internet.site(kind));
+    // It knows no other digest.
+    let exchange = Exchange::start_with(&lab, &internet, Digest::Md5).await;
+    let phone = exchange.phone(&lab, "alice", &sites[0]).await;
+    let account = format!("<sip:bob@{}>;auth_pass=bob-secret;regint=600;{medianat}", Internet::SERVER);
+    let modules = "module ice.so\nmodule stun.so\nmodule turn.so\n";
+    let answer = if caller == Caller::Voipd { Answer::Auto } else { Answer::Manual };
+    let mut baresip = Baresip::at_site(&lab, &sites[1], "PCMU/8000/1", answer, &account, modules).await;
+    baresip.registered().await;
+    let (mine, heard) = (speech_after(Speaker::Alice, 8000, LEAD), lab.path("heard.wav"));
+    let call = if caller == Caller::Voipd {
+        phone.dial_speaking("bob", &mine, &heard).await
+    } else {
+        baresip.command("dial", &format!("sip:alice@{}", Internet::SERVER)).await;
+        let call = phone.incoming().await;
+        call.accept_speaking(&mine, &heard).await;
+        call
+    };
+    baresip.event("CALL_ESTABLISHED").await;
+    call.is("active").await;
+    let way = call.way().await;
+    println!("{way}");
+    pause(LEAD + 5.5).await;
+    call.hang_up().await;
+    baresip.event("CALL_CLOSED").await;
+    pause(0.3).await;
+    let said = |speaker| Sound::load(&speech(speaker, 8000));
+    let verdict = compare(&said(Speaker::Alice), &baresip.heard(), Codec::Waveform);
+    println!("at baresip: {verdict}");
+    assert!(verdict.correlation > 0.8 && verdict.missing_ms() <= 160, "at baresip: {verdict}");
+    // baresip speaks from the first moment on, also while a way is being looked for.
+    let verdict = compare(&said(Speaker::Bob), &Sound::load(&heard), Codec::Waveform);
+    println!("at voipd: {verdict}");
+    assert!(verdict.correlation > 0.5 && verdict.missing_ms() <= 1500, "at voipd: {verdict}");
+    phone.stop().await;
+    way
+}
+
+#[tokio::test]
+async fn ice_with_baresip_behind_a_cone() {
+    if needs_root("ice_with_baresip_behind_a_cone") {
+        let way = talk(Caller::Voipd, Kind::Behind(Nat::Cone), Kind::TwoNats, ICE_WITH_STUN).await;
+        assert!(!way.contains("relay"), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn ice_with_baresip_by_its_relay() {
+    if needs_root("ice_with_baresip_by_its_relay") {
+        let symmetric = Kind::Behind(Nat::Symmetric);
+        let way = talk(Caller::Baresip, symmetric, symmetric, ICE_WITH_TURN).await;
+        assert!(way.contains("relay"), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn baresip_with_a_relay_and_without_ice() {
+    if needs_root("baresip_with_a_relay_and_without_ice") {
+        talk(Caller::Voipd, Kind::Behind(Nat::Cone), Kind::Behind(Nat::Symmetric), TURN).await;
+    }
+}
