@@ -95,6 +95,11 @@ pub(crate) fn state_words(call: &Object) -> String {
             ("Mixed", "mixed"),
         ];
         words.extend(marks.iter().filter(|(key, _)| call.flag(key)).map(|(_, word)| (*word).to_owned()));
+        match call.text("NetworkState") {
+            "waiting" => words.push("waiting for a network".to_owned()),
+            "moving" => words.push("moving to another network".to_owned()),
+            _ => {}
+        }
     }
     words.retain(|word| !word.is_empty());
     words.join(", ")
@@ -215,6 +220,10 @@ mod tests {
         assert_eq!(
             state_words(&call(1, &[("State", "held")], &["LocalHold", "Muted"])),
             "held, by this side, muted"
+        );
+        assert_eq!(
+            state_words(&call(1, &[("State", "active"), ("NetworkState", "waiting")], &[])),
+            "active, waiting for a network"
         );
         assert_eq!(
             state_words(&call(1, &[("State", "ended"), ("EndReason", "busy")], &["Muted"])),

@@ -58,6 +58,7 @@ async fn discover(daemon: &Daemon, out: Output) -> Result<(), Failure> {
 
 fn lines(nat: &Object) -> Vec<String> {
     let mut lines = vec![headline(nat)];
+    lines.extend(network(nat));
     let paths = dicts(nat, "Paths");
     if !paths.is_empty() {
         lines.push(String::new());
@@ -94,6 +95,17 @@ fn lines(nat: &Object) -> Vec<String> {
     }
     lines.extend(mappings::lines(&dicts(nat, "Mappings"), mappings::unix_now()));
     lines
+}
+
+/// What this machine has of a network, for people.
+fn network(nat: &Object) -> Option<String> {
+    let addresses = nat.list("LocalAddresses");
+    match nat.text("NetworkState") {
+        "offline" => Some("This machine has no network".to_owned()),
+        "local" => Some(format!("This machine reaches its neighbours alone. Its addresses: {addresses}")),
+        "online" => Some(format!("This machine's addresses: {addresses}")),
+        _ => None,
+    }
 }
 
 /// What the NAT is, for people.
@@ -146,6 +158,12 @@ fn cell(object: &Object, key: &str) -> String {
 mod tests {
     use super::*;
     use crate::objects::tests::call;
+
+    #[test]
+    fn a_machine_without_a_network_is_told_so() {
+        let nat = call(1, &[("State", "unknown"), ("NetworkState", "offline")], &[]);
+        assert_eq!(lines(&nat)[1], "This machine has no network");
+    }
 
     #[test]
     fn what_is_not_known_is_said_with_its_reason() {

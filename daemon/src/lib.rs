@@ -10,6 +10,7 @@ pub mod driver;
 pub mod instance;
 pub mod logging;
 pub mod neighbours;
+pub mod network;
 pub mod portmap;
 pub mod realtime;
 pub mod relay;

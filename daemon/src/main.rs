@@ -11,6 +11,7 @@ use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, Scope};
 use voipd::doctor::ConfigSource;
 use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::network::NetworkWatch;
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
@@ -134,6 +135,7 @@ async fn serve(
     let product = &config.sip.user_agent;
     let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
     let agent = make_agent(&config, contents, &store)?;
+    let network = NetworkWatch::start().await;
     let parts = Parts {
         agent: agent.0,
         transport,
@@ -150,6 +152,7 @@ async fn serve(
         config: config_source,
         friends,
         store,
+        network,
         updates,
     };
     let mut bus_lost = false;
@@ -186,6 +189,7 @@ fn make_agent(
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
+        network_timeout: config.calls.network_timeout,
         session_timer: config.calls.session_timer,
     };
     let mut agent = Agent::new(agent_config, random_seed()?, now, unix_micros());

@@ -174,7 +174,6 @@ async fn methods_take_and_answer_what_the_contract_says() {
                 }
                 ("SetCodec", _) => invoke(client, path, name, member, &"opus").await,
                 ("Reject", _) => invoke(client, path, name, member, &"busy").await,
-                ("SetCodec", _) => invoke(client, path, name, member, &"opus").await,
                 (_, "s") => invoke(client, path, name, member, &"12#").await,
                 (_, "ss") => invoke(client, path, name, member, &("ringer", "null")).await,
                 (_, "u") => invoke(client, path, name, member, &60_000u32).await,

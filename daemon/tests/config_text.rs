@@ -55,6 +55,7 @@ fn nothing_written_means_the_defaults() {
     assert_eq!(config.audio.input, "default");
     assert_eq!((config.calls.max, config.calls.ring_timeout), (64, Duration::from_secs(120)));
     assert_eq!(config.calls.media_timeout, Duration::from_secs(20));
+    assert_eq!(config.calls.network_timeout, Duration::from_secs(60));
     assert_eq!(config.calls.session_timer, Some(1800));
     assert_eq!(config.log_level, log::LevelFilter::Info);
     assert!(config.accounts.is_empty());

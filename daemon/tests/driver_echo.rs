@@ -59,6 +59,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         max_calls: 8,
         ring_timeout: Duration::from_secs(10),
         media_timeout: Duration::from_secs(20),
+        network_timeout: Duration::from_secs(60),
         session_timer: Some(1800),
     };
     let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
@@ -95,6 +96,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         config: ConfigSource { named: Some(file), scope: Scope::Session, read_at: SystemTime::now() },
         friends,
         store: Store::open(&scratch.path().join("state")).unwrap().0,
+        network: voipd::network::NetworkWatch::start().await,
         updates: updates_in,
     };
     let (stop, stopped) = oneshot::channel::<()>();

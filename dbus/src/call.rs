@@ -127,6 +127,10 @@ pub trait Call {
     #[zbus(property)]
     fn mixed(&self) -> zbus::Result<bool>;
 
+    /// `ok`, `moving` or `waiting`.
+    #[zbus(property)]
+    fn network_state(&self) -> zbus::Result<String>;
+
     /// `device`, `files`, `echo` or `none`.
     #[zbus(property)]
     fn sound(&self) -> zbus::Result<String>;

@@ -25,6 +25,14 @@ pub trait Nat {
     /// Forgets what is known and asks all servers anew.
     fn discover(&self) -> Result<()>;
 
+    /// `offline`, `local` or `online`.
+    #[zbus(property)]
+    fn network_state(&self) -> zbus::Result<String>;
+
+    /// This machine's own IP addresses.
+    #[zbus(property)]
+    fn local_addresses(&self) -> zbus::Result<Vec<String>>;
+
     /// `unknown`, `discovering`, `known` or `failed`.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;

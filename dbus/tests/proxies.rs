@@ -190,7 +190,7 @@ async fn use_everything(client: &Connection) {
     call.set_muted(true).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
         anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
-        local_hold, remote_hold, mixed, sound, end_reason, sip_status, created_at, answered_at, ended_at,
+        local_hold, remote_hold, mixed, network_state, sound, end_reason, sip_status, created_at, answered_at, ended_at,
         remote_media, media_path);
 
     let statistics = proxy!(CallStatisticsProxy, client);
@@ -211,8 +211,8 @@ async fn use_everything(client: &Connection) {
     let options = MappingOptions { external_port: Some(5080), lifetime: Some(600) };
     nat.add_mapping("udp", 5060, &options).await.unwrap();
     nat.remove_mapping(1).await.unwrap();
-    get!(nat: discover, state, reason, public_addresses, mapping_behaviour, filtering_behaviour, paths, servers,
-        relays, mappings);
+    get!(nat: discover, network_state, local_addresses, state, reason, public_addresses, mapping_behaviour,
+        filtering_behaviour, paths, servers, relays, mappings);
     let friends = proxy!(FriendsProxy, client);
     friends.invite("bob", &InviteOptions::default()).await.unwrap();
     friends.join("text", &JoinOptions::default()).await.unwrap();

@@ -119,6 +119,38 @@ impl Wire {
         &self.name
     }
 
+    /// Runs a line of `ip` on the far host, without the word itself.
+    pub fn ip(&self, line: &str) {
+        run(Command::new("ip").args(["-n", &self.name]).args(line.split(' ')));
+    }
+
+    /// An address of this host that both ways lead to.
+    pub fn server(&self, number: u8) -> Ipv4Addr {
+        let [a, b, c, _] = self.here.octets();
+        let address = Ipv4Addr::new(a, b, c, 16 + number);
+        run(Command::new("ip").args(["address", "add", &format!("{address}/32"), "dev", &self.name]));
+        address
+    }
+
+    /// Gives this end of the first wire another address, with a network of four around it.
+    pub fn router(&self, address: Ipv4Addr) {
+        run(Command::new("ip").args(["address", "add", &format!("{address}/30"), "dev", &self.name]));
+    }
+
+    /// Lays a second wire to the far host, of another network: there it is `wlan0`, up and without an address. Answers
+    /// the addresses of this end and of the far one.
+    pub fn second(&self) -> (Ipv4Addr, Ipv4Addr) {
+        let number = self.here.octets()[2];
+        let (here, there) = (Ipv4Addr::new(198, 19, number, 1), Ipv4Addr::new(198, 19, number, 2));
+        let end = format!("{}w", self.name);
+        let ip = |line: String| run(Command::new("ip").args(line.split(' ')));
+        ip(format!("link add {end} type veth peer name wlan0 netns {}", self.name));
+        ip(format!("address add {here}/30 dev {end}"));
+        ip(format!("link set {end} up"));
+        self.ip("link set wlan0 up");
+        (here, there)
+    }
+
     /// How many packets the far host has sent and received.
     pub fn packets(&self) -> (u64, u64) {
         let count = |way: &str| {

@@ -71,6 +71,18 @@ impl Config {
         Self { host: Some(host.name().to_owned()), ..Self::anywhere(address) }
     }
 
+    /// A telephone on a far host whose addresses change: it listens on all of them.
+    pub fn roaming(wire: &Wire) -> Self {
+        Self::beyond(wire).line("sip", "listen = [\"0.0.0.0:5060\"]").without("rtp", "bind")
+    }
+
+    /// Leaves a key of a section at its default.
+    pub fn without(mut self, section: &'static str, key: &str) -> Self {
+        let lines = self.sections.entry(section).or_default();
+        lines.retain(|line| line.split('=').next().is_none_or(|name| name.trim() != key));
+        self
+    }
+
     /// Sets a key of a section; a later line for a key replaces an earlier one.
     pub fn line(mut self, section: &'static str, line: impl Into<String>) -> Self {
         let line = line.into();

@@ -292,6 +292,7 @@ pub(crate) fn failure_name(failure: RegistrationFailure) -> &'static str {
         RegistrationFailure::Rejected => "rejected",
         RegistrationFailure::Timeout => "timeout",
         RegistrationFailure::Unresolvable => "unresolvable",
+        RegistrationFailure::NoNetwork => "no-network",
         RegistrationFailure::Unreachable(error) => reason::of_transport(error).name(),
     }
 }

@@ -25,6 +25,7 @@ use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::neighbours::Neighbour;
 use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
+use crate::roaming::NetworkChange;
 use crate::servers::Servers;
 use crate::sound::Routing;
 use crate::view::{CallId, Reason, printable};
@@ -52,6 +53,8 @@ pub struct AgentConfig {
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
+    /// How long a call waits for a network when none leads to its peer any more.
+    pub network_timeout: Duration,
     /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
     /// session timers.
     pub session_timer: Option<u32>,
@@ -76,6 +79,8 @@ pub struct Agent {
     pub(crate) routing: Routing,
     pub(crate) media_names: MediaNames,
     pub(crate) neighbours: Vec<Neighbour>,
+    /// How everybody was reached after the last change; `None` before the first.
+    pub(crate) network: Option<NetworkChange>,
     pub(crate) servers: Servers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
@@ -132,6 +137,7 @@ impl Agent {
             routing: Routing::default(),
             media_names: MediaNames::default(),
             neighbours: Vec::new(),
+            network: None,
             servers: Servers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
@@ -238,7 +244,8 @@ impl Agent {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR));
+        let patience = self.config.network_timeout;
+        let calls = self.calls.values().filter_map(|call| call.next_timeout(ENDED_FOR, patience));
         let others = [
             self.endpoint_timeout,
             self.routing.next_timeout(),

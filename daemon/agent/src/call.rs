@@ -1,7 +1,7 @@
 //! A call: one session, its media and where its sound goes. It knows its own state; the agent moves it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use voipd_audio::plan::{SendPlan, StreamCounters};
 use voipd_audio::{PortId, StreamPlan};
@@ -16,7 +16,10 @@ use crate::digits::DtmfQueue;
 use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
-use crate::view::{CallDirection, CallId, CallState, CallView, MediaWay, Reason, SoundPlace, printable};
+use crate::roaming::Whereabouts;
+use crate::view::{
+    CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
+};
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +213,7 @@ pub(crate) struct Call {
     pub(crate) ring_deadline: Option<Instant>,
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,
+    pub(crate) whereabouts: Whereabouts,
     pub(crate) created_at: u64,
     pub(crate) answered_at: u64,
     pub(crate) ended_at: u64,
@@ -364,6 +368,7 @@ impl Call {
             local_hold: self.local_hold,
             remote_hold: self.remote_hold(),
             mixed: self.mixed,
+            network: if self.is_ended() { CallNetwork::Ok } else { self.whereabouts.shown() },
             sound: self.sound_place(),
             media_way: self.media_way(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
@@ -401,11 +406,13 @@ impl Call {
     }
 
     /// When this call wants to be looked at again.
-    pub(crate) fn next_timeout(&self, ended_for: std::time::Duration) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self, ended_for: Duration, patience: Duration) -> Option<Instant> {
         if let Phase::Ended { at, .. } = self.phase {
             return Some(at + ended_for);
         }
+        let network = self.whereabouts.next_timeout(patience);
         let ice = self.ice.as_ref().and_then(|ice| ice.next_timeout());
-        [self.ring_deadline, self.next_check, self.dtmf.busy_until, ice].into_iter().flatten().min()
+        let own = [self.ring_deadline, self.next_check, self.dtmf.busy_until, ice, network];
+        own.into_iter().flatten().min()
     }
 }

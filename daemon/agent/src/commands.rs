@@ -19,6 +19,7 @@ use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
 use crate::output::{Output, Weight};
 use crate::reason;
+use crate::roaming::Whereabouts;
 use crate::target::{self, Home, Target};
 use crate::view::{CallDirection, CallId, CallState, Reason};
 use rand_chacha::rand_core::Rng;
@@ -279,6 +280,7 @@ impl Agent {
             heard_digits: HeardDigits::default(),
             ring_deadline: Some(now + self.config.ring_timeout),
             next_check: None,
+            whereabouts: Whereabouts::default(),
             created_at: self.unix_micros(now),
             answered_at: 0,
             ended_at: 0,
@@ -357,11 +359,14 @@ impl Agent {
         self.touched.insert(id);
     }
 
-    /// Tells the peer about holding, resuming, another codec that is wanted or what is new of ICE, if it is due and
-    /// nothing else is under way: by re-INVITE, or by UPDATE before the answer, where the peer takes it.
+    /// Tells the peer about holding, resuming, another codec that is wanted, what is new of ICE or where we are now, if it
+    /// is due and nothing else is under way: by re-INVITE, or by UPDATE before the answer, where the peer takes it.
     pub(crate) fn tell_news(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        let due = call.told_hold != call.local_hold || call.negotiation.has_wish() || call.has_ice_news();
+        let due = call.told_hold != call.local_hold
+            || call.negotiation.has_wish()
+            || call.has_ice_news()
+            || call.has_moved_untold();
         if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }
@@ -377,6 +382,7 @@ impl Agent {
         }
         let told_before = call.told_hold;
         let offer = call.offer(local);
+        call.whereabouts.telling();
         call.offering = Offering::Outstanding { told_before };
         // A session that ended meanwhile has reported it.
         let _ = self.endpoint.offer(now, call.session, offer);

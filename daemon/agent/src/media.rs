@@ -208,6 +208,7 @@ impl Agent {
         let media_timeout = self.config.media_timeout;
         let Some(call) = self.calls.get_mut(&id) else { return };
         let session = call.session;
+        let waiting = call.whereabouts.is_stranded();
         let Some((agreement, stream)) = call.agreed_stream() else { return };
         if counters.packets_received > stream.counters.packets_received {
             stream.quiet_since = now;
@@ -220,7 +221,7 @@ impl Agent {
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
         let remote = stream.rtcp_remote(agreement);
         let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
-        if quiet {
+        if quiet || waiting {
             stream.quiet_since = now;
         }
         let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
@@ -228,7 +229,7 @@ impl Agent {
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
-        if quiet {
+        if quiet && !waiting {
             self.ask_for_life(now, id, session);
         }
     }
@@ -250,6 +251,7 @@ impl Agent {
     pub(crate) fn probed(&mut self, now: Instant, session: SessionId, alive: bool) {
         if let Some(id) = self.by_session.get(&session).copied()
             && !alive
+            && !self.waits_for_network(session)
         {
             self.hang_up_for(now, id, Some(Reason::Network));
         }
@@ -279,10 +281,11 @@ impl Agent {
 
     /// Everything in calls that waited for this moment.
     pub(crate) fn call_timeouts(&mut self, now: Instant) {
+        let patience = self.config.network_timeout;
         let due: Vec<CallId> = self
             .calls
             .values()
-            .filter(|call| call.next_timeout(ENDED_FOR).is_some_and(|at| at <= now))
+            .filter(|call| call.next_timeout(ENDED_FOR, patience).is_some_and(|at| at <= now))
             .map(|call| call.id)
             .collect();
         for id in due {
@@ -292,10 +295,12 @@ impl Agent {
 
     fn call_timeout(&mut self, now: Instant, id: CallId) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let patience = self.config.network_timeout;
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.is_ended() {
             return self.forget_call(id);
         }
+        let network = call.whereabouts.next_timeout(patience);
         if is_due(call.next_check) {
             call.next_check = Some(now + CHECK);
             let port = call.stream_port;
@@ -307,6 +312,9 @@ impl Agent {
         }
         if is_due(call.dtmf.busy_until) {
             self.next_digit(now, id);
+        }
+        if is_due(network) {
+            self.whereabouts_timeout(now, id);
         }
         self.ice_timeout(now, id);
     }

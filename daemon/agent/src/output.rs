@@ -42,6 +42,11 @@ pub enum Output {
     /// else on `address`; answer with [`crate::Agent::handle_media_bound`]. Sockets that were bound for the call before,
     /// and that no stream has taken, are not needed any more.
     BindMedia { call: CallId, address: IpAddr, peer: Option<IpAddr> },
+    /// Bind RTP and RTCP sockets anew, as for [`Output::BindMedia`], and let the call's stream go on with them at once;
+    /// those before are not needed any more. Answer with [`crate::Agent::handle_media_bound`].
+    MoveMedia { call: CallId, port: PortId, address: IpAddr, peer: Option<IpAddr> },
+    /// Look again how everybody is reached; answer with [`crate::Agent::handle_network_changed`].
+    CheckNetwork,
     /// Start the call's stream on the sockets bound for it.
     OpenStream { call: CallId, port: PortId, plan: Box<StreamPlan> },
     /// Change a stream: the plan replaces the one before as a whole.

@@ -1,7 +1,7 @@
 //! How the accounts' registrations fare, as front ends and the log are told of it.
 
 use voipd_sip::digest::Algorithm;
-use voipd_sip::endpoint::{Binding, IdentityId, RegistrationState};
+use voipd_sip::endpoint::{Binding, IdentityId, RegistrationFailure, RegistrationState};
 
 use crate::account::AccountId;
 use crate::accounts::failure_name;
@@ -14,6 +14,9 @@ impl Agent {
         match state {
             RegistrationState::Registered { expires } => {
                 self.account_note(id, Weight::Info, format!("registered for {expires} s"));
+            }
+            RegistrationState::Failed { reason: RegistrationFailure::NoNetwork, .. } => {
+                self.account_note(id, Weight::Info, "waiting for a network".to_owned());
             }
             RegistrationState::Failed { reason, status, retry } => {
                 let status = status.map(|s| format!(" ({s})")).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Session events: what signalling reports, and what becomes of the calls.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use voipd_media::{LocalMedia, NegotiationError};
@@ -106,7 +107,11 @@ impl Agent {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         // After a redirection: what is bound stays, unless another network is used now and nothing streams yet.
-        let kept = call.local().filter(|local| call.is_streaming() || local.address == flow.local.ip());
+        let gone =
+            |address: IpAddr| self.network.as_ref().is_some_and(|network| network.media.is_gone(address));
+        let kept = call.local().filter(|local| {
+            local.address == flow.local.ip() || (call.is_streaming() && !gone(local.address))
+        });
         if let Some(local) = kept {
             let offer = call.first_offer(local);
             // A session that ended meanwhile has reported it.
@@ -114,12 +119,18 @@ impl Agent {
             return self.drain_endpoint();
         }
         call.faces = Some(flow.remote.ip());
+        if call.is_streaming() {
+            return self.move_media(id, flow.local.ip());
+        }
         call.media = Media::Binding;
         // Where the peer's media is, only its answer will tell.
         self.outputs.push_back(Output::BindMedia { call: id, address: flow.local.ip(), peer: None });
     }
 
     pub(crate) fn media_bound(&mut self, now: Instant, id: CallId, result: Result<LocalMedia, String>) {
+        if self.media_moved(now, id, &result) {
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.media, Media::Binding)) else {
             self.outputs.push_back(Output::CloseMedia { call: id, ports: Vec::new() });
             return;
@@ -169,13 +180,17 @@ impl Agent {
     pub(crate) fn redirected(&mut self, now: Instant, session: SessionId, target: Uri) {
         let Some(id) = self.by_session.get(&session).copied() else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.peer = NameAddr::new(target);
+        let text = if call.peer.uri == target {
+            "the network has changed: calling again".to_owned()
+        } else {
+            call.peer = NameAddr::new(target);
+            format!("redirected: calling {}", call.peer.uri)
+        };
         call.start_over();
         if let Some(ice) = &mut call.ice {
             ice.forget_peer();
             ice.agent_mut().restart(now, None);
         }
-        let text = format!("redirected: calling {}", call.peer.uri);
         self.hush(id);
         self.touched.insert(id);
         self.note(Weight::Info, Some(id), text);
@@ -268,6 +283,7 @@ impl Agent {
         }
         self.touched.insert(id);
         self.apply_agreement(now, id);
+        self.catch_up(id);
         self.tell_news(now, id);
     }
 
@@ -317,6 +333,11 @@ impl Agent {
                 call.answer(local)
             }),
         };
+        if answer.is_ok() && call.whereabouts.is_due() {
+            // Our answer tells it, and our Contact with it.
+            call.whereabouts.telling();
+            call.whereabouts.heard();
+        }
         let answer = answer.map_err(|error| {
             self.note(Weight::Warning, Some(id), format!("the peer's new offer cannot be taken: {error}"));
             StatusCode::new(error.status().0).unwrap_or(StatusCode::NOT_ACCEPTABLE_HERE)
@@ -351,10 +372,12 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let before = call.state();
         let offering = std::mem::replace(&mut call.offering, Offering::Idle);
+        let result_status = result.as_ref().err().copied();
         let failed = match result {
             Ok(Some(sdp)) => call.negotiation.handle_answer(&sdp).err().map(|error| error.to_string()),
             Ok(None) => Some(missing().to_string()),
             Err(StatusCode::REQUEST_PENDING) => {
+                call.whereabouts.unheard();
                 // The peer's own offer came between; our answer to it, or another offer, will tell.
                 let wish = call.negotiation.wish();
                 call.negotiation.withdraw_offer();
@@ -367,6 +390,10 @@ impl Agent {
             }
             Err(status) => Some(format!("refused with {}", status.get())),
         };
+        match result_status {
+            Some(StatusCode::SERVICE_UNAVAILABLE) => call.whereabouts.undelivered(now),
+            Some(_) | None => call.whereabouts.heard(),
+        }
         // What was refused is not tried again by itself: the peer would refuse it again.
         if let Some(why) = failed {
             call.negotiation.withdraw_offer();

@@ -39,7 +39,7 @@ pub struct AccountView {
     /// How it fares.
     pub state: AccountState,
     /// `''`, `credentials`, `foreign-realm`, `weak-digest`, `unknown-digest`, `server-proof`, `rejected`, `timeout`,
-    /// `unresolvable`, `unreachable`.
+    /// `unresolvable`, `unreachable`, `no-network`.
     pub reason: &'static str,
     /// Status of the last registration response, 0 without one.
     pub sip_status: u16,
@@ -187,6 +187,28 @@ impl Reason {
     }
 }
 
+/// How a call's peer is reached through the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallNetwork {
+    /// As it was agreed.
+    Ok,
+    /// The network has changed, and the peer is being told where we are.
+    Moving,
+    /// No network leads to the peer: the call waits for one.
+    Waiting,
+}
+
+impl CallNetwork {
+    /// The word on D-Bus.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CallNetwork::Ok => "ok",
+            CallNetwork::Moving => "moving",
+            CallNetwork::Waiting => "waiting",
+        }
+    }
+}
+
 /// A stranger's words without the characters that end lines, strings or colours.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
@@ -299,6 +321,8 @@ pub struct CallView {
     pub remote_hold: bool,
     /// Shares the sound device with other calls.
     pub mixed: bool,
+    /// How the peer is reached.
+    pub network: CallNetwork,
     /// Where its sound goes now.
     pub sound: SoundPlace,
     /// The way that its media takes.

@@ -115,6 +115,11 @@ impl Account {
         self.flows.first().map(|bound| bound.flow)
     }
 
+    /// What all bindings were made on.
+    pub(crate) fn bound_flows(&self) -> impl Iterator<Item = Flow> {
+        self.flows.iter().map(|bound| bound.flow)
+    }
+
     /// What this binding was made on.
     pub(crate) fn flow_of(&self, reg_id: RegId) -> Option<Flow> {
         self.flows.iter().find(|bound| bound.reg_id == reg_id).map(|bound| bound.flow)

@@ -39,6 +39,11 @@ impl Avoided {
         self.list.retain(|(far_end, _)| *far_end != flow.far_end());
     }
 
+    /// On another network, all may answer.
+    pub(crate) fn forget(&mut self) {
+        self.list.clear();
+    }
+
     pub(crate) fn holds(&self, now: Instant, flow: Flow) -> bool {
         self.list.iter().any(|(far_end, until)| *far_end == flow.far_end() && *until > now)
     }

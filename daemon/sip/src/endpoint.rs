@@ -6,7 +6,7 @@
 mod event;
 mod interface;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::core::Core;
 use crate::dispatch::Complaints;
 use crate::dtmf_info::Digit;
+use crate::faces::{Faces, Way};
 use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
@@ -90,6 +91,18 @@ impl Endpoint {
         let registered = |account: &Account| account.is_bound_to(flow);
         self.core.accounts.values().any(registered)
             || self.sessions.values().any(|session| session.uses(flow))
+    }
+
+    /// What servers and peers are reached by, or reach us by: what [`Faces::ways`] must name.
+    pub fn ways(&self) -> BTreeSet<Way> {
+        self.ways_in_use()
+    }
+
+    /// The network has changed: registrations are made anew from where their registrars are reached now, calls that are
+    /// being placed are placed again, dialogs go on from their new addresses. Answers the sessions whose peers must be
+    /// told where we are ([`Endpoint::offer`], as soon as that is possible).
+    pub fn handle_network(&mut self, now: Instant, faces: &Faces) -> Vec<SessionId> {
+        self.on_network(now, faces)
     }
 
     /// The time of [`Output::Timeout`] has come.
@@ -249,6 +262,16 @@ impl Endpoint {
     /// ([`Event::Confirmed`]), and where nothing can be offered yet.
     pub fn offer(&mut self, now: Instant, session: SessionId, offer: Vec<u8>) -> Result<(), SessionError> {
         self.act(now, session, |session, cx| session.offer(cx, offer))
+    }
+
+    /// Our address in a session's dialog, or in the INVITE that is to be sent.
+    pub fn local_address(&self, session: SessionId) -> Option<IpAddr> {
+        self.sessions.get(&session).and_then(Session::local_address)
+    }
+
+    /// Whether [`Endpoint::send_invite`] is waited for.
+    pub fn wants_offer(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(Session::wants_offer)
     }
 
     /// Whether [`Endpoint::offer`] is possible now.

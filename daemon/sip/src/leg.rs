@@ -7,6 +7,7 @@ use crate::auth::Rounds;
 use crate::core::{Asker, Core};
 use crate::dialog::Dialog;
 use crate::endpoint::{Flow, IdentityId, NextHop, ResolveId, SessionId, Transport};
+use crate::faces::Faces;
 use crate::headers::name;
 use crate::message::{Message, Method, Request, StatusCode};
 use crate::session::{Purpose, RAck};
@@ -198,6 +199,40 @@ impl Leg {
         let outgoing = Outgoing { request, rounds: Rounds::default(), kind: Kind::Transaction(purpose) };
         self.dispatch(core, now, sender, next, outgoing);
         true
+    }
+
+    /// The network has changed: goes on from where the peer is reached now; `true` where that is another address, so that
+    /// the peer's requests must be led there.
+    pub(crate) fn relocate(&mut self, faces: &Faces) -> bool {
+        let before = self.contact_flow();
+        let places = self.acks.iter_mut().filter_map(|ack| ack.sent.as_mut().map(|(flow, _)| flow));
+        let known: Vec<&mut Flow> = match &mut self.path {
+            Some(Path::Known { flow, rest, .. }) => std::iter::once(flow).chain(rest).collect(),
+            _ => Vec::new(),
+        };
+        for flow in places.chain(known).chain([&mut self.flow]) {
+            if let Some(moved) = faces.moved(*flow) {
+                *flow = moved;
+            }
+        }
+        self.contact_flow() != before
+    }
+
+    /// What it travels on.
+    pub(crate) fn flows(&self) -> Vec<Flow> {
+        let rest = match &self.path {
+            Some(Path::Known { flow, rest, .. }) => std::iter::once(flow).chain(rest).copied().collect(),
+            _ => Vec::new(),
+        };
+        [self.flow].into_iter().chain(rest).collect()
+    }
+
+    /// What our Contact is named after.
+    pub(crate) fn contact_flow(&self) -> Flow {
+        match &self.path {
+            Some(Path::Known { flow, .. }) => *flow,
+            _ => self.flow,
+        }
     }
 
     /// Something waits for the resolver.

@@ -88,6 +88,13 @@ impl WayBack {
         }
     }
 
+    /// A datagram's answer leaves from another address of ours.
+    pub(crate) fn leave_from(&mut self, flow: Flow) {
+        if let State::Arrived(ours) | State::Found(ours) = &mut self.state {
+            *ours = flow;
+        }
+    }
+
     pub(crate) fn found(&mut self, flow: Flow) {
         if matches!(self.state, State::Asking) {
             self.state = State::Found(flow);

@@ -239,10 +239,12 @@ fn when_all_are_lost_the_tries_are_closer_and_differ_between_telephones() {
         home.net.run(minutes(30));
         let tries = tries(&home, REGISTRAR, 0);
         let pauses: Vec<u64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!((29..=61).contains(&pauses[0]), "{tries:?}");
+        // Often while the outage is young, so that a router that restarts costs seconds; then ever more rarely.
+        assert!(tries.iter().filter(|at| **at < 90).count() <= 25, "{tries:?}");
         assert!(pauses.iter().all(|pause| *pause <= 301), "{tries:?}");
-        assert!(pauses[2..].iter().all(|pause| *pause >= 119), "{tries:?}");
-        seen.push(pauses[0]);
+        let late = tries.windows(2).filter(|pair| pair[0] >= 900).map(|pair| pair[1] - pair[0]);
+        assert!(late.clone().count() >= 2 && late.min() >= Some(119), "{tries:?}");
+        seen.push(tries);
     }
     seen.dedup();
     assert!(seen.len() > 2, "{seen:?}");

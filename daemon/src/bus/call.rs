@@ -37,6 +37,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("LocalHold", view.local_hold.into()),
         ("RemoteHold", view.remote_hold.into()),
         ("Mixed", view.mixed.into()),
+        ("NetworkState", view.network.name().into()),
         ("Sound", sound(view.sound).into()),
         ("EndReason", view.end_reason.map_or("", Reason::name).into()),
         ("SipStatus", view.sip_status.into()),

@@ -13,6 +13,8 @@ use crate::api::mappings::MappingView;
 use crate::api::nat::NatView;
 
 pub(super) fn properties(view: &NatView, mapped: &[MappingView]) -> Dict {
+    let network = view.network.name();
+    let local: Vec<String> = view.local_addresses.iter().map(IpAddr::to_string).collect();
     let relays: Vec<Dict> = view.relays.iter().map(relay).collect();
     let view = &view.discovery;
     let first = view.paths.first();
@@ -24,6 +26,8 @@ pub(super) fn properties(view: &NatView, mapped: &[MappingView]) -> Dict {
         }
     }
     Dict::from([
+        ("NetworkState", network.into()),
+        ("LocalAddresses", local.into()),
         ("State", view.state.name().into()),
         ("Reason", view.reason.clone().into()),
         ("PublicAddresses", public.into()),

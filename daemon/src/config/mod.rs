@@ -128,6 +128,8 @@ pub struct CallsConfig {
     pub ring_timeout: Duration,
     /// Silence on the wire after which the peer is asked for a sign of life.
     pub media_timeout: Duration,
+    /// How long a call waits for a network.
+    pub network_timeout: Duration,
     /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; `None` switches session
     /// timers off.
     pub session_timer: Option<u32>,

@@ -32,6 +32,7 @@ const MOST_CALLS: u32 = 1000;
 const CALLS: u32 = 64;
 const RING_SECONDS: u32 = 120;
 const MEDIA_SECONDS: u32 = 20;
+const NETWORK_SECONDS: u32 = 60;
 /// RFC 4028 section 4 recommends it, and allows 90 at the least.
 const SESSION_SECONDS: u32 = 1800;
 const SHORTEST_SESSION: u32 = 90;
@@ -207,6 +208,7 @@ fn read_calls(mut fields: Fields<'_>) -> Option<CallsConfig> {
     let max = fields.number("max", 1..=MOST_CALLS).unwrap_or(CALLS);
     let ring = fields.number("ring-timeout", 5..=3600).unwrap_or(RING_SECONDS);
     let media = fields.number("media-timeout", 5..=3600).unwrap_or(MEDIA_SECONDS);
+    let network = fields.number("network-timeout", 5..=3600).unwrap_or(NETWORK_SECONDS);
     let session = fields.number("session-timer", 0..=86_400).unwrap_or(SESSION_SECONDS);
     if (1..SHORTEST_SESSION).contains(&session) {
         let message =
@@ -217,6 +219,7 @@ fn read_calls(mut fields: Fields<'_>) -> Option<CallsConfig> {
         max: max as usize,
         ring_timeout: Duration::from_secs(ring.into()),
         media_timeout: Duration::from_secs(media.into()),
+        network_timeout: Duration::from_secs(network.into()),
         session_timer: Some(session).filter(|seconds| *seconds > 0),
     })
 }

@@ -58,7 +58,7 @@ impl Driver {
         let facts = Facts {
             audio: self.devices.view(self.realtime.scheduling()),
             accounts,
-            nat: self.nat.view(),
+            nat: self.nat.view(&self.network),
             config: self.doctor.config.clone(),
             resolver: Arc::clone(&self.resolver),
             seed,

@@ -279,7 +279,7 @@ impl Driver {
         self.serve_mappings(now);
     }
 
-    /// Once a second: routes and settings may have changed.
+    /// Once a second, and when the network has changed: routes and settings may be others.
     pub(super) fn review_mappings(&mut self) {
         let now = Instant::now();
         if !self.mappings.enabled {

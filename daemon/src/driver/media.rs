@@ -69,7 +69,7 @@ impl MediaPorts {
 
     /// Binds a pair of ports for a call on the local address that reaches the peer, or on the configured one.
     pub fn bind(&mut self, call: CallId, address: IpAddr) -> Result<LocalMedia, String> {
-        let address = self.config.bind.filter(|bind| bind.is_ipv4() == address.is_ipv4()).unwrap_or(address);
+        let address = self.fixed_address(address).unwrap_or(address);
         let pair = realtime::bind_pair(address, self.config.ports.clone(), self.config.dscp)
             .map_err(|error| error.to_string())?;
         let local = LocalMedia { address, rtp_port: pair.rtp_port, rtcp_port: pair.rtcp_port };
@@ -82,6 +82,11 @@ impl MediaPorts {
         let ports = CallPorts { rtp, muxed, rtcp, reading, early: None, stream: None, relay: None };
         self.calls.insert(call, ports);
         Ok(local)
+    }
+
+    /// The configured address, where it is of the same family as the peer's.
+    pub fn fixed_address(&self, peer: IpAddr) -> Option<IpAddr> {
+        self.config.bind.filter(|bind| bind.is_ipv4() == peer.is_ipv4())
     }
 
     /// The RTP socket, for the stream that takes it over.

@@ -8,6 +8,7 @@ mod mappings;
 mod media;
 mod nat;
 mod neighbours;
+mod network;
 mod outbox;
 mod patchbay;
 mod requests;
@@ -30,6 +31,7 @@ use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::doctor::ConfigSource;
 use crate::neighbours::NeighbourConfig;
+use crate::network::{NetworkWatch, Snapshot};
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::relay::Relays;
 use crate::sound::FindError;
@@ -123,6 +125,8 @@ pub struct Parts {
     pub friends: Friends,
     /// What is kept across restarts.
     pub store: Store,
+    /// The network as it is, and the watch on it.
+    pub network: (Snapshot, NetworkWatch),
     /// To the bus.
     pub updates: mpsc::UnboundedSender<Update>,
 }
@@ -145,6 +149,7 @@ pub struct Driver {
     statistics: BTreeMap<CallId, CallStatistics>,
     friends: Friends,
     store: Store,
+    network: Snapshot,
     updates: Outbox,
     traces: Traces,
     finished: mpsc::UnboundedSender<Finished>,
@@ -157,6 +162,7 @@ impl Driver {
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
         let (media, mut rtcp) = MediaPorts::new(parts.rtp);
+        let (network, mut watch) = parts.network;
         let (relays, mut relay_events) = Relays::new();
         let resolver = Arc::new(parts.resolver);
         let mut driver = Self {
@@ -175,6 +181,7 @@ impl Driver {
             statistics: BTreeMap::new(),
             friends: parts.friends,
             store: parts.store,
+            network,
             updates: Outbox::new(parts.updates),
             traces: Traces::default(),
             finished,
@@ -214,6 +221,7 @@ impl Driver {
                     driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
                 }
                 Some(event) = relay_events.recv() => driver.relay_event(&event),
+                event = watch.next() => driver.network_event(event),
                 event = driver.devices.next_event() => {
                     driver.devices.handle_event(event, &mut driver.patchbay);
                     driver.publish_audio();
@@ -400,6 +408,12 @@ impl Driver {
                 let bound = self.media.bind(call, address);
                 self.media_bound(call, bound);
             }
+            Output::MoveMedia { call, port, address, peer } => {
+                let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
+                let moved = self.move_media(call, port, address);
+                self.agent.handle_media_bound(Instant::now(), call, moved);
+            }
+            Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
             Output::UpdateStream { port, plan } => {
                 if let Some(call) = self.media.call_at(port) {
@@ -499,7 +513,9 @@ impl Driver {
             let call = self.traces.call(&self.agent, bytes);
             self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
         }
-        if let Err(error) = self.transport.send(flow, bytes) {
+        if let Err(error) = self.transport.send(flow, bytes)
+            && !self.is_offline()
+        {
             self.agent.handle_failed(Instant::now(), *flow, error);
             self.friends.handle_failed(Instant::now(), *flow, error);
         }

@@ -38,7 +38,7 @@ pub fn monotonic_nanos() -> u64 {
 
 /// A clock's time in nanoseconds.
 #[allow(unsafe_code)]
-pub(super) fn read_clock(clock: libc::clockid_t) -> u64 {
+pub(crate) fn read_clock(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the call to write to.
     unsafe { libc::clock_gettime(clock, &mut time) };

@@ -9,6 +9,7 @@ mod scheduling;
 mod socket;
 mod thread;
 
+pub(crate) use clock::read_clock;
 pub use clock::{monotonic_nanos, run_ticks};
 pub use event::{EngineWaker, Gate, WakeSignal};
 pub use ports::{BindError, PortPair, bind_pair};

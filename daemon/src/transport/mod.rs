@@ -211,6 +211,11 @@ impl Transport {
         self.streams.close(flow);
     }
 
+    /// Drops connections as they are: nothing more comes or goes on them, and whoever used them knows it.
+    pub fn abandon(&mut self, which: impl Fn(&Flow) -> bool) {
+        self.streams.abandon(which);
+    }
+
     /// Drops a connection with all that is still to be written: its far end is gone.
     pub fn disconnect(&mut self, flow: &Flow) {
         self.streams.disconnect(flow);

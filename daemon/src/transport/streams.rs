@@ -165,6 +165,17 @@ impl Streams {
         self.connections.remove(flow);
     }
 
+    /// Drops connections without a word to anybody.
+    pub(super) fn abandon(&mut self, which: impl Fn(&Flow) -> bool) {
+        self.connections.retain(|flow, connection| {
+            let drops = which(flow);
+            if drops {
+                connection.task.abort();
+            }
+            !drops
+        });
+    }
+
     /// Drops a connection at once.
     pub(super) fn disconnect(&mut self, flow: &Flow) {
         if let Some(connection) = self.connections.remove(flow) {

@@ -18,7 +18,10 @@ use voipd::config::Scope;
 use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Value};
 use voipd::doctor::{Check, CheckState};
-use voipd_agent::view::{AccountState, CallDirection, CallId, CallState, MediaWay, Reason, SoundPlace};
+use voipd::network::NetworkState;
+use voipd_agent::view::{
+    AccountState, CallDirection, CallId, CallNetwork, CallState, MediaWay, Reason, SoundPlace,
+};
 use voipd_agent::{AccountId, AccountView, CallView};
 use voipd_dbus::names;
 use voipd_nat::stun::{
@@ -134,6 +137,7 @@ fn success(request: Request) -> Update {
         | Request::Resume { reply, .. }
         | Request::Silence { reply, .. }
         | Request::SetMuted { reply, .. }
+        | Request::SetCodec { reply, .. }
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
         | Request::StartTest { reply, .. }
@@ -243,6 +247,7 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         local_hold: false,
         remote_hold: false,
         mixed: false,
+        network: CallNetwork::Ok,
         sound: SoundPlace::None,
         media_way: MediaWay::None,
         remote_media: None,
@@ -293,7 +298,13 @@ pub fn nat() -> Update {
             public: Some(address("203.0.113.9:40001")),
         }],
     };
-    Update::Nat(Box::new(NatView { discovery, relays: Vec::new() }))
+    let local_addresses = vec!["192.168.1.7".parse().unwrap()];
+    Update::Nat(Box::new(NatView {
+        network: NetworkState::Online,
+        local_addresses,
+        discovery,
+        relays: Vec::new(),
+    }))
 }
 
 /// A method call with its reply or error.

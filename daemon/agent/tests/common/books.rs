@@ -64,6 +64,15 @@ impl Books {
         assert!(self.bound.insert(call, (rtp, rtcp)).is_none(), "{call:?} has sockets already");
     }
 
+    /// The stream of a call goes on with other sockets.
+    pub fn move_to(&mut self, call: CallId, port: PortId, local: LocalMedia) {
+        self.bound.remove(&call);
+        self.bind(call, local);
+        let stream = self.streams.get_mut(&port).expect("an open stream");
+        assert_eq!(stream.call, call);
+        stream.local = SocketAddr::new(local.address, local.rtp_port);
+    }
+
     /// All outputs are drained.
     pub fn settled(&self, _: Option<Instant>) {
         assert_eq!(self.untold, None, "a change of state without its signal");
@@ -87,6 +96,9 @@ impl Books {
                     "{call:?} asks for sockets while its stream has some"
                 );
                 self.bound.remove(call);
+            }
+            Output::MoveMedia { call, port, .. } => {
+                assert_eq!(self.streams[port].call, *call, "a stream of another call is moved");
             }
             Output::OpenStream { call, port, plan } => {
                 let (local, _) = *self.bound.get(call).expect("a stream needs sockets");
@@ -201,6 +213,7 @@ impl Books {
             | Output::SeenAs { .. }
             | Output::Resolve { .. }
             | Output::ResolveMedia { .. }
+            | Output::CheckNetwork
             | Output::OpenRelay { .. }
             | Output::SendRelay { .. }
             | Output::CloseRelay { .. }

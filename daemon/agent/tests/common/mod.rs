@@ -13,6 +13,7 @@
 mod books;
 pub mod ice;
 pub mod internet;
+pub mod network;
 pub mod peer;
 pub mod registrar;
 
@@ -85,6 +86,7 @@ pub struct Station {
     /// Where media sockets are bound, if not where signalling is.
     pub media_at: Option<IpAddr>,
     wake_at: Option<Instant>,
+    place: network::Place,
 }
 
 struct Packet {
@@ -118,6 +120,8 @@ pub struct World {
     pub media_questions: Vec<(HostId, MediaNameId, String)>,
     /// RTP is lost.
     pub media_cut: bool,
+    /// Nothing arrives anywhere, and nobody is told.
+    pub blackout: bool,
     /// So many of 1000 packets between media sockets are lost.
     pub media_loss: u64,
     /// Events of the engines are lost.
@@ -148,6 +152,7 @@ impl World {
             speakers: BTreeSet::new(),
             media_questions: Vec::new(),
             media_cut: false,
+            blackout: false,
             media_loss: 0,
             deaf_engine: false,
             internet: Internet::default(),
@@ -195,6 +200,7 @@ impl World {
             waiting: Vec::new(),
             media_at: None,
             wake_at: None,
+            place: network::Place::default(),
         };
         self.add(address, Role::Agent(Box::new(station)))
     }
@@ -526,8 +532,7 @@ impl World {
         let now = self.now;
         match output {
             Output::Transmit { flow, bytes } => {
-                assert_eq!(flow.local, self.address(host));
-                self.transmit(flow.local, flow.remote, bytes.clone());
+                self.set_out(host, *flow, bytes);
             }
             Output::Resolve { id, next_hop, .. } => {
                 let found = match &next_hop.host {
@@ -536,23 +541,24 @@ impl World {
                         self.names.get(name).cloned().ok_or(ResolveError::NoSuchHost(name.clone()))
                     }
                 };
-                let local = self.address(host);
-                let flow = |remote| udp(local, remote);
                 let result = found.and_then(|found| {
-                    let reached = found.iter().copied().filter(|to| to.is_ipv4() == local.is_ipv4());
-                    let flows: Vec<Flow> = reached.map(flow).collect();
+                    let flow =
+                        |remote: &SocketAddr| Some(udp(self.socket_towards(host, remote.ip())?, *remote));
+                    let flows: Vec<Flow> = found.iter().filter_map(flow).collect();
                     let unreached = found.first().filter(|_| flows.is_empty());
                     unreached.map_or(Ok(flows.clone()), |to| Err(ResolveError::NoRoute(to.to_string())))
                 });
                 self.station(host).agent.handle_resolved(now, *id, result);
             }
             Output::BindMedia { call, address, peer } => {
-                let faces = &self.station(host).faces;
-                let facing = peer.and_then(|peer| faces.iter().find(|(network, _)| network.contains(peer)));
-                let address = facing.map_or(*address, |(_, local)| *local);
+                let address = self.media_towards(host, *peer).unwrap_or(*address);
                 let address = self.station(host).media_at.unwrap_or(address);
                 self.bind(host, *call, address);
             }
+            Output::MoveMedia { call, port, address, peer } => {
+                self.move_media(host, *call, *port, *address, *peer);
+            }
+            Output::CheckNetwork => self.network_changed(host, false),
             Output::SendDtmf { port, digit, duration_ms } => {
                 self.send_digit(host, *port, *digit, *duration_ms)
             }
@@ -655,7 +661,7 @@ impl World {
             streams.find(feeds).map(|plan| plan.ssrc)
         });
         let speaker = self.speakers.contains(&remote).then_some(SPEAKER_SSRC);
-        let heard = fed_by.or(speaker).filter(|_| !self.media_cut);
+        let heard = fed_by.or(speaker).filter(|_| !self.media_cut && !self.blackout);
         let packets = (elapsed - since.unwrap_or(elapsed)).as_millis() as u64 * PACKETS / 1000;
         let stream = self.station(host).books.streams.get_mut(&port).unwrap();
         stream.counted_at = Some(elapsed);
@@ -676,7 +682,10 @@ impl World {
 
     fn deliver(&mut self, packet: Packet) {
         let now = self.now;
-        let Some(host) = self.hosts.iter().position(|node| node.address == packet.to).map(HostId) else {
+        if self.blackout {
+            return;
+        }
+        let Some(host) = self.host_at(packet.to) else {
             return self.deliver_media(packet);
         };
         match &mut self.hosts[host.0].role {
@@ -897,6 +906,7 @@ pub fn config() -> AgentConfig {
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),
+        network_timeout: Duration::from_secs(60),
         session_timer: Some(1800),
     }
 }

@@ -18,6 +18,8 @@ pub struct Registrar {
     /// Parameters that it adds to the contact, and fields to the 200.
     pub contact_params: &'static str,
     pub fields: Vec<(&'static str, &'static str)>,
+    /// Takes no second contact in one request.
+    pub one_contact: bool,
     /// Answers nothing.
     pub silent: bool,
     /// The contact that is registered now.
@@ -34,6 +36,7 @@ impl Registrar {
             digest: "algorithm=MD5",
             contact_params: "",
             fields: Vec::new(),
+            one_contact: false,
             silent: false,
             binding: None,
             seen: Vec::new(),
@@ -72,6 +75,9 @@ impl Registrar {
         }
         if request.method != Method::Register {
             return tagged(request, 404);
+        }
+        if self.one_contact && request.headers.contacts().unwrap().len() > 1 {
+            return tagged(request, 400);
         }
         let mut response = tagged(request, 200);
         let contact = request.headers.contacts().unwrap().remove(0);

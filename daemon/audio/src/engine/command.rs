@@ -20,6 +20,7 @@ pub(crate) enum Command<S> {
     Open { slot: usize, port: Box<Port<S>> },
     Plan { slot: usize, setup: Box<StreamSetup> },
     Close { slot: usize },
+    Move { slot: usize, socket: S },
     Connect { slot: usize, sources: Box<PortSet> },
     Mute { slot: usize, muted: bool },
     Event { slot: usize, digit: char, duration_ms: u32 },
@@ -32,6 +33,7 @@ pub(crate) enum Command<S> {
 pub(crate) enum Returned<S> {
     Port { _port: Box<Port<S>> },
     Setup { _setup: Box<StreamSetup> },
+    Socket { _socket: S },
     Sources { _sources: Box<PortSet> },
     Tone { _tone: Box<PlayedTone> },
     Relay { _relay: Box<RelayPort> },

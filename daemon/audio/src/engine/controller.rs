@@ -92,6 +92,14 @@ impl<S: MediaSocket> Controller<S> {
         Ok(())
     }
 
+    /// Goes on with another socket, since the address of the one before is gone or faces the peer no more: sequence
+    /// numbers, timestamps, codecs and all connections stay. The socket before is closed.
+    pub fn move_stream(&mut self, port: PortId, socket: S) -> Result<(), EngineError> {
+        let (slot, _) = self.stream(port)?;
+        self.send(Command::Move { slot, socket });
+        Ok(())
+    }
+
     /// Gives a stream the rings of a connection with a TURN server, which its path by [`crate::plan::Path::Stream`] takes,
     /// or takes them away.
     pub fn attach_relay(&mut self, port: PortId, relay: Option<RelayPort>) -> Result<(), EngineError> {

@@ -133,6 +133,12 @@ impl<S: MediaSocket> Processor<S> {
                 }
                 Some(Returned::Setup { _setup: setup })
             }
+            Command::Move { slot, socket } => {
+                let Some(Port { kind: Kind::Stream(stream), .. }) = self.port(slot) else {
+                    return Some(Returned::Socket { _socket: socket });
+                };
+                Some(Returned::Socket { _socket: stream.move_to(socket) })
+            }
             Command::Connect { slot, mut sources } => {
                 if let Some(port) = self.port(slot) {
                     std::mem::swap(&mut port.sources, &mut sources);

@@ -103,6 +103,11 @@ impl<S: MediaSocket> Stream<S> {
         broken_off
     }
 
+    /// Goes on with another socket; answers the one before. What waits in that one is lost.
+    pub(crate) fn move_to(&mut self, socket: S) -> S {
+        std::mem::replace(&mut self.socket, socket)
+    }
+
     /// Takes what has arrived.
     pub(crate) fn receive(&mut self, id: PortId, now_nanos: u64, batch: &mut Batch, outbox: &mut Outbox) {
         for _ in 0..MAX_BATCHES {

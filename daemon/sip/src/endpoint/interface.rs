@@ -335,6 +335,8 @@ pub enum RegistrationFailure {
     Unresolvable,
     /// The transport could not deliver, or there is no way to the registrar.
     Unreachable(TransportError),
+    /// This machine has no network that leads to the registrar; the next one that comes is tried at once.
+    NoNetwork,
 }
 
 /// How an outbound session is begun.

@@ -1,10 +1,12 @@
 //! One binding and the flow that it is made on: made, refreshed, tried again, removed.
 
+mod moved;
+
 use std::time::{Duration, Instant};
 
 use super::contact::{Bound, Contacts};
 use super::keepalive::{KeepAlive, Said, Verdict};
-use super::retry::{Others, backoff, refresh_after};
+use super::retry::{Backoff, Kind, Others, refresh_after};
 use super::{BindingId, Goal, RegId};
 use crate::account::{Account, Detour, FlowKind};
 use crate::auth::Rounds;
@@ -85,8 +87,7 @@ pub(super) struct FlowRegistration {
     manner: Manner,
     /// Redirections since the last binding or failure.
     detours: u8,
-    /// Failures in a row.
-    failures: u32,
+    backoff: Backoff,
     /// Since when the binding's flow has lasted.
     bound_since: Option<Instant>,
     contacts: Contacts,
@@ -105,7 +106,7 @@ impl FlowRegistration {
             expires,
             manner: Manner::Full,
             detours: 0,
-            failures: 0,
+            backoff: Backoff::default(),
             bound_since: None,
             contacts: Contacts::default(),
             keep_alive: KeepAlive::new(id),
@@ -334,6 +335,11 @@ impl FlowRegistration {
             430 if matches!(rest, Rest::Unasked) => self.next(core, now, rest, Failure::Rejected, status),
             // This server is not in order: another may be (RFC 3263 section 4.3).
             500..=599 if rest.holds_any() => self.next(core, now, rest, Failure::Rejected, status),
+            400..=499 if moved::replaces(&report.sent.request) => {
+                // It takes one contact at a time: the old binding is left to its end.
+                self.contacts.unbound();
+                self.send_register(core, now, flow, rest, raised, None);
+            }
             _ => self.fail_or_after(core, now, Failure::Rejected, response),
         }
     }
@@ -393,15 +399,12 @@ impl FlowRegistration {
         core.outbox.timers.stop_registration(self.id);
         self.keep_alive.stop(core);
         self.state = State::Idle;
-        if !self.end_of_row(now) {
-            self.failures = self.failures.saturating_add(1);
-        }
-        let wait = match self.failures {
-            0 => core.random.between(Duration::ZERO, RECONNECT),
-            failures => {
-                let others = self.others(core);
-                backoff(core, failures, others)
-            }
+        let wait = if self.end_of_row(now) {
+            core.random.between(Duration::ZERO, RECONNECT)
+        } else {
+            // It takes flows, and does not keep them: that is an answer too.
+            let others = self.others(core);
+            self.backoff.fail(now, &mut core.random, Kind::Refused, others)
         };
         self.set_timer(core, RegistrationTimer::Retry, now + wait);
         self.report(RegistrationState::Registering);
@@ -412,7 +415,7 @@ impl FlowRegistration {
         let lasted = self.has_lasted(now);
         self.bound_since = None;
         if lasted {
-            self.failures = 0;
+            self.backoff.reset();
         }
         lasted
     }
@@ -529,7 +532,7 @@ impl FlowRegistration {
         }
         let lasted = self.has_lasted(now);
         if lasted {
-            self.failures = 0;
+            self.backoff.reset();
         }
         let wait = core.random.between(refresh_after(expires) * 19 / 20, refresh_after(expires));
         self.set_timer(core, RegistrationTimer::Refresh, now + wait);
@@ -633,10 +636,9 @@ impl FlowRegistration {
             return self.settle(core, now);
         }
         self.end_of_row(now);
-        self.failures = self.failures.saturating_add(1);
         // A registrar that names a time means at least that time.
         let others = self.others(core);
-        let own = backoff(core, self.failures, others);
+        let own = self.backoff.fail(now, &mut core.random, kind(reason), others);
         let wait =
             after.map_or(own, |after| after + core.random.between(Duration::ZERO, Duration::from_secs(2)));
         self.set_timer(core, RegistrationTimer::Retry, now + wait);
@@ -661,6 +663,23 @@ impl FlowRegistration {
 impl Rest {
     fn holds_any(&self) -> bool {
         matches!(self, Self::Flows(flows) if !flows.is_empty())
+    }
+}
+
+/// Whether somebody has answered.
+fn kind(reason: Failure) -> Kind {
+    match reason {
+        Failure::Timeout | Failure::Unresolvable | Failure::NoNetwork => Kind::Silent,
+        Failure::Unreachable(
+            TransportError::Certificate(_) | TransportError::ClientCertificate | TransportError::Handshake,
+        ) => Kind::Refused,
+        Failure::Unreachable(_) => Kind::Silent,
+        Failure::Credentials
+        | Failure::ForeignRealm
+        | Failure::WeakDigest
+        | Failure::UnknownDigest
+        | Failure::ServerProof
+        | Failure::Rejected => Kind::Refused,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::endpoint::{
     Event, Flow, IdentityId, RegistrationFailure, RegistrationState, ResolveError, ResolveId,
 };
+use crate::faces::Faces;
 use crate::stun;
 use crate::timer::RegistrationTimer;
 use crate::transaction::Report;
@@ -155,6 +156,19 @@ impl Registration {
     /// The flow of a binding is lost.
     pub(crate) fn on_cut_off(&mut self, core: &mut Core, now: Instant, reg_id: RegId) {
         self.of(reg_id).on_cut_off(core, now);
+        self.settle(core, now);
+    }
+
+    /// What REGISTERs that wait for their responses travel on.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = Flow> {
+        [&self.first, &self.second].into_iter().filter_map(FlowRegistration::under_way)
+    }
+
+    /// The network has changed.
+    pub(crate) fn on_network(&mut self, core: &mut Core, now: Instant, faces: &Faces) {
+        for binding in [&mut self.first, &mut self.second] {
+            binding.on_network(core, now, faces);
+        }
         self.settle(core, now);
     }
 

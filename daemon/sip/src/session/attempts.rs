@@ -3,14 +3,17 @@
 //! A server that says nothing for a while is not given up: the next is asked beside it, and the first by which a callee is
 //! heard is the one. What the others say later comes too late, as another fork's answer does.
 
+use std::sync::Arc;
+
 use super::Cx;
 use super::inviting::send;
 use super::outbound::cancel_late;
 use crate::auth::Rounds;
 use crate::endpoint::{EndCause, Flow, SessionEnd, TransportError};
+use crate::faces::Faces;
 use crate::message::Request;
 use crate::timer::{SILENCE, SessionTimer};
-use crate::transaction::{ClientId, Report};
+use crate::transaction::{ClientId, Report, Sent};
 
 /// What an INVITE has brought so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,31 @@ impl Attempts {
 
     fn is_heard(&self) -> bool {
         self.open.iter().any(|attempt| attempt.heard == Heard::Provisional)
+    }
+
+    /// No response to any of them will be heard: they were sent from addresses that are gone.
+    pub(super) fn are_stranded(&self, cx: &Cx<'_>, faces: &Faces) -> bool {
+        let is_stranded = |attempt: &Attempt| cx.core.transactions.is_stranded(attempt.client, faces);
+        !self.open.is_empty() && self.open.iter().all(is_stranded)
+    }
+
+    /// They are taken back from where their far ends are reached now, where that is anywhere. The INVITE that was sent
+    /// last.
+    pub(super) fn take_back(&mut self, cx: &mut Cx<'_>, faces: &Faces) -> Option<Arc<Sent>> {
+        for attempt in &self.open {
+            cx.core.transactions.relocate(attempt.client, faces);
+        }
+        let (sent, carrier) = cx.core.transactions.sent(self.open.last()?.client)?;
+        if faces.is_dead(carrier) {
+            return None;
+        }
+        for Attempt { client, heard } in self.open.drain(..) {
+            match heard {
+                Heard::Provisional => cancel_late(cx, client),
+                Heard::Nothing => cx.core.transactions.abandon(&mut cx.core.outbox, client),
+            }
+        }
+        Some(sent)
     }
 
     /// Gives the last server that was asked its time, where there is another.

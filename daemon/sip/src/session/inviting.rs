@@ -111,7 +111,7 @@ impl Resolving {
 /// Waits for the offer.
 pub(super) struct Offering {
     /// At least one.
-    flows: Vec<Flow>,
+    pub(super) flows: Vec<Flow>,
     target: SipUri,
     invitation: Invitation,
 }

@@ -10,6 +10,7 @@ mod early;
 mod inbound;
 mod info;
 mod inviting;
+mod moved;
 mod offers;
 mod outbound;
 mod reliable;

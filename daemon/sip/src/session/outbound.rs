@@ -15,12 +15,12 @@ use crate::message::{Method, Request, Response, StatusCode};
 use crate::reason::{Reason, Reasons};
 use crate::redirect;
 use crate::timer::{SessionTimer, TRANSACTION_TIMEOUT};
-use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, ServerId};
-use crate::uri::SipUri;
+use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, Sent, ServerId};
+use crate::uri::{SipUri, Uri};
 
 /// INVITE is sent.
 pub(super) struct Calling {
-    attempts: Attempts,
+    pub(super) attempts: Attempts,
     early: Vec<Early>,
     /// The tags of the callees whose session descriptions the user was told; the one that is heard is last.
     described: Vec<String>,
@@ -201,16 +201,17 @@ impl Calling {
             None => (targets.after_failure(Some(response.status)), None),
         };
         match next {
-            Some(target) => self.retarget(cx, report, target),
+            Some(target) => self.retarget(cx, &report.sent, target),
             None => self.over(cx, Failure(refusal(response, dead_end))),
         }
     }
 
     /// Goes to another target with the same Call-ID, From and To.
-    fn retarget(mut self, cx: &mut Cx<'_>, report: &Report, target: SipUri) -> State {
+    fn retarget(mut self, cx: &mut Cx<'_>, sent: &Sent, target: SipUri) -> State {
         self.forget_early(cx);
-        self.invitation.sent = Some(report.sent.request.clone());
-        self.invitation.least = Protection::of(report.sent.flow);
+        cx.stop(SessionTimer::NextServer);
+        self.invitation.sent = Some(sent.request.clone());
+        self.invitation.least = Protection::of(sent.flow);
         Resolving::redirected(cx, target, self.invitation)
     }
 
@@ -222,7 +223,7 @@ impl Calling {
             return State::Calling(self);
         };
         match self.invitation.targets.after_failure(failure.0.status.and_then(StatusCode::new)) {
-            Some(target) => self.retarget(cx, report, target),
+            Some(target) => self.retarget(cx, &report.sent, target),
             None => self.over(cx, failure),
         }
     }
@@ -292,6 +293,14 @@ impl Calling {
         }
     }
 
+    /// Goes out anew to the target that this INVITE was for.
+    pub(super) fn place_again(self, cx: &mut Cx<'_>, sent: &Sent) -> State {
+        match &sent.request.uri {
+            Uri::Sip(target) => self.retarget(cx, sent, target.clone()),
+            Uri::Other { .. } => State::Calling(self),
+        }
+    }
+
     /// Gives the call up; `Ended` is the caller's to tell.
     pub(super) fn cancel(mut self, cx: &mut Cx<'_>, why: Option<Reason>) -> State {
         self.forget_early(cx);
@@ -351,7 +360,7 @@ fn refusal(response: &Response, dead_end: Option<&str>) -> SessionEnd {
 
 /// The user has given up: CANCEL is sent as soon as a provisional response allows it.
 pub(super) struct Cancelling {
-    client: ClientId,
+    pub(super) client: ClientId,
     heard: Heard,
     why: Option<Reason>,
 }
@@ -361,6 +370,13 @@ impl Cancelling {
         self.heard = Heard::Provisional;
         send_cancel(cx, self.client, self.why.as_ref());
         cx.set(SessionTimer::Cancel, TRANSACTION_TIMEOUT);
+    }
+
+    /// From another address, where the first may not have arrived.
+    pub(super) fn repeat_cancel(&mut self, cx: &mut Cx<'_>) {
+        if self.heard == Heard::Provisional {
+            self.send_cancel(cx);
+        }
     }
 
     pub(super) fn awaits(&self, id: ClientId) -> bool {

@@ -194,7 +194,12 @@ impl Transactions {
         }
     }
 
-    fn remove_client(&mut self, outbox: &mut Outbox, id: ClientId, outcome: Outcome) -> Option<Report> {
+    pub(super) fn remove_client(
+        &mut self,
+        outbox: &mut Outbox,
+        id: ClientId,
+        outcome: Outcome,
+    ) -> Option<Report> {
         let client = self.clients.remove(&id)?;
         self.client_keys.remove(&client.key);
         outbox.timers.stop_client(id);

@@ -4,6 +4,7 @@ mod clients;
 mod invite_client;
 mod invite_server;
 mod key;
+mod moved;
 mod non_invite_client;
 mod non_invite_server;
 

@@ -5,7 +5,6 @@ mod registrations;
 mod sockets;
 mod sources;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +18,7 @@ use super::Driver;
 use crate::api::Update;
 use crate::api::nat::NatView;
 use crate::config::NatConfig;
+use crate::network::Snapshot;
 use crate::transport::{Resolver, local_ip_towards_ip};
 use registrations::Registrations;
 use sockets::{Incoming, Sockets};
@@ -163,13 +163,18 @@ impl Nat {
     }
 
     /// What is known by now.
-    pub(super) fn view(&self) -> NatView {
-        NatView { discovery: self.discovery.report().clone(), relays: self.relays.clone() }
+    pub(super) fn view(&self, network: &Snapshot) -> NatView {
+        NatView {
+            network: network.state(),
+            local_addresses: network.addresses(),
+            discovery: self.discovery.report().clone(),
+            relays: self.relays.clone(),
+        }
     }
 
     /// The view, when it is not as it was told.
-    fn changed_view(&mut self) -> Option<NatView> {
-        let view = self.view();
+    fn changed_view(&mut self, network: &Snapshot) -> Option<NatView> {
+        let view = self.view(network);
         if self.told.as_ref() == Some(&view) {
             return None;
         }
@@ -182,7 +187,7 @@ impl Driver {
     /// Carries out what the way through NAT asks for, and tells the bus what has changed.
     pub(super) fn serve_nat(&mut self) {
         self.nat.serve();
-        if let Some(view) = self.nat.changed_view() {
+        if let Some(view) = self.nat.changed_view(&self.network) {
             // Who has answered discovery answers calls as well.
             let works = view.discovery.servers.iter().filter(|server| server.state == ServerState::Works);
             self.agent.set_stun_servers(works.filter_map(|server| server.address).collect());

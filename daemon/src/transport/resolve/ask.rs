@@ -69,6 +69,13 @@ impl Asker {
         Self { servers, sources, threads: Arc::new(Semaphore::new(MAX_THREADS)) }
     }
 
+    /// What was kept is asked for anew.
+    pub(super) fn forget(&self) {
+        if let Some(dns) = self.sources().dns {
+            dns.clear_cache();
+        }
+    }
+
     /// Asks for the records of one type; `pick` takes their data apart. Aliases (CNAME) are followed. A name that is not
     /// fully qualified is tried with the system's search list too.
     pub(super) async fn records<T>(

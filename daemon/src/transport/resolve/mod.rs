@@ -90,6 +90,11 @@ impl Resolver {
         }
     }
 
+    /// Forgets what name servers have said: on another network they may say something else.
+    pub fn network_changed(&self) {
+        self.asker.forget();
+    }
+
     /// All places of a next hop, best first: never empty.
     ///
     /// # Errors
