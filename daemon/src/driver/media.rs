@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -51,7 +50,8 @@ struct CallPorts {
     rtp: Option<UdpMediaSocket>,
     /// The same socket, for RTCP that shares it.
     muxed: std::net::UdpSocket,
-    rtcp: Arc<UdpSocket>,
+    /// The other port's, for sending: what is read by a task is first writable when that has been polled.
+    rtcp: std::net::UdpSocket,
     reading: AbortHandle,
     /// Reads the RTP port for ICE, until the stream does.
     early: Option<AbortHandle>,
@@ -73,10 +73,10 @@ impl MediaPorts {
         let pair = realtime::bind_pair(address, self.config.ports.clone(), self.config.dscp)
             .map_err(|error| error.to_string())?;
         let local = LocalMedia { address, rtp_port: pair.rtp_port, rtcp_port: pair.rtcp_port };
-        let rtcp = UdpSocket::from_std(pair.rtcp).map_err(|error| format!("RTCP socket: {error}"))?;
-        let rtcp = Arc::new(rtcp);
+        let rtcp = pair.rtcp.try_clone().map_err(|error| format!("RTCP socket: {error}"))?;
+        let read_rtcp = UdpSocket::from_std(pair.rtcp).map_err(|error| format!("RTCP socket: {error}"))?;
         let muxed = pair.rtp.sender().map_err(|error| format!("RTP socket: {error}"))?;
-        let reading = tokio::spawn(read(call, false, Arc::clone(&rtcp), self.packets.clone())).abort_handle();
+        let reading = tokio::spawn(read(call, false, read_rtcp, self.packets.clone())).abort_handle();
         self.close(call);
         let rtp = Some(pair.rtp);
         let ports = CallPorts { rtp, muxed, rtcp, reading, early: None, stream: None, relay: None };
@@ -111,7 +111,7 @@ impl MediaPorts {
         let Some(ports) = self.calls.get(&call) else { return };
         let sent = match muxed {
             true => ports.muxed.send_to(bytes, remote),
-            false => ports.rtcp.try_send_to(bytes, remote),
+            false => ports.rtcp.send_to(bytes, remote),
         };
         if let Err(error) = sent {
             log::debug!(call = call.0; "RTCP to {remote}: {error}");
@@ -126,12 +126,12 @@ impl MediaPorts {
             && ports.early.is_none()
             && let Ok(socket) = ports.muxed.try_clone().and_then(UdpSocket::from_std)
         {
-            let reading = tokio::spawn(read(call, true, Arc::new(socket), self.packets.clone()));
+            let reading = tokio::spawn(read(call, true, socket, self.packets.clone()));
             ports.early = Some(reading.abort_handle());
         }
         let sent = match rtp {
             true => ports.muxed.send_to(bytes, remote),
-            false => ports.rtcp.try_send_to(bytes, remote),
+            false => ports.rtcp.send_to(bytes, remote),
         };
         if let Err(error) = sent {
             log::debug!(call = call.0; "STUN to {remote}: {error}");
@@ -169,7 +169,7 @@ pub fn host(name: String) -> NextHop {
     NextHop { host: Host::Name(name), port: Some(1), transport: Some(Transport::Udp), secure: false }
 }
 
-async fn read(call: CallId, rtp: bool, socket: Arc<UdpSocket>, packets: mpsc::Sender<ControlPacket>) {
+async fn read(call: CallId, rtp: bool, socket: UdpSocket, packets: mpsc::Sender<ControlPacket>) {
     let mut buffer = [0; MAX_PACKET];
     loop {
         // An error is ICMP's about an earlier packet of ours: the peer may not listen for RTCP.

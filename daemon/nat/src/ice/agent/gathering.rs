@@ -1,6 +1,6 @@
 //! The agent's local side: bases, reflexive addresses, relays, and the candidates that come of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use stun_proto::types::AddressFamily;
@@ -57,6 +57,12 @@ impl Relay {
         }
     }
 
+    /// A relay in the Internet does not lead into anybody's private network. coturn 4.6 gives an allocation up when the
+    /// system has no route to where it shall send.
+    fn leads_to(&self, peer: IpAddr) -> bool {
+        is_private(self.server.address.ip()) || !is_private(peer)
+    }
+
     /// Relayed addresses rank by the order of the relays, connections behind datagrams.
     fn preference(&self) -> u16 {
         let behind = match self.server.transport {
@@ -65,6 +71,13 @@ impl Relay {
             RelayTransport::Tls => 0x5000,
         };
         0xFFFF - behind - self.index.saturating_mul(16)
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
     }
 }
 
@@ -268,7 +281,8 @@ impl IceAgent {
 
     pub(super) fn permit(&mut self, component: u16, peer: SocketAddr) {
         let now = self.clock.at(self.now);
-        for relay in self.relays.iter_mut().filter(|relay| relay.allocation.component == component) {
+        let of_component = |relay: &&mut Relay| relay.allocation.component == component;
+        for relay in self.relays.iter_mut().filter(of_component).filter(|relay| relay.leads_to(peer.ip())) {
             relay.allocation.permit(now, peer.ip());
         }
     }
@@ -328,7 +342,9 @@ impl IceAgent {
 
     pub(super) fn send_by_relay(&mut self, base: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let now = self.clock.at(self.now);
-        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.allocation.owns(base)) {
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.allocation.owns(base))
+            && relay.leads_to(to.ip())
+        {
             relay.allocation.send(now, to, bytes);
         }
     }
