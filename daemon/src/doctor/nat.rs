@@ -201,7 +201,8 @@ mod tests {
         let relay = |state, round_trip| RelayView { uri: "turn:r.example".into(), state, round_trip };
         let discovery = report(Mapping::AddressAndPortDependent, Filtering::AddressAndPortDependent);
         let states = |relays: Vec<RelayView>| {
-            let checks = super::judge(&NatView { discovery: discovery.clone(), relays, ..NatView::default() });
+            let checks =
+                super::judge(&NatView { discovery: discovery.clone(), relays, ..NatView::default() });
             checks.iter().map(|check| check.state).collect::<Vec<_>>()
         };
         let works = relay(RelayState::Reachable, Some(Duration::from_millis(30)));
