@@ -121,21 +121,21 @@ async fn serve(
     };
     let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
     let (updates, outgoing_updates) = mpsc::unbounded_channel();
-    let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
-
     let (controller, mut realtime) = realtime::start(MAX_PORTS)?;
     rtkit::ask(&mut realtime).await;
+    let network = NetworkWatch::start().await;
     let scheduling = realtime.scheduling();
     let separator = if scheduling.reason.is_empty() { "" } else { ": " };
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
+    // Who sees the name on the bus sees the accounts, too: from here on nothing waits until the driver runs.
+    let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
 
     let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
     let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
     let agent = make_agent(&config, contents, &store)?;
-    let network = NetworkWatch::start().await;
     let parts = Parts {
         agent: agent.0,
         transport,
