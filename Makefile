@@ -44,7 +44,8 @@ bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip whe
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) build --workspace --bins --locked
-	$(CARGO) test --locked -p voipd-tests --test netlab -- --include-ignored --nocapture --test-threads=1
+	$(CARGO) test --locked -p voipd-tests --test netlab --test netlab_troubles --test netlab_baresip -- \
+		--include-ignored --nocapture --test-threads=1
 
 fuzz: deps ## a fuzzer for each parser, FUZZ_SECONDS (60) each; what it finds stands in tests/fuzz/artifacts
 	@[ -x "$(FUZZ)" ] || $(CARGO) install cargo-fuzz --locked --quiet

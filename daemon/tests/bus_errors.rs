@@ -175,7 +175,7 @@ async fn values_out_of_range_are_refused() {
     assert!(mapping("udp", 0, "lifetime", 600).await.contains("1 to 65535"));
     assert!(mapping("udp", 5060, "lifetime", 59).await.contains("60 to"));
     assert!(mapping("udp", 5060, "external-port", 65_536).await.contains("1 to 65535"));
-    assert!(mapping("udp", 5060, "external", 1).await.contains("did you mean 'external-port'"));
+    assert!(mapping("udp", 5060, "externalport", 1).await.contains("did you mean 'external-port'"));
     let target = ("x".repeat(2000), Options::new());
     assert!(invalid(invoke(client, "/org/voipd", names::MANAGER, "Dial", &target).await).contains("target"));
 }

@@ -86,7 +86,7 @@ fn what_is_wrong_with_a_dial_plan_is_told_with_its_place() {
         ("number-format = 'e164'", "write \"dialled\", \"plus\" or \"national\""),
         ("number-format = 'plus'", "needs to know the country"),
         ("country = '49'\noutside-prefix = '0'\nnumber-format = 'plus'", "write \"national\""),
-        ("number-uri = 'uri'", "write \"sip\" or \"phone\""),
+        ("number-uri = 'uri'", "write \"sip\", \"phone\" or \"tel\""),
         ("emergency = ['1-1-2']", "account.emergency holds '1-1-2': write digits without separators"),
         ("blocked = ['']", "account.blocked holds ''"),
         ("blocked = '0900'", "must be a list of strings"),

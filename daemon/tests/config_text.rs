@@ -354,13 +354,12 @@ fn neighbours_are_a_matter_of_asking_and_names_are_such_as_people_say() {
     assert_eq!(neighbours("[direct]\ninbound = true\nannounce = \"Küche 2\""), (announced.clone(), true));
     let quiet = "[direct]\ninbound = true\nannounce = \"Küche 2\"\nneighbours = false";
     assert_eq!(neighbours(quiet), (announced, false));
-    for wrong in ["", "  ", "110", "a.b", "a@b", " hall", "\\u001b[2J", &"x".repeat(33)] {
-        let faults = faults(&format!("[direct]\ninbound = true\nannounce = \"{wrong}\""));
-        assert!(
-            faults[0].contains("direct.announce") && faults[0].contains("such as \"kitchen\""),
-            "{faults:?}"
-        );
+    let announce = |name: &str| faults(&format!("[direct]\ninbound = true\nannounce = \"{name}\"")).remove(0);
+    for wrong in ["", "  ", "110", "a.b", "a@b", " hall", &"x".repeat(33)] {
+        let fault = announce(wrong);
+        assert!(fault.contains("direct.announce") && fault.contains("such as \"kitchen\""), "{fault}");
     }
+    assert!(announce("\\u001b[2J").contains("control character"));
     // Nobody is told of a telephone that takes no calls.
     let faults = faults("[direct]\nannounce = \"hall\"");
     assert!(faults[0].contains("inbound = true"), "{faults:?}");

@@ -69,6 +69,7 @@ async fn talk(caller: Caller, voipd_at: Kind, baresip_at: Kind, medianat: &str) 
 }
 
 #[tokio::test]
+#[ignore = "takes long: make netlab"]
 async fn ice_with_baresip_behind_a_cone() {
     if needs_root("ice_with_baresip_behind_a_cone") {
         let relayed = talk(Caller::Voipd, Kind::Behind(Nat::Cone), Kind::TwoNats, ICE_WITH_STUN).await;
@@ -86,6 +87,7 @@ async fn ice_with_baresip_by_its_relay() {
 }
 
 #[tokio::test]
+#[ignore = "takes long: make netlab"]
 async fn baresip_with_a_relay_and_without_ice() {
     if needs_root("baresip_with_a_relay_and_without_ice") {
         talk(Caller::Voipd, Kind::Behind(Nat::Cone), Kind::Behind(Nat::Symmetric), TURN).await;

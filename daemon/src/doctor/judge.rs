@@ -199,6 +199,10 @@ fn failure(reason: &str, sip_status: u16) -> (String, &'static str) {
         "unreachable" => {
             ("nothing can be sent to the server", "is this machine online? Is the server's port right?")
         }
+        "no-network" => (
+            "this machine has no network that leads to the server",
+            "connect it: the account registers as soon as there is a network",
+        ),
         "certificate-expired" => (
             "the server's certificate has expired",
             "check this machine's clock; if it is right, tell the provider",
