@@ -20,3 +20,4 @@ pub mod sound;
 pub mod store;
 pub mod tls;
 pub mod transport;
+pub mod turn_server;

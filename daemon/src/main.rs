@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
-use voipd::config::{self, Config, Scope};
+use voipd::config::{self, Config, RendezvousConfig, Scope};
 use voipd::doctor::ConfigSource;
 use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::network::NetworkWatch;
@@ -17,6 +17,7 @@ use voipd::rtkit;
 use voipd::sound::SoundSystem;
 use voipd::store::{Contents, Store};
 use voipd::transport::{Resolver, ResolverSettings, Transport};
+use voipd::turn_server::Relay;
 use voipd::{logging, service};
 use voipd_agent::{Agent, AgentConfig};
 use voipd_sip::endpoint;
@@ -134,7 +135,8 @@ async fn serve(
     let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
-    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, random_seed()?);
+    let relay = start_relay(config.rendezvous.as_ref()).await?;
+    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, relay, random_seed()?);
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
@@ -174,6 +176,26 @@ async fn serve(
     }
     bus.close().await;
     Ok(())
+}
+
+/// The relay of a meeting point that lends one. Without it there is less, and not nothing.
+async fn start_relay(point: Option<&RendezvousConfig>) -> std::io::Result<Option<Relay>> {
+    let Some((point, relay)) = point.and_then(|point| Some((point, point.relay.clone()?))) else {
+        return Ok(None);
+    };
+    let [a, b, c, d, e, f, g, h, ..] = random_seed()?;
+    let seed = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let listen = relay.listen;
+    match Relay::start(relay, point.host.to_string(), seed).await {
+        Ok(relay) => Ok(Some(relay)),
+        Err(error) => {
+            log::error!(
+                "the relay cannot be reached at {listen} ({error}): set relay-address in [rendezvous] to an address of \
+                 this machine and a port that is free"
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// The agent with all its accounts, and the chosen devices.

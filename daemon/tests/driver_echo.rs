@@ -69,7 +69,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let transport =
         Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
-    let friends = Friends::new(None, "voipd", Default::default(), &transport, [2; 32]);
+    let friends = Friends::new(None, "voipd", Default::default(), &transport, None, [2; 32]);
     let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
     let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();

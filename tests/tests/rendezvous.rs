@@ -1,5 +1,11 @@
 //! A meeting point of one's own: invitations, calls between friends, and strangers who stay outside.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{Dict, Error, FriendsProxy};
 use voipd_tests::authority::{Validity, self_signed};
@@ -35,6 +41,37 @@ async fn joined(lab: &Lab, point: &Voipd, name: &str) -> Voipd {
     phone
 }
 
+fn hexadecimal(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A telephone that joins as `name` with an account of its own making, whose media takes relays alone
+/// (docs/rendezvous.md, "How joining works").
+async fn joined_by_relay(lab: &Lab, point: &Voipd, name: &str) -> Voipd {
+    let invitation = point.ctl(&["friends", "invite", name]);
+    let field = |name: &str| {
+        let mut fields = invitation.trim().split(';');
+        fields.find_map(|field| field.strip_prefix(name)).unwrap().to_owned()
+    };
+    let key = hexadecimal(&format!("voipd invitation:{}", field("key=")));
+    let password = hexadecimal(&format!("voipd friend:{key}:salt"));
+    let (domain, transport) = (point.address, field("by="));
+    let account = format!(
+        "name = \"friends\"\naddress = \"sip:{name}@{domain}\"\ntransport = \"{transport}\"\nallow-md5 = false\n\
+         auth-user = \"{name}.salt\"\npassword = \"{password}\"\nrealm = \"{domain}\"\nice = \"relay\"\nrelays = []"
+    );
+    let phone = Voipd::start(lab, name, Config::at(lab.address()).account(account)).await;
+    let relay = format!("turn:{domain}");
+    let accounts = async || phone.manager().await.accounts().await.unwrap().len();
+    until("the account is there", SOON, async || (accounts().await == 2).then_some(())).await;
+    let account = phone.account("friends").await;
+    until("the meeting point lends its relay", SOON, async || {
+        (account.relays().await.unwrap() == [relay.clone()]).then_some(())
+    })
+    .await;
+    phone
+}
+
 /// Who is there, as the meeting point sees it.
 async fn presence(voipd: &Voipd) -> Vec<(String, String)> {
     let list = friends(voipd).await.list().await.unwrap();
@@ -43,6 +80,11 @@ async fn presence(voipd: &Voipd) -> Vec<(String, String)> {
 
 /// Two people talk, and each hears all that the other says.
 async fn they_talk(lab: &Lab, caller: &Voipd, callee: &Voipd, target: &str) {
+    they_talk_by(lab, caller, callee, target, false).await;
+}
+
+/// The same, all by way of a relay or not.
+async fn they_talk_by(lab: &Lab, caller: &Voipd, callee: &Voipd, target: &str, relayed: bool) {
     let (alice, bob) = (speech(Speaker::Alice, 48_000), speech(Speaker::Bob, 48_000));
     let (by_alice, by_bob) = (lab.path("heard-by-alice.wav"), lab.path("heard-by-bob.wav"));
     let call = caller.dial_speaking(target, &alice, &by_alice).await;
@@ -50,6 +92,11 @@ async fn they_talk(lab: &Lab, caller: &Voipd, callee: &Voipd, target: &str) {
     answered.accept_speaking(&bob, &by_bob).await;
     call.is("active").await;
     answered.is("active").await;
+    if relayed {
+        for call in [&call, &answered] {
+            assert_eq!(call.way().await, ["relay", "relay"]);
+        }
+    }
     pause(Sound::load(&alice).seconds().max(Sound::load(&bob).seconds()) + 0.7).await;
     for call in [&call, &answered] {
         call.assert_no_loss("a call between friends").await;
@@ -220,6 +267,34 @@ async fn who_owns_the_machine_is_a_friend_as_well() {
     they_talk(&lab, &point, &bob, "bob").await;
     they_talk(&lab, &bob, &point, "owner").await;
     for phone in [bob, point] {
+        phone.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn friends_whom_nothing_else_connects_talk_by_the_meeting_points_relay() {
+    let lab = Lab::alone();
+    let point = meeting_point(&lab, |config| {
+        let config = config.line("rendezvous", "relay = true");
+        config.line("rendezvous", "relay-networks = [\"127.0.0.0/8\"]")
+    })
+    .await;
+    let alice = joined_by_relay(&lab, &point, "alice").await;
+    let bob = joined_by_relay(&lab, &point, "bob").await;
+    they_talk_by(&lab, &alice, &bob, "bob", true).await;
+
+    // Who is no friend gets nothing: Allocate (RFC 8656 section 7) is answered 401, of 20 bytes and four attributes.
+    let stranger = UdpSocket::bind((lab.address(), 0)).await.unwrap();
+    let mut allocate = vec![0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42];
+    allocate.extend([7; 12]);
+    allocate.extend([0, 0x19, 0, 4, 17, 0, 0, 0]);
+    stranger.send_to(&allocate, SocketAddr::from((point.address, 3478))).await.unwrap();
+    let mut answer = [0; 512];
+    let (length, _) =
+        timeout(Duration::from_secs(15), stranger.recv_from(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer[..2], [1, 0x13], "{:x?}", &answer[..length]);
+    assert!(answer[20..length].starts_with(&[0, 9]) && answer[26..28] == [4, 1], "{:x?}", &answer[..length]);
+    for phone in [alice, bob, point] {
         phone.stop().await;
     }
 }

@@ -10,6 +10,7 @@ use voipd_sip::endpoint::{
 use voipd_sip::uri::{Host, NameAddr, SipUri, Uri};
 
 use crate::account::{AccountId, AccountKind, AccountSettings};
+use crate::ice_settings::{Relay, RelayLogin};
 use crate::reason;
 use crate::view::{AccountState, AccountView};
 
@@ -21,6 +22,8 @@ pub(crate) struct Account {
     registration: RegistrationState,
     digest: Option<Algorithm>,
     binding: Binding,
+    /// Its relays are lent by its server.
+    has_lent_relays: bool,
 }
 
 /// All accounts.
@@ -41,6 +44,7 @@ impl Accounts {
             registration: RegistrationState::Unregistered,
             digest: None,
             binding: Binding::default(),
+            has_lent_relays: false,
         };
         self.map.insert(id, account);
         id
@@ -116,6 +120,31 @@ impl Accounts {
         let id = *self.by_identity.get(&identity)?;
         self.map.get_mut(&id)?.binding = binding;
         Some(id)
+    }
+
+    /// Takes relays that the account's server lends; `false` where nothing changes.
+    pub(crate) fn lend_relays(
+        &mut self,
+        id: AccountId,
+        relays: Vec<Relay>,
+        login: Option<RelayLogin>,
+    ) -> bool {
+        let Some(account) = self.map.get_mut(&id) else { return false };
+        let ice = &mut account.settings.ice;
+        if !ice.relays.is_empty() && !account.has_lent_relays {
+            return false;
+        }
+        // A login's end and whose it is make its password, until the meeting point starts anew.
+        let words = |login: &Option<RelayLogin>| {
+            login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned()))
+        };
+        if ice.relays == relays && (relays.is_empty() || words(&ice.login) == words(&login)) {
+            return false;
+        }
+        account.has_lent_relays = !relays.is_empty();
+        ice.login = login;
+        ice.relays = relays;
+        true
     }
 
     /// The account that an inbound INVITE belongs to, or `None`: it is nobody's, and must ring nothing.

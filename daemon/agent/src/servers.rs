@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use voipd_nat::turn::{RelayServer, RelayTransport};
 use voipd_sip::uri::Host;
 
+use crate::account::AccountId;
 use crate::agent::Agent;
-use crate::ice_settings::{IcePolicy, IceSettings};
+use crate::ice_settings::{IcePolicy, IceSettings, MAX_SERVERS, Relay, RelayLogin};
 use crate::output::{Output, Weight};
 
 /// How long what is known of a server holds.
@@ -223,6 +224,23 @@ impl Agent {
             self.show_relays();
         }
         self.settle(now);
+    }
+
+    /// Relays that an account's own server lends it, and what opens them for a while: they are taken where the
+    /// configuration names none, in place of those that were lent before.
+    pub fn lend_relays(
+        &mut self,
+        now: Instant,
+        id: AccountId,
+        mut relays: Vec<Relay>,
+        login: Option<RelayLogin>,
+    ) {
+        relays.truncate(MAX_SERVERS);
+        if self.accounts.lend_relays(id, relays, login) {
+            self.account_changed(id);
+            self.review_servers(now);
+            self.settle(now);
+        }
     }
 
     /// Which servers the accounts name has changed.

@@ -416,6 +416,42 @@ fn a_register_for_another_domain_is_not_ours() {
 }
 
 #[test]
+fn a_member_is_lent_the_relay_with_a_login_that_is_renewed_before_it_ends() {
+    let mut hand = Hand::new();
+    let point = hand.point;
+    let lent = |response: &Response| {
+        let told: rendezvous::Directory = std::str::from_utf8(&response.body).unwrap().parse().unwrap();
+        (told.relays, told.login)
+    };
+    assert_eq!(lent(&hand.register("<sip:bob@10.0.0.5>")), (Vec::new(), None));
+    let relays = vec!["turn:198.51.100.1:3478".to_owned()];
+    hand.net.with_meeting(point, |point, _| point.set_relays(relays.clone()));
+    hand.net.told(point);
+    let (told, login) = lent(&hand.register("<sip:bob@10.0.0.5>"));
+    let login = login.unwrap();
+    assert_eq!(told, relays);
+    // The relay learns of it once.
+    assert_eq!(hand.net.told(point), [rendezvous::Event::Granted(login.clone())]);
+    assert_eq!(lent(&hand.register("<sip:bob@10.0.0.5>")).1, Some(login.clone()));
+    assert_eq!(hand.net.told(point), []);
+    let expiry = |login: &rendezvous::RelayLogin| {
+        let (expiry, name) = login.user.split_once(':').unwrap();
+        assert_eq!(name, "bob");
+        expiry.parse::<u64>().unwrap()
+    };
+    let hours = |hours: u64| hours * 3600;
+    assert!((UNIX + hours(6)..=UNIX + hours(12) + 60).contains(&expiry(&login)), "{login:?}");
+
+    // Another comes long before it ends.
+    hand.net.run_ms(hours(6) * 1000);
+    hand.net.told(point);
+    let next = lent(&hand.register("<sip:bob@10.0.0.5>")).1.unwrap();
+    assert!(expiry(&next) == expiry(&login) + hours(6) && next.password != login.password, "{next:?}");
+    let granted = hand.net.told(point);
+    assert!(granted.contains(&rendezvous::Event::Granted(next)), "{granted:?}");
+}
+
+#[test]
 fn strangers_leave_nothing_behind() {
     let mut net = Net::new();
     let point = net.meeting(POINT);

@@ -25,6 +25,7 @@ pub(super) fn read(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> 
         known.ok_or_else(|| format!("is '{text}': write \"auto\", \"off\" or \"relay\""))
     });
     let policy = policy.unwrap_or_default();
+    let names_relays = fields.has("relays");
     let stun = fields.parse_list("stun", |text| text.parse().map_err(|error| format!("holds {error}")));
     let relays = fields.parse_list("relays", |text| text.parse().map_err(|error| format!("holds {error}")));
     let (stun, relays) = (stun.unwrap_or_default(), relays.unwrap_or_default());
@@ -43,8 +44,13 @@ pub(super) fn read(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> 
     if has_user && !has_password {
         fields.reject("relay-password", "is missing: write the password that goes with \"relay-user\"");
     }
-    if policy == IcePolicy::Relay && relays.is_empty() {
-        fields.reject("relays", "is missing: with ice = \"relay\" nothing else is used; name at least one");
+    // An empty list is no oversight: they are lent by a meeting point.
+    if policy == IcePolicy::Relay && !names_relays {
+        fields.reject(
+            "relays",
+            "is missing: with ice = \"relay\" nothing else is used; name at least one, or write [] where a meeting \
+             point lends its own",
+        );
     }
     let login = user.zip(password).map(|(user, password)| RelayLogin { user, password });
     IceSettings { policy, stun, relays, login }

@@ -1,8 +1,18 @@
 //! The section `[rendezvous]`: whether this voipd is a meeting point for friends, and under which address.
 
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
 use voipd_sip::uri::Host;
 
+use super::account::network;
 use super::fields::Fields;
+use crate::turn_server::RelayConfig;
+
+/// Where a relay is reached (RFC 8656 section 18.6).
+const RELAY_PORT: u16 = 3478;
+/// Where it relays: the dynamic ports.
+const RELAY_PORTS: RangeInclusive<u16> = 49152..=65535;
 
 /// A meeting point for friends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +21,8 @@ pub struct RendezvousConfig {
     pub host: Host,
     /// The port behind it, where one is written.
     pub port: Option<u16>,
+    /// The relay that it lends to its friends.
+    pub relay: Option<RelayConfig>,
 }
 
 /// Reads the section. `Some(None)`: this voipd is no meeting point.
@@ -25,7 +37,50 @@ pub(super) fn read(mut fields: Fields<'_>) -> Option<Option<RendezvousConfig>> {
              \"meet.example.org\" or \"203.0.113.7\"",
         );
     }
-    fields.finish().then(|| address.filter(|_| enabled).map(|(host, port)| RendezvousConfig { host, port }))
+    let relay = relay(&mut fields, address.as_ref().map(|(host, _)| host));
+    let point = address.filter(|_| enabled).map(|(host, port)| RendezvousConfig { host, port, relay });
+    fields.finish().then_some(point)
+}
+
+fn relay(fields: &mut Fields<'_>, host: Option<&Host>) -> Option<RelayConfig> {
+    let wanted = fields.flag("relay").unwrap_or(false);
+    let has_address = fields.has("relay-address");
+    let listen = fields.parse("relay-address", relay_address);
+    let ports = fields.parse("relay-ports", relay_ports).unwrap_or(RELAY_PORTS);
+    let networks = fields.parse_list("relay-networks", network).unwrap_or_default();
+    let listen = match (listen, host) {
+        (None, Some(Host::Ip(ip))) if !has_address => Some(SocketAddr::new(*ip, RELAY_PORT)),
+        (listen, _) => listen,
+    };
+    if wanted && listen.is_none() && !has_address {
+        fields.reject(
+            "relay-address",
+            "is missing: write the address of this machine at which friends reach the relay, such as \"203.0.113.7\"",
+        );
+    }
+    listen.filter(|_| wanted).map(|listen| RelayConfig { listen, ports, networks })
+}
+
+fn relay_address(text: &str) -> Result<SocketAddr, String> {
+    let ip = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let address = ip.map(|ip| SocketAddr::new(ip, RELAY_PORT)).or_else(|_| text.parse::<SocketAddr>());
+    let usable = |address: &SocketAddr| {
+        !address.ip().is_unspecified() && !address.ip().is_multicast() && address.port() != 0
+    };
+    address.ok().filter(usable).ok_or_else(|| {
+        format!(
+            "is '{text}': write the address of this machine at which friends reach the relay, such as \
+             \"203.0.113.7\" or \"203.0.113.7:3478\""
+        )
+    })
+}
+
+fn relay_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let read = text.split_once('-').and_then(|(first, last)| {
+        let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
+        (first >= 1024 && first <= last).then_some(first..=last)
+    });
+    read.ok_or_else(|| format!("is '{text}': write the first and the last port, such as \"49152-65535\""))
 }
 
 fn address(text: &str) -> Result<(Host, Option<u16>), String> {
@@ -53,6 +108,38 @@ fn reachable(host: Host, port: Option<u16>) -> Option<(Host, Option<u16>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_has_an_address_of_this_machine_and_ports() {
+        let read = |text: &str| relay_address(text).map(|address| address.to_string());
+        assert_eq!(read("203.0.113.7"), Ok("203.0.113.7:3478".to_owned()));
+        assert_eq!(read("203.0.113.7:443"), Ok("203.0.113.7:443".to_owned()));
+        assert_eq!(read("2001:db8::1"), Ok("[2001:db8::1]:3478".to_owned()));
+        assert_eq!(read("[2001:db8::1]:443"), Ok("[2001:db8::1]:443".to_owned()));
+        for bad in ["", "0.0.0.0", "::", "224.0.0.1", "203.0.113.7:0", "meet.example.org"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert_eq!(relay_ports("50000 - 50100"), Ok(50000..=50100));
+        for bad in ["", "50000", "50100-50000", "80-90", "1-70000"] {
+            assert!(relay_ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_relay_is_lent_only_where_that_was_said() {
+        use super::super::{Scope, parse};
+        let point = |lines: &str| {
+            let read = |_: &std::path::Path, _| Err(std::io::ErrorKind::NotFound.into());
+            let text = format!("[rendezvous]\nenabled = true\n{lines}");
+            let config = parse(&text, std::path::Path::new("voipd.toml"), Scope::System, &read);
+            config.map(|config| config.rendezvous.unwrap().relay).map_err(|error| error.to_string())
+        };
+        assert_eq!(point("address = \"203.0.113.7\""), Ok(None));
+        let lent = point("address = \"203.0.113.7\"\nrelay = true").unwrap().unwrap();
+        assert_eq!((lent.listen.to_string(), lent.networks.len()), ("203.0.113.7:3478".to_owned(), 0));
+        let wrong = point("address = \"meet.example.org\"\nrelay = true").unwrap_err();
+        assert!(wrong.contains("relay-address") && wrong.contains("is missing"), "{wrong}");
+    }
 
     #[test]
     fn an_address_is_a_host_with_or_without_a_port() {

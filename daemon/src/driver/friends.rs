@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use voipd_agent::ice_settings::RelayLogin;
 use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountSettings, AccountView};
 use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
@@ -17,6 +18,7 @@ use crate::config::{self};
 use crate::store;
 use crate::tls::material::pin_text;
 use crate::transport::Transport;
+use crate::turn_server::Relay;
 
 /// How long a meeting point may take to let us in. Less than callers on the bus wait.
 const JOINING: Duration = Duration::from_secs(20);
@@ -40,6 +42,7 @@ struct Point {
     rendezvous: Rendezvous,
     config: config::RendezvousConfig,
     entrance: Entrance,
+    relay: Option<Relay>,
     wake_at: Option<Instant>,
 }
 
@@ -73,12 +76,14 @@ pub struct Friends {
 }
 
 impl Friends {
-    /// With what was kept. `transport` says how the meeting point is reached. Everything random comes from `seed`.
+    /// With what was kept. `transport` says how the meeting point is reached, and `relay` relays for its friends.
+    /// Everything random comes from `seed`.
     pub fn new(
         config: Option<&config::RendezvousConfig>,
         product: &str,
         kept: store::Friends,
         transport: &Transport,
+        relay: Option<Relay>,
         seed: [u8; 32],
     ) -> Self {
         let now = Instant::now();
@@ -104,8 +109,9 @@ impl Friends {
             for (one, other) in &kept.contacts {
                 rendezvous.add_contacts(one, other);
             }
+            rendezvous.set_relays(relay.iter().map(Relay::uri).collect());
             let entrance = Entrance { transport: protocol, port, pin };
-            Some(Point { rendezvous, config: config.clone(), entrance, wake_at: None })
+            Some(Point { rendezvous, config: config.clone(), entrance, relay, wake_at: None })
         });
         Self {
             point,
@@ -210,6 +216,13 @@ impl Friends {
 }
 
 impl Friends {
+    /// The relays that an account's meeting point lends, and what opens them.
+    fn relays_of(&self, account: AccountId) -> Option<(&[String], Option<RelayLogin>)> {
+        let told = self.told.get(&account)?;
+        let login = told.login.clone();
+        Some((&told.relays, login.map(|login| RelayLogin { user: login.user, password: login.password })))
+    }
+
     fn told_anew(&mut self, account: AccountId) {
         for listing in &mut self.listings {
             listing.waiting.remove(&account);
@@ -262,6 +275,12 @@ impl Driver {
                             log::warn!("two friends will not see each other after a restart: {error}");
                         }
                     });
+                }
+                Output::Event(Event::Granted(login)) => {
+                    let relay = self.friends.point.as_ref().and_then(|point| point.relay.as_ref());
+                    if let Some(relay) = relay {
+                        relay.grant(login.user, login.password);
+                    }
                 }
                 Output::Event(Event::Moved { member, online }) => {
                     log::info!("{member} is {}", if online { "there" } else { "gone" });
@@ -320,6 +339,10 @@ impl Driver {
             FriendsRequest::Remove { name, reply } => {
                 let removed = self.friends.point.as_mut().is_some_and(|point| point.rendezvous.remove(&name));
                 if removed {
+                    let point = self.friends.point.as_ref();
+                    if let Some(relay) = point.and_then(|point| point.relay.as_ref()) {
+                        relay.revoke(name.clone());
+                    }
                     let forgotten = self.store.remove_friend(name);
                     self.answer_when_stored(reply, (), forgotten);
                 } else {
@@ -484,6 +507,13 @@ impl Driver {
             name: member.name,
         };
         members.map(view).collect()
+    }
+
+    /// The relays that a meeting point lends become the account's, where it has none of its own.
+    pub(super) fn take_relays(&mut self, now: Instant, account: AccountId) {
+        let Some((relays, login)) = self.friends.relays_of(account) else { return };
+        let relays = relays.iter().filter_map(|uri| uri.parse().ok()).collect();
+        self.agent.lend_relays(now, account, relays, login);
     }
 
     pub(super) fn publish_friends(&mut self) {

@@ -468,6 +468,7 @@ impl Driver {
                 self.nat.put_account(&view);
                 self.doctor.put_account(&view);
                 self.friends.account_changed(&view);
+                self.take_relays(Instant::now(), view.id);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {

@@ -9,11 +9,16 @@ use std::time::Instant;
 use super::Rendezvous;
 use super::invitation::is_name;
 use super::words::Event;
+use crate::digest::Secret;
 
 /// Content type of a [`Directory`].
 pub const DIRECTORY: &str = "application/vnd.voipd.friends";
 /// Longest text read, in bytes.
 pub(crate) const LONGEST: usize = 8192;
+/// Most relays that are read.
+const MAX_RELAYS: usize = 8;
+/// How long a login to the relays is good at least, in seconds, and at most twice as long.
+const LOGIN: u64 = 6 * 3600;
 /// Most contacts of a member. Of more, the first are told.
 const MAX_CONTACTS: usize = 100;
 
@@ -24,6 +29,19 @@ pub struct Directory {
     pub serial: u64,
     /// Names, and whether they are registered from somewhere.
     pub contacts: Vec<(String, bool)>,
+    /// URIs of relays (RFC 7065) that this friend may use.
+    pub relays: Vec<String>,
+    /// What opens them, for a while.
+    pub login: Option<RelayLogin>,
+}
+
+/// A login that ends by itself: the user name begins with the Unix seconds at which it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayLogin {
+    /// `EXPIRY:NAME`.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
 }
 
 impl fmt::Display for Directory {
@@ -31,6 +49,12 @@ impl fmt::Display for Directory {
         write!(f, "serial {}\r\n", self.serial)?;
         for (name, online) in &self.contacts {
             write!(f, "contact {name} {}\r\n", if *online { "online" } else { "offline" })?;
+        }
+        for relay in &self.relays {
+            write!(f, "relay {relay}\r\n")?;
+        }
+        if let Some(RelayLogin { user, password }) = &self.login {
+            write!(f, "login {user} {}\r\n", password.expose())?;
         }
         Ok(())
     }
@@ -56,8 +80,22 @@ impl FromStr for Directory {
             };
             is_name(name).then(|| (name.to_owned(), online))
         };
-        let contacts = lines.filter_map(contact).take(MAX_CONTACTS).collect();
-        Ok(Self { serial: serial.ok_or(DirectoryError)?, contacts })
+        let serial = serial.ok_or(DirectoryError)?;
+        let mut directory = Self { serial, ..Self::default() };
+        for line in lines {
+            if let Some(contact) = contact(line).filter(|_| directory.contacts.len() < MAX_CONTACTS) {
+                directory.contacts.push(contact);
+            } else if let Some(relay) =
+                line.strip_prefix("relay ").filter(|_| directory.relays.len() < MAX_RELAYS)
+            {
+                directory.relays.push(relay.to_owned());
+            } else if let Some((user, password)) =
+                line.strip_prefix("login ").and_then(|login| login.split_once(' '))
+            {
+                directory.login = Some(RelayLogin { user: user.to_owned(), password: Secret::new(password) });
+            }
+        }
+        Ok(directory)
     }
 }
 
@@ -110,7 +148,26 @@ impl Rendezvous {
     pub(super) fn directory(&mut self, now: Instant, member: &str) -> Directory {
         self.last_directory += 1;
         let contacts = self.contacts.of(member).map(|name| (name.clone(), self.is_online(now, name)));
-        Directory { serial: self.last_directory, contacts: contacts.collect() }
+        let contacts = contacts.collect();
+        let login = if self.relays.is_empty() { None } else { Some(self.relay_login(now, member)) };
+        Directory { serial: self.last_directory, contacts, relays: self.relays.clone(), login }
+    }
+
+    /// The relays that members may use: URIs (RFC 7065). Whoever runs them learns of logins by [`Event::Granted`].
+    pub fn set_relays(&mut self, relays: Vec<String>) {
+        self.relays = relays;
+    }
+
+    /// The same for some hours, so that relays have few to remember.
+    fn relay_login(&mut self, now: Instant, member: &str) -> RelayLogin {
+        let expiry = (self.unix(now) / LOGIN + 2) * LOGIN;
+        let user = format!("{expiry}:{member}");
+        let password = Secret::new(self.guard.seal(&format!("relay {user}")));
+        let login = RelayLogin { user, password };
+        if self.granted.insert(member.to_owned(), expiry) != Some(expiry) {
+            self.event(Event::Granted(login.clone()));
+        }
+        login
     }
 }
 
@@ -121,9 +178,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_what_is_new_is_passed_over() {
         let contacts = vec![("anna".to_owned(), true), ("bob".to_owned(), false)];
-        let directory = Directory { serial: 7, contacts };
+        let login = RelayLogin { user: "9:bob".to_owned(), password: Secret::new("secret") };
+        let relays = vec!["turn:192.0.2.1:3478".to_owned()];
+        let directory = Directory { serial: 7, contacts, relays, login: Some(login) };
         assert_eq!(directory.to_string().parse(), Ok(directory.clone()));
-        let more = format!("{directory}relay turn:192.0.2.1\r\ncontact Eve online\r\ncontact x away\r\n");
+        let more = format!("{directory}something new\r\ncontact Eve online\r\ncontact x away\r\n");
         assert_eq!(more.parse(), Ok(directory));
         for bad in ["", "contact bob online", "serial x", "{}"] {
             assert_eq!(bad.parse::<Directory>(), Err(DirectoryError), "{bad}");

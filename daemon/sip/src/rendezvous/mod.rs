@@ -42,7 +42,7 @@ use limits::Limits;
 use members::Members;
 
 pub(crate) use directory::LONGEST as LONGEST_DIRECTORY;
-pub use directory::{DIRECTORY, Directory, DirectoryError};
+pub use directory::{DIRECTORY, Directory, DirectoryError, RelayLogin};
 pub use invitation::{InvitationError, InvitationKey, InvitationText};
 pub use words::{Credential, Event, Invitation, InviteError, Member, Output, RendezvousConfig};
 
@@ -81,6 +81,9 @@ pub struct Rendezvous {
     dialogs: Dialogs,
     contacts: Contacts,
     last_directory: u64,
+    relays: Vec<String>,
+    /// When the login ends that each member was given last.
+    granted: BTreeMap<String, u64>,
     contexts: BTreeMap<ContextId, Context>,
     by_client: BTreeMap<ClientId, ContextId>,
     by_server: BTreeMap<ServerId, ContextId>,
@@ -114,6 +117,8 @@ impl Rendezvous {
             dialogs: Dialogs::default(),
             contacts: Contacts::default(),
             last_directory: 0,
+            relays: Vec::new(),
+            granted: BTreeMap::new(),
             contexts: BTreeMap::new(),
             by_client: BTreeMap::new(),
             by_server: BTreeMap::new(),
@@ -168,6 +173,7 @@ impl Rendezvous {
         self.limits.forget(name);
         self.dialogs.forget_member(name);
         self.contacts.forget(name);
+        self.granted.remove(name);
         if self.bindings.remove(name) {
             self.event(Event::Moved { member: name.to_owned(), online: false });
         }

@@ -102,6 +102,8 @@ pub enum Event {
         /// Who answered.
         other: String,
     },
+    /// A member was given a login for the relays ([`Rendezvous::set_relays`](super::Rendezvous::set_relays)).
+    Granted(super::RelayLogin),
     /// Where a member is registered from has changed.
     Moved {
         /// Who.
