@@ -1,11 +1,7 @@
 //! Accounts: registration, switching on and off, removal, and which of them places a call.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, Pair, World, direct, sip};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, Pair, World, direct, sip};
 use voipd_agent::view::{AccountState, CallState, Reason};
 use voipd_agent::{AccountId, AccountOrigin, AgentError, SoundChoice};
 

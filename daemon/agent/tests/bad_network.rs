@@ -1,12 +1,8 @@
 //! Calls through a network that loses, doubles and reorders SIP.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{Link, Pair};
+use crate::common::{Link, Pair};
 use voipd_agent::view::{CallState, Reason};
 
 fn bad() -> Link {

@@ -1,12 +1,8 @@
 //! A call from its first digit to its end, seen from both sides.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{EPOCH, Pair};
+use crate::common::{EPOCH, Pair};
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT};
 use voipd_agent::view::{CallDirection, CallState, Reason, SoundPlace};
 use voipd_agent::{AgentError, SoundChoice};

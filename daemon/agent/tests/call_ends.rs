@@ -1,13 +1,9 @@
 //! How calls come to nothing or to an end, and what either side is told.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::peer::{Peer, sdp, strange_sdp};
-use common::{Pair, World, config};
+use crate::common::peer::{Peer, sdp, strange_sdp};
+use crate::common::{Pair, World, config};
 use voipd_agent::view::{CallState, Reason};
 use voipd_media::Codec;
 
@@ -76,8 +72,8 @@ fn nobody_answers_and_the_caller_stops_ringing() {
     };
     let alice = world.agent_with("192.0.2.1:5060", patience(30));
     let bob = world.agent_with("192.0.2.2:5060", patience(120));
-    world.account(alice, common::direct());
-    world.account(bob, common::direct());
+    world.account(alice, crate::common::direct());
+    world.account(bob, crate::common::direct());
     let out = world.dial(alice, "sip:bob@192.0.2.2");
     world.run_s(29);
     let inb = world.live_call(bob);
@@ -97,8 +93,8 @@ fn nobody_answers_and_the_callee_stops_ringing() {
     };
     let alice = world.agent_with("192.0.2.1:5060", patience(120));
     let bob = world.agent_with("192.0.2.2:5060", patience(30));
-    world.account(alice, common::direct());
-    world.account(bob, common::direct());
+    world.account(alice, crate::common::direct());
+    world.account(bob, crate::common::direct());
     let out = world.dial(alice, "sip:bob@192.0.2.2");
     world.run_s(31);
     let inb = world.calls(bob)[0];
@@ -163,9 +159,9 @@ fn without_a_common_codec_the_caller_is_told() {
     let mut world = World::new();
     let alice = world.agent("192.0.2.1:5060");
     let bob = world.agent("192.0.2.2:5060");
-    let mut only_opus = common::direct();
+    let mut only_opus = crate::common::direct();
     only_opus.codecs = vec![Codec::Opus];
-    let mut only_pcmu = common::direct();
+    let mut only_pcmu = crate::common::direct();
     only_pcmu.codecs = vec![Codec::Pcmu];
     world.account(alice, only_opus);
     world.account(bob, only_pcmu);
@@ -330,7 +326,7 @@ fn text_of_strangers_is_shown_without_control_characters() {
     let mut world = World::new();
     let bob = world.phone("192.0.2.2:5060");
     let raw = world.raw("192.0.2.9:5060");
-    let body = common::crlf(&sdp("192.0.2.9", 4000, "sendrecv"));
+    let body = crate::common::crlf(&sdp("192.0.2.9", 4000, "sendrecv"));
     let text = format!(
         "INVITE sip:bob@192.0.2.2 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\nMax-Forwards: 70\n\
          From: \"Eve\u{1b}[31m\u{7f}!\" <sip:eve@192.0.2.9>;tag=1\nTo: <sip:bob@192.0.2.2>\nCall-ID: 1\n\

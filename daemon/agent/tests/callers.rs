@@ -1,10 +1,6 @@
 //! Who calls (RFC 3323, RFC 3325, RFC 5806), and why calls are given up (RFC 3326): what front ends see of it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::{HostId, World, crlf, sip};
+use crate::common::{HostId, World, crlf, sip};
 use voipd_agent::view::{CallView, Reason};
 use voipd_agent::{DialOptions, SoundChoice};
 
@@ -114,7 +110,7 @@ fn refused(status: &str, reason: &str) -> Reason {
     let call = world.dial(alice, "sip:peer@192.0.2.9");
     world.run_ms(50);
     let invite = world.requests(gateway).remove(0);
-    let mut response = invite.response(common::status(status.parse().unwrap()));
+    let mut response = invite.response(crate::common::status(status.parse().unwrap()));
     response.to.params.set("tag", Some("x"));
     response.headers.push("Reason", reason);
     world.respond(gateway, alice, &response);

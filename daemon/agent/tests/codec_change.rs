@@ -1,12 +1,8 @@
 //! Another codec or packet time by re-INVITE in the middle of a call, from either side: one new plan for all of it, and
 //! what is under way in the old way is still understood (RFC 3264 section 8.3).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::Peer;
-use common::{HostId, World};
+use crate::common::peer::Peer;
+use crate::common::{HostId, World};
 use voipd_agent::view::{CallId, CallState};
 use voipd_audio::plan::{Codec, ReceiveKind};
 use voipd_media::Codec as Named;
@@ -19,7 +15,7 @@ fn sdp(media: &str) -> String {
 fn called(media: &str) -> (World, HostId, CallId, Peer) {
     let mut world = World::new();
     let alice = world.agent("192.0.2.1:5060");
-    let mut account = common::direct();
+    let mut account = crate::common::direct();
     account.codecs = vec![Named::Opus, Named::G722, Named::Pcmu, Named::Pcma];
     world.account(alice, account);
     let raw = world.raw("192.0.2.9:5060");
@@ -96,7 +92,7 @@ fn the_answer_to_our_own_reinvite_may_change_them() {
 fn what_our_reinvite_offers_is_understood_before_it_is_answered() {
     let mut world = World::new();
     let alice = world.agent("192.0.2.1:5060");
-    let mut account = common::direct();
+    let mut account = crate::common::direct();
     account.codecs = vec![Named::G722, Named::Pcmu];
     world.account(alice, account);
     let raw = world.raw("192.0.2.9:5060");

@@ -1,13 +1,9 @@
 //! Digits: one after the other, with pauses, to peers that take them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::peer::Peer;
-use common::{HostId, Pair, World, crlf, direct, status};
+use crate::common::peer::Peer;
+use crate::common::{HostId, Pair, World, crlf, direct, status};
 use voipd_agent::view::CallId;
 use voipd_agent::{AccountSettings, AgentError, DtmfMethod, Output};
 use voipd_audio::plan::EngineEvent;
@@ -98,7 +94,7 @@ fn a_lost_report_of_the_engine_does_not_stop_the_queue() {
     let call = world.dial(alice, "sip:peer@192.0.2.9");
     world.run_ms(50);
     let invite = world.requests(raw).remove(0);
-    let answer = common::peer::sdp("192.0.2.9", 4000, "sendrecv");
+    let answer = crate::common::peer::sdp("192.0.2.9", 4000, "sendrecv");
     Peer::called(raw, alice, &invite).answer(&mut world, &invite, 200, &answer);
     world.run_ms(50);
     world.deaf_engine = true;

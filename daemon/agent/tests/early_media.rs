@@ -1,11 +1,7 @@
 //! Sound before the answer.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::World;
-use common::peer::{Peer, sdp};
+use crate::common::World;
+use crate::common::peer::{Peer, sdp};
 use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
@@ -13,7 +9,7 @@ use voipd_audio::tone::Tone;
 use voipd_sip::message::Request;
 
 /// A call to a scripted peer, and the INVITE that it got.
-fn dialled(sound: SoundChoice) -> (World, common::HostId, CallId, Peer, Request) {
+fn dialled(sound: SoundChoice) -> (World, crate::common::HostId, CallId, Peer, Request) {
     let mut world = World::new();
     let alice = world.phone("192.0.2.1:5060");
     let raw = world.raw("192.0.2.9:5060");

@@ -1,13 +1,9 @@
 //! One INVITE, several callees (RFC 3261 section 13.2.2.4): whose sound is heard before the answer, and after it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::net::SocketAddr;
 
-use common::peer::sdp;
-use common::{HostId, World, crlf, status};
+use crate::common::peer::sdp;
+use crate::common::{HostId, World, crlf, status};
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_audio::StreamPlan;

@@ -1,11 +1,7 @@
 //! Hold and resume, from either side and from both, alone and in each other's way.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, Pair, World, direction};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, Pair, World, direction};
 use voipd_agent::output::Output;
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
 
@@ -220,7 +216,7 @@ fn a_new_offer_that_cannot_be_taken_keeps_the_call() {
     let (mut world, bob, call, mut peer) = taken();
     let plan = world.plan(bob, call);
     for (offer, status) in
-        [("nonsense\n".to_owned(), 400), (common::peer::strange_sdp("192.0.2.9", 4000), 488)]
+        [("nonsense\n".to_owned(), 400), (crate::common::peer::strange_sdp("192.0.2.9", 4000), 488)]
     {
         peer.request(&mut world, "INVITE", &offer);
         world.run_ms(50);

@@ -1,14 +1,10 @@
 //! Calls between telephones behind NATs: a way is found, offered and answered in time, and used.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::ice::{Two, asks, kinds, off};
-use common::internet::nat::Kind;
-use common::internet::{STUN, address};
+use crate::common::ice::{Two, asks, kinds, off};
+use crate::common::internet::nat::Kind;
+use crate::common::internet::{STUN, address};
 use voipd_agent::ice_settings::IceSettings;
 use voipd_agent::view::{CallState, MediaWay};
 use voipd_audio::plan::Path;
@@ -26,7 +22,7 @@ fn two_behind_cone_nats_hear_each_other_without_a_relay() {
         let (out, inb) = two.talking();
         assert_eq!(two.flows(out, inb), [true, true], "{kinds:?}");
         for (host, call) in [(two.alice, out), (two.bob, inb)] {
-            let (local, _) = common::ice::kinds(&two.world, host, call);
+            let (local, _) = crate::common::ice::kinds(&two.world, host, call);
             assert_eq!(local, Host, "{kinds:?}: no relay");
         }
     }

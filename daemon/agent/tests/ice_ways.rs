@@ -1,16 +1,12 @@
 //! Ways that are lost, hidden, refused or rewritten: restarts, relays, peers that begin anew, application-level gateways.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::ice::{Two, asks, hides, kinds, off};
-use common::internet::nat::Kind;
-use common::internet::{SECOND_TURN, TURN, address};
-use common::peer::Peer;
-use common::{HostId, World, direct};
+use crate::common::ice::{Two, asks, hides, kinds, off};
+use crate::common::internet::nat::Kind;
+use crate::common::internet::{SECOND_TURN, TURN, address};
+use crate::common::peer::Peer;
+use crate::common::{HostId, World, direct};
 use voipd_agent::view::{CallId, CallState, MediaWay, Reason};
 use voipd_agent::{AccountSettings, AgentError, RelayState};
 use voipd_audio::plan::Path;
@@ -308,7 +304,7 @@ fn a_peer_that_takes_no_restart_keeps_its_call() {
 #[test]
 fn a_reinvite_without_ice_ends_it() {
     let (mut world, alice, call, mut peer) = answered_with(&with_ice("192.0.2.9", "192.0.2.9"));
-    peer.request(&mut world, "INVITE", &common::peer::sdp("192.0.2.77", 5000, "sendrecv"));
+    peer.request(&mut world, "INVITE", &crate::common::peer::sdp("192.0.2.77", 5000, "sendrecv"));
     world.run_s(1);
     assert_eq!(world.plan(alice, call).path.remote(), "192.0.2.77:5000".parse().unwrap());
     assert!(!world.last_sdp(alice).contains("a=ice"));
@@ -328,7 +324,7 @@ fn each_of_two_callees_may_have_ice_or_not() {
     assert_eq!(world.view(alice, call).media_way, MediaWay::Checking);
     let mut second = Peer::called(raw, alice, &invite);
     second.tag = "second";
-    second.answer(&mut world, &invite, 200, &common::peer::sdp("192.0.2.77", 5000, "sendrecv"));
+    second.answer(&mut world, &invite, 200, &crate::common::peer::sdp("192.0.2.77", 5000, "sendrecv"));
     world.run_s(1);
     assert_eq!(world.state(alice, call), CallState::Active);
     assert_eq!(world.plan(alice, call).path.remote(), "192.0.2.77:5000".parse().unwrap());

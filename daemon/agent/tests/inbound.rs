@@ -1,11 +1,7 @@
 //! Which account an inbound call belongs to, and what makes no call at all.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, World, direct, echo, sip};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, World, direct, echo, sip};
 use voipd_agent::AccountId;
 use voipd_agent::view::{AccountState, CallState, Reason, SoundPlace};
 

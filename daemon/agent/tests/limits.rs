@@ -1,11 +1,7 @@
 //! Limits and the end of everything: many calls, floods, an orderly stop.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, strange_sdp};
-use common::{Pair, World, config, direct, sip};
+use crate::common::peer::{Peer, strange_sdp};
+use crate::common::{Pair, World, config, direct, sip};
 use voipd_agent::view::{CallState, Reason};
 use voipd_agent::{AgentError, SoundChoice};
 

@@ -1,11 +1,7 @@
 //! Ports that a router has mapped: peers outside the local network are told the router's address, others ours.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, World, direct};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, World, direct};
 use voipd_agent::view::{CallId, CallState};
 use voipd_media::LocalMedia;
 use voipd_sip::endpoint::Transport;

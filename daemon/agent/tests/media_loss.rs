@@ -1,11 +1,7 @@
 //! Peers that fall silent: those that have vanished, those that live, and those whose media comes from elsewhere.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, Pair, World};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, Pair, World};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_audio::plan::EngineEvent;
 

@@ -1,12 +1,8 @@
 //! Host names in session descriptions (RFC 8866 section 5.7): asked for without holding anything else up, answered late,
 //! not at all, or after the call is over.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, Pair, World};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, Pair, World};
 use voipd_agent::MediaNameId;
 use voipd_agent::view::{CallId, CallState, Reason};
 
@@ -171,9 +167,9 @@ fn a_reinvite_with_a_name_moves_the_media_and_the_call_goes_on_meanwhile() {
 #[test]
 fn a_flood_of_names_is_bounded() {
     let mut world = World::new();
-    let roomy = voipd_agent::AgentConfig { max_calls: 200, ..common::config() };
+    let roomy = voipd_agent::AgentConfig { max_calls: 200, ..crate::common::config() };
     let alice = world.agent_with("192.0.2.1:5060", roomy);
-    world.account(alice, common::direct());
+    world.account(alice, crate::common::direct());
     let raw = world.raw("192.0.2.9:5060");
     for number in 0..100 {
         let mut peer = Peer::calling(&world, raw, alice, "sip:alice@192.0.2.1");

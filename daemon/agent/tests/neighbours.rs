@@ -1,10 +1,6 @@
 //! Telephones of the local network, called by their names.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::{HostId, World, direct, sip};
+use crate::common::{HostId, World, direct, sip};
 use voipd_agent::{AgentError, DialOptions, Neighbour};
 
 fn neighbour(name: &str, address: &str) -> Neighbour {

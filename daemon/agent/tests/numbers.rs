@@ -1,10 +1,6 @@
 //! Numbers and names: what goes out when a person dials them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::{HostId, World, config, direct, sip};
+use crate::common::{HostId, World, config, direct, sip};
 use voipd_agent::dialplan::DialPlan;
 use voipd_agent::{AccountSettings, AgentConfig, AgentError, SoundChoice, TargetError};
 

@@ -1,12 +1,8 @@
 //! What calls make of offers outside of INVITE and its 2xx: early media that is held or moved, offers while it rings,
 //! several callees, and the session timer.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, Pair, World};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, Pair, World};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_sip::message::{Request, Response};
 
@@ -107,7 +103,7 @@ fn the_peer_moves_its_early_media() {
     world.run_ms(50);
     assert_eq!(world.responses(peer.host)[0].status.get(), 200);
     assert_eq!(remote(&world, alice, call), "192.0.2.50:5000");
-    peer.request(&mut world, "UPDATE", &common::peer::strange_sdp("192.0.2.50", 5000));
+    peer.request(&mut world, "UPDATE", &crate::common::peer::strange_sdp("192.0.2.50", 5000));
     world.run_ms(50);
     assert_eq!(world.responses(peer.host)[0].status.get(), 488);
     // The 2xx says again what was said first; it is not what holds.
@@ -232,7 +228,7 @@ fn an_acceptance_before_the_sockets_or_the_prack_waits_for_both() {
 
 #[test]
 fn an_answer_in_prack_that_cannot_be_taken_refuses_the_call() {
-    for answer in [common::peer::strange_sdp("192.0.2.9", 4000), String::new()] {
+    for answer in [crate::common::peer::strange_sdp("192.0.2.9", 4000), String::new()] {
         let mut world = World::new();
         let bob = world.phone("192.0.2.2:5060");
         let mut peer = calls_without_offer(&mut world, bob);

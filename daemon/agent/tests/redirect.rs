@@ -1,11 +1,7 @@
 //! Redirection (RFC 3261 section 21.3): followed where somebody has agreed, else told to front ends.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::{Peer, sdp};
-use common::{HostId, World, direct, status};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, World, direct, status};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountSettings, AgentError, DialOptions, RedirectPolicy, SoundChoice};
 use voipd_sip::message::Request;

@@ -1,11 +1,7 @@
 //! What accounts show of their registrations beyond the state: the digest in use, what the registrar says, and what it
 //! is told.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::{HostId, World, sip};
+use crate::common::{HostId, World, sip};
 use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountSettings};
 use voipd_sip::digest::Algorithm;

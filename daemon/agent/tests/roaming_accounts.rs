@@ -1,12 +1,8 @@
 //! Registrations whose network changes, goes away, flaps, or swallows everything without a word.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{HostId, World, sip};
+use crate::common::{HostId, World, sip};
 use voipd_agent::AccountId;
 use voipd_agent::view::AccountState;
 use voipd_sip::message::Request;

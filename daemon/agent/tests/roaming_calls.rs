@@ -1,13 +1,9 @@
 //! Calls whose network changes: they go on from another address, wait where there is none, and end where none comes.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::peer::{Peer, sdp};
-use common::{Pair, World, direction, first_line};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{Pair, World, direction, first_line};
 use voipd_agent::view::{CallId, CallNetwork, CallState, Reason};
 
 /// How long until both hear each other again, looked at every ten milliseconds; at most ten seconds.

@@ -1,13 +1,9 @@
 //! Where RTCP goes, and from which port: with RTP where both want it (RFC 5761), else where the peer says (RFC 3605).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::net::SocketAddr;
 
-use common::peer::{Peer, sdp};
-use common::{HostId, Pair, World};
+use crate::common::peer::{Peer, sdp};
+use crate::common::{HostId, Pair, World};
 use voipd_agent::view::CallId;
 use voipd_audio::plan::EngineEvent;
 

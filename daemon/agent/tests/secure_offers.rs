@@ -1,12 +1,8 @@
 //! Offers of encrypted media while there is no encryption (RFC 3711, RFC 5124, RFC 5764): refused with a reason that
 //! says so, on the wire and here; taken where a plain alternative stands beside.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::peer::Peer;
-use common::{HostId, World};
+use crate::common::peer::Peer;
+use crate::common::{HostId, World};
 use voipd_agent::view::{CallState, Reason};
 
 const SECURE: [&str; 4] = ["RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF"];

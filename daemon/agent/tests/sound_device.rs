@@ -1,10 +1,6 @@
 //! One call has the sound device; the others are held, or mixed only when asked. Tones, and when the device is open.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::{HostId, Pair, World};
+use crate::common::{HostId, Pair, World};
 use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};

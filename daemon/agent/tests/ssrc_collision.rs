@@ -1,12 +1,8 @@
 //! Our SSRC in somebody else's packets (RFC 3550 section 8.2).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
 use std::net::SocketAddr;
 
-use common::{HostId, Pair, World};
+use crate::common::{HostId, Pair, World};
 use voipd_agent::view::{CallId, CallState};
 use voipd_audio::plan::EngineEvent;
 

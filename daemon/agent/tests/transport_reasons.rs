@@ -1,10 +1,6 @@
 //! Why a server cannot be reached is told by name, of accounts and of calls.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
-
-use common::{World, sip, udp};
+use crate::common::{World, sip, udp};
 use voipd_agent::view::{AccountState, Reason};
 use voipd_sip::endpoint::{CertificateFault, TransportError};
 

@@ -1,12 +1,9 @@
 //! Ports close in the middle of everything, and the engine rests when the last one is gone.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{rms, speech};
+use crate::world::{STREAM, TAPE, World, address, plan};
 use voipd_audio::plan::Codec;
 use voipd_audio::{PortId, TICK_NANOS};
-use world::sound::{rms, speech};
-use world::{STREAM, TAPE, World, address, plan};
 
 #[test]
 fn a_closed_stream_is_silent_and_others_go_on() {

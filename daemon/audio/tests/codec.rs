@@ -1,9 +1,6 @@
 //! Encoders and decoders together: fidelity, packet lengths, loss, and payloads that are none.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-mod support;
-
-use support::{Random, energy, rms, segmental_snr, sine, snr, speech};
+use crate::support::{Random, energy, rms, segmental_snr, sine, snr, speech};
 use voipd_audio::Codec;
 use voipd_audio::codec::{CodecError, Decoder, Encoder, EncoderSettings, OPUS_BITRATE};
 

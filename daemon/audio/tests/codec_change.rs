@@ -1,12 +1,9 @@
 //! A plan changes the codec in the middle of a call.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{assert_same, speech};
+use crate::world::{STREAM, World, address, payload_type, plan};
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::Codec;
-use world::sound::{assert_same, speech};
-use world::{STREAM, World, address, payload_type, plan};
 
 fn change(from: Codec, to: Codec) {
     let (mut world, mut near, mut far) = World::call(from, 48_000);
@@ -75,9 +72,9 @@ fn a_peer_that_changes_between_agreed_codecs_is_heard() {
     }
     let mut tapes = Vec::new();
     for side in &mut world.sides {
-        tapes.push(side.open_tape(world::TAPE, 48_000));
-        side.controller.connect(STREAM, &[world::TAPE]).unwrap();
-        side.controller.connect(world::TAPE, &[STREAM]).unwrap();
+        tapes.push(side.open_tape(crate::world::TAPE, 48_000));
+        side.controller.connect(STREAM, &[crate::world::TAPE]).unwrap();
+        side.controller.connect(crate::world::TAPE, &[STREAM]).unwrap();
     }
     let words = speech(48_000, 4.0, 10);
     tapes[0].feed(&words);
@@ -89,7 +86,7 @@ fn a_peer_that_changes_between_agreed_codecs_is_heard() {
     world.run_ms(2400);
     let heard = tapes[1].recorded();
     let tail = &words[2 * 48_000 + 24_000..3 * 48_000];
-    let (correlation, _) = world::sound::find(tail, &heard[2 * 48_000 + 24_000..], 12_000);
+    let (correlation, _) = crate::world::sound::find(tail, &heard[2 * 48_000 + 24_000..], 12_000);
     assert!(correlation > 0.6, "{correlation}");
     assert_eq!(world.sides[1].counters(STREAM).packets_invalid, 0);
 }

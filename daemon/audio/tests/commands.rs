@@ -1,13 +1,10 @@
 //! Commands from the control side: none is lost, all are in order, whatever the queues hold.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{amplitude, rms};
+use crate::world::{STREAM, TAPE, World, address, plan};
 use voipd_audio::PortId;
 use voipd_audio::engine::EngineError;
 use voipd_audio::plan::Codec;
-use world::sound::{amplitude, rms};
-use world::{STREAM, TAPE, World, address, plan};
 
 fn sine(rate: u32, frequency: f32, seconds: f32) -> Vec<f32> {
     let step = std::f32::consts::TAU * frequency / rate as f32;

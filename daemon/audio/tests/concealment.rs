@@ -1,9 +1,6 @@
 //! Concealment of G.711: how near to what was lost it comes, and that it does not click.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-mod support;
-
-use support::{Random, energy, rms, segmental_snr, sine, snr, spectral_distance, speech};
+use crate::support::{Random, energy, rms, segmental_snr, sine, snr, spectral_distance, speech};
 use voipd_audio::Codec;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
 

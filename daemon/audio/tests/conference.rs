@@ -1,12 +1,9 @@
 //! Three hear each other: each the two others and not itself, across codecs and rates.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::amplitude;
+use crate::world::{STREAM, TAPE, World, address, plan};
 use voipd_audio::PortId;
 use voipd_audio::plan::Codec;
-use world::sound::amplitude;
-use world::{STREAM, TAPE, World, address, plan};
 
 const SECOND: PortId = PortId(3);
 

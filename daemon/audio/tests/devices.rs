@@ -1,14 +1,11 @@
 //! Device ports: clocks that drift, callbacks that stall, files that end, tones.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{amplitude, rms};
+use crate::world::{STREAM, World, address, plan};
 use voipd_audio::PortId;
 use voipd_audio::engine::{DevicePort, Pace};
 use voipd_audio::plan::{Codec, EngineEvent};
 use voipd_audio::tone::Tone;
-use world::sound::{amplitude, rms};
-use world::{STREAM, World, address, plan};
 
 const DEVICE: PortId = PortId(5);
 
@@ -196,24 +193,24 @@ fn tones_sound_at_devices_and_at_peers_and_end() {
     world.run_ms(500);
     near.recorded();
     far.recorded();
-    world.sides[0].controller.play_tone(world::TAPE, Some(Tone::test(800.0, 300))).unwrap();
+    world.sides[0].controller.play_tone(crate::world::TAPE, Some(Tone::test(800.0, 300))).unwrap();
     world.sides[0].controller.play_tone(STREAM, Some(Tone::test(600.0, 300))).unwrap();
     world.run_ms(200);
     let (here, there) = (near.recorded(), far.recorded());
     assert!((amplitude(&here[2400..], 800.0, 48_000) - 0.3).abs() < 0.03);
     assert!((amplitude(&there[4800..], 600.0, 48_000) - 0.3).abs() < 0.05);
     world.run_ms(300);
-    for port in [world::TAPE, STREAM] {
+    for port in [crate::world::TAPE, STREAM] {
         let ends = world.sides[0].events.iter().filter(|event| **event == EngineEvent::ToneEnded { port });
         assert_eq!(ends.count(), 1);
     }
     near.recorded();
     world.run_ms(200);
     assert!(rms(&near.recorded()) < 1e-3);
-    world.sides[0].controller.play_tone(world::TAPE, Some(Tone::RINGBACK)).unwrap();
+    world.sides[0].controller.play_tone(crate::world::TAPE, Some(Tone::RINGBACK)).unwrap();
     world.run_ms(300);
     assert!(rms(&near.recorded()) > 0.05);
-    world.sides[0].controller.play_tone(world::TAPE, None).unwrap();
+    world.sides[0].controller.play_tone(crate::world::TAPE, None).unwrap();
     world.run_ms(50);
     near.recorded();
     world.run_ms(200);

@@ -1,12 +1,9 @@
 //! Telephone events (RFC 4733) from one engine to the other: exact on the wire, once at the far end.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::{EVENTS, LATENCY, STREAM, Seeded, Sent, Side, TAPE, World, address, plan};
 use voipd_audio::engine::EngineError;
 use voipd_audio::plan::{Codec, EngineEvent, SendPlan};
 use voipd_audio::{PortId, StreamPlan};
-use world::{EVENTS, LATENCY, STREAM, Seeded, Sent, Side, TAPE, World, address, plan};
 
 fn received(side: &Side) -> Vec<(char, u32)> {
     side.events

@@ -1,11 +1,8 @@
 //! A stream that hears itself sends back what it receives.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{assert_same, find, speech};
+use crate::world::{STREAM, World};
 use voipd_audio::plan::Codec;
-use world::sound::{assert_same, find, speech};
-use world::{STREAM, World};
 
 fn echo(codec: Codec, rate: u32) -> (Vec<f32>, Vec<f32>) {
     let (mut world, mut near, _far) = World::call(codec, rate);

@@ -1,11 +1,8 @@
 //! Whatever strangers send to an RTP port, the call goes on.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{assert_same, speech};
+use crate::world::{EVENTS, STREAM, Seeded, World, address, rtp};
 use voipd_audio::plan::Codec;
-use world::sound::{assert_same, speech};
-use world::{EVENTS, STREAM, Seeded, World, address, rtp};
 
 #[test]
 fn a_call_goes_on_under_garbage() {

@@ -1,12 +1,9 @@
 //! Hold and resume by plan: nothing is sent in between, and time goes on.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{assert_same, rms, speech};
+use crate::world::{STREAM, World, address, plan};
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::Codec;
-use world::sound::{assert_same, rms, speech};
-use world::{STREAM, World, address, plan};
 
 fn held(generation: u32) -> StreamPlan {
     StreamPlan { generation, send: None, play: false, ..plan(Codec::Pcmu, 0, address(1)) }

@@ -1,9 +1,6 @@
 //! The jitter buffer on a simulated wire: what is played, sample for sample, and with how much delay.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-mod support;
-
-use support::Random;
+use crate::support::Random;
 use voipd_audio::jitter::{Arrival, CAPACITY, Inserted, JitterBuffer, MAX_PAYLOAD, Next};
 
 const MS: u64 = 1_000_000;

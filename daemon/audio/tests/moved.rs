@@ -1,14 +1,11 @@
 //! A stream goes on with another socket: its address has changed, and nothing else.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::net::SocketAddr;
 
+use crate::world::sound::amplitude;
+use crate::world::{STREAM, TAPE, World, address};
 use voipd_audio::engine::EngineError;
 use voipd_audio::plan::{Codec, PortId};
-use world::sound::amplitude;
-use world::{STREAM, TAPE, World, address};
 
 const ELSEWHERE: &str = "203.0.113.9:61000";
 

@@ -1,11 +1,8 @@
 //! Muted: the peer gets packets and hears nothing.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{rms, speech};
+use crate::world::{STREAM, TAPE, World, address};
 use voipd_audio::plan::Codec;
-use world::sound::{rms, speech};
-use world::{STREAM, TAPE, World, address};
 
 #[test]
 fn a_muted_stream_and_a_muted_device_send_silence() {

@@ -1,12 +1,10 @@
 //! Streams by way of a TURN server: the four bytes before each packet, rings to a connection, and changes of the path.
 
-mod world;
-
 use std::net::SocketAddr;
 
+use crate::world::{Side, World, address, plan};
 use voipd_audio::engine::{RELAY_PACKETS, RelayEnds, RelayPacket, relay_rings};
 use voipd_audio::plan::{Codec, Path, PortId, StreamPlan};
-use world::{Side, World, address, plan};
 
 const PORT: PortId = PortId(1);
 const OURS: usize = 0;
@@ -26,7 +24,7 @@ fn by_stream(generation: u32) -> StreamPlan {
 }
 
 fn rtp(sequence: u16) -> Vec<u8> {
-    world::rtp(0, sequence, u32::from(sequence) * 160, 0xABCD, &[0x2A; 160])
+    crate::world::rtp(0, sequence, u32::from(sequence) * 160, 0xABCD, &[0x2A; 160])
 }
 
 fn framed(channel: u16, packet: &[u8]) -> Vec<u8> {

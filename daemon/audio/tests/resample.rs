@@ -1,8 +1,6 @@
 //! Rate conversion measured with sines, and drift control in virtual time.
 
-mod support;
-
-use support::{Random, fit_sine, rms, sine};
+use crate::support::{Random, fit_sine, rms, sine};
 use voipd_audio::resample::{DriftControl, Resampler};
 
 const RATES: [u32; 4] = [8000, 16_000, 44_100, 48_000];

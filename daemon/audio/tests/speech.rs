@@ -1,12 +1,9 @@
 //! Speech crosses a call in both directions: nothing lost, nothing made up on a clean wire.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::sound::{assert_same, speech};
+use crate::world::{STREAM, Seeded, World};
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::{Codec, EngineEvent, SendPlan};
-use world::sound::{assert_same, speech};
-use world::{STREAM, Seeded, World};
 
 fn both_ways(codec: Codec, rate: u32, least: f32) {
     let (mut world, mut near, mut far) = World::call(codec, rate);
@@ -85,7 +82,7 @@ fn speech_survives_loss_and_jitter() {
     assert!(counters.frames_concealed >= counters.packets_lost, "{counters:?}");
     assert!(counters.frames_concealed < 300, "{counters:?}");
     assert!(counters.jitter_us > 2000 && counters.packets_reordered > 0, "{counters:?}");
-    assert!(world::sound::rms(&far.recorded()) > 0.5 * world::sound::rms(&words));
+    assert!(crate::world::sound::rms(&far.recorded()) > 0.5 * crate::world::sound::rms(&words));
 }
 
 #[test]
@@ -93,7 +90,8 @@ fn reported_loss_makes_opus_protect_itself() {
     // The same loss, without and with what the peer reports of it.
     let concealed = [0, 20].map(|reported| {
         let (mut world, mut near, _far) = World::call(Codec::Opus, 48_000);
-        let call = StreamPlan { generation: 2, ..world::plan(Codec::Opus, 0, world::address(1)) };
+        let call =
+            StreamPlan { generation: 2, ..crate::world::plan(Codec::Opus, 0, crate::world::address(1)) };
         let send = SendPlan { fec: true, ..call.send.unwrap() };
         let plan = StreamPlan { send: Some(send), ..call };
         world.sides[0].controller.update_stream(STREAM, plan).unwrap();

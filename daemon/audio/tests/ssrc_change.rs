@@ -1,11 +1,8 @@
 //! A peer begins anew with another SSRC, or has ours (RFC 3550 section 8.2).
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::{STREAM, World, address, plan, rtp};
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::{Codec, EngineEvent};
-use world::{STREAM, World, address, plan, rtp};
 
 fn packet(world: &World, sequence: u16, ssrc: u32) {
     let bytes = rtp(0, sequence, u32::from(sequence) * 160, ssrc, &[0x80; 160]);

@@ -1,12 +1,9 @@
 //! Symmetric RTP: the stream follows its peer to where the packets really come from, and nobody else.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::net::SocketAddr;
 
+use crate::world::{STREAM, World, address, plan, rtp};
 use voipd_audio::plan::{Codec, EngineEvent};
-use world::{STREAM, World, address, plan, rtp};
 
 const PUBLIC: &str = "203.0.113.9:61000";
 const STRANGER: &str = "198.51.100.66:7777";

@@ -1,12 +1,9 @@
 //! The engine and its clock: ticks that were left out, load spread over ticks, packet times.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::{STREAM, World, address, payload_type, plan};
 use voipd_audio::TICK_NANOS;
 use voipd_audio::plan::{Codec, SendPlan};
 use voipd_audio::{PortId, StreamPlan};
-use world::{STREAM, World, address, payload_type, plan};
 
 #[test]
 fn timestamps_follow_the_clock_over_ticks_that_were_left_out() {

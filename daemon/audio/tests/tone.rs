@@ -1,8 +1,6 @@
 //! Tones: right frequencies, right times, no clicks.
 
-mod support;
-
-use support::{energy, fit_sine, rms};
+use crate::support::{energy, fit_sine, rms};
 use voipd_audio::tone::{Generator, Tone};
 
 /// Renders in 10 ms frames; stops with the frame in which the tone ends.

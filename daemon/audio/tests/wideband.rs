@@ -1,15 +1,11 @@
 //! G.722: 16 kHz of sound under a clock of 8 kHz, its fidelity, its concealment and its company in the mixer.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
-mod support;
-mod world;
-
-use support::{rms, segmental_snr, sine, snr, speech as voice};
+use crate::support::{rms, segmental_snr, sine, snr, speech as voice};
+use crate::world::sound::{amplitude, assert_same, speech};
+use crate::world::{STREAM, TAPE, World, address, plan};
 use voipd_audio::StreamPlan;
 use voipd_audio::codec::{CodecError, Decoder, Encoder, EncoderSettings};
 use voipd_audio::plan::{Codec, ReceiveKind};
-use world::sound::{amplitude, assert_same, speech};
-use world::{STREAM, TAPE, World, address, plan};
 
 const RATE: u32 = 16_000;
 /// Samples of a packet of 20 ms, and of a tick.
@@ -238,7 +234,7 @@ fn a_peer_that_changes_between_g711_and_g722_keeps_its_clock_and_loses_nothing()
     let heard = tapes[1].recorded();
     for start in [0, 3 * RATE as usize / 2, 3 * RATE as usize, 9 * RATE as usize / 2] {
         let part = &words[start + 4000..start + 20_000];
-        let (correlation, _) = world::sound::find(part, &heard[start + 4000..], 4000);
+        let (correlation, _) = crate::world::sound::find(part, &heard[start + 4000..], 4000);
         assert!(correlation > 0.9, "from sample {start} on: {correlation}");
     }
 }

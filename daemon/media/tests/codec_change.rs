@@ -1,11 +1,7 @@
 //! Another codec or packet time in the middle of a call (RFC 3264 sections 5.1 and 8.3): what is under way in the old
 //! way, and what may come in the new way before the answer, is understood.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::{Agreement, Codec, Direction, ReceiveFormat};
 
 const WIDE: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];

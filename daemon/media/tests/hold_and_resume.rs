@@ -1,9 +1,7 @@
 //! Holding and resuming, by both sides and in the way of RFC 2543 (RFC 3264 sections 5.1, 6.1 and 8.4).
 
-mod support;
-
+use crate::support::*;
 use Direction::{Inactive, RecvOnly, SendOnly, SendRecv};
-use support::*;
 use voipd_media::{Codec, Direction};
 
 fn offer(direction: &str) -> Vec<u8> {

@@ -1,11 +1,7 @@
 //! No text from the network makes us panic, grow, or write a line that it chose.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::*;
 use proptest::prelude::*;
-use support::*;
 use voipd_media::names::{host_names, with_addresses};
 use voipd_media::{Direction, NegotiationError};
 

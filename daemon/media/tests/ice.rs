@@ -1,10 +1,6 @@
 //! ICE in offers and answers (RFC 8839): who says what, what is taken, and when the call goes without.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::ice::{Candidate, CandidateKind, Credentials, LocalIce, PeerIce, RemoteIce};
 use voipd_media::{Agreement, Direction, Negotiation, NegotiationError};
 
@@ -263,7 +259,7 @@ fn a_default_address_of_the_other_kind_is_none_to_fail_for() {
     let mut side = with_ice();
     side.handle_offer(text.as_bytes()).unwrap();
     assert!(side.make_answer(here(), Direction::SendRecv).is_ok());
-    let mut plain = support::side(&ALL);
+    let mut plain = crate::support::side(&ALL);
     plain.handle_offer(text.replace("a=ice-pwd", "a=x").as_bytes()).unwrap();
     assert!(matches!(plain.make_answer(here(), Direction::SendRecv), Err(NegotiationError::Address(_))));
 }

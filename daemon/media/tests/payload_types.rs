@@ -1,8 +1,6 @@
 //! Payload type numbers: each side's own, and what they mean never changes (RFC 3264 sections 5.1, 6.1 and 8.3.2).
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::{Codec, Direction, ReceiveFormat};
 
 #[test]

@@ -1,10 +1,6 @@
 //! What other telephones write is understood, whatever its line ends. (baresip's words are its own, of version 1.0.)
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::ice::PeerIce;
 use voipd_media::{Agreement, Codec, Direction, ReceiveFormat, SendFormat};
 

@@ -1,10 +1,6 @@
 //! What cannot be used is refused in its place or with a named reason, and nothing that was agreed is lost.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::{Codec, Direction, Negotiation, NegotiationError};
 
 fn refusal(offer: &[u8]) -> NegotiationError {

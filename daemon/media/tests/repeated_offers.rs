@@ -1,8 +1,6 @@
 //! Offers and answers that follow one another in a call (RFC 3264 section 8).
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::{Codec, Direction};
 
 fn pcmu() -> Vec<u8> {

@@ -1,7 +1,5 @@
 //! Two RTCP sessions over a link with delay and loss, in virtual time: each learns how the other hears it.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::{Duration, Instant};
 
 use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpEvent, RtcpSession, SentCounters};

@@ -1,7 +1,5 @@
 //! Two sources with one SSRC, and packets of ours that come back (RFC 3550 section 8.2).
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::Instant;
 
 use voipd_media::rtcp::{RtcpEvent, RtcpSession, SentCounters};

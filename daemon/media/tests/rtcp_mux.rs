@@ -1,10 +1,6 @@
 //! RTP and RTCP on one port where both want it, and where RTCP goes otherwise (RFC 5761, RFC 3605, RFC 8858).
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::{Agreement, Direction, Negotiation};
 
 fn answered(offer: &str) -> (Vec<u8>, Agreement) {

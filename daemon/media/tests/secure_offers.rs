@@ -1,11 +1,7 @@
 //! Offers of encrypted media while there is no encryption: refused by name, or passed over where there is a choice
 //! (RFC 3264 section 6, RFC 3711, RFC 5124, RFC 5764).
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::*;
+use crate::support::*;
 use voipd_media::{Direction, NegotiationError};
 
 const SECURE: [&str; 4] = ["RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF"];

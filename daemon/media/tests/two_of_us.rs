@@ -1,11 +1,7 @@
 //! Two sides of our own always agree where they can, and each understands the numbers that the other sends.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::*;
 use proptest::prelude::*;
-use support::*;
 use voipd_media::{Agreement, Codec, Direction, NegotiationError, ReceiveFormat};
 
 fn codecs() -> impl Strategy<Value = Vec<Codec>> {

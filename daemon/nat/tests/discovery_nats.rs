@@ -1,13 +1,9 @@
 //! What discovery says about each kind of NAT, in virtual time.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod stun_lab;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
-use stun_lab::{By, Lab, Nat, StunServer, only_path, server};
+use crate::stun_lab::{By, Lab, Nat, StunServer, only_path, server};
 use voipd_nat::stun::{Filtering, Hairpin, Mapping, Ports, State};
 
 const FIRST: &str = "198.51.100.1:3478";

@@ -1,12 +1,8 @@
 //! When servers are asked, in virtual time: at once, every ten minutes, after growing waits, and when the network changes.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod stun_lab;
-
 use std::time::Duration;
 
-use stun_lab::{By, Lab, Manner, Nat, StunServer, at, only_path};
+use crate::stun_lab::{By, Lab, Manner, Nat, StunServer, at, only_path};
 use voipd_nat::stun::{Gathered, Mapping, Reflexive, ServerState, Source, State};
 
 const FIRST: &str = "198.51.100.1:3478";
@@ -36,7 +32,7 @@ fn the_first_answer_is_told_while_others_are_still_waited_for() {
     lab.run_for(Duration::from_millis(25));
     let report = lab.report();
     assert_eq!((report.state, only_path(&report).public.len()), (State::Known, 1));
-    assert_eq!(stun_lab::server(&report, FIRST).state, ServerState::Asking);
+    assert_eq!(crate::stun_lab::server(&report, FIRST).state, ServerState::Asking);
 }
 
 #[test]

@@ -1,12 +1,8 @@
 //! Servers that are silent, broken or lying, in virtual time: what they say is not believed, and harms nothing.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod stun_lab;
-
 use std::time::Duration;
 
-use stun_lab::{By, Lab, Manner, Nat, StunServer, at, only_path, server};
+use crate::stun_lab::{By, Lab, Manner, Nat, StunServer, at, only_path, server};
 use voipd_nat::stun::{Filtering, Gathered, Mapping, Report, Server, ServerState, Source, State};
 
 const FIRST: &str = "198.51.100.1:3478";

@@ -1,12 +1,10 @@
 //! Consent (RFC 7675): asked for every 4 to 6 s, gone after 30 s without an answer; it also keeps NATs open.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::nat::Kind;
+use crate::world::{Setup, World};
 use voipd_nat::ice::State;
-use world::nat::Kind;
-use world::{Setup, World};
 
 fn connected(kinds: [Kind; 2]) -> World {
     let mut world = World::new(kinds.map(Setup::new));
@@ -36,7 +34,7 @@ fn consent_is_lost_thirty_seconds_after_the_last_answer() {
     let mut world = connected([Kind::PortRestricted; 2]);
     world.run_for(Duration::from_secs(60));
     let begun = world.elapsed();
-    world.dark.extend((40000..40100).map(|port| world::address(&format!("203.0.113.11:{port}"))));
+    world.dark.extend((40000..40100).map(|port| crate::world::address(&format!("203.0.113.11:{port}"))));
     assert!(world.run_until(Duration::from_secs(60), |world| world.states()[0] == State::Lost));
     let after = world.elapsed() - begun;
     assert!(Duration::from_secs(23) < after && after <= Duration::from_secs(31), "{after:?}");

@@ -1,10 +1,10 @@
 //! Packets of people who mean harm, on every socket and connection: nothing panics, nothing grows, no call ends.
 
-mod world;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::world::nat::Kind;
+use crate::world::{STUN, Setup, TURN, World, address, relay};
 use proptest::prelude::*;
 use stun_proto::types::attribute::{RawAttribute, Username, XorMappedAddress};
 use stun_proto::types::message::{
@@ -13,8 +13,6 @@ use stun_proto::types::message::{
 };
 use voipd_nat::ice::{Candidate, Credentials, IceError, Output, Role, State, StreamId};
 use voipd_nat::turn::RelayTransport;
-use world::nat::Kind;
-use world::{STUN, Setup, TURN, World, address, relay};
 
 fn setup(kind: Kind) -> Setup {
     Setup { relays: vec![relay(RelayTransport::Udp), relay(RelayTransport::Tcp)], ..Setup::new(kind) }

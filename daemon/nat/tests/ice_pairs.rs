@@ -1,13 +1,11 @@
 //! Every pair of networks connects, by the kind of path that the two NATs leave.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::nat::{ALL, Kind};
+use crate::world::{LATENCY, Setup, World, relay};
 use voipd_nat::ice::{CandidateKind, MediaPath};
 use voipd_nat::turn::RelayTransport;
-use world::nat::{ALL, Kind};
-use world::{LATENCY, Setup, World, relay};
 
 /// Whether two peers can reach each other without a relay.
 fn is_direct(one: Kind, two: Kind) -> bool {

@@ -1,12 +1,10 @@
 //! ICE restart (RFC 8445 section 9): other credentials, a new path when it is found, the old one until then.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::nat::Kind;
+use crate::world::{Setup, World};
 use voipd_nat::ice::{Base, Role, State};
-use world::nat::Kind;
-use world::{Setup, World};
 
 fn connected(kinds: [Kind; 2]) -> World {
     let mut world = World::new(kinds.map(Setup::new));
@@ -87,7 +85,7 @@ fn a_lost_peer_comes_back_by_a_restart() {
     let mut world = connected([Kind::PortRestricted; 2]);
     let peer = "203.0.113.10";
     world.peers[0].nat.rebind("203.0.113.99");
-    world.dark.extend((40000..40100).map(|port| world::address(&format!("{peer}:{port}"))));
+    world.dark.extend((40000..40100).map(|port| crate::world::address(&format!("{peer}:{port}"))));
     assert!(world.run_until(Duration::from_secs(40), |world| world.states()[1] == State::Lost));
     let base = Base { component: 1, address: world.peers[0].nat.base(1), preference: 65535 };
     restart(&mut world, 0, Some(vec![base]));
@@ -115,7 +113,8 @@ fn a_restart_finds_that_the_router_has_forgotten_us_and_allocates_anew() {
 fn a_restart_connects_again_with_a_relay_that_has_hung_up() {
     use voipd_nat::ice::MediaPath;
     use voipd_nat::turn::RelayTransport;
-    let setup = || Setup { relays: vec![world::relay(RelayTransport::Tcp)], ..Setup::new(Kind::UdpBlocked) };
+    let setup =
+        || Setup { relays: vec![crate::world::relay(RelayTransport::Tcp)], ..Setup::new(Kind::UdpBlocked) };
     let mut world = World::new([setup(), setup()]);
     world.connect();
     world.expect_connected();

@@ -1,10 +1,8 @@
 //! Role conflicts (RFC 8445 section 7.3.1.1), and peers that only answer (lite).
 
-mod world;
-
+use crate::world::nat::Kind;
+use crate::world::{Setup, World};
 use voipd_nat::ice::{Remote, Role, State};
-use world::nat::Kind;
-use world::{Setup, World};
 
 #[test]
 fn a_role_conflict_is_settled() {

@@ -1,12 +1,10 @@
 //! Trickle ICE (RFC 8838): candidates that come after the description, in any order, too many of them.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::nat::Kind;
+use crate::world::{LATENCY, Setup, World};
 use voipd_nat::ice::{Candidate, Remote, State};
-use world::nat::Kind;
-use world::{LATENCY, Setup, World};
 
 #[test]
 fn candidates_trickle_while_checks_run() {
@@ -91,7 +89,7 @@ fn nobody_there_fails_in_twenty_seconds() {
     world.gather();
     let answer = world.describe(1);
     world.dark.push(world.peers[1].nat.base(1));
-    world.dark.push(world::address(world::TURN));
+    world.dark.push(crate::world::address(crate::world::TURN));
     let begun = world.elapsed();
     let now = world.now;
     world.peers[0].agent.set_remote(now, answer);

@@ -1,10 +1,8 @@
 //! How long mappings live.
 
-mod mapping_common;
-
 use std::time::Duration;
 
-use mapping_common::*;
+use crate::mapping_common::*;
 use voipd_nat::mapping::{Action, Memory, Output, Protocol, Purpose, RequestId, Want};
 use voipd_nat::mapping::{Answer, Granted};
 

@@ -1,8 +1,6 @@
 //! Which protocol makes a mapping.
 
-mod mapping_common;
-
-use mapping_common::*;
+use crate::mapping_common::*;
 use voipd_nat::mapping::{Action, AddError, Problem, Protocol, Refusal, Want};
 
 #[test]

@@ -1,10 +1,8 @@
 //! Mappings go when nobody wants them any more.
 
-mod mapping_common;
-
 use std::time::Duration;
 
-use mapping_common::*;
+use crate::mapping_common::*;
 use voipd_nat::mapping::{Action, AddError, Protocol};
 
 #[test]

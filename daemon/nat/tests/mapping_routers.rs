@@ -1,8 +1,6 @@
 //! Routers that lie, refuse, or know less than they should.
 
-mod mapping_common;
-
-use mapping_common::*;
+use crate::mapping_common::*;
 use voipd_nat::mapping::{Action, Problem, Protocol, Refusal};
 
 #[test]

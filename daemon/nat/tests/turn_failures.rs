@@ -1,13 +1,11 @@
 //! Relays that cannot be used: what is told, and that everything else goes on.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::nat::Kind;
+use crate::world::{SECOND_TURN, Setup, TURN, World, address, relay, relay_at};
 use voipd_nat::ice::{MediaPath, State};
 use voipd_nat::turn::{RelayError, RelayServer, RelayTransport};
-use world::nat::Kind;
-use world::{SECOND_TURN, Setup, TURN, World, address, relay, relay_at};
 
 fn with_relays(relays: Vec<RelayServer>, kind: Kind) -> World {
     let setup = |relays| Setup { relays, ..Setup::new(kind) };

@@ -1,13 +1,11 @@
 //! What a relay gives is kept: allocation (10 to 30 min), permissions (5 min), channels (10 min), nonces.
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::nat::Kind;
+use crate::world::{Setup, World, relay};
 use voipd_nat::ice::{MediaPath, State};
 use voipd_nat::turn::RelayTransport;
-use world::nat::Kind;
-use world::{Setup, World, relay};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

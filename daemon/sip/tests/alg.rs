@@ -1,16 +1,12 @@
 //! A router's SIP ALG that rewrites what it should leave alone, in the ways that real ones do: registrations and calls
 //! go on.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::home::*;
-use common::nat::{Mapping, Way};
-use common::*;
+use crate::common::home::*;
+use crate::common::nat::{Mapping, Way};
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, InviteOptions, RegistrationState, SessionId};
 
 const FRIEND: &str = "198.51.100.7:5060";

@@ -1,10 +1,6 @@
 //! Bodies of requests (RFC 3261 section 8.2.3, RFC 5621): found among parts, passed over, or refused; and digits in INFO.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, Incoming, SessionError, SessionId};
 use voipd_sip::message::Response;
 

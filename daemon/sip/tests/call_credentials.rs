@@ -1,12 +1,8 @@
 //! Calls through a proxy that asks for credentials (RFC 3261 section 22): in INVITE, ACK, re-INVITE and BYE.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{EndCause, Event, Identity, InviteOptions, SessionError, SessionId};
 use voipd_sip::message::{Request, Response};

@@ -1,12 +1,8 @@
 //! Calls between two endpoints: answered, refused, given up, ended.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionEnd, SessionError, TransportError};
 
 fn end(cause: EndCause, status: Option<u16>, text: Option<&str>) -> SessionEnd {

@@ -1,13 +1,9 @@
 //! What a caller does about an answer that is none of the callee's own: an INVITE that has met itself (RFC 3261 section
 //! 8.2.2.2), one whose extensions are refused (section 8.1.3.5), a redirection to where anybody listens.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, IdentityId, InviteOptions, SessionId, Transport};
 use voipd_sip::message::{Request, Response};
 

@@ -1,15 +1,11 @@
 //! Challenges in a chain, with several realms, stale, without end, or of a kind that is not answered
 //! (RFC 3261 section 22, RFC 8760 section 2).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::digest::{self, Algorithm, Covered, Exchange, Login, Secret};
 use voipd_sip::endpoint::{Event, Identity, IdentityId, RegistrationFailure, RegistrationState};
 use voipd_sip::headers::Headers;

@@ -1,15 +1,11 @@
 //! Connections that are lost: what is sent again, what survives, and what is made anew (RFC 3261 section 18, RFC 5626).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::endpoint::{
     EndCause, Event, InviteOptions, RegistrationState, SessionId, Transport, TransportError,
 };

@@ -1,15 +1,11 @@
 //! Contact as it is seen from outside: learned from the topmost Via of responses (RFC 3581), written into REGISTER and
 //! dialogs, and what it named before taken back.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::home::*;
-use common::nat::Mapping;
-use common::*;
+use crate::common::home::*;
+use crate::common::nat::Mapping;
+use crate::common::*;
 use voipd_sip::endpoint::{ContactPolicy, Event, Identity, InviteOptions, RegistrationState, Transport};
 use voipd_sip::message::{Message, Request};
 

@@ -1,8 +1,6 @@
 //! Digests, number for number: the examples of RFC 7616, RFC 2617 and RFC 2069, every algorithm of RFC 8760 with both
 //! qop, and the server's own proof.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
 use voipd_sip::digest::{
     self, Algorithm, Challenge, Covered, Exchange, Info, Login, Proof, Qop, Secret, authorization,
 };

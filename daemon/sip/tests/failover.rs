@@ -1,14 +1,10 @@
 //! Several servers for one next hop (RFC 3263 section 4.3): the next is tried where one fails or says nothing, and what a
 //! slow one says later comes too late.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::endpoint::{
     CertificateFault, EndCause, Event, IdentityId, InviteOptions, RegistrationFailure, RegistrationState,
     SessionId, Transport, TransportError,

@@ -1,12 +1,8 @@
 //! One INVITE, several callees (RFC 3261 section 13.2.2.4): early dialogs side by side, the first answer wins.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionId};
 use voipd_sip::message::Request;
 

@@ -1,15 +1,11 @@
 //! Keep-alives: which are sent and when, and what is done where they are not answered (RFC 5626 sections 3.5 and 4.4,
 //! RFC 6223).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::home::*;
-use common::nat::Mapping;
-use common::*;
+use crate::common::home::*;
+use crate::common::nat::Mapping;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, RegistrationState, Transport};
 
 fn minutes(count: u64) -> Duration {

@@ -1,13 +1,9 @@
 //! What has hurt other SIP stacks, one test for each lesson: odd names, odd bytes, odd numbers, odd addresses.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::script::Script;
-use common::*;
+use crate::common::script::Script;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, Incoming, RegistrationState};
 use voipd_sip::message::Response;
 

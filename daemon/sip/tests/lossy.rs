@@ -1,13 +1,9 @@
 //! Calls over a network that loses a fifth of the datagrams, doubles some and lets them overtake each other.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, RegistrationState};
 
 const LINK: Link =

@@ -1,7 +1,5 @@
 //! Properties of bodies of several parts: what is written as parts reads back, and no bytes make the reader panic.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use voipd_sip::multipart::{MAX_FIELDS, MAX_PARTS, read};

@@ -1,11 +1,7 @@
 //! Where offers and answers travel (RFC 3264, the six patterns of RFC 6337 table 1), and where they must not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::script::Script;
-use common::*;
+use crate::common::script::Script;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, SessionError};
 
 const REQUIRED: &str = "Require: 100rel\nAllow: INVITE, ACK, BYE, PRACK, UPDATE\n";

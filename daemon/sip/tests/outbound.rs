@@ -1,14 +1,10 @@
 //! Registrations as flows (RFC 5626): how they are asked for, two of them by two servers, and what becomes of them when
 //! one or both are lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::home::*;
-use common::*;
+use crate::common::home::*;
+use crate::common::*;
 use voipd_sip::endpoint::{InviteOptions, RegistrationState, Transport, TransportError};
 use voipd_sip::message::{Message, Request};
 

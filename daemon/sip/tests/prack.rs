@@ -1,13 +1,9 @@
 //! Reliable provisional responses (RFC 3262), as caller and as callee.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::script::Script;
-use common::*;
+use crate::common::script::Script;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, SessionError};
 
 const REQUIRED: &str = "Require: 100rel\n";

@@ -1,11 +1,7 @@
 //! Who calls (RFC 3323, RFC 3325, RFC 5806): what an INVITE of ours tells of us, and what one of a peer's tells us.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, Incoming, InviteOptions};
 use voipd_sip::message::Request;
 

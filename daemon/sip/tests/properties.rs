@@ -1,7 +1,5 @@
 //! Properties of reader and writer: what is written reads back equal, and no bytes make the reader panic.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
-
 use std::net::IpAddr;
 
 use proptest::collection::vec;

@@ -1,10 +1,6 @@
 //! Reason (RFC 3326, RFC 6432) in what ends a session, in both directions.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, SessionEnd};
 use voipd_sip::reason::{Protocol, Reason};
 

@@ -1,7 +1,5 @@
 //! What others may see of a message: no secret survives, however it is written, and the rest stays readable.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use voipd_sip::redact::redact;

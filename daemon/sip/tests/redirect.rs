@@ -1,12 +1,8 @@
 //! 3xx to an INVITE (RFC 3261 sections 8.1.3.4 and 21.3): followed where the user agrees, else told and nothing more.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionId};
 use voipd_sip::message::{Method, Request};
 

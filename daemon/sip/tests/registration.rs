@@ -1,16 +1,12 @@
 //! Registrations: made, challenged, refreshed, refused, tried again, removed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::digest::Algorithm;
 use voipd_sip::endpoint::{
     EndCause, Event, Identity, IdentityId, InviteOptions, RegistrationFailure, RegistrationState,

@@ -1,16 +1,12 @@
 //! What registrars add to RFC 3261: redirections, Service-Route (3608), Path (3327), GRUU (5627), push (8599),
 //! refused extensions, and several bindings and accounts side by side.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::endpoint::{
     Binding, Event, Identity, IdentityId, Push, RegistrationFailure, RegistrationState, SessionId,
 };

@@ -1,12 +1,8 @@
 //! New offers in a call that stands (RFC 3261 section 14): answered, refused, crossing, lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, SessionError, SessionId, TransportError};
 use voipd_sip::message::{Message, Request, Response};
 
@@ -124,7 +120,7 @@ fn an_unreachable_peer_refuses_for_now() {
     let (caller, _) = pair.talking();
     let bob = pair.net.address(pair.bob);
     pair.net.with(pair.alice, |e, now| e.offer(now, caller, HOLD.to_vec())).unwrap();
-    let flow = common::udp(pair.net.address(pair.alice), bob);
+    let flow = crate::common::udp(pair.net.address(pair.alice), bob);
     pair.net.with(pair.alice, |e, now| e.handle_failed(now, flow, TransportError::Refused));
     let events = pair.net.events(pair.alice);
     assert!(matches!(&events[..], [Event::OfferDone { result: Err(code), .. }] if code.get() == 503));

@@ -1,13 +1,9 @@
 //! A meeting point as proxy (RFC 3261 section 16): whose calls it routes, how, and whose it does not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::meeting::{DOMAIN, Friend};
-use common::{ANSWER, HostId, Net, OFFER, answer, end_of, first_line, incoming, sent, with_contact};
+use crate::common::meeting::{DOMAIN, Friend};
+use crate::common::{ANSWER, HostId, Net, OFFER, answer, end_of, first_line, incoming, sent, with_contact};
 use voipd_sip::digest::{Covered, Exchange, Login, authorization, challenges};
 use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionId, Transport, TransportError};
 use voipd_sip::headers::name;
@@ -271,7 +267,7 @@ fn rfc3261_16_7_6_the_caller_hears_the_best_of_all_refusals() {
     world.net.run_ms(300);
     assert!(world.net.events(world.alice.host).is_empty(), "the other still rings");
     let callee = incoming(&world.net.events(world.bob.host));
-    let busy = common::status(486);
+    let busy = crate::common::status(486);
     world.net.with(world.bob.host, |endpoint, now| endpoint.reject(now, callee, busy, None)).unwrap();
     world.net.run_ms(300);
     assert_eq!(end_of(&world.net.events(world.alice.host), caller).status, Some(486));
@@ -346,7 +342,7 @@ fn nobody_is_404() {
     world.net.run_ms(300);
     // It is left to the user agent of the same socket, which knows nobody either.
     let incoming = incoming(&world.net.events(world.point));
-    let (point, not_found) = (world.point, common::status(404));
+    let (point, not_found) = (world.point, crate::common::status(404));
     world.net.with(point, |endpoint, now| endpoint.reject(now, incoming, not_found, None)).unwrap();
     world.net.run_ms(300);
     assert_eq!(end_of(&world.net.events(world.alice.host), caller).status, Some(404));

@@ -1,13 +1,9 @@
 //! A meeting point as registrar (RFC 3261 section 10.3): who may register, and what his bindings become.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::meeting::{DOMAIN, UNIX};
-use common::{HostId, Net, answer};
+use crate::common::meeting::{DOMAIN, UNIX};
+use crate::common::{HostId, Net, answer};
 use voipd_sip::digest::{Covered, Exchange, Login, Secret, authorization, challenges};
 use voipd_sip::endpoint::{Event, RegistrationFailure, RegistrationState, Transport};
 use voipd_sip::headers::name;

@@ -1,12 +1,8 @@
 //! The call flows of RFC 3665 chapter 3, between two endpoints and the proxies between them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{Credentials, EndCause, Event, IdentityId, InviteOptions, SessionId};
 use voipd_sip::message::Message;
 
@@ -328,12 +324,12 @@ Content-Length: {}
 fn session_through_a_sip_alg() {
     let mut net = Net::new();
     let (alice, bob) = (net.agent("192.168.1.2:5060"), net.agent(BOB));
-    net.nat("192.168.1.2:5060", "192.0.2.128", common::nat::Mapping::Cone, Duration::from_secs(120));
+    net.nat("192.168.1.2:5060", "192.0.2.128", crate::common::nat::Mapping::Cone, Duration::from_secs(120));
     net.router("192.0.2.128").alg = Some(Box::new(|way, inside, outside, text| match way {
-        common::nat::Way::Out => text
+        crate::common::nat::Way::Out => text
             .replace(&inside.to_string(), &outside.to_string())
             .replace("IN IP4 192.168.1.2", "IN IP4 192.0.2.128"),
-        common::nat::Way::In => text.replace(&outside.to_string(), &inside.to_string()),
+        crate::common::nat::Way::In => text.replace(&outside.to_string(), &inside.to_string()),
     }));
     let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@atlanta.example.com>")));
     net.with(bob, |e, _| e.add_identity(identity("<sip:bob@192.0.2.201>")));

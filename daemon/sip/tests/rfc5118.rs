@@ -1,13 +1,9 @@
 //! What a user agent does with the cases of RFC 5118 (IPv6 in SIP), one test for each of its sections. The messages are
 //! our own, made as the sections describe.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::net::{IpAddr, Ipv6Addr};
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, Incoming};
 use voipd_sip::message::Response;
 use voipd_sip::uri::{Host, SipUri};

@@ -1,12 +1,8 @@
 //! Hostile input: garbage, cut and changed messages, floods. Nothing panics, nothing grows without a bound.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use proptest::prelude::*;
 use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{EndpointConfig, Event, Flow, InviteOptions, Output, TlsRequirement, Transport};

@@ -1,10 +1,6 @@
 //! Where messages go: proxies, route sets loose and strict, Via and rport (RFC 3261 sections 12.2, 18.2, RFC 3581).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, Identity, InviteOptions, SessionId};
 use voipd_sip::message::Request;
 

@@ -1,13 +1,9 @@
 //! Session timers (RFC 4028): asked for, agreed on, refreshed, and the end of a session that is not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::script::Script;
-use common::*;
+use crate::common::script::Script;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event};
 use voipd_sip::message::{Request, Response};
 

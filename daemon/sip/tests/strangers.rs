@@ -1,13 +1,9 @@
 //! Requests in no dialog of ours (RFC 3261 section 8.2): answered, refused, and whose account an INVITE finds.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::registrar::Registrar;
-use common::*;
+use crate::common::registrar::Registrar;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, Incoming};
 use voipd_sip::message::Response;
 

@@ -1,7 +1,5 @@
 //! Streams are cut into messages (RFC 3261 sections 7.5 and 18.3, RFC 5626 section 3.5.1), within hard limits.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use voipd_sip::wire::stream::{Frame, MAX_HEAD, StreamError, StreamReader};

@@ -1,11 +1,7 @@
 //! Numbers as `tel:` URIs in the Request-URI (RFC 3966, RFC 3261 section 19.1.6): the identity's own server knows the way.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
-use common::home::*;
-use common::*;
+use crate::common::home::*;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, InviteOptions, SessionError};
 
 #[test]
@@ -69,7 +65,7 @@ fn a_gateway_that_rings_without_a_contact_is_waited_for() {
 fn a_number_needs_a_server() {
     let mut net = Net::new();
     let alice = net.agent("192.0.2.1:5060");
-    let id = net.with(alice, |e, _| e.add_identity(common::identity("<sip:alice@192.0.2.1>")));
+    let id = net.with(alice, |e, _| e.add_identity(crate::common::identity("<sip:alice@192.0.2.1>")));
     let target = "tel:+4930123".parse().unwrap();
     let result = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default()));
     assert_eq!(result, Err(SessionError::NotASipUri));

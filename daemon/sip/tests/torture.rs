@@ -1,8 +1,6 @@
 //! What the reader makes of the torture messages of RFC 4475: every file has its verdict here, at the level of this
 //! layer. What only an endpoint can judge (a scheme, an extension, a body) is valid here.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

@@ -1,15 +1,11 @@
 //! What a user agent does with each torture message of RFC 4475: whom it rings, what it answers, what it drops; and
 //! that nothing is left of any of them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{Event, Incoming};
 use voipd_sip::message::{Message, Response};
 

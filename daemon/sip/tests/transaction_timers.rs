@@ -1,12 +1,8 @@
 //! Transactions' timers (RFC 3261 tables 4 and section 17, RFC 6026): when each repetition goes out, and when they end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, InviteOptions, SessionId};
 use voipd_sip::message::{Message, Request, Response};
 

@@ -1,13 +1,9 @@
 //! What a transport decides: timers (RFC 3261 section 17), Via and Contact (sections 18.1.1 and 8.1.1.8), `sips:`
 //! (section 26.2.2, RFC 5630), and the switch from UDP to TCP above 1300 bytes (section 18.1.1).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use voipd_sip::endpoint::{
     CertificateFault, EndCause, Event, InviteOptions, SessionId, Transport, TransportError,
 };

@@ -1,8 +1,6 @@
 //! Properties of header fields that are read when somebody asks: what is written as the grammar has it reads back equal,
 //! and no text makes a reader panic.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic, too")]
-
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -1,13 +1,9 @@
 //! UPDATE (RFC 3311), before and after the answer, and its glare with other offers (RFC 3261 section 14).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::script::Script;
-use common::*;
+use crate::common::script::Script;
+use crate::common::*;
 use voipd_sip::endpoint::{EndCause, Event, SessionError, SessionId};
 
 const HOLD: &[u8] = b"v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\na=sendonly\r\n";

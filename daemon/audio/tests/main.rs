@@ -1,0 +1,35 @@
+//! What the real-time side does with sound, one file for each behaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
+
+mod support;
+mod world;
+
+mod closing;
+mod codec;
+mod codec_change;
+mod commands;
+mod concealment;
+mod conference;
+mod devices;
+mod dtmf;
+mod echo;
+mod garbage;
+mod hold;
+mod jitter;
+mod moved;
+mod mute;
+mod relayed;
+mod resample;
+mod speech;
+mod ssrc_change;
+mod symmetric_rtp;
+mod timing;
+mod tone;
+mod wideband;
