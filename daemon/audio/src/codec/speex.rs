@@ -202,7 +202,7 @@ pub(super) struct Decoder {
     band: Band,
     room: Box<[u8; MAX_PAYLOAD]>,
     /// Made-up sound beyond what was asked for: libspeex makes whole frames.
-    made_up: [f32; MAX_FRAME],
+    made_up: Box<[f32; MAX_FRAME]>,
     /// How much of it is left, at its end.
     left: usize,
 }
@@ -219,7 +219,7 @@ impl Decoder {
         let state = unsafe { library::speex_decoder_init(band.mode()) };
         let state = NonNull::new(state).ok_or(CodecError::Library(band.codec(), MISSING))?;
         let room = Box::new([0; MAX_PAYLOAD]);
-        Ok(Decoder { state, band, room, made_up: [0.0; MAX_FRAME], left: 0 })
+        Ok(Decoder { state, band, room, made_up: Box::new([0.0; MAX_FRAME]), left: 0 })
     }
 
     /// Samples in the payload.
@@ -264,7 +264,7 @@ impl Decoder {
             if self.left == 0 {
                 let mut made_up = [0.0; MAX_FRAME];
                 self.frame(None, made_up.get_mut(..frame).unwrap_or_default());
-                (self.made_up, self.left) = (made_up, frame);
+                (*self.made_up, self.left) = (made_up, frame);
             }
             *sample = self.made_up.get(frame - self.left).copied().unwrap_or_default();
             self.left -= 1;
