@@ -9,6 +9,7 @@
 //! "Delay" counts from the moment at which a packet's sound began, as seen through the fastest packet of the last seconds:
 //! it includes the packet's own length. A clean wire with packets of 20 ms has 20 ms and what the clock's phase adds.
 
+mod copy;
 mod delay;
 mod pool;
 mod stream;
@@ -118,6 +119,8 @@ pub struct JitterBuffer {
     /// Bounds of the target delay in nanoseconds.
     min: i64,
     max: i64,
+    /// A packet waits at least so long after the fastest one's arrival, in nanoseconds.
+    least_wait: i64,
     pool: Pool,
     delay: RelativeDelay,
     stream: Option<Stream>,
@@ -164,6 +167,7 @@ impl JitterBuffer {
             clock_rate: i64::from(clock_rate.max(1)),
             min: i64::from(min_ms) * MS,
             max: i64::from(max_ms.max(min_ms)) * MS,
+            least_wait: 0,
             pool: Pool::new(),
             delay: RelativeDelay::new(),
             stream: None,
@@ -240,6 +244,9 @@ impl JitterBuffer {
     fn accept(&mut self, arrival: &Arrival<'_>) -> Inserted {
         let Some(stream) = &mut self.stream else { return Inserted::Discarded };
         let packet = stream.place(arrival);
+        if self.pool.get(packet.sequence).is_some_and(|held| held.copy) {
+            self.pool.remove(packet.sequence);
+        }
         if self.pool.holds(packet.sequence) || stream.has_seen(packet.sequence) {
             self.figures.duplicate += 1;
             return Inserted::Duplicate;
@@ -372,19 +379,23 @@ impl JitterBuffer {
 
     /// One step within a talk spurt; `None`: the state has changed, look again.
     fn step_playing(&mut self, oldest: Packet, now: i64, concealed: i64, surplus: Surplus) -> Option<Step> {
+        let position = self.stream.as_ref()?.position;
+        let awaited = self.least_wait > 0
+            && now - self.nanos(position) - self.delay.base() <= self.least_wait + TICK;
         let stream = self.stream.as_mut()?;
         let missing = oldest.sequence - stream.next;
         let gap = oldest.timestamp - stream.position;
         let packet = nanos(stream.duration, self.clock_rate);
         if missing > 0 {
-            if concealed >= packet {
+            if concealed >= packet && !awaited {
                 // What was made up while nothing was there stands for the lost packet.
                 stream.lose_one();
                 self.figures.lost += 1;
                 self.playout = Playout::Playing { concealed: concealed - packet, surplus };
                 return None;
             }
-            if concealed > 0 {
+            // What was made up has only brought the delay to where the packet behind the lost one comes in time.
+            if concealed > 0 && !awaited {
                 return Some(self.starve());
             }
             if 2 * gap < stream.duration {
@@ -483,7 +494,7 @@ impl JitterBuffer {
     fn wait(&self) -> i64 {
         let packet = self.packet_length();
         let longest = (self.max - packet).max(TICK);
-        self.delay.quantile().max(self.min - packet).min(longest)
+        self.delay.quantile().max(self.min - packet).max(self.least_wait).min(longest)
     }
 
     fn packet_length(&self) -> i64 {

@@ -122,6 +122,23 @@ pub struct SendPlan {
     pub fec: bool,
     /// Opus only: nothing is sent in silence.
     pub dtx: bool,
+    /// The peer's number for redundant audio data (RFC 2198) at the codec's clock, where it takes that. Nothing is sent
+    /// so before [`Steering`] asks for it.
+    pub redundancy: Option<u8>,
+}
+
+/// How a running stream is sent, as far as the peer need not be asked about it: what the network's state suggests. It
+/// outlives plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steering {
+    /// Opus only: bits per second, never above [`SendPlan::bitrate`]. `None`: the codec's usual rate.
+    pub bitrate: Option<u32>,
+    /// Milliseconds in each packet, from the next one on. `None`: as the plan says.
+    pub ptime_ms: Option<u16>,
+    /// Opus only: in-band forward error correction, where [`SendPlan::fec`] allows it.
+    pub fec: bool,
+    /// Earlier frames that each packet repeats, at most 2, where [`SendPlan::redundancy`] allows it.
+    pub copies: u8,
 }
 
 /// What a payload type means.
@@ -131,6 +148,8 @@ pub enum ReceiveKind {
     Audio(Codec),
     /// telephone-event with its clock rate in hertz.
     Events(u32),
+    /// Packets of RFC 2198, whose blocks have payload types of their own.
+    Redundant,
 }
 
 /// What the real-time side reports.
@@ -225,6 +244,10 @@ pub struct StreamCounters {
     pub packets_invalid: u64,
     /// Dropped because a buffer was full.
     pub packets_discarded: u64,
+    /// Lost packets that a copy in a later one has replaced (RFC 2198); they count as lost nevertheless.
+    pub packets_restored: u64,
+    /// Lost packets that Opus's in-band forward error correction has replaced; they count as lost nevertheless.
+    pub packets_corrected: u64,
     /// Frames of 10 ms that were decoded.
     pub frames_played: u64,
     /// Frames of 10 ms that were made up because nothing had arrived.
@@ -235,6 +258,17 @@ pub struct StreamCounters {
     pub buffer_us: u64,
     /// Delay that the jitter buffer aims at, in microseconds.
     pub buffer_target_us: u64,
+    /// How long sound waits beyond the fastest packet's time on its way to us, by the packets of the last second, in
+    /// microseconds: what queues on the way hold.
+    pub queued_us: u64,
+    /// Bits per second that Opus is asked for; 0 for codecs without a choice, and where nothing is sent.
+    pub send_bitrate: u32,
+    /// Milliseconds in each packet sent; 0 where nothing is sent.
+    pub send_ptime_ms: u16,
+    /// Earlier frames that each packet sent repeats (RFC 2198).
+    pub send_copies: u8,
+    /// 1 where packets sent carry Opus's in-band forward error correction.
+    pub send_fec: u8,
     /// RMS level of what was received, over the last 100 ms, in dBov (0 = full scale, -127 = silence).
     pub level_in_dbov: i8,
     /// The same of what was sent.

@@ -26,6 +26,7 @@ mod jitter;
 mod moved;
 mod mute;
 mod relayed;
+mod redundancy;
 mod resample;
 mod speech;
 mod ssrc_change;

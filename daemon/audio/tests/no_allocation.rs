@@ -65,7 +65,8 @@ fn codecs_and_concealment() {
         let mut decoder = Decoder::new(codec).unwrap();
         let (mut payload, mut samples) = ([0; 1400], vec![0.0; packet]);
         let counted = allocations(|| {
-            encoder.set_packet_loss(20);
+            encoder.set_fec(true);
+            encoder.set_bitrate(Some(24_000));
             for round in 0..200 {
                 for (index, sample) in samples.iter_mut().enumerate() {
                     *sample =

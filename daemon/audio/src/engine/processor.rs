@@ -159,9 +159,9 @@ impl<S: MediaSocket> Processor<S> {
                 }
                 None
             }
-            Command::PacketLoss { slot, percent } => {
+            Command::Steer { slot, steering } => {
                 if let Kind::Stream(stream) = &mut self.port(slot)?.kind {
-                    stream.set_packet_loss(percent);
+                    stream.steer(steering);
                 }
                 None
             }

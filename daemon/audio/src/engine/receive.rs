@@ -3,7 +3,9 @@
 use crate::codec::Decoder;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
 use crate::engine::port::{SourceFrame, frame_len};
+use crate::engine::queueing::Queueing;
 use crate::engine::reception::Reception;
+use crate::engine::redundancy::{Patience, Redundant, Restored};
 use crate::jitter::{Arrival, Inserted, JitterBuffer, Next};
 use crate::plan::{Codec, ReceiveKind, StreamCounters};
 use crate::{BUS_RATE, MAX_FRAME};
@@ -62,6 +64,9 @@ pub(crate) struct Receiver {
     /// The SSRC and sequence number that would confirm another sender.
     newcomer: Option<(u32, u16)>,
     reception: Reception,
+    queueing: Queueing,
+    restored: Restored,
+    patience: Patience,
     jitter: JitterBuffer,
     pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
@@ -77,6 +82,8 @@ pub(crate) struct Receiver {
     events_until_nanos: u64,
     played_us: u64,
     concealed_us: u64,
+    /// Packets that FEC has brought back.
+    corrected: u64,
 }
 
 impl Receiver {
@@ -89,6 +96,9 @@ impl Receiver {
             ssrc: None,
             newcomer: None,
             reception: Reception::default(),
+            queueing: Queueing::default(),
+            restored: Restored::default(),
+            patience: Patience::default(),
             jitter: JitterBuffer::new(clock_rate, JITTER_MS.0, JITTER_MS.1),
             decoders: [const { None }; Codec::COUNT],
             codec: None,
@@ -100,6 +110,7 @@ impl Receiver {
             events_until_nanos: 0,
             played_us: 0,
             concealed_us: 0,
+            corrected: 0,
         }
     }
 
@@ -114,6 +125,18 @@ impl Receiver {
         self.play = play;
     }
 
+    /// The newest frame of a packet of RFC 2198, and the packet's blocks; any other packet as it is. `None` where the
+    /// payload is malformed.
+    pub(crate) fn unpack<'a>(&self, packet: Packet<'a>) -> Option<(Packet<'a>, Option<Redundant<'a>>)> {
+        let meaning = self.meanings.get(usize::from(packet.payload_type)).copied().flatten();
+        if meaning != Some(ReceiveKind::Redundant) || packet.payload.is_empty() {
+            return Some((packet, None));
+        }
+        let redundant = Redundant::read(packet.payload)?;
+        let Redundant { payload_type, payload, .. } = redundant;
+        Some((Packet { payload_type, payload, ..packet }, Some(redundant)))
+    }
+
     /// What the payload is; `None` where this stream has no use for it.
     pub(crate) fn content(&self, payload_type: u8, payload: &[u8]) -> Option<Content> {
         let kind = (*self.meanings.get(usize::from(payload_type))?)?;
@@ -122,6 +145,8 @@ impl Receiver {
         }
         match kind {
             ReceiveKind::Events(rate) => Some(Content::Event(rate)),
+            // A block in a block.
+            ReceiveKind::Redundant => None,
             ReceiveKind::Audio(codec) => {
                 let decoder = self.decoders.get(codec.index())?.as_ref()?;
                 let samples =
@@ -146,6 +171,8 @@ impl Receiver {
         (self.ssrc, self.newcomer) = (Some(ssrc), None);
         if sender == Sender::Changed {
             self.reception.restart();
+            self.queueing.restart();
+            self.restored.clear();
         }
         sender
     }
@@ -161,18 +188,21 @@ impl Receiver {
         packet: Packet<'_>,
         codec: Codec,
         duration: u32,
+        redundant: Option<Redundant<'_>>,
         counters: &mut StreamCounters,
     ) {
         if codec.clock_rate() != self.clock_rate {
             self.begin_at(codec.clock_rate(), codec.sample_rate());
         }
         self.reception.timing(packet.timestamp, packet.at_nanos, self.clock_rate);
+        self.queueing.observe(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
             self.reception.packet(packet.sequence);
             return;
         }
         match self.insert(packet, duration) {
             Inserted::Kept | Inserted::Restarted => {}
+            Inserted::Duplicate if self.restored.take(packet.sequence) => {}
             Inserted::Duplicate => {
                 counters.packets_duplicate += 1;
                 return;
@@ -181,6 +211,48 @@ impl Receiver {
             Inserted::Discarded => counters.packets_discarded += 1,
         }
         self.reception.packet(packet.sequence);
+        let decoder = self.decoders.get(codec.index()).and_then(Option::as_ref);
+        let fec = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload));
+        let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
+        self.restored.arrived(packet.sequence, packet.timestamp);
+        let reach = reach.max(if fec { duration } else { 0 });
+        let wait = self.patience.wait(reach, self.reception.lost(), packet.at_nanos);
+        self.jitter.set_least_wait(u64::from(wait) * 1_000_000_000 / u64::from(self.clock_rate.max(1)));
+    }
+
+    /// The copies of earlier frames that came with `packet`, which has been taken: where one of those frames is missing, its
+    /// copy is played in its place. Answers how far back they reach, in timestamp units.
+    fn copies(
+        &mut self,
+        packet: Packet<'_>,
+        codec: Codec,
+        redundant: Redundant<'_>,
+        counters: &mut StreamCounters,
+    ) -> u32 {
+        let mut reach = 0;
+        for copy in redundant.copies() {
+            let content = self.content(copy.payload_type, copy.payload);
+            // A copy may be of another codec, but not on another clock.
+            let Some(Content::Audio { codec: other, duration }) = content else { continue };
+            if other.clock_rate() != codec.clock_rate() {
+                continue;
+            }
+            reach = reach.max(copy.offset);
+            let Some(sequence) = self.restored.place(&packet, &copy, duration) else { continue };
+            let copied = Packet {
+                sequence,
+                timestamp: packet.timestamp.wrapping_sub(copy.offset),
+                payload_type: copy.payload_type,
+                marker: false,
+                payload: copy.payload,
+                ..packet
+            };
+            if self.jitter.insert_copy(arrival(copied, duration)) {
+                self.restored.note(sequence);
+                counters.packets_restored += 1;
+            }
+        }
+        reach
     }
 
     /// A packet of sound from a sender on probation: the jitter buffer keeps it aside, so that nothing is lost when the
@@ -192,16 +264,7 @@ impl Receiver {
     }
 
     fn insert(&mut self, packet: Packet<'_>, duration: u32) -> Inserted {
-        self.jitter.insert(Arrival {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            ssrc: packet.ssrc,
-            payload_type: packet.payload_type,
-            marker: packet.marker,
-            at_nanos: packet.at_nanos,
-            duration,
-            payload: packet.payload,
-        })
+        self.jitter.insert(arrival(packet, duration))
     }
 
     /// An admitted telephone-event packet at `rate` hertz.
@@ -291,6 +354,7 @@ impl Receiver {
                         {
                             self.decoded.add(samples);
                             self.played_us += duration_us(samples, self.rate);
+                            self.corrected += 1;
                             return;
                         }
                         self.last_duration
@@ -308,6 +372,8 @@ impl Receiver {
     fn begin_at(&mut self, clock_rate: u32, rate: u32) {
         self.jitter.restart(clock_rate);
         self.reception.reset_timing();
+        self.queueing.restart();
+        self.restored.clear();
         self.decoded.clear();
         if rate != self.rate {
             self.last_duration = 2 * frame_len(rate);
@@ -325,11 +391,27 @@ impl Receiver {
         counters.buffer_target_us = figures.target_us;
         counters.frames_played = self.played_us / 10_000;
         counters.frames_concealed = self.concealed_us / 10_000;
+        counters.packets_corrected = self.corrected;
+        counters.queued_us = self.queueing.queued_us();
         counters.jitter_timestamp_units = jitter;
         counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.clock_rate.max(1));
         counters.remote_ssrc = self.ssrc.unwrap_or(0);
         counters.base_extended_seq = self.reception.base_extended();
         counters.highest_extended_seq = self.reception.highest_extended();
+    }
+}
+
+/// A packet as the jitter buffer wants it. `duration`: in timestamp units.
+fn arrival(packet: Packet<'_>, duration: u32) -> Arrival<'_> {
+    Arrival {
+        sequence: packet.sequence,
+        timestamp: packet.timestamp,
+        ssrc: packet.ssrc,
+        payload_type: packet.payload_type,
+        marker: packet.marker,
+        at_nanos: packet.at_nanos,
+        duration,
+        payload: packet.payload,
     }
 }
 

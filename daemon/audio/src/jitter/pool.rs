@@ -18,6 +18,8 @@ pub(super) struct Packet {
     pub(super) at: i64,
     pub(super) duration: u32,
     pub(super) payload_type: u8,
+    /// It came in a later packet (RFC 2198).
+    pub(super) copy: bool,
     pub(super) length: u16,
     /// First cell of the payload.
     pub(super) cell: u8,
@@ -25,7 +27,7 @@ pub(super) struct Packet {
 
 impl Packet {
     pub(super) const EMPTY: Packet =
-        Packet { sequence: 0, timestamp: 0, at: 0, duration: 0, payload_type: 0, length: 0, cell: 0 };
+        Packet { sequence: 0, timestamp: 0, at: 0, duration: 0, payload_type: 0, copy: false, length: 0, cell: 0 };
 }
 
 /// Packets within a window of [`CAPACITY`] sequence numbers.
