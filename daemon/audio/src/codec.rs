@@ -17,6 +17,9 @@ pub enum CodecError {
     /// libopus would not make an encoder or decoder (control thread only).
     #[error("libopus refused: {0}")]
     Opus(String),
+    /// This build does not have the codec (control thread only).
+    #[error("this build is without the codec {0:?}")]
+    NotBuilt(Codec),
     /// The payload is no frame of this codec (the peer's fault).
     #[error("malformed payload")]
     Malformed,
@@ -26,20 +29,42 @@ pub enum CodecError {
 }
 
 impl Codec {
+    /// Whether this build can encode and decode it: some need a library that can be left out.
+    pub const fn is_built(self) -> bool {
+        match self {
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => true,
+            Codec::L16Narrow
+            | Codec::L16Wide
+            | Codec::L16Full
+            | Codec::G726
+            | Codec::Gsm
+            | Codec::SpeexNarrow
+            | Codec::SpeexWide
+            | Codec::G729 => false,
+        }
+    }
+
     /// Rate at which this codec's samples are decoded and mixed, in hertz.
     pub const fn sample_rate(self) -> u32 {
         match self {
-            Codec::Opus => 48_000,
-            Codec::G722 => 16_000,
-            Codec::Pcmu | Codec::Pcma => 8_000,
+            Codec::Opus | Codec::L16Full => 48_000,
+            Codec::G722 | Codec::L16Wide | Codec::SpeexWide => 16_000,
+            Codec::Pcmu
+            | Codec::Pcma
+            | Codec::L16Narrow
+            | Codec::G726
+            | Codec::Gsm
+            | Codec::SpeexNarrow
+            | Codec::G729 => 8_000,
         }
     }
+
     /// RTP clock rate in hertz: that of the samples, but for G.722, whose clock an old error has fixed at 8000 (RFC 3551
     /// section 4.5.2).
     pub const fn clock_rate(self) -> u32 {
         match self {
             Codec::G722 => 8_000,
-            Codec::Opus | Codec::Pcmu | Codec::Pcma => self.sample_rate(),
+            _ => self.sample_rate(),
         }
     }
 }
@@ -79,6 +104,7 @@ impl Encoder {
             Codec::Pcma => EncoderKind::G711(Law::A),
             Codec::G722 => EncoderKind::G722(Box::new(g722::Encoder::new())),
             Codec::Opus => EncoderKind::Opus(opus::Encoder::new(settings)?),
+            other => return Err(CodecError::NotBuilt(other)),
         }))
     }
 
@@ -159,6 +185,7 @@ impl Decoder {
             Codec::Pcma => g711(Law::A),
             Codec::G722 => DecoderKind::G722(Box::new(g722::Decoder::new()), concealment()),
             Codec::Opus => DecoderKind::Opus(opus::Decoder::new()?),
+            other => return Err(CodecError::NotBuilt(other)),
         }))
     }
 

@@ -17,11 +17,27 @@ pub enum Codec {
     Pcma,
     /// ITU-T G.722 at 64 kbit/s, 16 kHz.
     G722,
+    /// 16-bit samples (RFC 3551 section 4.5.11), 8 kHz.
+    L16Narrow,
+    /// 16-bit samples, 16 kHz.
+    L16Wide,
+    /// 16-bit samples, 48 kHz.
+    L16Full,
+    /// ITU-T G.726 at 32 kbit/s, 8 kHz.
+    G726,
+    /// GSM 06.10 full rate, 8 kHz.
+    Gsm,
+    /// Speex, 8 kHz.
+    SpeexNarrow,
+    /// Speex, 16 kHz.
+    SpeexWide,
+    /// ITU-T G.729, 8 kHz.
+    G729,
 }
 
 impl Codec {
     /// How many there are.
-    pub(crate) const COUNT: usize = 4;
+    pub(crate) const COUNT: usize = 12;
 
     /// Place in a table of [`Codec::COUNT`].
     pub(crate) const fn index(self) -> usize {

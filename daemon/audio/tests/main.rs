@@ -11,6 +11,7 @@
 mod support;
 mod world;
 
+mod activity;
 mod closing;
 mod codec;
 mod codec_change;

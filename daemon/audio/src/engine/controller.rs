@@ -315,12 +315,17 @@ fn equip(plan: &StreamPlan, has: &mut Equipment) -> Result<StreamSetup, EngineEr
     Ok(StreamSetup { path, protection, ssrc, send, meanings, play, encoder, decoders, converters })
 }
 
-/// The packet time that is used where `wanted` is asked for: whole ticks, and for Opus a length that it has.
+/// The packet time that is used where `wanted` is asked for: whole ticks, whole frames of the codec, no
+/// more than a datagram holds.
 pub(crate) fn packet_time(codec: Codec, wanted: u16) -> u16 {
     match (codec, wanted) {
         // RFC 6716 section 2.1.4 has no 30 ms and no 50 ms.
         (Codec::Opus, 30..40) => 20,
         (Codec::Opus, 50..60) => 40,
+        (Codec::L16Full, _) => 10,
+        (Codec::L16Wide, 41..) => 40,
+        (Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide, 40..60) => 40,
+        (Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide, 0..40) => 20,
         (_, 10..=60) => wanted / 10 * 10,
         (_, 0..10) => 20,
         (_, _) => 60,
@@ -339,5 +344,10 @@ mod tests {
         assert_eq!(packet_time(Codec::Pcmu, 0), 20);
         assert_eq!(packet_time(Codec::Pcma, 25), 20);
         assert_eq!(packet_time(Codec::Opus, 120), 60);
+        assert_eq!(packet_time(Codec::Gsm, 30), 20);
+        assert_eq!(packet_time(Codec::SpeexWide, 10), 20);
+        assert_eq!(packet_time(Codec::SpeexWide, 60), 60);
+        assert_eq!(packet_time(Codec::L16Full, 20), 10);
+        assert_eq!(packet_time(Codec::L16Wide, 60), 40);
     }
 }
