@@ -1,6 +1,7 @@
 //! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
 
 use crate::codec::Decoder;
+use crate::engine::bursts::Bursts;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
 use crate::engine::port::{SourceFrame, frame_len};
 use crate::engine::reception::Reception;
@@ -62,6 +63,7 @@ pub(crate) struct Receiver {
     /// The SSRC and sequence number that would confirm another sender.
     newcomer: Option<(u32, u16)>,
     reception: Reception,
+    bursts: Bursts,
     jitter: JitterBuffer,
     pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
@@ -89,6 +91,7 @@ impl Receiver {
             ssrc: None,
             newcomer: None,
             reception: Reception::default(),
+            bursts: Bursts::default(),
             jitter: JitterBuffer::new(clock_rate, JITTER_MS.0, JITTER_MS.1),
             decoders: [const { None }; Codec::COUNT],
             codec: None,
@@ -146,6 +149,7 @@ impl Receiver {
         (self.ssrc, self.newcomer) = (Some(ssrc), None);
         if sender == Sender::Changed {
             self.reception.restart();
+            self.bursts.restart();
         }
         sender
     }
@@ -169,9 +173,11 @@ impl Receiver {
         self.reception.timing(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
             self.reception.packet(packet.sequence);
+            self.bursts.packet(packet.sequence, true);
             return;
         }
-        match self.insert(packet, duration) {
+        let inserted = self.insert(packet, duration);
+        match inserted {
             Inserted::Kept | Inserted::Restarted => {}
             Inserted::Duplicate => {
                 counters.packets_duplicate += 1;
@@ -181,6 +187,7 @@ impl Receiver {
             Inserted::Discarded => counters.packets_discarded += 1,
         }
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
     }
 
     /// A packet of sound from a sender on probation: the jitter buffer keeps it aside, so that nothing is lost when the
@@ -214,6 +221,7 @@ impl Receiver {
     /// An admitted packet without sound: it only takes its place in the sequence.
     pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, true);
         if self.play {
             self.insert(Packet { payload: &[], ..packet }, 0);
         }
@@ -319,6 +327,7 @@ impl Receiver {
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
         let figures = self.jitter.figures();
         let jitter = self.reception.jitter();
+        self.bursts.count(counters);
         counters.packets_lost = self.reception.lost();
         counters.packets_reordered = figures.reordered;
         counters.buffer_us = figures.held_us;
