@@ -1,5 +1,6 @@
 //! The engine: mixer, streams and devices on one 10 ms clock, controlled from another thread.
 
+mod bursts;
 mod command;
 mod controller;
 mod counters;
@@ -17,6 +18,7 @@ mod relay;
 mod route;
 mod send;
 mod stream;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +27,7 @@ use crate::codec::CodecError;
 use crate::engine::command::{COMMANDS, EVENTS, STRAYS};
 use crate::engine::counters::EngineShared;
 use crate::engine::load::Load;
+use crate::engine::mixer::Mixer;
 use crate::engine::port::{MAX_PORTS, PortSet, SourceFrame};
 use crate::engine::processor::Outbox;
 use crate::plan::{EngineCounters, PortId};
@@ -181,6 +184,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         ports: (0..max_ports).map(|_| None).collect(),
         open: PortSet::EMPTY,
         frames: (0..max_ports).map(|_| SourceFrame::SILENT).collect(),
+        mixer: Mixer::new(max_ports),
         commands: command_receiver,
         returned: returned_sender,
         outbox: Outbox { events: event_sender, strays: stray_sender, dropped: 0, told: false },

@@ -168,6 +168,15 @@ pub enum ReceiveKind {
     Redundant,
 }
 
+/// Which end of a stream is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heard {
+    /// This one: what is sent.
+    Near,
+    /// The peer: what is received.
+    Far,
+}
+
 /// What the real-time side reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EngineEvent {
@@ -221,6 +230,17 @@ pub enum EngineEvent {
         /// Who sends it back.
         source: SocketAddr,
     },
+    /// Somebody has begun to talk, or has stopped; only where [`crate::Controller::watch_activity`] asked for it.
+    Activity {
+        /// The stream.
+        port: PortId,
+        /// Who.
+        heard: Heard,
+        /// Whether talk begins; else silence does.
+        talking: bool,
+        /// The loudest 10 ms since the change before, in dBov.
+        level_dbov: i8,
+    },
     /// A source port that ends (a file player) has given its last sample.
     SourceEnded {
         /// The device port.
@@ -268,6 +288,19 @@ pub struct StreamCounters {
     pub frames_played: u64,
     /// Frames of 10 ms that were made up because nothing had arrived.
     pub frames_concealed: u64,
+    /// Bursts of losses (RFC 3611 section 4.7.2, Gmin 16); late packets count as lost here and in the five that follow,
+    /// which lag 64 packets behind.
+    pub bursts: u64,
+    /// Packets, missing or not, in these bursts.
+    pub burst_packets: u64,
+    /// Missing packets in these bursts.
+    pub burst_missing: u64,
+    /// Packets outside of bursts.
+    pub gap_packets: u64,
+    /// Missing packets outside of bursts.
+    pub gap_missing: u64,
+    /// Times that one or more packets in a row were missing.
+    pub loss_runs: u64,
     /// Interarrival jitter (RFC 3550) in microseconds.
     pub jitter_us: u64,
     /// Delay of the jitter buffer now, in microseconds.

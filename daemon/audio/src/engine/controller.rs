@@ -14,6 +14,7 @@ use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
+use crate::engine::watch::ActivityWatch;
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
 use crate::plan::{
     Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters,
@@ -169,6 +170,14 @@ impl<S: MediaSocket> Controller<S> {
     pub fn steer(&mut self, port: PortId, steering: Steering) -> Result<(), EngineError> {
         let (slot, _) = self.stream(port)?;
         self.send(Command::Steer { slot, steering });
+        Ok(())
+    }
+
+    /// Whether talk and silence on a stream are reported ([`EngineEvent::Activity`]). Unwatched, they cost nothing.
+    pub fn watch_activity(&mut self, port: PortId, on: bool) -> Result<(), EngineError> {
+        let (slot, entry) = self.stream(port)?;
+        let watch = on.then(|| Box::new(ActivityWatch::new(likely_codec(&entry.plan))));
+        self.send(Command::Watch { slot, watch });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
 
 use crate::codec::Decoder;
+use crate::engine::bursts::Bursts;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
 use crate::engine::port::{SourceFrame, frame_len};
 use crate::engine::queueing::Queueing;
@@ -67,6 +68,7 @@ pub(crate) struct Receiver {
     queueing: Queueing,
     restored: Restored,
     patience: Patience,
+    bursts: Bursts,
     jitter: JitterBuffer,
     pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
@@ -99,6 +101,7 @@ impl Receiver {
             queueing: Queueing::default(),
             restored: Restored::default(),
             patience: Patience::default(),
+            bursts: Bursts::default(),
             jitter: JitterBuffer::new(clock_rate, JITTER_MS.0, JITTER_MS.1),
             decoders: [const { None }; Codec::COUNT],
             codec: None,
@@ -173,6 +176,7 @@ impl Receiver {
             self.reception.restart();
             self.queueing.restart();
             self.restored.clear();
+            self.bursts.restart();
         }
         sender
     }
@@ -198,9 +202,11 @@ impl Receiver {
         self.queueing.observe(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
             self.reception.packet(packet.sequence);
+            self.bursts.packet(packet.sequence, true);
             return;
         }
-        match self.insert(packet, duration) {
+        let inserted = self.insert(packet, duration);
+        match inserted {
             Inserted::Kept | Inserted::Restarted => {}
             Inserted::Duplicate if self.restored.take(packet.sequence) => {}
             Inserted::Duplicate => {
@@ -211,6 +217,7 @@ impl Receiver {
             Inserted::Discarded => counters.packets_discarded += 1,
         }
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
         let decoder = self.decoders.get(codec.index()).and_then(Option::as_ref);
         let fec = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload));
         let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
@@ -277,6 +284,7 @@ impl Receiver {
     /// An admitted packet without sound: it only takes its place in the sequence.
     pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, true);
         if self.play {
             self.insert(Packet { payload: &[], ..packet }, 0);
         }
@@ -385,6 +393,7 @@ impl Receiver {
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
         let figures = self.jitter.figures();
         let jitter = self.reception.jitter();
+        self.bursts.count(counters);
         counters.packets_lost = self.reception.lost();
         counters.packets_reordered = figures.reordered;
         counters.buffer_us = figures.held_us;

@@ -15,6 +15,7 @@ use crate::engine::receive::{Content, Meanings, Packet, Receiver, Sender as Orig
 use crate::engine::relay::{Channels, RELAY_PACKETS, RelayPacket, RelayPort, mark};
 use crate::engine::route::{Route, Verdict};
 use crate::engine::send::{Outgoing, Sender};
+use crate::engine::watch::ActivityWatch;
 use crate::engine::{BATCH, Batch, Datagram, MAX_DATAGRAM, MediaSocket};
 use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, Steering, StreamCounters};
 
@@ -53,6 +54,7 @@ pub(crate) struct Stream<S> {
     pub(crate) converters: Converters,
     level_in: LevelMeter,
     level_out: LevelMeter,
+    pub(crate) watch: Option<Box<ActivityWatch>>,
     /// The SSRC of ours under which packets have come in, as was reported.
     own_ssrc_heard: Option<u32>,
     counters: StreamCounters,
@@ -75,6 +77,7 @@ impl<S: MediaSocket> Stream<S> {
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
+            watch: None,
             own_ssrc_heard: None,
             counters: StreamCounters::default(),
             shared,
@@ -254,9 +257,12 @@ impl<S: MediaSocket> Stream<S> {
     }
 
     /// Gives what was received for this tick.
-    pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame) {
+    pub(crate) fn fill(&mut self, id: PortId, now_nanos: u64, frame: &mut SourceFrame, outbox: &mut Outbox) {
         self.receiver.fill(now_nanos, frame);
         self.level_in.add(frame.own());
+        if let Some(watch) = &mut self.watch {
+            watch.far(id, frame.rate, frame.own(), outbox);
+        }
     }
 
     /// Takes what this tick sends: 10 ms at the rate of the plan's codec. `tick`: number of the tick, shifted by the
@@ -271,6 +277,9 @@ impl<S: MediaSocket> Stream<S> {
         outbox: &mut Outbox,
     ) {
         self.level_out.add(samples);
+        if let Some(watch) = &mut self.watch {
+            watch.near(id, samples.len() as u32 * 100, samples, outbox);
+        }
         let Stream { socket, relay, route, path, marked, protection, sender, counters, .. } = self;
         let sent = sender.push(samples, tick, complexity, |outgoing| {
             let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
@@ -307,8 +316,11 @@ impl<S: MediaSocket> Stream<S> {
     }
 
     /// A tick in which the plan sends nothing.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, id: PortId, outbox: &mut Outbox) {
         self.level_out.add(&[]);
+        if let Some(watch) = &mut self.watch {
+            watch.near(id, 0, &[], outbox);
+        }
         self.sender.rest();
     }
 
