@@ -7,6 +7,7 @@ mod device;
 mod dtmf;
 mod load;
 mod mixer;
+mod playout;
 mod port;
 mod processor;
 mod receive;

@@ -235,6 +235,10 @@ pub struct StreamCounters {
     pub buffer_us: u64,
     /// Delay that the jitter buffer aims at, in microseconds.
     pub buffer_target_us: u64,
+    /// Sound that was left out to bring the delay down (time-stretching), in microseconds.
+    pub accelerated_us: u64,
+    /// Sound that was put in to let the delay grow (time-stretching), in microseconds.
+    pub expanded_us: u64,
     /// RMS level of what was received, over the last 100 ms, in dBov (0 = full scale, -127 = silence).
     pub level_in_dbov: i8,
     /// The same of what was sent.
