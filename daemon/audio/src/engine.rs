@@ -8,6 +8,7 @@ mod device;
 mod dtmf;
 mod load;
 mod mixer;
+mod playout;
 mod port;
 mod processor;
 mod queueing;

@@ -318,6 +318,10 @@ pub struct StreamCounters {
     pub send_copies: u8,
     /// 1 where packets sent carry Opus's in-band forward error correction.
     pub send_fec: u8,
+    /// Sound that was left out to bring the delay down (time-stretching), in microseconds.
+    pub accelerated_us: u64,
+    /// Sound that was put in to let the delay grow (time-stretching), in microseconds.
+    pub expanded_us: u64,
     /// RMS level of what was received, over the last 100 ms, in dBov (0 = full scale, -127 = silence).
     pub level_in_dbov: i8,
     /// The same of what was sent.

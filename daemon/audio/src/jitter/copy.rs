@@ -2,6 +2,7 @@
 //! packet around them that has come.
 
 use super::pool::Packet;
+use super::stream::Place;
 use super::{Arrival, JitterBuffer, MAX_PAYLOAD};
 
 impl JitterBuffer {
@@ -9,11 +10,9 @@ impl JitterBuffer {
     /// the copy came. Answers whether it will be played: a packet that has come itself, or whose place has been played,
     /// needs none.
     pub fn insert_copy(&mut self, arrival: Arrival<'_>) -> bool {
-        let clock_rate = self.clock_rate;
-        let Some(stream) = self.stream.as_mut().filter(|stream| stream.continued_by(&arrival, clock_rate)) else {
-            return false;
-        };
-        let packet = Packet { copy: true, ..stream.place(&arrival) };
+        let Some(stream) = &self.stream else { return false };
+        let Place::Known(packet, true) = stream.place(&arrival) else { return false };
+        let packet = Packet { copy: true, ..packet };
         let come = self.pool.holds(packet.sequence) || stream.has_seen(packet.sequence);
         let fits = arrival.payload.len() <= MAX_PAYLOAD && packet.sequence >= stream.next;
         fits && !come && self.pool.insert(packet, arrival.payload)
