@@ -344,7 +344,17 @@ impl JitterBuffer {
     /// The candidate is the stream from now on; what is held of the one before is played first.
     fn change_source(&mut self, candidate: Newcomer) {
         let Some(stream) = &mut self.stream else { return };
+        let established = stream.is_established();
         let packet = stream.change_source(&candidate, self.delay.base());
+        if !established {
+            // One packet was no stream: what comes now is the first, and begins as soon as it can.
+            while let Some(held) = self.pool.oldest() {
+                self.pool.remove(held.sequence);
+                self.figures.discarded += 1;
+            }
+            stream.begin_with(&packet);
+            self.playout = Playout::Waiting { fresh: true };
+        }
         self.delay.clear();
         if packet.duration > 0 {
             self.delay.observe(packet.at, packet.at - packet.time);
