@@ -310,6 +310,10 @@ pub struct StreamCounters {
     /// How long sound waits beyond the fastest packet's time on its way to us, by the packets of the last second, in
     /// microseconds: what queues on the way hold.
     pub queued_us: u64,
+    /// SSRC of what is sent.
+    pub sent_ssrc: u32,
+    /// Sequence number of the packet that is sent next.
+    pub sent_sequence: u16,
     /// Bits per second that Opus is asked for; 0 for codecs without a choice, and where nothing is sent.
     pub send_bitrate: u32,
     /// Milliseconds in each packet sent; 0 where nothing is sent.
