@@ -84,10 +84,9 @@ impl Codec {
 pub struct EncoderSettings {
     /// What to encode to.
     pub codec: Codec,
-    /// Most bits per second that the peer wants (RFC 7587 `maxaveragebitrate`); never exceeded, and never raised above
-    /// [`OPUS_BITRATE`].
+    /// Most bits per second that the peer wants (RFC 7587 `maxaveragebitrate`); never exceeded.
     pub bitrate: Option<u32>,
-    /// The peer can use in-band FEC. It is spent only once [`Encoder::set_packet_loss`] tells of enough loss.
+    /// The peer can use in-band FEC. None is spent before [`Encoder::set_fec`].
     pub fec: bool,
     /// Send nothing while there is nothing to hear.
     pub dtx: bool,
@@ -95,7 +94,7 @@ pub struct EncoderSettings {
     pub complexity: u8,
 }
 
-/// Bits per second of our Opus unless the peer wants fewer: fullband mono speech at 20 ms.
+/// Bits per second of our Opus unless something else is asked for: fullband mono speech at 20 ms.
 pub const OPUS_BITRATE: u32 = 32_000;
 
 /// Encoder of one stream.
@@ -182,18 +181,37 @@ impl Encoder {
         }
     }
 
-    /// Real-time thread: the loss that the peer reports, in per cent. Opus spends bits on FEC above
-    /// [`FEC_LOSS_PERCENT`] if the settings allow FEC at all.
-    pub fn set_packet_loss(&mut self, percent: u8) {
+    /// Real-time thread: bits per second that are wanted, [`OPUS_BITRATE`] where nothing is; never more than the settings
+    /// allow. Only Opus has a choice.
+    pub fn set_bitrate(&mut self, wanted: Option<u32>) {
         if let EncoderKind::Opus(encoder) = &mut self.0 {
-            encoder.set_packet_loss(percent);
+            encoder.set_bitrate(wanted);
+        }
+    }
+
+    /// Bits per second that the encoder is asked for; 0 where it has no choice.
+    pub fn bitrate(&self) -> u32 {
+        match &self.0 {
+            EncoderKind::Opus(encoder) => encoder.bitrate(),
+            _ => 0,
+        }
+    }
+
+    /// Real-time thread: begins or ends to spend bits on in-band FEC; answers whether it is spent now. Only Opus has it, and
+    /// only where the settings allow it.
+    pub fn set_fec(&mut self, wanted: bool) -> bool {
+        match &mut self.0 {
+            EncoderKind::Opus(encoder) => encoder.set_fec(wanted),
+            _ => false,
         }
     }
 }
 
-/// Loss from which on Opus's in-band FEC gives more than it takes: libopus 1.3.1 at 24 kbit/s scores PESQ-wb 3.77
-/// without and 2.41 with FEC on a clean wire, 1.73 without and 2.19 with it at 10 % loss.
-pub const FEC_LOSS_PERCENT: u8 = 8;
+/// What libopus is told of the loss, whatever it is, while FEC is on. From 10 % on libopus 1.3.1 gives the sound itself so
+/// little that nothing is won, and without a limit to wideband it narrows the band to 6 kHz at low rates. PESQ-wb at
+/// 24 kbit/s in packets of 40 ms, with 0, 3 and 10 % of random loss: 3.86, 3.01, 1.89 without FEC; 3.68, 3.59, 3.05
+/// when told 5 %; 3.51, 3.46, 3.05 when told 10 %; 2.93, 2.90, 2.62 when told 20 %.
+const FEC_LOSS_PERCENT: u8 = 5;
 
 /// Decoder and concealment of one stream, one codec.
 pub struct Decoder(DecoderKind);
@@ -314,6 +332,14 @@ impl Decoder {
             #[cfg(feature = "g729")]
             DecoderKind::G729(decoder) => decoder.conceal(samples),
             DecoderKind::Opus(decoder) => decoder.conceal(samples),
+        }
+    }
+
+    /// Whether the payload holds in-band FEC for the packet before it.
+    pub fn carries_fec(&self, payload: &[u8]) -> bool {
+        match &self.0 {
+            DecoderKind::G711(..) | DecoderKind::G722(..) => false,
+            DecoderKind::Opus(_) => opus::has_fec(payload),
         }
     }
 

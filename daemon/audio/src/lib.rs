@@ -10,6 +10,7 @@ pub mod engine;
 pub mod jitter;
 pub mod plan;
 pub mod resample;
+pub mod stretch;
 pub mod tone;
 
 pub use engine::{Controller, Processor};

@@ -158,3 +158,55 @@ fn pauses_up_to_the_hangover_belong_to_the_talk() {
         assert!((hangover..hangover + 150).contains(&went_on), "{hangover}: {went_on}");
     }
 }
+
+mod on_a_stream {
+    //! The engine reports who talks, to those alone who ask.
+
+    use super::noise;
+    use crate::support::speech;
+    use crate::world::{STREAM, World};
+    use voipd_audio::plan::{Codec, EngineEvent, Heard};
+
+    fn activities(events: &[EngineEvent]) -> Vec<(Heard, bool)> {
+        let one = |event: &EngineEvent| match *event {
+            EngineEvent::Activity { port: STREAM, heard, talking, level_dbov } => {
+                assert!((-60..0).contains(&level_dbov), "{level_dbov}");
+                Some((heard, talking))
+            }
+            _ => None,
+        };
+        events.iter().filter_map(one).collect()
+    }
+
+    fn sentence(rate: u32) -> Vec<f32> {
+        let pause = || noise(2 * rate as usize, 0.0005, 0.0, 3);
+        let mut sound = pause();
+        sound.extend(speech(rate, 2.0, 8).iter().map(|sample| sample * 0.5));
+        sound.extend(pause());
+        sound
+    }
+
+    #[test]
+    fn both_directions_are_told_where_somebody_watches() {
+        for (codec, rate) in [(Codec::Pcmu, 8_000), (Codec::Opus, 48_000)] {
+            let (mut world, mut near, _far) = World::call(codec, rate);
+            world.sides[0].controller.watch_activity(STREAM, true).unwrap();
+            world.sides[1].controller.watch_activity(STREAM, true).unwrap();
+            near.feed(&sentence(rate));
+            world.run_ms(5800);
+            assert_eq!(activities(&world.sides[0].events), [(Heard::Near, true), (Heard::Near, false)]);
+            assert_eq!(activities(&world.sides[1].events), [(Heard::Far, true), (Heard::Far, false)]);
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_who_does_not_watch() {
+        let (mut world, mut near, _far) = World::call(Codec::Pcmu, 8_000);
+        world.sides[0].controller.watch_activity(STREAM, true).unwrap();
+        world.sides[0].controller.watch_activity(STREAM, false).unwrap();
+        near.feed(&sentence(8_000));
+        world.run_ms(5800);
+        assert_eq!(activities(&world.sides[0].events), []);
+        assert_eq!(activities(&world.sides[1].events), []);
+    }
+}

@@ -27,6 +27,7 @@ mod hold;
 mod jitter;
 mod moved;
 mod mute;
+mod redundancy;
 mod relayed;
 mod resample;
 mod speech;

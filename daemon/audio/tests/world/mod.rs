@@ -260,6 +260,7 @@ pub fn plan(codec: Codec, side: usize, remote: SocketAddr) -> StreamPlan {
             bitrate: None,
             fec: false,
             dtx: false,
+            redundancy: None,
         }),
         receive: vec![
             (payload_type(codec), ReceiveKind::Audio(codec)),
