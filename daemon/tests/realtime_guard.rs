@@ -89,6 +89,9 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         bitrate: None,
         fec: true,
         dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        comfort_noise: None,
         redundancy: Some(REDUNDANT),
     };
     StreamPlan {
@@ -251,7 +254,7 @@ impl Scene {
 /// A peer that misbehaves: loses, doubles and reorders packets, changes its SSRC and codec, sends garbage.
 fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
     let settings =
-        EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, complexity: 5 };
+        EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, cbr: false, max_playback_rate: None, complexity: 5 };
     let mut encoder = Encoder::new(settings).expect("an encoder");
     encoder.set_fec(true);
     let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");

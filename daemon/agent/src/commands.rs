@@ -243,8 +243,14 @@ impl Agent {
             codecs: account.settings.codecs.clone(),
             ptime_ms: account.settings.ptime_ms,
             redundancy: account.settings.redundancy,
+            silence_suppression: account.settings.silence_suppression,
         });
-        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20, redundancy: false });
+        let preferences = preferences.unwrap_or(Preferences {
+            codecs: Vec::new(),
+            ptime_ms: 20,
+            redundancy: false,
+            silence_suppression: false,
+        });
         // 62 bits: some peers read the o= number as a signed 64-bit one.
         let negotiation = Negotiation::new(self.rng.next_u64() >> 2, preferences);
         let call = Call {

@@ -90,6 +90,10 @@ pub struct EncoderSettings {
     pub fec: bool,
     /// Send nothing while there is nothing to hear.
     pub dtx: bool,
+    /// Every packet has the same length.
+    pub cbr: bool,
+    /// The highest rate in hertz that the peer plays: what lies above half of it is not coded.
+    pub max_playback_rate: Option<u32>,
     /// 0 to 10.
     pub complexity: u8,
 }
@@ -338,8 +342,8 @@ impl Decoder {
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
         match &self.0 {
-            DecoderKind::G711(..) | DecoderKind::G722(..) => false,
             DecoderKind::Opus(_) => opus::has_fec(payload),
+            _ => false,
         }
     }
 

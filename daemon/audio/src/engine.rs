@@ -19,6 +19,7 @@ mod relay;
 mod route;
 mod send;
 mod stream;
+mod suppression;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -10,8 +10,15 @@ const PACKET: usize = 160;
 const TICK: usize = 80;
 
 fn encoded(samples: &[f32]) -> Vec<u8> {
-    let settings =
-        EncoderSettings { codec: Codec::Pcmu, bitrate: None, fec: false, dtx: false, complexity: 5 };
+    let settings = EncoderSettings {
+        codec: Codec::Pcmu,
+        bitrate: None,
+        fec: false,
+        dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        complexity: 5,
+    };
     let mut payload = vec![0; samples.len()];
     Encoder::new(settings).unwrap().encode(samples, &mut payload).unwrap();
     payload

@@ -30,6 +30,7 @@ mod mute;
 mod redundancy;
 mod relayed;
 mod resample;
+mod silence;
 mod speech;
 mod ssrc_change;
 mod symmetric_rtp;

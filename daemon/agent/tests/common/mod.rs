@@ -934,6 +934,7 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        silence_suppression: false,
         redundancy: true,
         redirect: RedirectPolicy::Ask,
         dtmf: DtmfMethod::Auto,

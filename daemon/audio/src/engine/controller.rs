@@ -312,8 +312,9 @@ fn equip(plan: &StreamPlan, has: &mut Equipment) -> Result<StreamSetup, EngineEr
     }
     let send = plan.send.map(|send| SendPlan { ptime_ms: packet_time(send.codec, send.ptime_ms), ..send });
     let mut encoder = None;
-    if let Some(SendPlan { codec, bitrate, fec, dtx, .. }) = send {
-        let settings = EncoderSettings { codec, bitrate, fec, dtx, complexity: FULL_COMPLEXITY };
+    if let Some(SendPlan { codec, bitrate, fec, dtx, cbr, max_playback_rate, .. }) = send {
+        let complexity = FULL_COMPLEXITY;
+        let settings = EncoderSettings { codec, bitrate, fec, dtx, cbr, max_playback_rate, complexity };
         if has.encoder != Some(settings) {
             encoder = Some(Encoder::new(settings)?);
             has.encoder = Some(settings);

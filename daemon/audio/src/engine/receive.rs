@@ -2,6 +2,7 @@
 
 use crate::MAX_FRAME;
 use crate::codec::Decoder;
+use crate::comfort::{Description, Generator};
 use crate::engine::bursts::Bursts;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
 use crate::engine::playout::{MAX_PACKET, Playout};
@@ -42,6 +43,8 @@ pub(crate) enum Content {
     },
     /// At this clock rate.
     Event(u32),
+    /// A description of the noise in a pause, at this clock rate.
+    Noise(u32),
     /// No payload: something that keeps a NAT's binding open (RFC 6263 section 4.6).
     Nothing,
 }
@@ -77,6 +80,10 @@ pub(crate) struct Receiver {
     /// Samples of the packet decoded last.
     last_duration: usize,
     playout: Playout,
+    /// What a pause sounds like.
+    noise: Generator,
+    /// The sender has told of a pause, and not spoken since.
+    in_pause: bool,
     events: EventReceiver,
     events_until_nanos: u64,
     played_us: u64,
@@ -105,6 +112,8 @@ impl Receiver {
             clock_rate,
             last_duration: 2 * frame_len(rate),
             playout: Playout::new(rate),
+            noise: Generator::default(),
+            in_pause: false,
             events: EventReceiver::new(),
             events_until_nanos: 0,
             played_us: 0,
@@ -144,6 +153,7 @@ impl Receiver {
         }
         match kind {
             ReceiveKind::Events(rate) => Some(Content::Event(rate)),
+            ReceiveKind::ComfortNoise(rate) => Some(Content::Noise(rate)),
             // A block in a block.
             ReceiveKind::Redundant => None,
             ReceiveKind::Audio(codec) => {
@@ -280,6 +290,16 @@ impl Receiver {
         self.events.packet(packet.timestamp, packet.payload, rate, packet.at_nanos)
     }
 
+    /// An admitted description of noise (RFC 3389) at `rate` hertz: it takes its place among the sound.
+    pub(crate) fn noise(&mut self, packet: Packet<'_>, rate: u32) {
+        self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, true);
+        // Whoever sends no sound at that clock has nothing to pause.
+        if self.play && rate == self.clock_rate {
+            self.insert(packet, rate, frame_len(rate) as u32);
+        }
+    }
+
     /// An admitted packet without sound: it only takes its place in the sequence.
     pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
         self.reception.packet(packet.sequence);
@@ -346,6 +366,10 @@ impl Receiver {
         match self.jitter.next(now_nanos) {
             Next::Packet { payload_type, payload, skip, duration } => {
                 let meaning = self.meanings.get(usize::from(payload_type)).copied().flatten();
+                if let Some(ReceiveKind::ComfortNoise(_)) = meaning {
+                    let description = Description::read(payload);
+                    return self.pause(description);
+                }
                 // It was good when it came; a new plan may have no place for it.
                 let Some(ReceiveKind::Audio(codec)) = meaning else { return self.playout.silence_frame() };
                 if self.codec != Some(codec) {
@@ -357,6 +381,13 @@ impl Receiver {
                     return self.playout.silence_frame();
                 };
                 let rate = self.playout.rate();
+                if std::mem::take(&mut self.in_pause) {
+                    // The noise fades out under the first word.
+                    let mut tail = [0.0; MAX_FRAME];
+                    let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
+                    self.noise.fill(tail);
+                    self.playout.bridge(tail, rate);
+                }
                 if skip > 0 && skip < duration {
                     // What was made up fades out where the packet's sound takes over in its midst.
                     let mut tail = [0.0; MAX_FRAME];
@@ -377,6 +408,7 @@ impl Receiver {
                     }
                 }
             }
+            _ if self.in_pause => self.noise_frame(),
             Next::Silence => self.playout.silence_frame(),
             Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
             Next::Empty if in_event => self.playout.silence(frame_len(self.playout.rate())),
@@ -406,8 +438,41 @@ impl Receiver {
         }
     }
 
+    /// The sender has told what its pause sounds like.
+    fn pause(&mut self, description: Option<Description>) {
+        if let Some(description) = description {
+            if self.in_pause {
+                self.noise.describe(description);
+            } else {
+                self.noise.restart(description);
+                self.in_pause = true;
+                // The last word fades out under the noise.
+                let rate = self.playout.rate();
+                let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
+                if let Some(decoder) = decoder {
+                    let mut tail = [0.0; MAX_FRAME];
+                    let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
+                    decoder.conceal(tail);
+                    self.playout.bridge(tail, rate);
+                }
+            }
+        }
+        self.noise_frame();
+    }
+
+    /// Adds the noise of the pause up to one frame.
+    fn noise_frame(&mut self) {
+        let count = frame_len(self.playout.rate()).saturating_sub(self.playout.len());
+        let room = self.playout.room().get_mut(..count).unwrap_or_default();
+        self.noise.fill(room);
+        let count = room.len();
+        self.playout.add(count);
+        self.played_us += duration_us(count, self.playout.rate());
+    }
+
     /// Begins anew.
     fn begin(&mut self) {
+        self.in_pause = false;
         self.jitter.restart();
         self.reception.reset_timing();
         self.queueing.restart();
