@@ -92,7 +92,7 @@ fn asterisk() {
         fec: true,
         dtx: true,
         cbr: false,
-        max_playback_rate: None,
+        max_playback_rate: Some(16_000),
         comfort_noise: None,
         redundancy: None,
         max_ptime_ms: 60,
