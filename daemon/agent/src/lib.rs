@@ -46,6 +46,7 @@ pub use mapped::is_outside;
 pub use names::MediaNameId;
 pub use neighbours::Neighbour;
 pub use output::Output;
+pub use plan::built_codecs;
 pub use roaming::{Faced, NetworkChange};
 pub use servers::{RelayState, RelayView, ServerId};
 pub use target::TargetError;

@@ -47,7 +47,20 @@ fn engine_codec(codec: Codec) -> voipd_audio::Codec {
         Codec::Pcmu => voipd_audio::Codec::Pcmu,
         Codec::Pcma => voipd_audio::Codec::Pcma,
         Codec::G722 => voipd_audio::Codec::G722,
+        Codec::L16Narrow => voipd_audio::Codec::L16Narrow,
+        Codec::L16Wide => voipd_audio::Codec::L16Wide,
+        Codec::L16Full => voipd_audio::Codec::L16Full,
+        Codec::G726 => voipd_audio::Codec::G726,
+        Codec::Gsm => voipd_audio::Codec::Gsm,
+        Codec::SpeexNarrow => voipd_audio::Codec::SpeexNarrow,
+        Codec::SpeexWide => voipd_audio::Codec::SpeexWide,
+        Codec::G729 => voipd_audio::Codec::G729,
     }
+}
+
+/// The codecs that this build has, in the order of [`Codec::ALL`].
+pub fn built_codecs() -> impl Iterator<Item = Codec> {
+    Codec::ALL.into_iter().filter(|codec| engine_codec(*codec).is_built())
 }
 
 /// RTP clock rate of what is sent, in hertz.

@@ -11,6 +11,7 @@
 mod support;
 mod world;
 
+mod activity;
 mod closing;
 mod codec;
 mod codec_change;
@@ -26,6 +27,7 @@ mod jitter;
 mod moved;
 mod mute;
 mod relayed;
+mod redundancy;
 mod resample;
 mod speech;
 mod ssrc_change;

@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Media, Session};
 
+use crate::codec::Codec;
 pub use crate::direction::Direction;
 pub use crate::error::NegotiationError;
 use crate::format::PayloadTypes;
-pub use crate::format::{Codec, ReceiveFormat};
+pub use crate::format::ReceiveFormat;
 use crate::ice::{LocalIce, PeerIce};
 use crate::sdp::{self, LineIce, LocalWay, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
 
@@ -392,7 +393,10 @@ impl Negotiation {
     fn accepts(&self, format: ReceiveFormat) -> bool {
         match format {
             ReceiveFormat::Audio(codec) => self.preferences.codecs.contains(&codec),
-            ReceiveFormat::Events(_) => true,
+            ReceiveFormat::Events(8_000) => true,
+            ReceiveFormat::Events(rate) => {
+                self.preferences.codecs.iter().any(|codec| codec.clock_rate() == rate)
+            }
         }
     }
 
@@ -410,9 +414,11 @@ impl Negotiation {
         }
         // RFC 4733 section 2.1: events keep the clock of the sound beside them. Gateways that know only 8000 are met
         // with it also beside Opus.
-        let wideband = codecs.contains(&Codec::Opus).then_some(ReceiveFormat::Events(48_000));
+        let clocked = |rate: &u32| codecs.iter().any(|codec| codec.clock_rate() == *rate);
+        let wider =
+            [48_000, 16_000].into_iter().filter(clocked).map(ReceiveFormat::Events).collect::<Vec<_>>();
         let formats = codecs.into_iter().map(ReceiveFormat::Audio);
-        let formats = formats.chain(wideband).chain([ReceiveFormat::Events(8_000)]);
+        let formats = formats.chain(wider).chain([ReceiveFormat::Events(8_000)]);
         formats.filter_map(|format| Some((self.payload_types.for_offer(format)?, format))).collect()
     }
 

@@ -7,9 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Attribute, Connection, Fmtp, Media, Origin, Rtcp, RtpMap, Session};
 
+use crate::codec::Codec;
 use crate::direction::Direction;
 use crate::error::{NegotiationError, printable};
-use crate::format::{Codec, OpusParameters, ReceiveFormat, static_name};
+use crate::format::{OpusParameters, ReceiveFormat, static_name};
 use crate::ice::{self, Defaults, LocalIce, PeerIce};
 use crate::negotiation::LocalMedia;
 

@@ -14,9 +14,11 @@ use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
+use crate::engine::watch::ActivityWatch;
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
 use crate::plan::{
-    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, StreamCounters, StreamPlan,
+    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters,
+    StreamPlan,
 };
 use crate::tone::Tone;
 
@@ -164,11 +166,18 @@ impl<S: MediaSocket> Controller<S> {
         Ok(())
     }
 
-    /// Tells a stream's encoder how many of its packets get lost, in per cent, as the peer reports: Opus then spends bits
-    /// on forward error correction, where the plan allows it.
-    pub fn set_packet_loss(&mut self, port: PortId, percent: u8) -> Result<(), EngineError> {
+    /// Sends a stream otherwise from its next packet on; the plan's limits hold.
+    pub fn steer(&mut self, port: PortId, steering: Steering) -> Result<(), EngineError> {
         let (slot, _) = self.stream(port)?;
-        self.send(Command::PacketLoss { slot, percent: percent.min(100) });
+        self.send(Command::Steer { slot, steering });
+        Ok(())
+    }
+
+    /// Whether talk and silence on a stream are reported ([`EngineEvent::Activity`]). Unwatched, they cost nothing.
+    pub fn watch_activity(&mut self, port: PortId, on: bool) -> Result<(), EngineError> {
+        let (slot, entry) = self.stream(port)?;
+        let watch = on.then(|| Box::new(ActivityWatch::new(likely_codec(&entry.plan))));
+        self.send(Command::Watch { slot, watch });
         Ok(())
     }
 
@@ -315,12 +324,17 @@ fn equip(plan: &StreamPlan, has: &mut Equipment) -> Result<StreamSetup, EngineEr
     Ok(StreamSetup { path, protection, ssrc, send, meanings, play, encoder, decoders, converters })
 }
 
-/// The packet time that is used where `wanted` is asked for: whole ticks, and for Opus a length that it has.
-fn packet_time(codec: Codec, wanted: u16) -> u16 {
+/// The packet time that is used where `wanted` is asked for: whole ticks, whole frames of the codec, no
+/// more than a datagram holds.
+pub(crate) fn packet_time(codec: Codec, wanted: u16) -> u16 {
     match (codec, wanted) {
         // RFC 6716 section 2.1.4 has no 30 ms and no 50 ms.
         (Codec::Opus, 30..40) => 20,
         (Codec::Opus, 50..60) => 40,
+        (Codec::L16Full, _) => 10,
+        (Codec::L16Wide, 41..) => 40,
+        (Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide, 40..60) => 40,
+        (Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide, 0..40) => 20,
         (_, 10..=60) => wanted / 10 * 10,
         (_, 0..10) => 20,
         (_, _) => 60,
@@ -339,5 +353,10 @@ mod tests {
         assert_eq!(packet_time(Codec::Pcmu, 0), 20);
         assert_eq!(packet_time(Codec::Pcma, 25), 20);
         assert_eq!(packet_time(Codec::Opus, 120), 60);
+        assert_eq!(packet_time(Codec::Gsm, 30), 20);
+        assert_eq!(packet_time(Codec::SpeexWide, 10), 20);
+        assert_eq!(packet_time(Codec::SpeexWide, 60), 60);
+        assert_eq!(packet_time(Codec::L16Full, 20), 10);
+        assert_eq!(packet_time(Codec::L16Wide, 60), 40);
     }
 }
