@@ -6,6 +6,7 @@
 )]
 
 mod direction;
+pub mod emodel;
 mod error;
 mod format;
 pub mod ice;
