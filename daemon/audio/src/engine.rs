@@ -9,6 +9,7 @@ mod load;
 mod mixer;
 mod port;
 mod processor;
+mod program;
 mod receive;
 mod reception;
 mod relay;
@@ -29,6 +30,7 @@ use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
 pub use crate::engine::processor::Processor;
+pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
 /// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.

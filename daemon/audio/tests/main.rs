@@ -25,6 +25,7 @@ mod hold;
 mod jitter;
 mod moved;
 mod mute;
+mod programs;
 mod relayed;
 mod resample;
 mod speech;
