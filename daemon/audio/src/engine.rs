@@ -11,6 +11,7 @@ mod mixer;
 mod playout;
 mod port;
 mod processor;
+mod program;
 mod queueing;
 mod receive;
 mod reception;
@@ -35,6 +36,7 @@ use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
 pub use crate::engine::processor::Processor;
+pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
 /// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.

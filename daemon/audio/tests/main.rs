@@ -26,6 +26,7 @@ mod hold;
 mod jitter;
 mod moved;
 mod mute;
+mod programs;
 mod relayed;
 mod redundancy;
 mod resample;

@@ -12,6 +12,7 @@ use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
 use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
+use crate::engine::program::{Program, ProgramPort};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::watch::ActivityWatch;
@@ -47,6 +48,7 @@ pub(crate) struct Entry {
 enum EntryKind {
     Stream(Box<StreamEntry>),
     Device(Arc<DeviceShared>),
+    Program,
 }
 
 /// What the control side knows of a stream: the plan, and what the tick already has to execute it.
@@ -116,6 +118,16 @@ impl<S: MediaSocket> Controller<S> {
         let shared = DeviceShared::new();
         self.open(slot, port, Kind::Device(Box::new(Device::new(device, shared.clone()))));
         self.ports.insert(port, Entry { slot, kind: EntryKind::Device(shared) });
+        Ok(())
+    }
+
+    /// Opens a port by which somebody besides the sound card hears `stream`, and is heard where it is connected as a
+    /// source. It is no sink of its own: what it hears is all that the stream's peer says and is told.
+    pub fn open_program(&mut self, port: PortId, program: ProgramPort, stream: PortId) -> Result<(), EngineError> {
+        let (stream, _) = self.stream(stream)?;
+        let slot = self.take_slot(port)?;
+        self.open(slot, port, Kind::Program(Box::new(Program::new(program, stream))));
+        self.ports.insert(port, Entry { slot, kind: EntryKind::Program });
         Ok(())
     }
 
@@ -217,14 +229,14 @@ impl<S: MediaSocket> Controller<S> {
     pub fn stream_counters(&self, port: PortId) -> Option<StreamCounters> {
         match &self.ports.get(&port)?.kind {
             EntryKind::Stream(entry) => Some(unpack_stream(entry.shared.read())),
-            EntryKind::Device(_) => None,
+            EntryKind::Device(_) | EntryKind::Program => None,
         }
     }
 
     /// (capture, playback) levels of a device port in dBov.
     pub fn device_levels(&self, port: PortId) -> Option<(i8, i8)> {
         match &self.ports.get(&port)?.kind {
-            EntryKind::Stream(_) => None,
+            EntryKind::Stream(_) | EntryKind::Program => None,
             EntryKind::Device(shared) => {
                 Some((shared.capture.load(Ordering::Relaxed), shared.playback.load(Ordering::Relaxed)))
             }
@@ -249,7 +261,7 @@ impl<S: MediaSocket> Controller<S> {
     fn stream(&mut self, port: PortId) -> Result<(usize, &mut StreamEntry), EngineError> {
         match self.ports.get_mut(&port).ok_or(EngineError::NoSuchPort)? {
             Entry { slot, kind: EntryKind::Stream(entry) } => Ok((*slot, entry)),
-            Entry { kind: EntryKind::Device(_), .. } => Err(EngineError::WrongKind),
+            Entry { kind: EntryKind::Device(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::plan::{EngineCounters, EngineEvent, PortId};
 use crate::resample::{DriftControl, Resampler};
 
 /// Rate inside the engine of a port whose device runs at `rate`: converted only when it must be.
-const fn inner_rate(rate: u32) -> u32 {
+pub(crate) const fn inner_rate(rate: u32) -> u32 {
     if rate == 8_000 || rate == 16_000 { rate } else { BUS_RATE }
 }
 

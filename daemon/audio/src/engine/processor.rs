@@ -137,6 +137,9 @@ impl<S: MediaSocket> Processor<S> {
                 for sink in self.open.iter() {
                     if let Some(Some(port)) = self.ports.get_mut(sink) {
                         port.sources.remove(slot);
+                        if let Kind::Program(program) = &mut port.kind {
+                            program.stream = program.stream.filter(|stream| *stream != slot);
+                        }
                     }
                 }
                 old.map(|_port| Returned::Port { _port })
@@ -223,6 +226,7 @@ impl<S: MediaSocket> Processor<S> {
                 stream.fill(*id, now_nanos, frame, &mut self.outbox);
             }
             Kind::Device(device) => device.fill(*id, *muted, frame, &mut self.counters, &mut self.outbox),
+            Kind::Program(program) => program.fill(*muted, frame),
         }
         frame.listen();
     }
@@ -232,9 +236,13 @@ impl<S: MediaSocket> Processor<S> {
         let mut heard = [PortSet::EMPTY; RATES.len()];
         for slot in sinks.iter() {
             if let Some(Some(port)) = self.ports.get(slot) {
+                let wanted = match &port.kind {
+                    Kind::Program(program) => program.hears(self.told(program.stream)),
+                    Kind::Stream(_) | Kind::Device(_) => port.sink_rate().map(|rate| (rate, port.sources)),
+                };
                 for (heard, rate) in heard.iter_mut().zip(RATES) {
-                    if port.sink_rate() == Some(rate) {
-                        heard.add(port.sources);
+                    if let Some((_, sources)) = wanted.filter(|(wanted, _)| *wanted == rate) {
+                        heard.add(sources);
                     }
                 }
             }
@@ -251,9 +259,26 @@ impl<S: MediaSocket> Processor<S> {
         }
     }
 
+    /// What the peer of the stream in a slot is told in this tick.
+    fn told(&self, stream: Option<usize>) -> PortSet {
+        let port = stream.and_then(|slot| self.ports.get(slot)?.as_ref());
+        port.filter(|port| !port.muted && port.sink_rate().is_some()).map_or(PortSet::EMPTY, |port| port.sources)
+    }
+
     /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick, shifted by the
     /// port's phase.
     fn play(&mut self, place: usize, slot: usize, tick: u64, now_nanos: u64) {
+        if let Some(Some(port)) = self.ports.get(slot)
+            && let Kind::Program(program) = &port.kind
+        {
+            let told = self.told(program.stream);
+            if let Some(Some(port)) = self.ports.get_mut(slot)
+                && let Kind::Program(program) = &mut port.kind
+            {
+                program.listen(&self.frames, told);
+            }
+            return;
+        }
         let Some(Some(port)) = self.ports.get_mut(slot) else { return };
         let Some(rate) = port.sink_rate() else {
             if let Kind::Stream(stream) = &mut port.kind {
@@ -283,6 +308,7 @@ impl<S: MediaSocket> Processor<S> {
                 stream.publish();
             }
             Kind::Device(device) => device.play(sound, &mut self.counters),
+            Kind::Program(_) => {}
         }
     }
 }
