@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::engine::MAX_DATAGRAM;
+use crate::engine::insert::Insert;
 use crate::engine::port::{PlayedTone, Port, PortSet};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::StreamSetup;
@@ -27,6 +28,8 @@ pub(crate) enum Command<S> {
     PacketLoss { slot: usize, percent: u8 },
     Tone { slot: usize, tone: Option<Box<PlayedTone>> },
     Relay { slot: usize, relay: Option<Box<RelayPort>> },
+    Insert { slot: usize, insert: Option<Box<Insert>> },
+    Volume { slot: usize, gain: f32 },
 }
 
 /// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
@@ -37,6 +40,7 @@ pub(crate) enum Returned<S> {
     Sources { _sources: Box<PortSet> },
     Tone { _tone: Box<PlayedTone> },
     Relay { _relay: Box<RelayPort> },
+    Insert { _insert: Box<Insert> },
 }
 
 /// A packet for the control side, as it lies in the ring.
