@@ -90,6 +90,10 @@ fn roughness(samples: &[f32]) -> f32 {
     samples.windows(3).map(|three| (three[0] - 2.0 * three[1] + three[2]).abs()).fold(0.0, f32::max)
 }
 
+fn steepness(samples: &[f32]) -> f32 {
+    samples.windows(2).map(|two| (two[1] - two[0]).abs()).fold(0.0, f32::max)
+}
+
 #[test]
 fn switched_off_it_changes_no_bit_and_wakes_nobody() {
     let mut room = Room::new();
@@ -165,8 +169,9 @@ fn a_late_thread_costs_processing_and_no_sound() {
     let (_, again) = room.switch.blocks();
     // The thread first works off what waits; the block that found no room meanwhile is lost.
     assert!(again <= late + 2, "{again} after {late}");
-    let smooth = roughness(&tone);
-    assert!(roughness(&heard) < 6.0 * smooth, "{} against {smooth}", roughness(&heard));
+    // Where the processed sound is missing its pitch may jump in phase, but not its value.
+    let steep = steepness(&tone);
+    assert!(steepness(&heard) < 1.3 * steep, "{} against {steep}", steepness(&heard));
     assert!(heard.iter().all(|sample| sample.abs() < 0.5));
 }
 
