@@ -6,6 +6,7 @@ mod controller;
 mod counters;
 mod device;
 mod dtmf;
+mod insert;
 mod load;
 mod mixer;
 mod playout;
@@ -35,6 +36,7 @@ use crate::engine::processor::Outbox;
 use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
+pub use crate::engine::insert::{InsertEnds, InsertPort, InsertSwitch, insert};
 pub use crate::engine::processor::Processor;
 pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};

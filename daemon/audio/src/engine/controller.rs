@@ -10,6 +10,7 @@ use crate::engine::command::{COMMANDS, Command, Returned, StrayRecord};
 use crate::engine::counters::{DeviceShared, EngineShared, StreamShared, unpack_engine, unpack_stream};
 use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
+use crate::engine::insert::{Insert, InsertPort};
 use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
 use crate::engine::program::{Program, ProgramPort};
@@ -25,6 +26,8 @@ use crate::tone::Tone;
 
 /// Longest telephone event that can be asked for.
 const MAX_EVENT_MS: u32 = 60_000;
+/// Most that a device's sound is raised by.
+const MAX_GAIN: f32 = 8.0;
 
 /// The control half of an engine. Commands are never lost: what the queue has no room for waits here and is sent by
 /// [`Controller::service`].
@@ -128,6 +131,23 @@ impl<S: MediaSocket> Controller<S> {
         let slot = self.take_slot(port)?;
         self.open(slot, port, Kind::Program(Box::new(Program::new(program, stream))));
         self.ports.insert(port, Entry { slot, kind: EntryKind::Program });
+        Ok(())
+    }
+
+    /// Gives a device's port an insert, which processes what it captures, or takes it away.
+    pub fn attach_insert(&mut self, port: PortId, insert: Option<InsertPort>) -> Result<(), EngineError> {
+        let slot = self.device(port)?;
+        let insert = insert.map(|insert| Box::new(Insert::new(insert)));
+        self.send(Command::Insert { slot, insert });
+        Ok(())
+    }
+
+    /// How loud a device's port captures and plays, as a factor: 1.0 as it is, at most 8.0. Takes effect within 10 ms,
+    /// without a click.
+    pub fn set_volume(&mut self, port: PortId, gain: f32) -> Result<(), EngineError> {
+        let slot = self.device(port)?;
+        let gain = if gain.is_nan() { 1.0 } else { gain.clamp(0.0, MAX_GAIN) };
+        self.send(Command::Volume { slot, gain });
         Ok(())
     }
 
@@ -262,6 +282,13 @@ impl<S: MediaSocket> Controller<S> {
         match self.ports.get_mut(&port).ok_or(EngineError::NoSuchPort)? {
             Entry { slot, kind: EntryKind::Stream(entry) } => Ok((*slot, entry)),
             Entry { kind: EntryKind::Device(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
+        }
+    }
+
+    fn device(&self, port: PortId) -> Result<usize, EngineError> {
+        match self.ports.get(&port).ok_or(EngineError::NoSuchPort)? {
+            Entry { slot, kind: EntryKind::Device(_) } => Ok(*slot),
+            Entry { kind: EntryKind::Stream(_), .. } => Err(EngineError::WrongKind),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::command::{Command, Returned, StrayRecord};
 use crate::engine::counters::{EngineShared, count_lateness, pack_engine};
+use crate::engine::insert::Insert;
 use crate::engine::load::Load;
 use crate::engine::mixer::{self, Mixer};
 use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
@@ -41,6 +42,7 @@ impl<S: MediaSocket> Processor<S> {
         let tick = self.counters.ticks;
         let open = self.open;
         for slot in open.iter() {
+            self.lend_reference(slot);
             self.fill(slot, now_nanos);
         }
         self.convert(open);
@@ -200,6 +202,19 @@ impl<S: MediaSocket> Processor<S> {
                 };
                 old.map(|_relay| Returned::Relay { _relay })
             }
+            Command::Insert { slot, insert } => {
+                let old = match self.port(slot).map(|port| &mut port.kind) {
+                    Some(Kind::Device(device)) => std::mem::replace(&mut device.insert, insert),
+                    _ => insert,
+                };
+                old.map(|_insert| Returned::Insert { _insert })
+            }
+            Command::Volume { slot, gain } => {
+                if let Kind::Device(device) = &mut self.port(slot)?.kind {
+                    device.set_volume(gain);
+                }
+                None
+            }
             Command::Tone { slot, tone } => {
                 let old = match self.port(slot) {
                     Some(port) => std::mem::replace(&mut port.tone, tone),
@@ -212,6 +227,40 @@ impl<S: MediaSocket> Processor<S> {
 
     fn port(&mut self, slot: usize) -> Option<&mut Port<S>> {
         self.ports.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// Shows a microphone's insert what the loudspeaker played in the tick before.
+    fn lend_reference(&mut self, slot: usize) {
+        let Some(insert) = self.insert(slot) else { return };
+        if !insert.is_active() {
+            return;
+        }
+        let (wanted, last) = (insert.reference_port(), insert.reference_slot);
+        let is_wanted = |ports: &[Option<Box<Port<S>>>], slot: usize| matches!(ports.get(slot), Some(Some(port)) if port.id == wanted);
+        let found = if is_wanted(&self.ports, last) {
+            Some(last)
+        } else {
+            self.open.iter().find(|slot| is_wanted(&self.ports, *slot))
+        };
+        // Two ports are needed at once: the insert is taken out of its own meanwhile.
+        let Some(Kind::Device(device)) = self.port(slot).map(|port| &mut port.kind) else { return };
+        let Some(mut insert) = device.insert.take() else { return };
+        let played = found.and_then(|slot| match &self.ports.get(slot)?.as_ref()?.kind {
+            Kind::Device(device) => device.played(),
+            Kind::Stream(_) => None,
+        });
+        insert.hear(played);
+        insert.reference_slot = found.unwrap_or_default();
+        if let Some(Kind::Device(device)) = self.port(slot).map(|port| &mut port.kind) {
+            device.insert = Some(insert);
+        }
+    }
+
+    fn insert(&mut self, slot: usize) -> Option<&mut Insert> {
+        match &mut self.port(slot)?.kind {
+            Kind::Device(device) => device.insert.as_deref_mut(),
+            Kind::Stream(_) => None,
+        }
     }
 
     /// Lets a port give its sound for this tick.
