@@ -17,6 +17,7 @@ use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
 use crate::roaming::Whereabouts;
+use crate::vigil::Vigil;
 use crate::view::{
     CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
 };
@@ -214,6 +215,7 @@ pub(crate) struct Call {
     /// Next look at the stream's counters.
     pub(crate) next_check: Option<Instant>,
     pub(crate) whereabouts: Whereabouts,
+    pub(crate) vigil: Vigil,
     pub(crate) created_at: u64,
     pub(crate) answered_at: u64,
     pub(crate) ended_at: u64,
@@ -412,7 +414,14 @@ impl Call {
         }
         let network = self.whereabouts.next_timeout(patience);
         let ice = self.ice.as_ref().and_then(|ice| ice.next_timeout());
-        let own = [self.ring_deadline, self.next_check, self.dtmf.busy_until, ice, network];
+        let own = [
+            self.ring_deadline,
+            self.next_check,
+            self.dtmf.busy_until,
+            ice,
+            network,
+            self.vigil.next_timeout(),
+        ];
         own.into_iter().flatten().min()
     }
 }

@@ -22,6 +22,7 @@ use crate::reason;
 use crate::roaming::Whereabouts;
 use crate::target::{self, Home, Target};
 use crate::view::{CallDirection, CallId, CallState, Reason};
+use crate::vigil::Vigil;
 use rand_chacha::rand_core::Rng;
 
 impl Agent {
@@ -281,6 +282,7 @@ impl Agent {
             ring_deadline: Some(now + self.config.ring_timeout),
             next_check: None,
             whereabouts: Whereabouts::default(),
+            vigil: Vigil::default(),
             created_at: self.unix_micros(now),
             answered_at: 0,
             ended_at: 0,

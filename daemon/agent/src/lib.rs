@@ -34,6 +34,7 @@ mod session;
 mod sound;
 mod target;
 pub mod view;
+mod vigil;
 
 pub use account::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, DtmfMethod, Network, RedirectPolicy, TlsSettings,

@@ -15,6 +15,7 @@ use crate::digits::Way;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, stream_plan};
 use crate::view::{CallId, Reason};
+use crate::vigil::LOOK;
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -170,6 +171,7 @@ impl Agent {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
+            call.vigil.hear(now);
             if events.contains(&RtcpEvent::Collision) {
                 self.ssrc_taken(now, id, source);
             }
@@ -210,10 +212,12 @@ impl Agent {
         let session = call.session;
         let waiting = call.whereabouts.is_stranded();
         let Some((agreement, stream)) = call.agreed_stream() else { return };
-        if counters.packets_received > stream.counters.packets_received {
+        let flows = counters.packets_received > stream.counters.packets_received;
+        if flows {
             stream.quiet_since = now;
         }
-        let active = counters.packets_sent > stream.counters.packets_sent;
+        let just_sent = now_nanos.saturating_sub(counters.last_sent_nanos) < CHECK.as_nanos() as u64;
+        let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
         let due = now >= stream.rtcp.poll_timeout();
         let sent = stream.sent_counters(now_nanos, active);
@@ -224,14 +228,19 @@ impl Agent {
         if quiet || waiting {
             stream.quiet_since = now;
         }
-        let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
-        call.next_check = Some(next);
+        let next = stream.rtcp.poll_timeout();
+        if flows {
+            call.vigil.hear(now);
+        }
+        let look = if call.expects_sound() { LOOK } else { CHECK };
+        call.next_check = Some(next.clamp(now + Duration::from_millis(100), now + look));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
         }
+        self.keep_vigil(now, id);
     }
 
     fn ask_for_life(&mut self, now: Instant, id: CallId, session: SessionId) {
@@ -317,6 +326,7 @@ impl Agent {
             self.whereabouts_timeout(now, id);
         }
         self.ice_timeout(now, id);
+        self.keep_vigil(now, id);
     }
 
     fn give_up_ringing(&mut self, now: Instant, id: CallId) {

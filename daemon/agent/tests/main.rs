@@ -39,3 +39,4 @@ mod secure_offers;
 mod sound_device;
 mod ssrc_collision;
 mod transport_reasons;
+mod vigil;
