@@ -19,8 +19,7 @@ use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::watch::ActivityWatch;
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
 use crate::plan::{
-    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters,
-    StreamPlan,
+    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters, StreamPlan,
 };
 use crate::tone::Tone;
 
@@ -126,7 +125,12 @@ impl<S: MediaSocket> Controller<S> {
 
     /// Opens a port by which somebody besides the sound card hears `stream`, and is heard where it is connected as a
     /// source. It is no sink of its own: what it hears is all that the stream's peer says and is told.
-    pub fn open_program(&mut self, port: PortId, program: ProgramPort, stream: PortId) -> Result<(), EngineError> {
+    pub fn open_program(
+        &mut self,
+        port: PortId,
+        program: ProgramPort,
+        stream: PortId,
+    ) -> Result<(), EngineError> {
         let (stream, _) = self.stream(stream)?;
         let slot = self.take_slot(port)?;
         self.open(slot, port, Kind::Program(Box::new(Program::new(program, stream))));
@@ -288,7 +292,7 @@ impl<S: MediaSocket> Controller<S> {
     fn device(&self, port: PortId) -> Result<usize, EngineError> {
         match self.ports.get(&port).ok_or(EngineError::NoSuchPort)? {
             Entry { slot, kind: EntryKind::Device(_) } => Ok(*slot),
-            Entry { kind: EntryKind::Stream(_), .. } => Err(EngineError::WrongKind),
+            Entry { kind: EntryKind::Stream(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
         }
     }
 

@@ -247,7 +247,7 @@ impl<S: MediaSocket> Processor<S> {
         let Some(mut insert) = device.insert.take() else { return };
         let played = found.and_then(|slot| match &self.ports.get(slot)?.as_ref()?.kind {
             Kind::Device(device) => device.played(),
-            Kind::Stream(_) => None,
+            Kind::Stream(_) | Kind::Program(_) => None,
         });
         insert.hear(played);
         insert.reference_slot = found.unwrap_or_default();
@@ -259,7 +259,7 @@ impl<S: MediaSocket> Processor<S> {
     fn insert(&mut self, slot: usize) -> Option<&mut Insert> {
         match &mut self.port(slot)?.kind {
             Kind::Device(device) => device.insert.as_deref_mut(),
-            Kind::Stream(_) => None,
+            Kind::Stream(_) | Kind::Program(_) => None,
         }
     }
 
@@ -311,7 +311,8 @@ impl<S: MediaSocket> Processor<S> {
     /// What the peer of the stream in a slot is told in this tick.
     fn told(&self, stream: Option<usize>) -> PortSet {
         let port = stream.and_then(|slot| self.ports.get(slot)?.as_ref());
-        port.filter(|port| !port.muted && port.sink_rate().is_some()).map_or(PortSet::EMPTY, |port| port.sources)
+        port.filter(|port| !port.muted && port.sink_rate().is_some())
+            .map_or(PortSet::EMPTY, |port| port.sources)
     }
 
     /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick, shifted by the
