@@ -13,6 +13,7 @@ mod format;
 pub mod ice;
 pub mod names;
 pub mod negotiation;
+mod redundancy;
 pub mod rtcp;
 mod sdp;
 
