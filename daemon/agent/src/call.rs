@@ -18,10 +18,10 @@ use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
 use crate::quality::QualityMonitor;
 use crate::roaming::Whereabouts;
-use crate::vigil::Vigil;
 use crate::view::{
     CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
 };
+use crate::vigil::Vigil;
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -127,7 +127,8 @@ impl Agent {
     /// and the answer tells as whom we are seen now.
     fn renew_registration(&mut self, now: Instant, id: CallId) {
         let account = self.calls.get(&id).map(|call| call.account);
-        let identity = account.and_then(|account| self.accounts.get(account)).and_then(|known| known.identity);
+        let identity =
+            account.and_then(|account| self.accounts.get(account)).and_then(|known| known.identity);
         if let Some(identity) = identity {
             // An account that is being switched off needs no binding.
             let _ = self.endpoint.register(now, identity);

@@ -56,7 +56,9 @@ fn a_relay_that_is_gone_gives_way_to_the_other_one() {
     let mut two = Two::new([Kind::Symmetric, Kind::Symmetric], [asks(&RELAYS), asks(&RELAYS)]);
     let (out, inb) = two.talking();
     two.speak(out, inb, Duration::from_secs(7));
-    assert!([(two.alice, out), (two.bob, inb)].iter().any(|end| kinds(&two.world, end.0, end.1).0 == Relayed));
+    assert!(
+        [(two.alice, out), (two.bob, inb)].iter().any(|end| kinds(&two.world, end.0, end.1).0 == Relayed)
+    );
     two.world.internet.dark.push(address(TURN));
     // What it relays is gone with it.
     two.world.internet.dark.extend((49152..49252).map(|port| address(&format!("198.51.100.9:{port}"))));

@@ -112,9 +112,8 @@ impl IceAgent {
         if !self.watch.doubt.is_some_and(in_doubt) {
             return Vec::new();
         }
-        let carries = |relayed: &[SocketAddr]| {
-            self.chosen.iter().any(|chosen| relayed.contains(&chosen.base()))
-        };
+        let carries =
+            |relayed: &[SocketAddr]| self.chosen.iter().any(|chosen| relayed.contains(&chosen.base()));
         let carrying = self.relays.iter().filter(|relay| carries(relay.allocation.relayed()));
         carrying
             .filter_map(|relay| Some((relay.base?, relay.server.address)))
