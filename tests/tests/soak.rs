@@ -34,7 +34,7 @@ async fn rfc_4028_both_sides_refresh_a_session_again_and_again() {
             .reply("180 Ringing")
             .reply_with(
                 "200 OK",
-                &format!("Require: timer\nSession-Expires: 90;refresher={refresher}"),
+                &format!("Allow: INVITE, ACK, BYE, UPDATE\nRequire: timer\nSession-Expires: 90;refresher={refresher}"),
                 &pcmu(&[]),
             )
             .receive("ACK")
