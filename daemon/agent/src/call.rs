@@ -17,6 +17,7 @@ use crate::digits::DtmfQueue;
 use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
+use crate::quality::QualityMonitor;
 use crate::roaming::Whereabouts;
 use crate::view::{
     CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
@@ -71,6 +72,7 @@ pub(crate) struct Stream {
     pub(crate) counted_before: StreamCounters,
     /// Where packets under an SSRC of ours have come from (RFC 3550 section 8.2).
     pub(crate) conflicts: Vec<SocketAddr>,
+    pub(crate) quality: QualityMonitor,
 }
 
 impl Stream {

@@ -27,6 +27,7 @@ mod names;
 mod neighbours;
 pub mod output;
 mod plan;
+pub mod quality;
 mod reason;
 mod registration;
 mod roaming;

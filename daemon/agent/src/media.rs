@@ -15,6 +15,7 @@ use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
+use crate::quality::{CallQuality, Look, QualityMonitor};
 use crate::view::{CallId, Reason};
 
 /// How often a stream's counters are looked at.
@@ -74,6 +75,7 @@ impl Agent {
                     rtcp_from: None,
                     counted_before: StreamCounters::default(),
                     conflicts: Vec::new(),
+                    quality: QualityMonitor::default(),
                 };
                 call.media = Media::Streaming(Box::new(stream));
                 call.next_check = Some(now + CHECK);
@@ -106,6 +108,7 @@ impl Agent {
                     stream.clock_rate = rate;
                     stream.counted_before = stream.counters;
                     stream.conflicts.clear();
+                    stream.quality.forget();
                 } else if !same_source {
                     goodbye = stream.change_source(ntp, agreement, ssrc, rate);
                 }
@@ -179,6 +182,7 @@ impl Agent {
             EngineEvent::FirstPacket { .. }
             | EngineEvent::SsrcChanged { .. }
             | EngineEvent::SourceEnded { .. }
+            | EngineEvent::Activity { .. }
             | EngineEvent::ToneEnded { .. } => {}
         }
     }
@@ -245,7 +249,20 @@ impl Agent {
         let active = counters.packets_sent > stream.counters.packets_sent;
         stream.counters = *counters;
         stream.adaptation.counted(now, counters);
+        let (view, reported) = (stream.rtcp.remote_view(), stream.rtcp.remote_metrics());
+        let look = Look {
+            counters,
+            view,
+            reported,
+            round_trip: stream.rtcp.round_trip(),
+            codec: agreement.send.codec,
+            packet_ms: agreement.send.ptime_ms,
+        };
+        let warnings = stream.quality.look(now, &look);
         let due = now >= stream.rtcp.poll_timeout();
+        if due && counters.packets_received > 0 {
+            stream.rtcp.set_metrics(counters.remote_ssrc, stream.quality.metrics(&look));
+        }
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
@@ -258,6 +275,9 @@ impl Agent {
         call.next_check = Some(next);
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
+        }
+        for warning in warnings.into_iter().flatten() {
+            self.outputs.push_back(Output::QualityChanged { call: id, warning });
         }
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
@@ -301,6 +321,14 @@ impl Agent {
         match &self.calls.get(&id)?.media {
             Media::Streaming(stream) => stream.rtcp.remote_view(),
             _ => None,
+        }
+    }
+
+    /// How a call sounds in both directions, as of the last look at its counters.
+    pub fn quality(&self, id: CallId) -> CallQuality {
+        match self.calls.get(&id).map(|call| &call.media) {
+            Some(Media::Streaming(stream)) => stream.quality.quality(),
+            _ => CallQuality::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use voipd_sip::endpoint::{Flow, NextHop, ResolveId};
 
 use crate::account::AccountId;
 use crate::names::MediaNameId;
+use crate::quality::Warning as QualityWarning;
 use crate::servers::{RelayView, ServerId};
 use crate::view::{AccountView, CallId, CallState, CallView, Reason};
 
@@ -100,6 +101,8 @@ pub enum Output {
     CallStateChanged { call: CallId, old: CallState, new: CallState, reason: Reason, sip_status: u16 },
     /// The peer has sent a digit.
     DtmfReceived { call: CallId, digit: char, duration_ms: u32 },
+    /// A direction of a call has begun to sound bad, or is good again.
+    QualityChanged { call: CallId, warning: QualityWarning },
     /// A call is gone; its number is not used again.
     CallRemoved(CallId),
     /// Something worth a line in the log.
