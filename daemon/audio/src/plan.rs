@@ -39,6 +39,22 @@ impl Codec {
     /// How many there are.
     pub(crate) const COUNT: usize = 12;
 
+    /// All of them.
+    pub const ALL: [Codec; Self::COUNT] = [
+        Codec::Opus,
+        Codec::Pcmu,
+        Codec::Pcma,
+        Codec::G722,
+        Codec::L16Narrow,
+        Codec::L16Wide,
+        Codec::L16Full,
+        Codec::G726,
+        Codec::Gsm,
+        Codec::SpeexNarrow,
+        Codec::SpeexWide,
+        Codec::G729,
+    ];
+
     /// Place in a table of [`Codec::COUNT`].
     pub(crate) const fn index(self) -> usize {
         self as usize
