@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use voipd_audio::plan::{SendPlan, StreamCounters};
+use voipd_audio::plan::{SendPlan, Steering, StreamCounters};
 use voipd_audio::{PortId, StreamPlan};
 use voipd_media::rtcp::RtcpSession;
 use voipd_media::{Agreement, Direction, LocalMedia, Negotiation, NegotiationError};
@@ -11,6 +11,7 @@ use voipd_sip::endpoint::SessionId;
 use voipd_sip::uri::NameAddr;
 
 use crate::account::AccountId;
+use crate::adaptation::Adaptation;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
@@ -59,6 +60,9 @@ pub(crate) struct Stream {
     /// Of the sound sent, in hertz.
     pub(crate) clock_rate: u32,
     pub(crate) counters: StreamCounters,
+    pub(crate) adaptation: Adaptation,
+    /// How the stream is sent now.
+    pub(crate) steering: Steering,
     /// Since when no packet has come, or when the peer was last asked for a sign of life.
     pub(crate) quiet_since: Instant,
     /// Where the peer's media comes from, where that is not where it said (symmetric RTP, RFC 4961).

@@ -6,6 +6,7 @@
 )]
 
 pub mod account;
+pub mod adaptation;
 mod accounts;
 pub mod agent;
 mod call;

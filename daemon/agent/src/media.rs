@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng;
-use voipd_audio::plan::{EngineEvent, StreamCounters, StreamPlan};
+use voipd_audio::plan::{EngineEvent, Steering, StreamCounters, StreamPlan};
 use voipd_media::Agreement;
 use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpEvent, RtcpSession, SentCounters};
 use voipd_sip::endpoint::SessionId;
 
+use crate::adaptation::Adaptation;
 use crate::agent::{Agent, ENDED_FOR};
 use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
 use crate::output::{Output, Weight};
-use crate::plan::{clock_rate, stream_plan};
+use crate::plan::{clock_rate, limits, stream_plan};
 use crate::quality::{CallQuality, Look, QualityMonitor};
 use crate::view::{CallId, Reason};
 use crate::vigil::LOOK;
@@ -61,12 +62,15 @@ impl Agent {
                 if call.muted {
                     self.outputs.push_back(Output::SetMuted { port, muted: true });
                 }
+                let adaptation = Adaptation::new(limits(agreement, &plan));
                 let stream = Stream {
                     local: *local,
                     plan,
                     rtcp: new_rtcp(now, &mut self.rng, ssrc, rate),
                     clock_rate: rate,
                     counters: StreamCounters::default(),
+                    adaptation,
+                    steering: Steering::default(),
                     quiet_since: now,
                     moved_to: None,
                     rtcp_from: None,
@@ -91,6 +95,11 @@ impl Agent {
                     return;
                 }
                 plan.generation += 1;
+                let limits = limits(agreement, &plan);
+                match moved {
+                    true => stream.adaptation = Adaptation::new(limits),
+                    false => stream.adaptation.set_limits(limits),
+                }
                 if moved || plan.path != old.path {
                     (stream.moved_to, stream.rtcp_from) = (None, None);
                 }
@@ -111,6 +120,7 @@ impl Agent {
             Media::None | Media::Wanted(_) | Media::Binding => {}
         }
         call.review_digits();
+        self.steer(id);
         if let Some((remote, bytes)) = goodbye {
             self.send_rtcp(id, remote, bytes);
         }
@@ -127,6 +137,18 @@ impl Agent {
         let generation = stream.plan.generation + 1;
         stream.plan = StreamPlan { generation, send: None, play: false, ..stream.plan.clone() };
         self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
+    }
+
+    /// Lets the call's stream be sent as the network is thought to want it.
+    fn steer(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let port = call.stream_port;
+        let Some(stream) = call.stream_mut() else { return };
+        let steering = stream.adaptation.steering();
+        if steering != stream.steering {
+            stream.steering = steering;
+            self.outputs.push_back(Output::SteerStream { port, steering });
+        }
     }
 
     pub(crate) fn engine_event(&mut self, now: Instant, event: EngineEvent) {
@@ -175,10 +197,17 @@ impl Agent {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
+            let queued = Duration::from_micros(stream.counters.queued_us);
+            for event in &events {
+                if let RtcpEvent::Report(view) = event {
+                    stream.adaptation.reported(now, view, queued);
+                }
+            }
             call.vigil.hear(now);
             if events.contains(&RtcpEvent::Collision) {
                 self.ssrc_taken(now, id, source);
             }
+            self.steer(id);
         }
     }
 
@@ -223,6 +252,7 @@ impl Agent {
         let just_sent = now_nanos.saturating_sub(counters.last_sent_nanos) < CHECK.as_nanos() as u64;
         let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
+        stream.adaptation.counted(now, counters);
         let (view, reported) = (stream.rtcp.remote_view(), stream.rtcp.remote_metrics());
         let look = Look {
             counters,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use voipd_audio::plan::Steering;
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
 use voipd_nat::ice::StreamId;
@@ -61,6 +62,8 @@ pub enum Output {
     Connect { sink: PortId, sources: Vec<PortId> },
     /// Whether the peer of this stream hears silence.
     SetMuted { port: PortId, muted: bool },
+    /// Send a stream otherwise from its next packet on, as the network suggests.
+    SteerStream { port: PortId, steering: Steering },
     /// Send a digit as a telephone event (RFC 4733); the engine reports when it is done.
     SendDtmf { port: PortId, digit: char, duration_ms: u32 },
     /// Which tone sounds at [`DEVICE_OUTPUT`] or [`RINGER`] from now on.

@@ -12,6 +12,7 @@ mod support;
 mod world;
 
 mod activity;
+mod all_codecs;
 mod closing;
 mod codec;
 mod codec_change;
