@@ -30,6 +30,9 @@ pub const MAX_PAYLOAD: usize = 1400;
 
 /// Without sound for so long, the sender counts as silent.
 const SILENT_AFTER: i64 = 500 * MS;
+/// A packet late by so much or less loses what was made up in its stead, if the delay would else grow for nothing. Later
+/// ones are played whole: the gap was heard anyway, and words count more.
+const SKIPPED: i64 = 2 * TICK;
 /// Length of the clock's tick.
 const TICK: i64 = crate::TICK_NANOS as i64;
 const MS: i64 = 1_000_000;
@@ -86,6 +89,9 @@ pub enum Next<'a> {
         payload: &'a [u8],
         /// In nanoseconds.
         duration: u64,
+        /// So much of its beginning, in nanoseconds, was made up already because the packet was late. Leaving it out keeps the
+        /// delay as it is.
+        skip: u64,
     },
     /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
     /// behind it, if it is here (FEC).
@@ -149,7 +155,10 @@ enum Playout {
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play(Packet),
+    Play {
+        packet: Packet,
+        skip: i64,
+    },
     Lost { following: Option<Packet> },
     Empty,
     Silence,
@@ -253,10 +262,11 @@ impl JitterBuffer {
         let step = self.step(now_nanos.min(1 << 60) as i64);
         self.figures.target_us = (self.target() / 1000) as u64;
         match step {
-            Step::Play(packet) => Next::Packet {
+            Step::Play { packet, skip } => Next::Packet {
                 payload_type: packet.payload_type,
                 payload: self.pool.payload(&packet),
                 duration: packet.duration.unsigned_abs(),
+                skip: skip.unsigned_abs(),
             },
             Step::Lost { following: Some(packet) } => {
                 Next::Lost { following: Some(self.pool.payload(&packet)) }
@@ -351,7 +361,17 @@ impl JitterBuffer {
     /// The candidate is the stream from now on; what is held of the one before is played first.
     fn change_source(&mut self, candidate: Newcomer) {
         let Some(stream) = &mut self.stream else { return };
+        let established = stream.is_established();
         let packet = stream.change_source(&candidate, self.delay.base());
+        if !established {
+            // One packet was no stream: what comes now is the first, and begins as soon as it can.
+            while let Some(held) = self.pool.oldest() {
+                self.pool.remove(held.sequence);
+                self.figures.discarded += 1;
+            }
+            stream.begin_with(&packet);
+            self.playout = Playout::Waiting { fresh: true };
+        }
         self.delay.clear();
         if packet.duration > 0 {
             self.delay.observe(packet.at, packet.at - packet.time);
@@ -418,7 +438,7 @@ impl JitterBuffer {
                 Playout::Waiting { .. } if now < self.due(&oldest) => return Step::Silence,
                 Playout::Waiting { fresh } => {
                     let first = if fresh { self.skip_backlog(oldest, now) } else { oldest };
-                    return self.play(first, now);
+                    return self.play(first, now, 0);
                 }
                 Playout::Playing { concealed } => {
                     if let Some(step) = self.step_playing(oldest, now, concealed) {
@@ -464,7 +484,7 @@ impl JitterBuffer {
             // The sender had paused: its next sound starts by the clock.
             return Some(self.starve());
         }
-        Some(self.play(oldest, now))
+        Some(self.play(oldest, now, concealed))
     }
 
     /// At the start of a stream nothing has been heard yet: what is more than the wait asks for is not played at all.
@@ -480,11 +500,16 @@ impl JitterBuffer {
         first
     }
 
-    fn play(&mut self, packet: Packet, now: i64) -> Step {
+    /// `concealed`: what was made up while the packet was late.
+    fn play(&mut self, packet: Packet, now: i64, concealed: i64) -> Step {
+        let lateness = self.lateness(&packet, now);
+        let needless = concealed <= SKIPPED && lateness - concealed >= self.wait();
+        let skip = if needless { concealed.min(packet.duration) } else { 0 };
         self.take(packet);
-        self.playout = Playout::Playing { concealed: 0 };
-        self.figures.held_us = ((self.lateness(&packet, now) + self.packet_length()).max(0) / 1000) as u64;
-        Step::Play(packet)
+        let left = if needless { concealed - skip } else { 0 };
+        self.playout = Playout::Playing { concealed: left };
+        self.figures.held_us = ((lateness - skip + self.packet_length()).max(0) / 1000) as u64;
+        Step::Play { packet, skip }
     }
 
     /// Nothing to play for 10 ms.

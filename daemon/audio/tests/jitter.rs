@@ -90,9 +90,9 @@ impl Ear {
 
     fn pull(&mut self) {
         let heard = match self.buffer.next(self.now) {
-            Next::Packet { payload, duration, .. } => {
+            Next::Packet { payload, duration, skip, .. } => {
                 self.packet = duration;
-                self.unplayed += duration;
+                self.unplayed += duration - skip;
                 Heard::Packet(number(payload))
             }
             Next::Lost { following } => {

@@ -97,6 +97,17 @@ impl Playout {
         self.end = end;
     }
 
+    /// As [`Playout::add`], without the first `skip` of the samples; answers how many are left.
+    pub(crate) fn add_behind(&mut self, skip: usize, count: usize) -> usize {
+        let skip = skip.min(count);
+        let end = (self.end + count).min(self.samples.len());
+        if skip > 0 && self.end + skip <= end {
+            self.samples.copy_within(self.end + skip..end, self.end);
+        }
+        self.add(count - skip);
+        count - skip
+    }
+
     /// Adds silence.
     pub(crate) fn silence(&mut self, count: usize) {
         let room = self.room();

@@ -344,7 +344,7 @@ impl Receiver {
     fn decode_next(&mut self, now_nanos: u64) {
         let in_event = now_nanos < self.events_until_nanos;
         match self.jitter.next(now_nanos) {
-            Next::Packet { payload_type, payload, .. } => {
+            Next::Packet { payload_type, payload, skip, duration } => {
                 let meaning = self.meanings.get(usize::from(payload_type)).copied().flatten();
                 // It was good when it came; a new plan may have no place for it.
                 let Some(ReceiveKind::Audio(codec)) = meaning else { return self.playout.silence_frame() };
@@ -357,11 +357,19 @@ impl Receiver {
                     return self.playout.silence_frame();
                 };
                 let rate = self.playout.rate();
+                if skip > 0 && skip < duration {
+                    // What was made up fades out where the packet's sound takes over in its midst.
+                    let mut tail = [0.0; MAX_FRAME];
+                    let tail = tail.get_mut(..frame_len(rate) / 2).unwrap_or_default();
+                    decoder.conceal(tail);
+                    self.playout.bridge(tail, rate);
+                }
                 match decoder.decode(payload, self.playout.room()) {
                     Ok(samples) if samples > 0 => {
                         self.last_duration = samples;
-                        self.playout.add(samples);
-                        self.played_us += duration_us(samples, rate);
+                        let skipped = (skip * u64::from(rate) / 1_000_000_000) as usize;
+                        let added = self.playout.add_behind(skipped, samples);
+                        self.played_us += duration_us(added, rate);
                     }
                     _ => {
                         let made = conceal(decoder, &mut self.playout, frame_len(rate));

@@ -203,6 +203,11 @@ impl Stream {
         Some(self.transit)
     }
 
+    /// Whether more than one packet has come.
+    pub(super) fn is_established(&self) -> bool {
+        self.run.highest > self.run.first || self.former.is_some()
+    }
+
     /// The number before this one in the present run, extended, and when its sound should begin if it is as long as others.
     pub(super) fn missing(&self, sequence: u16) -> Option<(i64, i64)> {
         let sequence = self.run.highest + i64::from(self.run.ahead(sequence.wrapping_sub(1)));
@@ -235,6 +240,13 @@ impl Stream {
     /// Nothing has been played or passed over.
     pub(super) fn untouched(&self) -> bool {
         self.next == self.first
+    }
+
+    /// What came before `packet` is forgotten.
+    pub(super) fn begin_with(&mut self, packet: &Packet) {
+        self.former = None;
+        (self.first, self.next, self.seen) = (packet.sequence, packet.sequence, 0);
+        (self.position, self.duration) = (packet.time, packet.duration);
     }
 
     /// An untouched stream begins no later than with `sequence`.
