@@ -1,6 +1,6 @@
 //! One call through two real engines and a channel, in virtual time. It knows cells and channels; it judges nothing.
 
-use voipd_audio::plan::{Codec, SendPlan, StreamCounters, StreamPlan};
+use voipd_audio::plan::{Codec, ReceiveKind, SendPlan, Steering, StreamCounters, StreamPlan};
 
 use crate::channel::{Channel, Weather};
 use crate::world::{STREAM, World, address, plan};
@@ -13,20 +13,26 @@ pub struct Cell {
     pub codec: Codec,
     /// Most bits per second that the peer asks Opus for.
     pub bitrate: Option<u32>,
+    /// Both sides offer RFC 2198.
+    pub redundancy: bool,
     /// Rate at which it is scored in hertz: 8000 by P.862, 16000 by P.862.2.
     pub rate: u32,
 }
 
-const fn cell(name: &'static str, codec: Codec, bitrate: Option<u32>, rate: u32) -> Cell {
-    Cell { name, codec, bitrate, rate }
+const fn cell(name: &'static str, codec: Codec, bitrate: Option<u32>, redundancy: bool, rate: u32) -> Cell {
+    Cell { name, codec, bitrate, redundancy, rate }
 }
 
+/// Payload type of RFC 2198 here.
+const REDUNDANT: u8 = 121;
+
 /// All that are measured.
-pub const CELLS: [Cell; 4] = [
-    cell("PCMU", Codec::Pcmu, None, 8000),
-    cell("G.722", Codec::G722, None, 16_000),
-    cell("Opus, 32 kbit/s", Codec::Opus, Some(16_000), 16_000),
-    cell("Opus, free", Codec::Opus, None, 16_000),
+pub const CELLS: [Cell; 5] = [
+    cell("PCMU", Codec::Pcmu, None, false, 8000),
+    cell("PCMU, RFC 2198", Codec::Pcmu, None, true, 8000),
+    cell("G.722", Codec::G722, None, false, 16_000),
+    cell("Opus, 32 kbit/s", Codec::Opus, Some(32_000), false, 16_000),
+    cell("Opus, free", Codec::Opus, None, true, 16_000),
 ];
 
 /// What came of a call.
@@ -38,14 +44,30 @@ pub struct Heard {
     pub counters: StreamCounters,
 }
 
+/// How the peer's reports of such a network have the sound sent.
+fn steering(cell: Cell, channel: Channel) -> Steering {
+    let copies = match channel.loss {
+        0 => 0,
+        1..5 => 1,
+        _ => 2,
+    };
+    Steering { fec: channel.loss >= 8 && !cell.redundancy, copies: if cell.redundancy { copies } else { 0 }, ..Steering::default() }
+}
+
 /// Speaks `speech`, which is at the cell's rate, through a call.
 pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
     let (mut world, mut near, mut far) = World::call(cell.codec, cell.rate);
     let first = plan(cell.codec, 0, address(1));
-    let send = first.send.map(|send| SendPlan { bitrate: cell.bitrate, fec: true, ..send });
-    world.sides[0].controller.update_stream(STREAM, StreamPlan { generation: 2, send, ..first }).unwrap();
-    // What the peer's reports tell, once they have come.
-    world.sides[0].controller.set_packet_loss(STREAM, channel.loss as u8).unwrap();
+    let redundancy = cell.redundancy.then_some(REDUNDANT);
+    let send = first.send.map(|send| SendPlan { bitrate: cell.bitrate, fec: true, redundancy, ..send });
+    let mut receive = first.receive.clone();
+    receive.extend(redundancy.map(|number| (number, ReceiveKind::Redundant)));
+    for (this, other) in [(0, 1), (1, 0)] {
+        let plan = plan(cell.codec, this, address(other));
+        let plan = StreamPlan { generation: 2, send, receive: receive.clone(), ..plan };
+        world.sides[this].controller.update_stream(STREAM, plan).unwrap();
+    }
+    world.sides[0].controller.steer(STREAM, steering(cell, channel)).unwrap();
     let mut weather = Weather::new(channel, seed);
     world.network().weather = Box::new(move |sent| {
         if sent.from == address(0) {

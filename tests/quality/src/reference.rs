@@ -1,6 +1,6 @@
 //! What a call is compared with: the codec alone, and libopus with its plain in-band FEC behind an ideal jitter buffer.
 
-use audiopus::coder::{Decoder as OpusDecoder, Encoder as OpusEncoder, GenericCtl as _};
+use audiopus::coder::{Decoder as OpusDecoder, Encoder as OpusEncoder};
 use audiopus::packet::Packet;
 use audiopus::{Application, Bitrate, Channels, MutSignals, SampleRate, Signal};
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings, OPUS_BITRATE};
