@@ -346,7 +346,7 @@ impl Decoder {
 
     /// Whether a lost packet is better made up when the one behind it has come ([`Decoder::interpolate`]).
     pub fn looks_ahead(&self) -> bool {
-        !matches!(self.0, DecoderKind::Opus(_))
+        matches!(self.0, DecoderKind::G711(..) | DecoderKind::G722(..))
     }
 
     /// The lost packet before `next`, made up from what lies on both sides of it, where the codec has no other way: fills
@@ -368,7 +368,7 @@ impl Decoder {
                 decoder.clone().decode(next, ahead);
                 concealment.interpolate(ahead, samples).then_some(samples.len())
             }
-            DecoderKind::Opus(_) => None,
+            _ => None,
         }
     }
 
