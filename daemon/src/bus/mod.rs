@@ -10,6 +10,7 @@
 mod account;
 mod audio;
 mod call;
+mod call_ports;
 mod dispatch;
 mod friends;
 mod manager;

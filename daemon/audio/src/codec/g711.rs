@@ -40,6 +40,18 @@ impl Law {
     }
 }
 
+/// The µ-law code of one sample, for sound that is stored or piped so.
+#[must_use]
+pub fn ulaw_code(sample: f32) -> u8 {
+    compress_mu(to_i16(sample))
+}
+
+/// The sample that a µ-law code stands for.
+#[must_use]
+pub fn ulaw_sample(code: u8) -> f32 {
+    MU_LAW[usize::from(code)]
+}
+
 /// Nearest 16-bit sample; what is out of range is clipped, what is no number is silence.
 fn to_i16(sample: f32) -> i16 {
     let scaled = sample * FULL_SCALE;

@@ -121,7 +121,12 @@ impl<S: MediaSocket> Controller<S> {
 
     /// Opens a port by which somebody besides the sound card hears `stream`, and is heard where it is connected as a
     /// source. It is no sink of its own: what it hears is all that the stream's peer says and is told.
-    pub fn open_program(&mut self, port: PortId, program: ProgramPort, stream: PortId) -> Result<(), EngineError> {
+    pub fn open_program(
+        &mut self,
+        port: PortId,
+        program: ProgramPort,
+        stream: PortId,
+    ) -> Result<(), EngineError> {
         let (stream, _) = self.stream(stream)?;
         let slot = self.take_slot(port)?;
         self.open(slot, port, Kind::Program(Box::new(Program::new(program, stream))));

@@ -235,7 +235,8 @@ impl<S: MediaSocket> Processor<S> {
     /// What the peer of the stream in a slot is told in this tick.
     fn told(&self, stream: Option<usize>) -> PortSet {
         let port = stream.and_then(|slot| self.ports.get(slot)?.as_ref());
-        port.filter(|port| !port.muted && port.sink_rate().is_some()).map_or(PortSet::EMPTY, |port| port.sources)
+        port.filter(|port| !port.muted && port.sink_rate().is_some())
+            .map_or(PortSet::EMPTY, |port| port.sources)
     }
 
     /// Gives a port what it hears. `tick`: number of the tick, shifted by the port's phase.
