@@ -4,6 +4,7 @@
 
 pub mod mappings;
 pub mod nat;
+pub mod ports;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -56,10 +57,12 @@ pub enum AccountChoice {
 /// Where the sound of a call comes from and goes to, if not to the sound device.
 #[derive(Debug, Default)]
 pub struct CallSound {
-    /// A WAV file, open for reading: the peer hears it instead of the microphone.
+    /// A sound file, open for reading: the peer hears it instead of the microphone.
     pub play: Option<OwnedFd>,
-    /// A file open for writing: becomes a WAV file of what the peer says.
+    /// A file open for writing: becomes a sound file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// Programs have the sound device's place.
+    pub programs: bool,
     /// Do not hold the other calls, mix them with this one.
     pub mix: bool,
 }
@@ -203,6 +206,7 @@ pub enum Request {
         reply: Reply<()>,
     },
     Friends(FriendsRequest),
+    Ports(ports::PortsRequest),
 }
 
 /// What the bus asks of friends.

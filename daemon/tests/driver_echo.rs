@@ -76,6 +76,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
+    let sockets = scratch.path().join("sockets");
     let parts = Parts {
         agent,
         transport,
@@ -87,6 +88,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         controller,
         realtime,
         sound: SoundSystem::start().unwrap(),
+        sockets: Some(sockets),
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
         nat: config.nat,
@@ -109,7 +111,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let sound = CallSound {
             play: Some(OwnedFd::from(File::open(&speech).unwrap())),
             record: Some(OwnedFd::from(File::create(&record).unwrap())),
-            mix: false,
+            ..CallSound::default()
         };
         let (reply, answer) = oneshot::channel();
         let target = format!("sip:echo@127.0.0.1:{port}");

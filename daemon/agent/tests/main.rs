@@ -14,6 +14,7 @@ mod accounts;
 mod bad_network;
 mod basic_call;
 mod call_ends;
+mod call_ports;
 mod callers;
 mod codec_change;
 mod dtmf;

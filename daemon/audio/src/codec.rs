@@ -20,6 +20,8 @@ use g711::Law;
 
 use crate::plan::Codec;
 
+pub use g711::{ulaw_code, ulaw_sample};
+
 /// Why a codec could not be made or fed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use voipd_audio::engine::{Controller, EngineError, MediaSocket};
+use voipd_audio::engine::{Controller, EngineError, MediaSocket, ProgramPort};
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
 
@@ -12,12 +12,20 @@ pub struct Patchbay<S: MediaSocket> {
     open: BTreeSet<PortId>,
     wanted: BTreeMap<PortId, Vec<PortId>>,
     tones: BTreeMap<PortId, Tone>,
+    /// Programs whose stream is not open yet, and which stream that is.
+    waiting: BTreeMap<PortId, (ProgramPort, PortId)>,
 }
 
 impl<S: MediaSocket> Patchbay<S> {
     /// Nothing is connected.
     pub fn new(controller: Controller<S>) -> Self {
-        Self { controller, open: BTreeSet::new(), wanted: BTreeMap::new(), tones: BTreeMap::new() }
+        Self {
+            controller,
+            open: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            tones: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
     }
 
     /// The engine behind it, for what concerns one port alone.
@@ -32,6 +40,15 @@ impl<S: MediaSocket> Patchbay<S> {
     pub fn open_stream(&mut self, port: PortId, plan: StreamPlan, socket: S) -> Result<(), EngineError> {
         self.controller.open_stream(port, plan, socket)?;
         self.opened(port);
+        let (now, later) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(_, wait)| wait.1 == port);
+        self.waiting = later;
+        let now: BTreeMap<PortId, (ProgramPort, PortId)> = now;
+        for (program, (rings, stream)) in now {
+            if let Err(error) = self.open_program(program, rings, stream) {
+                log::warn!("a program cannot join its call: {error}");
+            }
+        }
         Ok(())
     }
 
@@ -52,6 +69,25 @@ impl<S: MediaSocket> Patchbay<S> {
         Ok(())
     }
 
+    /// Opens a program's port as soon as the stream that it hears is open, and connects it as wanted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_program(
+        &mut self,
+        port: PortId,
+        rings: ProgramPort,
+        stream: PortId,
+    ) -> Result<(), EngineError> {
+        if self.open.contains(&stream) {
+            self.controller.open_program(port, rings, stream)?;
+            self.opened(port);
+        } else {
+            self.waiting.insert(port, (rings, stream));
+        }
+        Ok(())
+    }
+
     /// Closes a port; what is wanted of it stays remembered for when it opens again.
     pub fn close(&mut self, port: PortId) {
         if self.open.remove(&port) {
@@ -64,6 +100,7 @@ impl<S: MediaSocket> Patchbay<S> {
         self.close(port);
         self.wanted.remove(&port);
         self.tones.remove(&port);
+        self.waiting.retain(|program, (_, stream)| *program != port && *stream != port);
         for sources in self.wanted.values_mut() {
             sources.retain(|source| *source != port);
         }

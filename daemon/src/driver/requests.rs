@@ -12,6 +12,7 @@ use voipd_audio::plan::EngineCounters;
 use super::devices::role_name;
 use super::traces::TraceError;
 use super::{Driver, Finished};
+use crate::api::ports::PortsRequest;
 use crate::api::{
     AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
     Update,
@@ -35,15 +36,19 @@ impl Driver {
     /// Takes a request. Its files are looked at first: what cannot be played or recorded into is said to the client, not
     /// to the peer.
     pub(super) fn request(&mut self, request: Request) {
-        let sound = match &request {
-            Request::Dial { sound, .. } | Request::Accept { sound, .. } => sound,
-            _ => return self.carry_out_request(request),
+        let (play, record) = match &request {
+            Request::Dial { sound, .. } | Request::Accept { sound, .. } => {
+                (sound.play.as_ref(), sound.record.as_ref())
+            }
+            Request::Ports(PortsRequest::Play { file, .. }) => (Some(file), None),
+            Request::Ports(PortsRequest::StartRecording { file, .. }) => (None, Some(file)),
+            _ => (None, None),
         };
-        if sound.play.is_none() && sound.record.is_none() {
+        if play.is_none() && record.is_none() {
             return self.carry_out_request(request);
         }
-        let clone = |file: &Option<OwnedFd>| file.as_ref().map(OwnedFd::try_clone).transpose();
-        let files = clone(&sound.play).and_then(|play| Ok((play, clone(&sound.record)?)));
+        let clone = |file: Option<&OwnedFd>| file.map(OwnedFd::try_clone).transpose();
+        let files = clone(play).and_then(|play| Ok((play, clone(record)?)));
         let (finished, updates) = (self.finished.clone(), self.updates.sender());
         tokio::spawn(async move {
             let checked = match files {
@@ -99,7 +104,7 @@ impl Driver {
             Request::Accept { call, sound, reply } => {
                 let result = self.agent.accept(now, call, choice(&sound)).map_err(Into::into);
                 if result.is_ok() {
-                    self.files.insert(call, sound);
+                    self.add_files(now, call, sound);
                 }
                 self.answer(reply, result);
             }
@@ -181,6 +186,7 @@ impl Driver {
                 self.answer(reply, Ok(()));
             }
             Request::Friends(request) => self.friends_request(now, request),
+            Request::Ports(request) => self.ports_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -205,7 +211,7 @@ impl Driver {
             }
             error => error.into(),
         })?;
-        self.files.insert(call, sound);
+        self.add_files(now, call, sound);
         Ok(call)
     }
 
@@ -334,14 +340,17 @@ fn refused(request: Request, message: String) -> Update {
     let error = RequestError { kind: ErrorKind::InvalidArgument, message };
     match request {
         Request::Dial { reply, .. } => answered(reply, Err(error)),
-        Request::Accept { reply, .. } => answered(reply, Err(error)),
+        Request::Accept { reply, .. }
+        | Request::Ports(PortsRequest::Play { reply, .. } | PortsRequest::StartRecording { reply, .. }) => {
+            answered(reply, Err(error))
+        }
         // No other one brings files.
         _ => Update::Answer(Box::new(|| ())),
     }
 }
 
 fn choice(sound: &CallSound) -> SoundChoice {
-    SoundChoice { play: sound.play.is_some(), record: sound.record.is_some(), mix: sound.mix }
+    SoundChoice { ports: sound.programs || sound.play.is_some(), mix: sound.mix }
 }
 
 fn named(counters: &EngineCounters) -> BTreeMap<&'static str, u64> {
@@ -375,7 +384,9 @@ impl From<AgentError> for RequestError {
             | AgentError::TooManyDigits(_)
             | AgentError::CodecNotAllowed(_)
             | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
-            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) => ErrorKind::LimitReached,
+            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) | AgentError::TooManyPorts(_) => {
+                ErrorKind::LimitReached
+            }
         };
         Self { kind, message: error.to_string() }
     }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use voipd::api::nat::NatView;
+use voipd::api::ports::{PortView, PortsRequest};
 use voipd::api::{
     AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Figure, FriendView, FriendsRequest,
     FriendsView, GraphNode, Presence, Reply, Request, RequestError, Update,
@@ -128,6 +129,19 @@ fn success(request: Request) -> Update {
         }
         Request::Friends(FriendsRequest::Join { reply, .. }) => answer(reply, Ok(AccountId(1))),
         Request::Friends(FriendsRequest::List { reply }) => answer(reply, Ok(vec![friend()])),
+        Request::Ports(PortsRequest::OpenAudio { reply, .. }) => {
+            answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into()))
+        }
+        Request::Ports(PortsRequest::OpenAudioSocket { reply, .. }) => {
+            answer(reply, Ok("/run/voipd/audio/call-7-16.sock".to_owned()))
+        }
+        Request::Ports(PortsRequest::List { reply, .. }) => answer(reply, Ok(vec![port()])),
+        Request::Ports(
+            PortsRequest::Play { reply, .. }
+            | PortsRequest::StopPlaying { reply, .. }
+            | PortsRequest::StartRecording { reply, .. }
+            | PortsRequest::StopRecording { reply, .. },
+        ) => answer(reply, Ok(())),
         Request::Friends(FriendsRequest::Remove { reply, .. })
         | Request::RemoveAccount { reply, .. }
         | Request::EnableAccount { reply, .. }
@@ -186,6 +200,10 @@ pub fn check() -> Check {
         sentence: "the clock is late".into(),
         remedy: "set it".into(),
     }
+}
+
+pub fn port() -> PortView {
+    PortView { kind: "player", open: true, program: None, dropped_ms: 0 }
 }
 
 pub fn friend() -> FriendView {
@@ -263,6 +281,8 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         mixed: false,
         network: CallNetwork::Ok,
         sound: SoundPlace::None,
+        playing: false,
+        recording: false,
         media_way: MediaWay::None,
         remote_media: None,
         created_at: 1,
