@@ -337,10 +337,7 @@ impl Decoder {
 
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
-        match &self.0 {
-            DecoderKind::G711(..) | DecoderKind::G722(..) => false,
-            DecoderKind::Opus(_) => opus::has_fec(payload),
-        }
+        matches!(&self.0, DecoderKind::Opus(_)) && opus::has_fec(payload)
     }
 
     /// The lost packet before `next`, from its in-band FEC, where the codec has it and it is there: fills `samples`,
