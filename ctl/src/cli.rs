@@ -79,8 +79,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<FriendsCommand>,
     },
-    /// Show the figures of a call's media
-    Stats(OneCall),
+    /// Show the figures of a call's media: loss, delay, quality
+    Stats(StatsArgs),
+    /// Draw the way of a call's sound, from the microphone to the peer and back, with its figures
+    Graph(GraphArgs),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
     Dnd {
         /// on or off
@@ -103,6 +105,24 @@ pub(crate) enum Command {
 pub(crate) enum Switch {
     On,
     Off,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub(crate) call: OneCall,
+    /// Go on every second, and tell who talks, until the call ends or Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) call: OneCall,
+    /// In the language of Graphviz: 'voipctl graph --dot | dot -Tsvg >call.svg'
+    #[arg(long)]
+    pub(crate) dot: bool,
 }
 
 #[derive(Debug, Args)]

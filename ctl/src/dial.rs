@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use voipd_dbus::{CallState, DialOptions, Dict, Error, Figures, ResumeOptions, names};
 
-use crate::call::{open_files, state_words};
+use crate::call::{media_path, open_files, state_words};
 use crate::cli::{DialArgs, seconds};
 use crate::daemon::Daemon;
 use crate::events::{Event, Events};
@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::keys::{HELP, Key, Keys};
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
+use crate::stats::{opinions, quality_words};
 use crate::text::{clock, cut, meter};
 
 /// How often the live line gets new figures.
@@ -64,6 +65,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         keys: None,
         call: Object { path: path.clone(), ..Object::default() },
         states: Vec::new(),
+        way: String::new(),
         figures: Dict::new(),
         note: String::new(),
         answered: None,
@@ -129,6 +131,8 @@ struct Follower<'d> {
     keys: Option<Keys>,
     call: Object,
     states: Vec<String>,
+    /// The kind of way that media took last.
+    way: String,
     figures: Dict,
     /// What the last key came to, when it failed.
     note: String,
@@ -178,11 +182,19 @@ impl Follower<'_> {
                 if path == self.call.path && interface == names::CALL =>
             {
                 self.call.properties.extend(properties);
+                // With the end of the call its way is gone.
+                let way = media_path(&self.call);
+                if !way.is_empty() {
+                    self.way = way;
+                }
                 self.enter(self.call.text("State").to_owned())?;
             }
             Event::StateChanged { path, new, .. } if path == self.call.path => self.enter(new)?,
             Event::Removed { path } if path == self.call.path => self.enter(CallState::Ended.to_string())?,
             Event::Statistics { path, figures } if path == self.call.path => self.figures = figures,
+            Event::Quality { path, direction, quality, mos, cause } if path == self.call.path => {
+                self.note = quality_words(&direction, &quality, mos, &cause);
+            }
             Event::Digit { path, digit, .. } if path == self.call.path => {
                 self.note = format!("the peer sent {digit}");
             }
@@ -265,7 +277,8 @@ impl Follower<'_> {
         match self.out.json {
             true => self.out.document(&report(&self.call, &self.states, &self.figures, exit))?,
             false => {
-                self.out.lines(&summary(&self.call, &self.states, &Figures::from_dict(&self.figures)))?
+                let figures = Figures::from_dict(&self.figures);
+                self.out.lines(&summary(&self.call, &self.states, &self.way, &figures))?
             }
         }
         match exit {
@@ -301,6 +314,7 @@ fn live_line(call: &Object, figures: &Figures, note: &str) -> String {
     if !call.text("Codec").is_empty() {
         parts.push(call.text("Codec").to_owned());
         parts.push(format!("loss {:.1} %", figures.loss_percent));
+        parts.extend(opinions(figures));
         parts.push(format!("in {}", meter(figures.level_in)));
         parts.push(format!("out {}", meter(figures.level_out)));
     }
@@ -311,7 +325,7 @@ fn live_line(call: &Object, figures: &Figures, note: &str) -> String {
 }
 
 /// The call in two or three lines.
-fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
+fn summary(call: &Object, states: &[String], media_way: &str, figures: &Figures) -> Vec<String> {
     let answered = call.number("AnsweredAt") != 0;
     let time = if answered { format!(" after {}", clock(call.talk_time())) } else { String::new() };
     let ended = end_words(call.text("EndReason"), call.number("SipStatus"), answered);
@@ -319,6 +333,9 @@ fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
     let mut way = states.join(", ");
     if !call.text("Codec").is_empty() {
         way = format!("{way}; {}", call.text("Codec"));
+        if !media_way.is_empty() {
+            way = format!("{way}, {media_way} path");
+        }
     }
     lines.push(format!("  {way}"));
     lines.extend(identity_line(call));
@@ -328,6 +345,7 @@ fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
     }
     if figures.packets_sent + figures.packets_received > 0 {
         lines.push(format!("  {}", figures_words(figures)));
+        lines.extend(opinions(figures).map(|words| format!("  at the end, {words}")));
     }
     lines
 }
@@ -441,18 +459,21 @@ mod tests {
             frames_concealed: 2,
             jitter_ms: 1.25,
             round_trip_ms: 0.5,
+            mos_conversation_in: 4.4,
+            mos_conversation_out: 3.9,
             ..Figures::default()
         };
         assert_eq!(
-            summary(&talk(), &states(), &figures),
+            summary(&talk(), &states(), "relayed", &figures),
             [
                 "Call 3 with sip:b@example.org: the peer hung up after 0:12",
-                "  dialing, ringing, active, ended; opus",
+                "  dialing, ringing, active, ended; opus, relayed path",
                 "  620 packets sent, 618 received, 2 lost (0.3 %), 2 of 620 frames concealed, jitter 1.2 ms, round trip 0.5 ms",
+                "  at the end, MOS 4.4 here, 3.9 at the peer",
             ]
         );
         let unknown = Figures { packets_sent: 1, round_trip_ms: -1.0, ..Figures::default() };
-        assert!(summary(&talk(), &states(), &unknown)[2].ends_with("round trip unknown"));
+        assert!(summary(&talk(), &states(), "", &unknown)[2].ends_with("round trip unknown"));
     }
 
     #[test]
@@ -462,7 +483,7 @@ mod tests {
         refused.properties.insert("SipStatus".into(), 486u16.into());
         let states = ["dialing", "ended"].map(str::to_owned);
         assert_eq!(
-            summary(&refused, &states, &Figures::default()),
+            summary(&refused, &states, "", &Figures::default()),
             ["Call 4 with sip:b@example.org: the peer is busy (486)", "  dialing, ended"]
         );
     }
@@ -475,10 +496,16 @@ mod tests {
         let mut active = talk();
         active.properties.insert("State".into(), zbus::Variant::from("active").try_into().unwrap());
         active.properties.insert("Muted".into(), true.into());
-        let figures = Figures { loss_percent: 1.0, level_in: -30.0, level_out: -127.0, ..Figures::default() };
+        let figures = Figures {
+            loss_percent: 1.0,
+            mos_conversation_in: 4.1,
+            level_in: -30.0,
+            level_out: -127.0,
+            ..Figures::default()
+        };
         assert_eq!(
             live_line(&active, &figures, "the peer sent 5"),
-            "active, muted  0:12  opus  loss 1.0 %  in ###...  -30  out ...... -127  the peer sent 5"
+            "active, muted  0:12  opus  loss 1.0 %  MOS 4.1 here  in ###...  -30  out ...... -127  the peer sent 5"
         );
     }
 

@@ -12,6 +12,7 @@ mod doctor;
 mod events;
 mod exit;
 mod friends;
+mod graph;
 mod keys;
 mod mappings;
 mod monitor;
@@ -94,7 +95,8 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Neighbours => neighbours::list(daemon, out).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
         Command::Friends { command } => friends::run(daemon, out, command).await,
-        Command::Stats(one) => stats::run(daemon, out, one).await,
+        Command::Stats(args) => stats::run(daemon, out, args).await,
+        Command::Graph(args) => graph::run(daemon, out, args).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,
         Command::Trace(args) => trace::run(daemon, out, args).await,

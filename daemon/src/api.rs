@@ -10,8 +10,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use voipd_agent::quality::{CallQuality, Warning};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+use voipd_audio::plan::Heard;
 use voipd_media::Codec;
 
 use crate::doctor::Check;
@@ -150,6 +152,15 @@ pub enum Request {
         call: CallId,
         reply: Reply<CallStatistics>,
     },
+    CallGraph {
+        call: CallId,
+        reply: Reply<Vec<GraphNode>>,
+    },
+    /// Whether [`Update::Activity`] is wanted of a call; until then, and afterwards, nothing is listened for.
+    WatchActivity {
+        call: CallId,
+        on: bool,
+    },
     /// Whoever holds the other end of the answer reads what is sent and received, until it is closed.
     Trace {
         /// Nothing but this call.
@@ -242,6 +253,18 @@ pub enum Update {
         digit: char,
         duration_ms: u32,
     },
+    /// A direction of a call has begun to sound bad, or is good again.
+    QualityChanged {
+        call: CallId,
+        warning: Warning,
+    },
+    /// Somebody has begun to talk, or has stopped.
+    Activity {
+        call: CallId,
+        heard: Heard,
+        talking: bool,
+        level_dbov: i8,
+    },
     CallRemoved(CallId),
     DoNotDisturb(bool),
     Audio(Box<AudioView>),
@@ -260,6 +283,27 @@ pub struct CallStatistics {
     pub round_trip_ms: Option<f64>,
     pub remote_loss_percent: Option<f64>,
     pub remote_jitter_ms: Option<f64>,
+    pub quality: CallQuality,
+}
+
+/// A part of a call's media path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphNode {
+    /// Unlike that of all others in the graph.
+    pub id: String,
+    pub kind: &'static str,
+    /// Codec, kind of path, or peer; may be empty.
+    pub name: String,
+    /// Nodes that its sound goes to.
+    pub to: Vec<String>,
+    pub figures: BTreeMap<&'static str, Figure>,
+}
+
+/// A live figure of such a part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Figure {
+    Number(f64),
+    Text(String),
 }
 
 /// State of `org.voipd.Friends1`.

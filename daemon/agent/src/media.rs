@@ -16,7 +16,7 @@ use crate::digits::Way;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
 use crate::quality::{CallQuality, Look, QualityMonitor};
-use crate::view::{CallId, Reason};
+use crate::view::{CallId, CallView, Reason};
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -330,6 +330,11 @@ impl Agent {
             Some(Media::Streaming(stream)) => stream.quality.quality(),
             _ => CallQuality::default(),
         }
+    }
+
+    /// What is known of a call.
+    pub fn call_view(&self, id: CallId) -> Option<CallView> {
+        self.calls.get(&id).map(Call::view)
     }
 
     /// The port of a call's stream while it has one.

@@ -8,6 +8,7 @@
 //! object wait for each other; and its setters send change signals of their own.
 
 mod account;
+mod activity;
 mod audio;
 mod call;
 mod dispatch;

@@ -3,6 +3,7 @@
 mod devices;
 mod doctor;
 mod friends;
+mod graph;
 mod ice;
 mod mappings;
 mod media;
@@ -14,7 +15,7 @@ mod patchbay;
 mod requests;
 mod traces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::{AccountState, CallId};
 use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
+use voipd_audio::plan::EngineEvent;
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
 use voipd_sip::redact::redact;
 use voipd_sip::uri::Host;
@@ -147,6 +149,8 @@ pub struct Driver {
     /// Files that came with a call and wait until it is answered.
     files: BTreeMap<CallId, CallSound>,
     statistics: BTreeMap<CallId, CallStatistics>,
+    /// Calls in which somebody wants to know who talks.
+    listened: BTreeSet<CallId>,
     friends: Friends,
     store: Store,
     network: Snapshot,
@@ -179,6 +183,7 @@ impl Driver {
             mappings: Mappings::new(parts.mappings, Instant::now()),
             files: BTreeMap::new(),
             statistics: BTreeMap::new(),
+            listened: BTreeSet::new(),
             friends: parts.friends,
             store: parts.store,
             network,
@@ -357,6 +362,12 @@ impl Driver {
         self.patchbay.controller().service();
         self.relays.kick();
         while let Some(event) = self.patchbay.controller().poll_event() {
+            if let EngineEvent::Activity { port, heard, talking, level_dbov } = event {
+                if let Some(call) = self.media.call_at(port) {
+                    self.tell(Update::Activity { call, heard, talking, level_dbov });
+                }
+                continue;
+            }
             self.agent.handle_engine_event(Instant::now(), event);
             self.carry_out();
         }
@@ -484,8 +495,10 @@ impl Driver {
             Output::DtmfReceived { call, digit, duration_ms } => {
                 self.tell(Update::DtmfReceived { call, digit, duration_ms });
             }
+            Output::QualityChanged { call, warning } => self.tell(Update::QualityChanged { call, warning }),
             Output::CallRemoved(call) => {
                 self.statistics.remove(&call);
+                self.listened.remove(&call);
                 // A call that never had media closed none.
                 self.files.remove(&call);
                 self.tell(Update::CallRemoved(call));
@@ -550,6 +563,9 @@ impl Driver {
             return log::warn!(call = call.0; "the call has no sound: {error}");
         }
         self.attach_relay(call, port, &path);
+        if self.listened.contains(&call) {
+            report("listen", self.patchbay.controller().watch_activity(port, true));
+        }
     }
 
     fn open_files(
@@ -593,7 +609,17 @@ impl Driver {
             let percent = (view.fraction_lost * 100.0).ceil() as u8;
             report("steer the encoder", self.patchbay.controller().set_packet_loss(port, percent));
         }
-        self.statistics.insert(call, media::statistics(counters, remote));
+        self.statistics.insert(call, media::statistics(counters, remote, self.agent.quality(call)));
+    }
+
+    /// Somebody wants to know who talks in a call, or nobody does any more.
+    fn listen(&mut self, call: CallId, on: bool) {
+        // The last word of a listener may come behind the end of the call.
+        let known = self.agent.find_call(call).is_ok();
+        let changed = if on { known && self.listened.insert(call) } else { self.listened.remove(&call) };
+        if changed && let Some(port) = self.agent.stream_port(call) {
+            report("listen", self.patchbay.controller().watch_activity(port, on));
+        }
     }
 
     /// An ended call's figures can still be read: they are those of its last moment.

@@ -79,6 +79,18 @@ impl<S: MediaSocket> Patchbay<S> {
         self.apply(sink);
     }
 
+    /// What `sink` hears, of all that is open.
+    pub fn heard_by(&self, sink: PortId) -> Vec<PortId> {
+        let wanted = self.wanted.get(&sink).map(Vec::as_slice).unwrap_or_default();
+        wanted.iter().copied().filter(|source| self.open.contains(source)).collect()
+    }
+
+    /// Who hears `source`, of all that is open.
+    pub fn listeners_of(&self, source: PortId) -> Vec<PortId> {
+        let hear = |sink: &&PortId| self.wanted.get(sink).is_some_and(|sources| sources.contains(&source));
+        self.open.iter().filter(hear).copied().collect()
+    }
+
     /// Which tone shall sound at `port` from now on.
     pub fn play_tone(&mut self, port: PortId, tone: Option<Tone>) {
         match tone {

@@ -139,6 +139,11 @@ impl Driver {
                 let statistics = self.call_statistics(call);
                 self.answer(reply, Ok(statistics));
             }
+            Request::CallGraph { call, reply } => {
+                let graph = self.graph(call);
+                self.answer(reply, Ok(graph));
+            }
+            Request::WatchActivity { call, on } => self.listen(call, on),
             Request::Trace { call, reply } => {
                 let result = self.trace(call);
                 self.answer(reply, result);
@@ -268,11 +273,14 @@ impl Driver {
         self.answer_when_stored(reply, (), keep);
     }
 
-    fn call_statistics(&mut self, call: CallId) -> CallStatistics {
+    pub(super) fn call_statistics(&mut self, call: CallId) -> CallStatistics {
         let counters =
             self.agent.stream_port(call).and_then(|port| self.patchbay.controller().stream_counters(port));
         match counters {
-            Some(counters) => super::media::statistics(counters, self.agent.remote_view(call)),
+            Some(counters) => {
+                let (remote, quality) = (self.agent.remote_view(call), self.agent.quality(call));
+                super::media::statistics(counters, remote, quality)
+            }
             None => self.statistics.get(&call).copied().unwrap_or_default(),
         }
     }

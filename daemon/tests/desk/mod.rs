@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use voipd::api::nat::NatView;
 use voipd::api::{
-    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, FriendView, FriendsRequest, FriendsView,
-    Presence, Reply, Request, RequestError, Update,
+    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Figure, FriendView, FriendsRequest,
+    FriendsView, GraphNode, Presence, Reply, Request, RequestError, Update,
 };
 use voipd::bus::{self, Bus};
 use voipd::config::Scope;
@@ -115,6 +115,9 @@ fn success(request: Request) -> Update {
         Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
+        Request::CallGraph { reply, .. } => answer(reply, Ok(vec![node()])),
+        // No answer is wanted.
+        Request::WatchActivity { .. } => Update::DoNotDisturb(false),
         Request::AddMapping { reply, .. } => answer(reply, Ok(1)),
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
         Request::Diagnose { reply } => answer(reply, Ok(vec![check()])),
@@ -154,6 +157,17 @@ pub fn statistics() -> CallStatistics {
     statistics.stream.jitter_us = 1500;
     statistics.stream.level_in_dbov = -20;
     statistics
+}
+
+pub fn node() -> GraphNode {
+    GraphNode {
+        id: "decoder".into(),
+        kind: "decoder",
+        name: "PCMU".into(),
+        to: vec!["mixer-2".into()],
+        figures: [("level-dbov", Figure::Number(-20.0)), ("remote", Figure::Text("192.0.2.1:4".into()))]
+            .into(),
+    }
 }
 
 pub fn live() -> AudioLive {
