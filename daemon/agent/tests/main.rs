@@ -12,6 +12,7 @@ mod common;
 
 mod accounts;
 mod bad_network;
+mod adaptation;
 mod basic_call;
 mod call_ends;
 mod call_ports;

@@ -340,10 +340,7 @@ impl Decoder {
 
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
-        match &self.0 {
-            DecoderKind::Opus(_) => opus::has_fec(payload),
-            _ => false,
-        }
+        matches!(&self.0, DecoderKind::Opus(_)) && opus::has_fec(payload)
     }
 
     /// Whether a lost packet is better made up when the one behind it has come ([`Decoder::interpolate`]).
