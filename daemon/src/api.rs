@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod devices;
 pub mod mappings;
 pub mod nat;
 
@@ -15,6 +16,7 @@ use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
 use voipd_media::Codec;
 
 use crate::doctor::Check;
+use devices::{DeviceChange, DeviceSettings};
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,6 +166,11 @@ pub enum Request {
         name: String,
         reply: Reply<()>,
     },
+    ConfigureDevice {
+        role: DeviceRole,
+        change: DeviceChange,
+        reply: Reply<()>,
+    },
     StartTest {
         output: bool,
         input: bool,
@@ -300,8 +307,12 @@ pub struct AudioView {
     pub input: String,
     pub output: String,
     pub ringer: String,
+    /// Devices that are open, by role.
+    pub in_use: BTreeMap<String, String>,
+    /// What is set of the chosen devices: input, output, ringer.
+    pub settings: [DeviceSettings; 3],
     pub state: DeviceState,
-    /// Plain words when unavailable.
+    /// Plain words when unavailable, and when another device stands in for a chosen one.
     pub reason: String,
     /// `fifo`, `rtkit` or `other`.
     pub scheduling: &'static str,

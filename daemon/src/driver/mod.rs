@@ -37,6 +37,7 @@ use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
+pub use devices::DeviceSetup;
 use devices::Devices;
 use doctor::Doctor;
 pub use friends::Friends;
@@ -107,8 +108,8 @@ pub struct Parts {
     pub realtime: RealtimeThread,
     /// Sound devices.
     pub sound: crate::sound::SoundSystem,
-    /// Names of the chosen devices: input, output, ringer.
-    pub device_names: [String; 3],
+    /// Which devices are used, and how.
+    pub devices: DeviceSetup,
     /// Ports and marking of media.
     pub rtp: RtpConfig,
     /// The way through NAT.
@@ -171,7 +172,7 @@ impl Driver {
             resolver: Arc::clone(&resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
-            devices: Devices::new(parts.sound, parts.device_names),
+            devices: Devices::new(parts.sound, parts.devices),
             media,
             doctor: Doctor::new(parts.config, parts.seed),
             relays,
