@@ -582,8 +582,41 @@ pub(crate) enum DevicesCommand {
         /// A name of the list, default, or null
         name: String,
     },
+    /// Show or set how loud the device of a role is
+    Volume {
+        /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
+        role: Role,
+        /// Per cent: 100 is the sound as it is, 50 half as loud, 150 the most
+        #[arg(value_parser = clap::value_parser!(u32).range(..=150))]
+        volume: Option<u32>,
+    },
+    /// Mute the device of a role (on), or let it be heard (off)
+    Mute {
+        /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
+        role: Role,
+        /// on or off
+        #[arg(default_value = "on")]
+        switch: Switch,
+    },
+    /// Show what is done to the microphone's sound, or switch a part of it
+    Processing {
+        /// echo: the loudspeaker's echo is taken out; noise: steady noise is; gain: the level is kept even
+        #[arg(value_name = "echo|noise|gain", requires = "switch")]
+        stage: Option<Stage>,
+        /// on or off
+        switch: Option<Switch>,
+    },
     /// Play a tone and show the microphone's level
     Test(TestArgs),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Stage {
+    Echo,
+    Noise,
+    Gain,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod devices;
 pub mod mappings;
 pub mod nat;
 pub mod ports;
@@ -18,6 +19,7 @@ use voipd_audio::plan::Heard;
 use voipd_media::Codec;
 
 use crate::doctor::Check;
+use devices::{DeviceChange, DeviceSettings};
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +178,11 @@ pub enum Request {
     SelectDevice {
         role: DeviceRole,
         name: String,
+        reply: Reply<()>,
+    },
+    ConfigureDevice {
+        role: DeviceRole,
+        change: DeviceChange,
         reply: Reply<()>,
     },
     StartTest {
@@ -348,8 +355,12 @@ pub struct AudioView {
     pub input: String,
     pub output: String,
     pub ringer: String,
+    /// Devices that are open, by role.
+    pub in_use: BTreeMap<String, String>,
+    /// What is set of the chosen devices: input, output, ringer.
+    pub settings: [DeviceSettings; 3],
     pub state: DeviceState,
-    /// Plain words when unavailable.
+    /// Plain words when unavailable, and when another device stands in for a chosen one.
     pub reason: String,
     /// `fifo`, `rtkit` or `other`.
     pub scheduling: &'static str,

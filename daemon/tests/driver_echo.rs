@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use voipd::api::devices::DeviceSettings;
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -89,7 +90,12 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         realtime,
         sound: SoundSystem::start().unwrap(),
         sockets: Some(sockets),
-        device_names: ["null", "null", "null"].map(str::to_owned),
+        devices: DeviceSetup {
+            names: ["null", "null", "null"].map(str::to_owned),
+            defaults: DeviceSettings::default(),
+            kept: Vec::new(),
+            fallback: true,
+        },
         rtp: config.rtp,
         nat: config.nat,
         mappings,

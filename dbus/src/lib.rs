@@ -15,7 +15,7 @@ mod states;
 pub mod statistics;
 
 pub use account::{AccountProxy, AccountSettings};
-pub use audio::{AudioProxy, TestOptions};
+pub use audio::{AudioProxy, DeviceSettings, TestOptions};
 pub use call::{AcceptOptions, AudioOptions, CallProxy, PlayOptions, RecordOptions, ResumeOptions};
 pub use error::{Error, Result};
 pub use friends::FriendsProxy;

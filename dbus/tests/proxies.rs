@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy,
+    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy, DeviceSettings,
     DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions, RecordOptions,
     ResumeOptions, TestOptions, TraceOptions, XML,
 };
@@ -211,9 +211,14 @@ async fn use_everything(client: &Connection) {
 
     let audio = proxy!(AudioProxy, client);
     audio.select_device("input", "default").await.unwrap();
+    audio
+        .configure_device("input", &DeviceSettings { volume: Some(80), ..Default::default() })
+        .await
+        .unwrap();
     audio.start_test(&TestOptions { output: Some(true), input: None }).await.unwrap();
     audio.watch(1000).await.unwrap();
-    get!(audio: list_devices, stop_test, unwatch, input, output, ringer, state, reason, scheduling,
+    get!(audio: list_devices, stop_test, unwatch, input, output, ringer, in_use, input_settings,
+        output_settings, ringer_settings, state, reason, scheduling,
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);

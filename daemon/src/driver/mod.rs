@@ -42,6 +42,7 @@ use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
+pub use devices::DeviceSetup;
 use devices::Devices;
 use doctor::Doctor;
 pub use friends::Friends;
@@ -127,8 +128,8 @@ pub struct Parts {
     pub sound: crate::sound::SoundSystem,
     /// Where sockets for programs are made; `None`: nowhere.
     pub sockets: Option<PathBuf>,
-    /// Names of the chosen devices: input, output, ringer.
-    pub device_names: [String; 3],
+    /// Which devices are used, and how.
+    pub devices: DeviceSetup,
     /// Ports and marking of media.
     pub rtp: RtpConfig,
     /// The way through NAT.
@@ -192,7 +193,7 @@ impl Driver {
             resolver: Arc::clone(&resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
-            devices: Devices::new(parts.sound, parts.device_names),
+            devices: Devices::new(parts.sound, parts.devices),
             media,
             doctor: Doctor::new(parts.config, parts.seed),
             relays,

@@ -6,11 +6,16 @@ use voipd_audio::engine::{Controller, EngineError, MediaSocket, ProgramPort};
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
 
+/// Where the ringer's sound comes back, when it sounds at the output's device.
+pub const RING_RETURN: PortId = PortId(4);
+
 /// The engine's ports and what is wanted of them.
 pub struct Patchbay<S: MediaSocket> {
     controller: Controller<S>,
     open: BTreeSet<PortId>,
     wanted: BTreeMap<PortId, Vec<PortId>>,
+    /// What a sink hears besides.
+    joined: BTreeMap<PortId, PortId>,
     tones: BTreeMap<PortId, Tone>,
     /// Programs whose stream is not open yet, and which stream that is.
     waiting: BTreeMap<PortId, (ProgramPort, PortId)>,
@@ -23,6 +28,7 @@ impl<S: MediaSocket> Patchbay<S> {
             controller,
             open: BTreeSet::new(),
             wanted: BTreeMap::new(),
+            joined: BTreeMap::new(),
             tones: BTreeMap::new(),
             waiting: BTreeMap::new(),
         }
@@ -128,6 +134,15 @@ impl<S: MediaSocket> Patchbay<S> {
         self.open.iter().filter(hear).copied().collect()
     }
 
+    /// What `sink` shall hear besides what it is connected to.
+    pub fn join(&mut self, sink: PortId, source: Option<PortId>) {
+        match source {
+            Some(source) => self.joined.insert(sink, source),
+            None => self.joined.remove(&sink),
+        };
+        self.apply(sink);
+    }
+
     /// Which tone shall sound at `port` from now on.
     pub fn play_tone(&mut self, port: PortId, tone: Option<Tone>) {
         match tone {
@@ -161,7 +176,8 @@ impl<S: MediaSocket> Patchbay<S> {
         if !self.open.contains(&sink) {
             return;
         }
-        let wanted = self.wanted.get(&sink).cloned().unwrap_or_default();
+        let mut wanted = self.wanted.get(&sink).cloned().unwrap_or_default();
+        wanted.extend(self.joined.get(&sink));
         let sources: Vec<PortId> = wanted.into_iter().filter(|source| self.open.contains(source)).collect();
         self.report(sink, |controller| controller.connect(sink, &sources));
     }

@@ -12,6 +12,7 @@ use voipd_audio::plan::EngineCounters;
 use super::devices::role_name;
 use super::traces::TraceError;
 use super::{Driver, Finished};
+use crate::api::devices::DeviceChange;
 use crate::api::ports::PortsRequest;
 use crate::api::{
     AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
@@ -161,6 +162,7 @@ impl Driver {
                 });
             }
             Request::SelectDevice { role, name, reply } => self.find_device(role, name, reply),
+            Request::ConfigureDevice { role, change, reply } => self.configure_device(role, change, reply),
             Request::StartTest { output, input, reply } => {
                 self.devices.start_test(output, input, &mut self.patchbay);
                 self.publish_audio();
@@ -279,6 +281,19 @@ impl Driver {
         self.answer_when_stored(reply, (), keep);
     }
 
+    fn configure_device(&mut self, role: DeviceRole, change: DeviceChange, reply: Reply<()>) {
+        if role != DeviceRole::Input && change.is_processing() {
+            let message =
+                "only the input, the microphone, has echo-cancellation, noise-suppression and gain-control";
+            let kind = ErrorKind::InvalidArgument;
+            return self.answer(reply, Err(RequestError { kind, message: message.to_owned() }));
+        }
+        let (name, settings) = self.devices.configure(role, change, &mut self.patchbay);
+        self.publish_audio();
+        let keep = self.store.set_device_settings(role, &name, settings.write());
+        self.answer_when_stored(reply, (), keep);
+    }
+
     pub(super) fn call_statistics(&mut self, call: CallId) -> CallStatistics {
         let counters =
             self.agent.stream_port(call).and_then(|port| self.patchbay.controller().stream_counters(port));
@@ -301,7 +316,10 @@ impl Driver {
             parked: self.realtime.is_parked(),
             input_level_dbov: level(input, false),
             output_level_dbov: level(output, true),
-            counters: named(&self.patchbay.controller().counters()),
+            counters: named(&self.patchbay.controller().counters())
+                .into_iter()
+                .chain(self.devices.figures())
+                .collect(),
         }
     }
 

@@ -157,6 +157,7 @@ fn success(request: Request) -> Update {
         | Request::SetCodec { reply, .. }
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
+        | Request::ConfigureDevice { reply, .. }
         | Request::StartTest { reply, .. }
         | Request::StopTest { reply }
         | Request::Discover { reply }
@@ -300,6 +301,8 @@ pub fn audio() -> Update {
         input: "default".into(),
         output: "default".into(),
         ringer: "default".into(),
+        in_use: [("output".to_owned(), "alsa:PCH,0".to_owned())].into(),
+        settings: Default::default(),
         state: DeviceState::Closed,
         reason: String::new(),
         scheduling: "fifo",
