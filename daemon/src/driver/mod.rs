@@ -442,6 +442,9 @@ impl Driver {
             }
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
+            Output::SteerStream { port, steering } => {
+                report("steer a stream", self.patchbay.controller().steer(port, steering));
+            }
             Output::UpdateStream { port, plan } => {
                 if let Some(call) = self.media.call_at(port) {
                     self.attach_relay(call, port, &plan);
@@ -586,11 +589,6 @@ impl Driver {
         let Some(counters) = self.patchbay.controller().stream_counters(port) else { return };
         self.agent.handle_counters(Instant::now(), monotonic_nanos(), call, &counters);
         let remote = self.agent.remote_view(call);
-        if let Some(view) = remote {
-            // Rounded up: the encoder's error correction shall hear of the first losses.
-            let percent = (view.fraction_lost * 100.0).ceil() as u8;
-            report("steer the encoder", self.patchbay.controller().set_packet_loss(port, percent));
-        }
         self.statistics.insert(call, media::statistics(counters, remote, self.agent.quality(call)));
     }
 

@@ -144,7 +144,9 @@ impl Books {
                 self.gone_ports.insert(*port);
             }
             Output::Connect { sink, sources } => self.connect(*sink, sources),
-            Output::SetMuted { port, .. } | Output::SendDtmf { port, .. } => {
+            Output::SetMuted { port, .. }
+            | Output::SendDtmf { port, .. }
+            | Output::SteerStream { port, .. } => {
                 assert!(self.streams.contains_key(port), "{output:?} for no stream");
             }
             Output::WantCounters { call, port } => {
@@ -207,7 +209,8 @@ impl Books {
                 assert!(!note.text.contains("secret") && !note.text.contains(char::is_control), "{note:?}");
                 self.log.push(note.text.clone());
             }
-            Output::Transmit { .. }
+            Output::QualityChanged { .. }
+            | Output::Transmit { .. }
             | Output::Disconnect { .. }
             | Output::SeenAs { .. }
             | Output::Resolve { .. }
