@@ -15,7 +15,9 @@ use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
-use crate::view::{CallId, Reason};
+use crate::quality::{CallQuality, Look, QualityMonitor};
+use crate::view::{CallId, CallView, Reason};
+use crate::vigil::LOOK;
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -74,6 +76,7 @@ impl Agent {
                     rtcp_from: None,
                     counted_before: StreamCounters::default(),
                     conflicts: Vec::new(),
+                    quality: QualityMonitor::default(),
                 };
                 call.media = Media::Streaming(Box::new(stream));
                 call.next_check = Some(now + CHECK);
@@ -106,6 +109,7 @@ impl Agent {
                     stream.clock_rate = rate;
                     stream.counted_before = stream.counters;
                     stream.conflicts.clear();
+                    stream.quality.forget();
                 } else if !same_source {
                     goodbye = stream.change_source(ntp, agreement, ssrc, rate);
                 }
@@ -179,6 +183,7 @@ impl Agent {
             EngineEvent::FirstPacket { .. }
             | EngineEvent::SsrcChanged { .. }
             | EngineEvent::SourceEnded { .. }
+            | EngineEvent::Activity { .. }
             | EngineEvent::ToneEnded { .. } => {}
         }
     }
@@ -198,6 +203,7 @@ impl Agent {
                     stream.adaptation.reported(now, view, queued);
                 }
             }
+            call.vigil.hear(now);
             if events.contains(&RtcpEvent::Collision) {
                 self.ssrc_taken(now, id, source);
             }
@@ -239,13 +245,28 @@ impl Agent {
         let session = call.session;
         let waiting = call.whereabouts.is_stranded();
         let Some((agreement, stream)) = call.agreed_stream() else { return };
-        if counters.packets_received > stream.counters.packets_received {
+        let flows = counters.packets_received > stream.counters.packets_received;
+        if flows {
             stream.quiet_since = now;
         }
-        let active = counters.packets_sent > stream.counters.packets_sent;
+        let just_sent = now_nanos.saturating_sub(counters.last_sent_nanos) < CHECK.as_nanos() as u64;
+        let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
         stream.adaptation.counted(now, counters);
+        let (view, reported) = (stream.rtcp.remote_view(), stream.rtcp.remote_metrics());
+        let look = Look {
+            counters,
+            view,
+            reported,
+            round_trip: stream.rtcp.round_trip(),
+            codec: agreement.send.codec,
+            packet_ms: agreement.send.ptime_ms,
+        };
+        let warnings = stream.quality.look(now, &look);
         let due = now >= stream.rtcp.poll_timeout();
+        if due && counters.packets_received > 0 {
+            stream.rtcp.set_metrics(counters.remote_ssrc, stream.quality.metrics(&look));
+        }
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
@@ -254,14 +275,22 @@ impl Agent {
         if quiet || waiting {
             stream.quiet_since = now;
         }
-        let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
-        call.next_check = Some(next);
+        let next = stream.rtcp.poll_timeout();
+        if flows {
+            call.vigil.hear(now);
+        }
+        let look = if call.expects_sound() { LOOK } else { CHECK };
+        call.next_check = Some(next.clamp(now + Duration::from_millis(100), now + look));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
+        }
+        for warning in warnings.into_iter().flatten() {
+            self.outputs.push_back(Output::QualityChanged { call: id, warning });
         }
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
         }
+        self.keep_vigil(now, id);
     }
 
     fn ask_for_life(&mut self, now: Instant, id: CallId, session: SessionId) {
@@ -302,6 +331,19 @@ impl Agent {
             Media::Streaming(stream) => stream.rtcp.remote_view(),
             _ => None,
         }
+    }
+
+    /// How a call sounds in both directions, as of the last look at its counters.
+    pub fn quality(&self, id: CallId) -> CallQuality {
+        match self.calls.get(&id).map(|call| &call.media) {
+            Some(Media::Streaming(stream)) => stream.quality.quality(),
+            _ => CallQuality::default(),
+        }
+    }
+
+    /// What is known of a call.
+    pub fn call_view(&self, id: CallId) -> Option<CallView> {
+        self.calls.get(&id).map(Call::view)
     }
 
     /// The port of a call's stream while it has one.
@@ -347,6 +389,7 @@ impl Agent {
             self.whereabouts_timeout(now, id);
         }
         self.ice_timeout(now, id);
+        self.keep_vigil(now, id);
     }
 
     fn give_up_ringing(&mut self, now: Instant, id: CallId) {

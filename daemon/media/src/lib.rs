@@ -7,6 +7,7 @@
 
 mod codec;
 mod direction;
+pub mod emodel;
 mod error;
 mod format;
 pub mod ice;

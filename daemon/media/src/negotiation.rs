@@ -274,9 +274,10 @@ impl Negotiation {
         let rtcp_mux_agreed = self.agreement.as_ref().is_some_and(|agreement| agreement.rtcp_mux);
         let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed };
         let ice = self.ice.as_ref().map_or(LineIce::Silent, wanted);
-        let way = LocalWay { media: local, rtcp_mux: true, ice };
-        let medias =
-            self.media_lines(|profile| sdp::audio_line(way, profile, &formats, &self.preferences, direction));
+        let way = LocalWay { media: local, rtcp_mux: true, extended_reports: true, ice };
+        let medias = self.media_lines(|profile| {
+            sdp::audio_line(way, profile, &formats, &self.preferences, direction)
+        });
         let index = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_))).unwrap_or_default();
         let offer = Offer { address: local.address, direction, index, formats, ice: self.ice.is_some() };
         self.exchange = Exchange::Ours { offer, agreed_before: self.agreement.clone() };
@@ -371,7 +372,7 @@ impl Negotiation {
             (PeerIce::Mismatch, Some(_)) => LineIce::Mismatch,
             _ => LineIce::Silent,
         };
-        let way = LocalWay { media: local, rtcp_mux, ice };
+        let way = LocalWay { media: local, rtcp_mux, extended_reports: audio.extended_reports, ice };
         let medias = self.media_lines(|profile| {
             sdp::audio_line(way, profile, &formats, &self.preferences, agreement.direction)
         });

@@ -72,6 +72,8 @@ pub(crate) struct RemoteAudio {
     pub(crate) rtcp: SocketAddr,
     /// RTCP may share the port of RTP (RFC 5761).
     pub(crate) rtcp_mux: bool,
+    /// It speaks of extended reports (RFC 3611 section 5.1).
+    pub(crate) extended_reports: bool,
     pub(crate) ice: PeerIce,
     /// As the peer sees it; without ICE, an unspecified address (hold of RFC 2543) counts as not receiving.
     pub(crate) direction: Direction,
@@ -172,6 +174,8 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
     let rtp = SocketAddr::new(address, media.port);
     let rtcp = read_rtcp(media, address)?;
     let rtcp_mux = media.attributes.iter().any(|attribute| is_rtcp_mux(&attribute.attribute));
+    let extended_reports =
+        media.attributes.iter().any(|attribute| attribute.attribute.trim().eq_ignore_ascii_case("rtcp-xr"));
     let ice = ice::read(session, media, &Defaults { rtp, rtcp, rtcp_mux });
 
     let direction = direction_of(&media.attributes)
@@ -187,6 +191,7 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
         rtp,
         rtcp,
         rtcp_mux,
+        extended_reports,
         ice,
         direction,
         formats: read_formats(media),
@@ -270,6 +275,8 @@ pub(crate) struct LocalWay<'a> {
     /// Where media comes without ICE: the default candidates.
     pub(crate) media: LocalMedia,
     pub(crate) rtcp_mux: bool,
+    /// Says which extended reports are spoken: in an offer, and in the answer to one that says so too.
+    pub(crate) extended_reports: bool,
     pub(crate) ice: LineIce<'a>,
 }
 
@@ -294,7 +301,7 @@ pub(crate) fn audio_line(
     preferences: &Preferences,
     direction: Direction,
 ) -> Media {
-    let LocalWay { media: local, rtcp_mux, ice } = way;
+    let LocalWay { media: local, rtcp_mux, extended_reports, ice } = way;
     let numbers: Vec<String> = formats.iter().map(|(number, _)| number.to_string()).collect();
     let mut attributes = Vec::new();
     for (number, format) in formats {
@@ -313,6 +320,9 @@ pub(crate) fn audio_line(
     }
     if rtcp_mux {
         attributes.push(Attribute::new("rtcp-mux"));
+    }
+    if extended_reports {
+        attributes.push(Attribute::with_value("rtcp-xr", "rcvr-rtt=all voip-metrics"));
     }
     attributes.push(Attribute::new(direction.attribute()));
     match ice {
