@@ -152,10 +152,7 @@ enum Playout {
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play {
-        packet: Packet,
-        skip: i64,
-    },
+    Play { packet: Packet, skip: i64 },
     Lost { following: Option<Packet> },
     Empty,
     Silence,
@@ -206,9 +203,8 @@ impl JitterBuffer {
                 self.accept(&arrival, packet, current)
             }
             Place::OtherClock => {
-                let (base, wait) = (self.delay.base(), self.wait());
                 if let Some(stream) = &mut self.stream {
-                    stream.change_clock(&arrival, base, wait);
+                    stream.change_clock(&arrival, self.delay.base());
                 }
                 self.insert_again(arrival, Inserted::Kept)
             }
