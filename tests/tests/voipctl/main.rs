@@ -8,6 +8,7 @@ mod interrupts;
 mod json;
 mod mistakes;
 mod places;
+mod quality;
 mod terminal;
 mod waiting;
 
