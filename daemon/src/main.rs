@@ -106,7 +106,7 @@ fn run(config: Config, config_source: ConfigSource, state: &Path) -> Result<(), 
 }
 
 async fn serve(
-    config: Config,
+    mut config: Config,
     config_source: ConfigSource,
     store: Store,
     mut contents: Contents,
@@ -146,6 +146,7 @@ async fn serve(
         realtime,
         sound: SoundSystem::start()?,
         sockets: voipd::programs::directory(scope),
+        tone_files: std::mem::take(&mut config.audio.tone_files),
         device_names: agent.1,
         rtp: config.rtp,
         nat: config.nat,
@@ -207,6 +208,7 @@ fn make_agent(
 ) -> Result<(Agent, [String; 3]), Box<dyn std::error::Error>> {
     let now = Instant::now();
     let agent_config = AgentConfig {
+        tones: config.audio.tones,
         product: config.sip.user_agent.clone(),
         instance: Some(instance(contents.instance, store)?),
         max_calls: config.calls.max,

@@ -54,6 +54,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let config = config::load(Some(&file), Scope::Session).unwrap().config;
     let now = Instant::now();
     let agent_config = AgentConfig {
+        tones: None,
         product: "voipd-test".to_owned(),
         instance: None,
         max_calls: 8,
@@ -89,6 +90,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         realtime,
         sound: SoundSystem::start().unwrap(),
         sockets: Some(sockets),
+        tone_files: Default::default(),
         device_names: ["null", "null", "null"].map(str::to_owned),
         rtp: config.rtp,
         nat: config.nat,

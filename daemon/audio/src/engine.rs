@@ -29,6 +29,7 @@ use crate::engine::processor::Outbox;
 use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
+pub use crate::engine::port::Clip;
 pub use crate::engine::processor::Processor;
 pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
