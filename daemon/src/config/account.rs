@@ -114,6 +114,7 @@ pub fn read(
     let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
     let redundancy = fields.flag("redundancy").unwrap_or(true);
+    let silence_suppression = fields.flag("silence-suppression").unwrap_or(false);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, read_file);
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -183,6 +184,7 @@ pub fn read(
         codecs,
         ptime_ms,
         redundancy,
+        silence_suppression,
         redirect,
         dtmf,
         ice,
@@ -211,6 +213,7 @@ pub fn read_direct(
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
     let redundancy = fields.flag("redundancy").unwrap_or(true);
+    let silence_suppression = fields.flag("silence-suppression").unwrap_or(false);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, Some(read_file));
     let settings = fields.finish().then(|| AccountSettings {
@@ -235,6 +238,7 @@ pub fn read_direct(
         codecs,
         ptime_ms,
         redundancy,
+        silence_suppression,
         redirect,
         dtmf,
         ice,
