@@ -198,7 +198,9 @@ async fn signals_carry_what_the_contract_says() {
     let mut messages = subscribe(&desk.client).await;
     invoke(&desk.client, object_of(names::AUDIO), names::AUDIO, "Watch", &100u32).await.unwrap();
     invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
-    invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "WatchActivity", &1u32).await.unwrap();
+    invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "WatchActivity", &1u32)
+        .await
+        .unwrap();
     desk.tell(Update::Activity { call: CallId(7), heard: Heard::Near, talking: true, level_dbov: -20 });
     let warning = Warning { flow: Flow::Inbound, poor: true, opinion: 2.5, cause: Cause::Delay };
     desk.tell(Update::QualityChanged { call: CallId(7), warning });
