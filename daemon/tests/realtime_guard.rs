@@ -16,7 +16,7 @@ use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allo
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
-use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan, Steering};
+use voipd_audio::plan::{Codec, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering};
 use voipd_audio::tone::Tone;
 use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
@@ -278,6 +278,27 @@ impl Scene {
     }
 }
 
+/// All hear each other; of the first it is watched whether it talks, and it does after a while.
+fn confer(scene: &mut Scene, members: [PortId; 6]) {
+    for member in members {
+        let others: Vec<PortId> = members.into_iter().filter(|other| *other != member).collect();
+        scene.controller.connect(member, &others).expect("open");
+    }
+    let [first, second, ..] = members;
+    scene.controller.set_muted(first, true).expect("open");
+    for port in [first, second] {
+        scene.controller.watch_activity(port, true).expect("a stream");
+    }
+    scene.run(100);
+    scene.controller.set_muted(first, false).expect("open");
+    scene.run(200);
+    let talks = |event: &EngineEvent| matches!(event, EngineEvent::Activity { port, heard: Heard::Near, talking: true, .. } if *port == first);
+    assert!(scene.saw(talks), "{:?}", scene.events);
+    for port in [first, second] {
+        scene.controller.watch_activity(port, false).expect("a stream");
+    }
+}
+
 /// A peer that misbehaves: loses, doubles and reorders packets, changes its SSRC and codec, sends garbage.
 fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
     let settings = EncoderSettings {
@@ -375,7 +396,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.open_card(card, 48_000, Pace::Device { target: 960 });
     scene.open_card(fast_card, 44_100, Pace::Device { target: 882 });
     scene.open_card(file, 16_000, Pace::Tick);
-    for (sink, sources) in [
+    let connections = [
         (g722, vec![card, pcma]),
         (g722_far, vec![g722_far, file, opus]),
         (pcmu, vec![card, file, opus, g722]),
@@ -387,9 +408,13 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
         (card, vec![pcmu, opus, pcma, g722]),
         (fast_card, vec![opus, opus_far]),
         (file, vec![pcmu, pcma_far]),
-    ] {
-        scene.controller.connect(sink, &sources).expect("open ports");
-    }
+    ];
+    let connect = |scene: &mut Scene| {
+        for (sink, sources) in &connections {
+            scene.controller.connect(*sink, sources).expect("open ports");
+        }
+    };
+    connect(&mut scene);
     scene.run(300);
     assert_eq!(findings(), clean, "four calls, two cards and a file");
 
@@ -409,6 +434,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.play_tone(card, None).expect("open");
     scene.controller.set_muted(card, false).expect("open");
     assert_eq!(findings(), clean, "digits and tones");
+
+    confer(&mut scene, [pcmu, pcma, opus, g722, card, file]);
+    connect(&mut scene);
+    assert_eq!(findings(), clean, "a conference in which talk is watched for");
 
     // Plans: another codec, hold and resume, another SSRC and packet time.
     let remote = |scene: &Scene, port: PortId| scene.controller.stream_counters(port).expect("a stream");

@@ -207,9 +207,8 @@ impl JitterBuffer {
                 self.accept(&arrival, packet, current)
             }
             Place::OtherClock => {
-                let (base, wait) = (self.delay.base(), self.wait());
                 if let Some(stream) = &mut self.stream {
-                    stream.change_clock(&arrival, base, wait);
+                    stream.change_clock(&arrival, self.delay.base());
                 }
                 self.insert_again(arrival, Inserted::Kept)
             }

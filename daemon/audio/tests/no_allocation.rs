@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use voipd_audio::Codec;
+use voipd_audio::activity::ActivityDetector;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
 use voipd_audio::jitter::{Arrival, JitterBuffer, Next};
 use voipd_audio::resample::{DriftControl, Resampler};
@@ -159,4 +160,20 @@ fn tones() {
     let mut generator = Generator::new(Tone::BUSY, 48_000);
     let mut samples = [0.0; 480];
     assert_eq!(allocations(|| while generator.mix_into(&mut samples) {}), 0);
+}
+
+#[test]
+fn the_activity_detector() {
+    let mut detector = ActivityDetector::new(48_000, 200);
+    let mut frame = [0.0; 480];
+    let counted = allocations(|| {
+        for round in 0..1000_usize {
+            let level = if round / 100 % 2 == 0 { 0.3 } else { 0.001 };
+            for (index, sample) in frame.iter_mut().enumerate() {
+                *sample = level * (((index + round) * 31 % 97) as f32 - 48.0) / 48.0;
+            }
+            std::hint::black_box(detector.frame(&frame));
+        }
+    });
+    assert_eq!(counted, 0);
 }

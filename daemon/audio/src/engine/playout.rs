@@ -2,7 +2,7 @@
 //! be stretched and carried over a change of rate. It knows samples, not packets.
 
 use crate::engine::port::frame_len;
-use crate::stretch::{Cut, HISTORY_MS, LONGEST_MS};
+use crate::stretch::{Cut, HISTORY_MS, LONGEST_MS, go_on};
 use crate::{BUS_RATE, MAX_FRAME};
 
 /// Longest packet that is played: 120 ms, the longest that Opus has (RFC 6716 section 2.1.4).
@@ -28,7 +28,7 @@ pub(crate) struct Playout {
     end: usize,
     /// In hertz.
     rate: u32,
-    /// What the codec before would have gone on with, fading out under the first sound of another.
+    /// What the sound before would have gone on with, fading out under the first of what is added next.
     bridge: [f32; MAX_FRAME],
     bridged: usize,
     /// Mean square of the quietest sound lately.
@@ -143,10 +143,12 @@ impl Playout {
         self.rate = rate;
     }
 
-    /// `tail` at `rate` is what the codec before would have gone on with: it fades out under what is added next.
-    pub(crate) fn bridge(&mut self, tail: &[f32], rate: u32) {
-        self.bridged = (tail.len() * self.rate as usize / rate.max(1) as usize).min(MAX_FRAME);
-        convert(tail, self.bridge.get_mut(..self.bridged).unwrap_or_default());
+    /// What is added next takes over from the sound before, within `ms` milliseconds.
+    pub(crate) fn bridge(&mut self, ms: usize) {
+        self.bridged = (ms * self.rate as usize / 1000).min(MAX_FRAME);
+        let first = self.end.saturating_sub(HISTORY_MS * self.rate as usize / 1000);
+        let sound = self.samples.get(first..self.end).unwrap_or_default();
+        go_on(sound, self.rate, self.bridge.get_mut(..self.bridged).unwrap_or_default());
     }
 
     /// Whether nothing but a pause is to be played: every piece of 5 ms is quiet.

@@ -1,6 +1,5 @@
 //! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
 
-use crate::MAX_FRAME;
 use crate::codec::Decoder;
 use crate::comfort::{Description, Generator};
 use crate::engine::bursts::Bursts;
@@ -373,14 +372,19 @@ impl Receiver {
                 }
                 // It was good when it came; a new plan may have no place for it.
                 let Some(ReceiveKind::Audio(codec)) = meaning else { return self.playout.silence_frame() };
-                if self.codec != Some(codec) {
-                    change_codec(&mut self.playout, &mut self.decoders, self.codec, codec);
-                    self.codec = Some(codec);
-                    self.last_duration = 2 * frame_len(self.playout.rate());
-                }
                 let Some(Some(decoder)) = self.decoders.get_mut(codec.index()) else {
                     return self.playout.silence_frame();
                 };
+                if self.codec != Some(codec) {
+                    // What is left of the codec before is played at the rate of this one, and fades over into it.
+                    decoder.reset();
+                    self.playout.set_rate(codec.sample_rate());
+                    if self.codec.is_some() {
+                        self.playout.bridge(10);
+                    }
+                    self.codec = Some(codec);
+                    self.last_duration = 2 * frame_len(self.playout.rate());
+                }
                 let rate = self.playout.rate();
                 if std::mem::take(&mut self.in_pause) {
                     // The noise fades out under the first word.
@@ -391,10 +395,7 @@ impl Receiver {
                 }
                 if skip > 0 && skip < duration {
                     // What was made up fades out where the packet's sound takes over in its midst.
-                    let mut tail = [0.0; MAX_FRAME];
-                    let tail = tail.get_mut(..frame_len(rate) / 2).unwrap_or_default();
-                    decoder.conceal(tail);
-                    self.playout.bridge(tail, rate);
+                    self.playout.bridge(5);
                 }
                 match decoder.decode(payload, self.playout.room()) {
                     Ok(samples) if samples > 0 => {
@@ -542,26 +543,4 @@ fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize) -> usize
         made += samples;
     }
     made
-}
-
-/// Another codec takes over: what is left of the one before is played at the new one's rate, and what it would have gone on
-/// with fades out under the first sound of the new one.
-fn change_codec(
-    playout: &mut Playout,
-    decoders: &mut [Option<Decoder>; Codec::COUNT],
-    before: Option<Codec>,
-    codec: Codec,
-) {
-    let mut tail = [0.0; MAX_FRAME];
-    let former = before.and_then(|before| decoders.get_mut(before.index())?.as_mut());
-    let rate = playout.rate();
-    playout.set_rate(codec.sample_rate());
-    if let Some(decoder) = former {
-        let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
-        decoder.conceal(tail);
-        playout.bridge(tail, rate);
-    }
-    if let Some(Some(decoder)) = decoders.get_mut(codec.index()) {
-        decoder.reset();
-    }
 }
