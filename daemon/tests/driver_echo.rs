@@ -124,7 +124,15 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let (reply, answer) = oneshot::channel();
         let target = format!("sip:echo@127.0.0.1:{port}");
         requests
-            .send(Request::Dial { target, account: None, sound, anonymous: false, follow: false, reply })
+            .send(Request::Dial {
+                target,
+                account: None,
+                sound,
+                codecs: None,
+                anonymous: false,
+                follow: false,
+                reply,
+            })
             .await
             .ok()
             .unwrap();

@@ -71,6 +71,9 @@ impl Agent {
         );
         if let Some(call) = self.calls.get_mut(&id) {
             call.known.anonymous = options.anonymous;
+            if let Some(codecs) = options.codecs {
+                call.negotiation.use_codecs(codecs);
+            }
         }
         self.place_sound(now, id, options.sound);
         self.note(Weight::Info, Some(id), "call placed".to_owned());

@@ -132,6 +132,16 @@ enum Wish {
     Offered(Codec),
 }
 
+fn once_each(codecs: Vec<Codec>) -> Vec<Codec> {
+    let mut seen = Vec::new();
+    for codec in codecs {
+        if !seen.contains(&codec) {
+            seen.push(codec);
+        }
+    }
+    seen
+}
+
 /// Whose offer stands.
 #[derive(Clone, Debug)]
 enum Exchange {
@@ -169,12 +179,7 @@ struct RemoteOffer {
 impl Negotiation {
     /// `session_id` is the o= line's number, drawn by the caller.
     pub fn new(session_id: u64, mut preferences: Preferences) -> Self {
-        let mut seen = Vec::new();
-        preferences.codecs.retain(|codec| {
-            let new = !seen.contains(codec);
-            seen.push(*codec);
-            new
-        });
+        preferences.codecs = once_each(preferences.codecs);
         Negotiation {
             preferences,
             session_id,
@@ -186,6 +191,11 @@ impl Negotiation {
             agreement: None,
             wish: Wish::None,
         }
+    }
+
+    /// From now on these are our codecs, the most wanted first.
+    pub fn use_codecs(&mut self, codecs: Vec<Codec>) {
+        self.preferences.codecs = once_each(codecs);
     }
 
     /// Names this codec first in the next offer, in place of the agreed one; `false` where it is none of ours. What comes
@@ -275,9 +285,8 @@ impl Negotiation {
         let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed };
         let ice = self.ice.as_ref().map_or(LineIce::Silent, wanted);
         let way = LocalWay { media: local, rtcp_mux: true, extended_reports: true, ice };
-        let medias = self.media_lines(|profile| {
-            sdp::audio_line(way, profile, &formats, &self.preferences, direction)
-        });
+        let medias =
+            self.media_lines(|profile| sdp::audio_line(way, profile, &formats, &self.preferences, direction));
         let index = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_))).unwrap_or_default();
         let offer = Offer { address: local.address, direction, index, formats, ice: self.ice.is_some() };
         self.exchange = Exchange::Ours { offer, agreed_before: self.agreement.clone() };

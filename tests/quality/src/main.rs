@@ -59,7 +59,8 @@ fn main() {
         wanted.is_empty()
             || wanted.iter().any(|wanted| {
                 let (cells, channels) = wanted.split_once('/').unwrap_or((wanted, ""));
-                cell.name.starts_with(cells) && channel.is_none_or(|channel| channel.name.starts_with(channels))
+                cell.name.starts_with(cells)
+                    && channel.is_none_or(|channel| channel.name.starts_with(channels))
             })
     });
     let results = run(&directory, &python, &voices, &jobs);
@@ -87,7 +88,8 @@ fn main() {
                 mean(&of, &|done| done.concealed) * 100.0,
             );
             for voice in 0..VOICES.len() {
-                let own: Vec<(&Job, &Done)> = of.iter().copied().filter(|(job, _)| job.voice == voice).collect();
+                let own: Vec<(&Job, &Done)> =
+                    of.iter().copied().filter(|(job, _)| job.voice == voice).collect();
                 print!(" {:.2}", mean(&own, &|done| done.score.pesq));
             }
             println!();
