@@ -9,6 +9,7 @@
 //! "Delay" counts from the moment at which a packet's sound began, as seen through the fastest packet of the last seconds:
 //! it includes the packet's own length. A clean wire with packets of 20 ms has 20 ms and what the clock's phase adds.
 
+mod copy;
 mod delay;
 mod level;
 mod peaks;
@@ -134,6 +135,8 @@ pub struct JitterBuffer {
     /// Bounds of the target delay in nanoseconds.
     min: i64,
     max: i64,
+    /// A packet waits at least so long after the fastest one's arrival, in nanoseconds.
+    least_wait: i64,
     pool: Pool,
     delay: RelativeDelay,
     level: Level,
@@ -167,6 +170,7 @@ impl JitterBuffer {
         JitterBuffer {
             min: i64::from(min_ms) * MS,
             max: i64::from(max_ms.max(min_ms)) * MS,
+            least_wait: 0,
             pool: Pool::new(),
             delay: RelativeDelay::new(),
             level: Level::new(),
@@ -297,6 +301,9 @@ impl JitterBuffer {
     /// Takes a packet that belongs to the stream: to its present run, or to the one before.
     fn accept(&mut self, arrival: &Arrival<'_>, packet: Packet, current: bool) -> Inserted {
         let Some(stream) = &mut self.stream else { return Inserted::Discarded };
+        if self.pool.get(packet.sequence).is_some_and(|held| held.copy) {
+            self.pool.remove(packet.sequence);
+        }
         if self.pool.holds(packet.sequence) || stream.has_seen(packet.sequence) {
             self.figures.duplicate += 1;
             return Inserted::Duplicate;
@@ -432,19 +439,22 @@ impl JitterBuffer {
 
     /// One step within a talk spurt; `None`: the state has changed, look again.
     fn step_playing(&mut self, oldest: Packet, now: i64, concealed: i64) -> Option<Step> {
+        let position = self.stream.as_ref()?.position;
+        let awaited = self.least_wait > 0 && now - position - self.delay.base() <= self.least_wait + TICK;
         let stream = self.stream.as_mut()?;
         let missing = oldest.sequence - stream.next;
         let gap = oldest.time - stream.position;
         let packet = stream.duration;
         if missing > 0 {
-            if concealed >= packet {
+            if concealed >= packet && !awaited {
                 // What was made up while nothing was there stands for the lost packet.
                 stream.lose_one();
                 self.figures.lost += 1;
                 self.playout = Playout::Playing { concealed: concealed - packet };
                 return None;
             }
-            if concealed > 0 {
+            // What was made up has only brought the delay to where the packet behind the lost one comes in time.
+            if concealed > 0 && !awaited {
                 return Some(self.starve());
             }
             if 2 * gap < stream.duration {
@@ -526,7 +536,7 @@ impl JitterBuffer {
     fn wait(&self) -> i64 {
         let packet = self.packet_length();
         let longest = (self.max - packet).max(TICK);
-        self.delay.target().max(self.min - packet).min(longest)
+        self.delay.target().max(self.min - packet).max(self.least_wait).min(longest)
     }
 
     /// How long after it a packet can be played at the least before the delay has to grow.

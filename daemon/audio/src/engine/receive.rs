@@ -1,10 +1,13 @@
 //! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
 
 use crate::codec::Decoder;
+use crate::engine::bursts::Bursts;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
 use crate::engine::playout::{MAX_PACKET, Playout};
 use crate::engine::port::{SourceFrame, frame_len};
+use crate::engine::queueing::Queueing;
 use crate::engine::reception::Reception;
+use crate::engine::redundancy::{Patience, Redundant, Restored};
 use crate::jitter::{Advice, Arrival, Inserted, JitterBuffer, Next};
 use crate::plan::{Codec, ReceiveKind, StreamCounters};
 
@@ -60,6 +63,10 @@ pub(crate) struct Receiver {
     /// The SSRC and sequence number that would confirm another sender.
     newcomer: Option<(u32, u16)>,
     reception: Reception,
+    queueing: Queueing,
+    restored: Restored,
+    patience: Patience,
+    bursts: Bursts,
     jitter: JitterBuffer,
     pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
@@ -73,6 +80,8 @@ pub(crate) struct Receiver {
     events_until_nanos: u64,
     played_us: u64,
     concealed_us: u64,
+    /// Packets that FEC has brought back.
+    corrected: u64,
 }
 
 impl Receiver {
@@ -85,6 +94,10 @@ impl Receiver {
             ssrc: None,
             newcomer: None,
             reception: Reception::default(),
+            queueing: Queueing::default(),
+            restored: Restored::default(),
+            patience: Patience::default(),
+            bursts: Bursts::default(),
             jitter: JitterBuffer::new(JITTER_MS.0, JITTER_MS.1),
             decoders: [const { None }; Codec::COUNT],
             codec: None,
@@ -95,6 +108,7 @@ impl Receiver {
             events_until_nanos: 0,
             played_us: 0,
             concealed_us: 0,
+            corrected: 0,
         }
     }
 
@@ -109,6 +123,18 @@ impl Receiver {
         self.play = play;
     }
 
+    /// The newest frame of a packet of RFC 2198, and the packet's blocks; any other packet as it is. `None` where the
+    /// payload is malformed.
+    pub(crate) fn unpack<'a>(&self, packet: Packet<'a>) -> Option<(Packet<'a>, Option<Redundant<'a>>)> {
+        let meaning = self.meanings.get(usize::from(packet.payload_type)).copied().flatten();
+        if meaning != Some(ReceiveKind::Redundant) || packet.payload.is_empty() {
+            return Some((packet, None));
+        }
+        let redundant = Redundant::read(packet.payload)?;
+        let Redundant { payload_type, payload, .. } = redundant;
+        Some((Packet { payload_type, payload, ..packet }, Some(redundant)))
+    }
+
     /// What the payload is; `None` where this stream has no use for it.
     pub(crate) fn content(&self, payload_type: u8, payload: &[u8]) -> Option<Content> {
         let kind = (*self.meanings.get(usize::from(payload_type))?)?;
@@ -117,6 +143,8 @@ impl Receiver {
         }
         match kind {
             ReceiveKind::Events(rate) => Some(Content::Event(rate)),
+            // A block in a block.
+            ReceiveKind::Redundant => None,
             ReceiveKind::Audio(codec) => {
                 let decoder = self.decoders.get(codec.index())?.as_ref()?;
                 let samples =
@@ -141,6 +169,9 @@ impl Receiver {
         (self.ssrc, self.newcomer) = (Some(ssrc), None);
         if sender == Sender::Changed {
             self.reception.restart();
+            self.queueing.restart();
+            self.restored.clear();
+            self.bursts.restart();
         }
         sender
     }
@@ -156,19 +187,26 @@ impl Receiver {
         packet: Packet<'_>,
         codec: Codec,
         duration: u32,
+        redundant: Option<Redundant<'_>>,
         counters: &mut StreamCounters,
     ) {
         if codec.clock_rate() != self.clock_rate {
             self.clock_rate = codec.clock_rate();
             self.reception.reset_timing();
+            self.queueing.restart();
+            self.restored.clear();
         }
         self.reception.timing(packet.timestamp, packet.at_nanos, self.clock_rate);
+        self.queueing.observe(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
             self.reception.packet(packet.sequence);
+            self.bursts.packet(packet.sequence, true);
             return;
         }
-        match self.insert(packet, codec.clock_rate(), duration) {
+        let inserted = self.insert(packet, codec.clock_rate(), duration);
+        match inserted {
             Inserted::Kept | Inserted::Restarted => {}
+            Inserted::Duplicate if self.restored.take(packet.sequence) => {}
             Inserted::Duplicate => {
                 counters.packets_duplicate += 1;
                 return;
@@ -177,6 +215,49 @@ impl Receiver {
             Inserted::Discarded => counters.packets_discarded += 1,
         }
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
+        let decoder = self.decoders.get(codec.index()).and_then(Option::as_ref);
+        let helps = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload) || decoder.looks_ahead());
+        let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
+        self.restored.arrived(packet.sequence, packet.timestamp);
+        let reach = reach.max(if helps { duration } else { 0 });
+        let wait = self.patience.wait(reach, self.reception.lost(), packet.at_nanos);
+        self.jitter.set_least_wait(u64::from(wait) * 1_000_000_000 / u64::from(self.clock_rate.max(1)));
+    }
+
+    /// The copies of earlier frames that came with `packet`, which has been taken: where one of those frames is missing, its
+    /// copy is played in its place. Answers how far back they reach, in timestamp units.
+    fn copies(
+        &mut self,
+        packet: Packet<'_>,
+        codec: Codec,
+        redundant: Redundant<'_>,
+        counters: &mut StreamCounters,
+    ) -> u32 {
+        let mut reach = 0;
+        for copy in redundant.copies() {
+            let content = self.content(copy.payload_type, copy.payload);
+            // A copy may be of another codec, but not on another clock.
+            let Some(Content::Audio { codec: other, duration }) = content else { continue };
+            if other.clock_rate() != codec.clock_rate() {
+                continue;
+            }
+            reach = reach.max(copy.offset);
+            let Some(sequence) = self.restored.place(&packet, &copy, duration) else { continue };
+            let copied = Packet {
+                sequence,
+                timestamp: packet.timestamp.wrapping_sub(copy.offset),
+                payload_type: copy.payload_type,
+                marker: false,
+                payload: copy.payload,
+                ..packet
+            };
+            if self.jitter.insert_copy(arrival(copied, codec.clock_rate(), duration)) {
+                self.restored.note(sequence);
+                counters.packets_restored += 1;
+            }
+        }
+        reach
     }
 
     /// A packet of sound from a sender on probation: the jitter buffer keeps it aside, so that nothing is lost when the
@@ -188,17 +269,7 @@ impl Receiver {
     }
 
     fn insert(&mut self, packet: Packet<'_>, clock_rate: u32, duration: u32) -> Inserted {
-        self.jitter.insert(Arrival {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            clock_rate,
-            ssrc: packet.ssrc,
-            payload_type: packet.payload_type,
-            marker: packet.marker,
-            at_nanos: packet.at_nanos,
-            duration,
-            payload: packet.payload,
-        })
+        self.jitter.insert(arrival(packet, clock_rate, duration))
     }
 
     /// An admitted telephone-event packet at `rate` hertz.
@@ -211,6 +282,7 @@ impl Receiver {
     /// An admitted packet without sound: it only takes its place in the sequence.
     pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, true);
         if self.play {
             self.insert(Packet { payload: &[], ..packet }, self.clock_rate, 0);
         }
@@ -321,6 +393,12 @@ impl Receiver {
                         {
                             self.playout.add(samples);
                             self.played_us += duration_us(samples, rate);
+                            self.corrected += 1;
+                            return;
+                        }
+                        if let Some(samples) = decoder.interpolate(following, room) {
+                            self.playout.add(samples);
+                            self.concealed_us += duration_us(samples, rate);
                             return;
                         }
                         self.last_duration
@@ -338,6 +416,8 @@ impl Receiver {
     fn begin(&mut self) {
         self.jitter.restart();
         self.reception.reset_timing();
+        self.queueing.restart();
+        self.restored.clear();
         self.playout.clear(self.playout.rate());
         self.codec = None;
     }
@@ -346,6 +426,7 @@ impl Receiver {
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
         let figures = self.jitter.figures();
         let jitter = self.reception.jitter();
+        self.bursts.count(counters);
         counters.packets_lost = self.reception.lost();
         counters.packets_reordered = figures.reordered;
         counters.buffer_us = figures.held_us;
@@ -354,11 +435,28 @@ impl Receiver {
         counters.expanded_us = figures.lengthened_us;
         counters.frames_played = self.played_us / 10_000;
         counters.frames_concealed = self.concealed_us / 10_000;
+        counters.packets_corrected = self.corrected;
+        counters.queued_us = self.queueing.queued_us();
         counters.jitter_timestamp_units = jitter;
         counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.clock_rate.max(1));
         counters.remote_ssrc = self.ssrc.unwrap_or(0);
         counters.base_extended_seq = self.reception.base_extended();
         counters.highest_extended_seq = self.reception.highest_extended();
+    }
+}
+
+/// A packet as the jitter buffer wants it. `clock_rate`: in hertz; `duration`: in timestamp units.
+fn arrival(packet: Packet<'_>, clock_rate: u32, duration: u32) -> Arrival<'_> {
+    Arrival {
+        sequence: packet.sequence,
+        timestamp: packet.timestamp,
+        clock_rate,
+        ssrc: packet.ssrc,
+        payload_type: packet.payload_type,
+        marker: packet.marker,
+        at_nanos: packet.at_nanos,
+        duration,
+        payload: packet.payload,
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Packet {
     /// Of its sound, in nanoseconds.
     pub(super) duration: i64,
     pub(super) payload_type: u8,
+    /// It came in a later packet (RFC 2198).
+    pub(super) copy: bool,
     pub(super) length: u16,
     /// First cell of the payload.
     pub(super) cell: u8,
@@ -27,7 +29,7 @@ pub(super) struct Packet {
 
 impl Packet {
     pub(super) const EMPTY: Packet =
-        Packet { sequence: 0, time: 0, at: 0, duration: 0, payload_type: 0, length: 0, cell: 0 };
+        Packet { sequence: 0, time: 0, at: 0, duration: 0, payload_type: 0, copy: false, length: 0, cell: 0 };
 
     /// Where its sound ends, in nanoseconds.
     pub(super) fn end(&self) -> i64 {
