@@ -78,6 +78,7 @@ async fn add(daemon: &Daemon, out: Output, args: AddArgs) -> Result<(), Failure>
         contact: args.contact,
         codecs: args.codecs,
         ptime: args.ptime,
+        redundancy: args.no_redundancy.then_some(false),
         redirect: args.redirect,
         dtmf: args.dtmf,
         ice: args.ice,

@@ -255,6 +255,9 @@ pub(crate) struct AddArgs {
     /// Milliseconds of sound in a packet
     #[arg(long, value_name = "MS")]
     pub(crate) ptime: Option<u32>,
+    /// Neither offer nor take packets that repeat what was in earlier ones (RFC 2198)
+    #[arg(long)]
+    pub(crate) no_redundancy: bool,
     /// What becomes of calls that are redirected: ask, follow or never
     #[arg(long, value_name = "POLICY")]
     pub(crate) redirect: Option<String>,

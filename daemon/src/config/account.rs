@@ -112,7 +112,7 @@ pub fn read(
     let expires = fields.number("expires", 60..=86_400).unwrap_or(EXPIRES);
     let gruu = fields.flag("gruu").unwrap_or(false);
     let push = push(&mut fields);
-    let (codecs, ptime_ms) = media(&mut fields);
+    let (codecs, ptime_ms, redundancy) = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, read_file);
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -181,6 +181,7 @@ pub fn read(
         push,
         codecs,
         ptime_ms,
+        redundancy,
         redirect,
         dtmf,
         ice,
@@ -207,7 +208,7 @@ pub fn read_direct(
             .reject("announce", "means nothing while calls are not taken: set \"inbound = true\" beside it");
     }
     let display_name = fields.parse("display-name", limited);
-    let (codecs, ptime_ms) = media(&mut fields);
+    let (codecs, ptime_ms, redundancy) = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, Some(read_file));
     let settings = fields.finish().then(|| AccountSettings {
@@ -231,6 +232,7 @@ pub fn read_direct(
         push: None,
         codecs,
         ptime_ms,
+        redundancy,
         redirect,
         dtmf,
         ice,
@@ -297,7 +299,8 @@ pub fn transport_name(transport: Transport) -> &'static str {
     }
 }
 
-fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
+/// Codecs, packet time and redundancy.
+fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16, bool) {
     let codecs = fields.parse_list("codecs", codec);
     if codecs.as_ref().is_some_and(Vec::is_empty) {
         fields.reject("codecs", format!("is empty: name at least one of {}", built_names()));
@@ -315,7 +318,8 @@ fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
             PTIME_MS
         }
     };
-    (codecs.unwrap_or_else(|| CODECS.to_vec()), ptime_ms)
+    let redundancy = fields.flag("redundancy").unwrap_or(true);
+    (codecs.unwrap_or_else(|| CODECS.to_vec()), ptime_ms, redundancy)
 }
 
 /// How calls go that are redirected, and how digits are sent.

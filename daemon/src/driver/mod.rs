@@ -446,6 +446,9 @@ impl Driver {
             }
             Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),
             Output::Connect { sink, sources } => self.patchbay.connect(sink, sources),
+            Output::SteerStream { port, steering } => {
+                report("steer a stream", self.patchbay.controller().steer(port, steering));
+            }
             Output::SetMuted { port, muted } => {
                 let result = self.patchbay.controller().set_muted(port, muted);
                 report("mute a stream", result);
@@ -604,11 +607,6 @@ impl Driver {
         let Some(counters) = self.patchbay.controller().stream_counters(port) else { return };
         self.agent.handle_counters(Instant::now(), monotonic_nanos(), call, &counters);
         let remote = self.agent.remote_view(call);
-        if let Some(view) = remote {
-            // Rounded up: the encoder's error correction shall hear of the first losses.
-            let percent = (view.fraction_lost * 100.0).ceil() as u8;
-            report("steer the encoder", self.patchbay.controller().set_packet_loss(port, percent));
-        }
         self.statistics.insert(call, media::statistics(counters, remote, self.agent.quality(call)));
     }
 

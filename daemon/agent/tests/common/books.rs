@@ -145,7 +145,9 @@ impl Books {
                 self.recorders.extend(*recorder);
             }
             Output::Connect { sink, sources } => self.connect(*sink, sources),
-            Output::SetMuted { port, .. } | Output::SendDtmf { port, .. } => {
+            Output::SetMuted { port, .. }
+            | Output::SendDtmf { port, .. }
+            | Output::SteerStream { port, .. } => {
                 assert!(self.streams.contains_key(port), "{output:?} for no stream");
             }
             Output::WantCounters { call, port } => {
@@ -208,7 +210,8 @@ impl Books {
                 assert!(!note.text.contains("secret") && !note.text.contains(char::is_control), "{note:?}");
                 self.log.push(note.text.clone());
             }
-            Output::Transmit { .. }
+            Output::QualityChanged { .. }
+            | Output::Transmit { .. }
             | Output::Disconnect { .. }
             | Output::SeenAs { .. }
             | Output::Resolve { .. }
