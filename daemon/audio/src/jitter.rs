@@ -155,10 +155,7 @@ enum Playout {
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play {
-        packet: Packet,
-        skip: i64,
-    },
+    Play { packet: Packet, skip: i64 },
     Lost { following: Option<Packet> },
     Empty,
     Silence,
@@ -452,8 +449,7 @@ impl JitterBuffer {
     /// One step within a talk spurt; `None`: the state has changed, look again.
     fn step_playing(&mut self, oldest: Packet, now: i64, concealed: i64) -> Option<Step> {
         let position = self.stream.as_ref()?.position;
-        let awaited =
-            self.least_wait > 0 && now - position - self.delay.base() <= self.least_wait + TICK;
+        let awaited = self.least_wait > 0 && now - position - self.delay.base() <= self.least_wait + TICK;
         let stream = self.stream.as_mut()?;
         let missing = oldest.sequence - stream.next;
         let gap = oldest.time - stream.position;

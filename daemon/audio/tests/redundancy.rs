@@ -24,10 +24,11 @@ fn call(codec: Codec, copies: u8) -> (World, Tape, Tape) {
 
 /// Loses what `lost` names by sequence number, of the first side's packets.
 fn lose(world: &mut World, lost: impl Fn(u16) -> bool + Send + 'static) {
-    world.network().weather = Box::new(move |sent: &Sent| match sent.from == address(0) && lost(sent.sequence()) {
-        true => vec![],
-        false => vec![15_000_000],
-    });
+    world.network().weather =
+        Box::new(move |sent: &Sent| match sent.from == address(0) && lost(sent.sequence()) {
+            true => vec![],
+            false => vec![15_000_000],
+        });
 }
 
 #[test]
@@ -145,7 +146,8 @@ fn the_packet_time_changes_without_a_gap() {
             assert_eq!(world.sides[0].counters(STREAM).send_ptime_ms, ptime_ms.unwrap_or(20));
         }
         let sent = world.network().sent_from(address(0));
-        let step = |pair: &[Sent]| pair[1].timestamp().wrapping_sub(pair[0].timestamp()) / sent[0].clock_units();
+        let step =
+            |pair: &[Sent]| pair[1].timestamp().wrapping_sub(pair[0].timestamp()) / sent[0].clock_units();
         let steps: Vec<u32> = sent.windows(2).map(step).collect();
         assert!([20, 40, 60].iter().all(|wanted| steps.iter().filter(|step| *step == wanted).count() > 20));
         assert!(steps.iter().all(|step| [20, 40, 60].contains(step)), "{steps:?}");

@@ -67,7 +67,8 @@ impl Encoder {
 
     pub(super) fn set_fec(&mut self, wanted: bool) -> bool {
         let on = wanted && self.fec;
-        let (loss, band) = if on { (FEC_LOSS_PERCENT, Bandwidth::Wideband) } else { (0, Bandwidth::Fullband) };
+        let (loss, band) =
+            if on { (FEC_LOSS_PERCENT, Bandwidth::Wideband) } else { (0, Bandwidth::Fullband) };
         // Every one of these values is valid.
         let _ = self.coder.set_inband_fec(on);
         let _ = self.coder.set_packet_loss_perc(loss);

@@ -17,8 +17,7 @@ use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::watch::ActivityWatch;
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
 use crate::plan::{
-    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters,
-    StreamPlan,
+    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters, StreamPlan,
 };
 use crate::tone::Tone;
 

@@ -25,7 +25,9 @@ impl Queueing {
     pub(crate) fn observe(&mut self, timestamp: u32, at_nanos: u64, clock_rate: u32) {
         let at = at_nanos as i64;
         let transit = match &self.recent.last {
-            Some(last) => last.transit + at.wrapping_sub(last.at) - units(timestamp, last.timestamp, clock_rate),
+            Some(last) => {
+                last.transit + at.wrapping_sub(last.at) - units(timestamp, last.timestamp, clock_rate)
+            }
             None => 0,
         };
         let point = Point { at, timestamp, transit };
@@ -89,7 +91,11 @@ mod tests {
         let mut queueing = Queueing::default();
         for (number, delay) in delays.enumerate() {
             let sent = number as u64 * 20;
-            queueing.observe((u32::MAX - 5000).wrapping_add(sent as u32 * 8), (sent + delay) * 1_000_000, 8000);
+            queueing.observe(
+                (u32::MAX - 5000).wrapping_add(sent as u32 * 8),
+                (sent + delay) * 1_000_000,
+                8000,
+            );
         }
         queueing.queued_us() / 1000
     }

@@ -145,7 +145,8 @@ impl Sender {
 
     /// Writes what this half knows into the stream's counters.
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
-        let copies = |plan: &SendPlan| plan.redundancy.map_or(0, |_| self.steering.copies.min(MAX_COPIES as u8));
+        let copies =
+            |plan: &SendPlan| plan.redundancy.map_or(0, |_| self.steering.copies.min(MAX_COPIES as u8));
         counters.send_copies = self.plan.as_ref().map_or(0, copies);
         counters.send_ptime_ms = self.plan.as_ref().map_or(0, |plan| self.ticks(plan) as u16 * 10);
         let encoder = self.encoder.as_ref().filter(|_| self.plan.is_some());
