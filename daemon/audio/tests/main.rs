@@ -32,6 +32,7 @@ mod jitter_sound;
 mod moved;
 mod mute;
 mod programs;
+mod quality;
 mod redundancy;
 mod relayed;
 mod resample;

@@ -86,6 +86,7 @@ fn codecs_and_concealment() {
                 let length = encoder.encode(&samples, &mut payload).unwrap();
                 match round % 5 {
                     0 => decoder.conceal(&mut samples),
+                    1 if round % 2 == 1 => drop(decoder.interpolate(&payload[..length], &mut samples)),
                     1 => drop(decoder.decode_fec(&payload[..length], &mut samples)),
                     _ => drop(decoder.decode(&payload[..length], &mut samples)),
                 }
