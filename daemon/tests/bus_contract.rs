@@ -169,6 +169,10 @@ async fn methods_take_and_answer_what_the_contract_says() {
                 }
                 (_, "a{sv}") => invoke(client, path, name, member, &none()).await,
                 (_, "sqa{sv}") => invoke(client, path, name, member, &("udp", 5060u16, none())).await,
+                ("ConfigureDevice", _) => {
+                    let settings = HashMap::from([("volume", Variant::from(50u32))]);
+                    invoke(client, path, name, member, &("ringer", settings)).await
+                }
                 (_, "sa{sv}") => invoke(client, path, name, member, &("sip:bob@example.org", none())).await,
                 (_, "o") => {
                     let account = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");

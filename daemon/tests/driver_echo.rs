@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use voipd::api::devices::DeviceSettings;
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -76,6 +77,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
+    let sockets = scratch.path().join("sockets");
     let parts = Parts {
         agent,
         transport,
@@ -87,7 +89,13 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         controller,
         realtime,
         sound: SoundSystem::start().unwrap(),
-        device_names: ["null", "null", "null"].map(str::to_owned),
+        sockets: Some(sockets),
+        devices: DeviceSetup {
+            names: ["null", "null", "null"].map(str::to_owned),
+            defaults: DeviceSettings::default(),
+            kept: Vec::new(),
+            fallback: true,
+        },
         rtp: config.rtp,
         nat: config.nat,
         mappings,
@@ -109,7 +117,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let sound = CallSound {
             play: Some(OwnedFd::from(File::open(&speech).unwrap())),
             record: Some(OwnedFd::from(File::create(&record).unwrap())),
-            mix: false,
+            ..CallSound::default()
         };
         let (reply, answer) = oneshot::channel();
         let target = format!("sip:echo@127.0.0.1:{port}");

@@ -56,6 +56,8 @@ pub struct RemoteView {
     pub jitter: Duration,
     /// Network round trip, without the time that the peer took to answer.
     pub round_trip: Option<Duration>,
+    /// Highest sequence number of ours that it had received, with the count of its wraps in the upper half.
+    pub highest_seq: u32,
 }
 
 /// What a packet told.
@@ -290,6 +292,7 @@ impl RtcpSession {
             cumulative_lost: heard.cumulative_lost,
             jitter: report::jitter_time(heard.jitter, self.clock_rate),
             round_trip,
+            highest_seq: heard.highest_extended_seq,
         }
     }
 

@@ -7,11 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Attribute, Connection, Fmtp, Media, Origin, Rtcp, RtpMap, Session};
 
+use crate::codec::Codec;
 use crate::direction::Direction;
 use crate::error::{NegotiationError, printable};
-use crate::format::{Codec, OpusParameters, ReceiveFormat, static_name};
+use crate::format::{OpusParameters, ReceiveFormat, static_name};
 use crate::ice::{self, Defaults, LocalIce, PeerIce};
 use crate::negotiation::LocalMedia;
+use crate::redundancy::{self, Blocks};
 
 /// Longest session description that is read, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
@@ -79,6 +81,8 @@ pub(crate) struct RemoteAudio {
     /// What the peer would like to receive, in milliseconds.
     pub(crate) ptime: Option<u16>,
     pub(crate) maxptime: Option<u16>,
+    /// Most bits per second that the peer wants to receive, packet headers included.
+    pub(crate) bandwidth: Option<u32>,
 }
 
 impl RemoteAudio {
@@ -86,7 +90,7 @@ impl RemoteAudio {
     pub(crate) fn codec_names(&self) -> String {
         const MOST: usize = 12;
         let names =
-            self.formats.iter().filter(|format| !matches!(format.known, Some(ReceiveFormat::Events(_))));
+            self.formats.iter().filter(|format| matches!(format.known, Some(ReceiveFormat::Audio(_)) | None));
         names.take(MOST).map(|format| format.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -100,6 +104,8 @@ pub(crate) struct RemoteFormat {
     /// What it is, if it is something we have.
     pub(crate) known: Option<ReceiveFormat>,
     pub(crate) opus: OpusParameters,
+    /// Of redundant audio data.
+    pub(crate) blocks: Blocks,
 }
 
 /// Reads a session description.
@@ -113,7 +119,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<MediaLine>, NegotiationError> {
     session.medias.iter().map(|media| read_media(&session, media)).collect()
 }
 
-/// The lines that matter (v=, c=, m=, a=), tidied: any line end, no white space at the ends, single spaces between the
+/// The lines that matter (v=, c=, b=, m=, a=), tidied: any line end, no white space at the ends, single spaces between the
 /// fields of m= and c=. The others (o=, s=, t=, …) tell us nothing, and peers leave them out or fill them freely.
 fn essential_lines(bytes: &[u8]) -> Result<String, NegotiationError> {
     let text = String::from_utf8_lossy(bytes);
@@ -123,6 +129,7 @@ fn essential_lines(bytes: &[u8]) -> Result<String, NegotiationError> {
         let Some((key, value)) = line.trim().split_once('=') else { continue };
         let value = match key {
             "v" | "a" => value.trim().to_owned(),
+            "b" if redundancy::is_bandwidth(value.trim()) => value.trim().to_owned(),
             "c" => value.split_whitespace().collect::<Vec<_>>().join(" "),
             "m" => {
                 media_lines += 1;
@@ -189,6 +196,7 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
         formats: read_formats(media),
         ptime: milliseconds(media, "ptime"),
         maxptime: milliseconds(media, "maxptime"),
+        bandwidth: redundancy::bandwidth(session, media),
     })
 }
 
@@ -243,7 +251,12 @@ fn read_formats(media: &Media) -> Vec<RemoteFormat> {
                 .find(|fmtp| fmtp.fmt == payload_type && known == Some(ReceiveFormat::Audio(Codec::Opus)))
                 .map(OpusParameters::from)
                 .unwrap_or_default();
-            RemoteFormat { payload_type, name, known, opus }
+            let blocks = parameters
+                .iter()
+                .find(|fmtp| fmtp.fmt == payload_type && matches!(known, Some(ReceiveFormat::Redundant(_))))
+                .map(Blocks::from)
+                .unwrap_or_default();
+            RemoteFormat { payload_type, name, known, opus, blocks }
         })
         .collect()
 }
@@ -292,8 +305,9 @@ pub(crate) fn audio_line(
     let mut attributes = Vec::new();
     for (number, format) in formats {
         attributes.push(Attribute::with_value("rtpmap", format.rtpmap(*number)));
-        attributes
-            .extend(format.fmtp().map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))));
+        attributes.extend(
+            format.fmtp(formats).map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))),
+        );
     }
     attributes.push(Attribute::with_value("ptime", ptime_ms));
     let with_ice = matches!(ice, LineIce::Wanted { .. });

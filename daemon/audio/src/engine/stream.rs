@@ -17,7 +17,7 @@ use crate::engine::route::{Route, Verdict};
 use crate::engine::send::{Outgoing, Sender};
 use crate::engine::watch::ActivityWatch;
 use crate::engine::{BATCH, Batch, Datagram, MAX_DATAGRAM, MediaSocket};
-use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, StreamCounters};
+use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, Steering, StreamCounters};
 
 /// Batches taken from one socket in one tick: a flood costs this much and no more.
 const MAX_BATCHES: usize = 4;
@@ -193,9 +193,12 @@ impl<S: MediaSocket> Stream<S> {
                 at_nanos,
                 payload: reader.payload(),
             };
-            Some((packet, self.receiver.content(packet.payload_type, packet.payload)?))
+            let octets = packet.payload.len() as u64;
+            let (packet, redundant) = self.receiver.unpack(packet)?;
+            let content = self.receiver.content(packet.payload_type, packet.payload)?;
+            Some((packet, redundant, content, octets))
         });
-        let Some((packet, content)) = valid else {
+        let Some((packet, redundant, content, octets)) = valid else {
             self.counters.packets_invalid += 1;
             return;
         };
@@ -238,11 +241,11 @@ impl<S: MediaSocket> Stream<S> {
             }
         }
         self.counters.packets_received += 1;
-        self.counters.octets_received += packet.payload.len() as u64;
+        self.counters.octets_received += octets;
         self.counters.last_received_nanos = at_nanos;
         match content {
             Content::Audio { codec, duration } => {
-                self.receiver.audio(packet, codec, duration, &mut self.counters);
+                self.receiver.audio(packet, codec, duration, redundant, &mut self.counters);
             }
             Content::Event(rate) => {
                 for event in self.receiver.event(packet, rate).into_iter().flatten() {
@@ -326,9 +329,9 @@ impl<S: MediaSocket> Stream<S> {
         self.sender.skip(ticks);
     }
 
-    /// The loss that the peer reports, in per cent.
-    pub(crate) fn set_packet_loss(&mut self, percent: u8) {
-        self.sender.set_packet_loss(percent);
+    /// How packets are sent from now on.
+    pub(crate) fn steer(&mut self, steering: Steering) {
+        self.sender.steer(steering);
     }
 
     /// Queues a telephone event; `false` when the queue is full.
@@ -338,6 +341,7 @@ impl<S: MediaSocket> Stream<S> {
 
     pub(crate) fn publish(&mut self) {
         self.receiver.count(&mut self.counters);
+        self.sender.count(&mut self.counters);
         self.counters.level_in_dbov = self.level_in.dbov();
         self.counters.level_out_dbov = self.level_out.dbov();
         self.shared.publish(&pack_stream(&self.counters));
