@@ -8,14 +8,16 @@ mod guard;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, relay_rings};
+use voipd_audio::engine::{
+    Clip, Controller, DevicePort, Listener, Pace, ProgramPort, RelayPacket, Side, engine, relay_rings,
+};
 use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Signal, Tone};
@@ -177,6 +179,43 @@ fn relayed(scene: &mut Scene, [by_channel, by_stream]: [PortId; 2]) {
     assert!(counters.iter().all(|counters| counters.packets_sent > 20), "{counters:?}");
     assert!(by_stream_sent > 10 && counters[1].packets_invalid > 20, "{by_stream_sent} {counters:?}");
     for port in [by_channel, by_stream] {
+        scene.controller.close(port);
+    }
+    scene.run(50);
+}
+
+/// Programs that listen and speak at odd rates, one of which stops reading; and own sound in the place of a tone.
+fn programs(scene: &mut Scene, stream: PortId, ports: [PortId; 2]) {
+    let mut clients = Vec::new();
+    for (port, (side, rate)) in ports.into_iter().zip([(Side::Stereo, 44_100), (Side::Both, 11_025)]) {
+        let (mut said, source) = rtrb::RingBuffer::new(rate as usize);
+        let (ring, heard) = rtrb::RingBuffer::new(rate as usize / 5 * side.channels());
+        let dropped = Arc::new(AtomicU64::new(0));
+        let listener = Some(Listener { side, ring, dropped: dropped.clone() });
+        scene
+            .controller
+            .open_program(port, ProgramPort { source: Some(source), listener, rate }, stream)
+            .expect("room");
+        said.push_entire_slice(&vec![0.1; rate as usize / 3 + 7]).expect("room");
+        clients.push((said, heard, dropped));
+    }
+    scene.controller.connect(stream, &ports).expect("open");
+    let tone = scene.controller.play_clip(stream, Arc::new(Clip::new(&[0.1; 9600])));
+    tone.expect("open");
+    for _ in 0..40 {
+        scene.run(10);
+        // The second does not read.
+        while clients[0].1.pop().is_ok() {}
+    }
+    assert_eq!(clients[0].2.load(Ordering::Relaxed), 0);
+    assert!(clients[1].2.load(Ordering::Relaxed) > 0);
+    scene
+        .controller
+        .play_tone(stream, Some(Country::by_code("27").expect("known").tone(Signal::Dial)))
+        .expect("open");
+    scene.run(100);
+    scene.controller.play_tone(stream, None).expect("open");
+    for port in ports {
         scene.controller.close(port);
     }
     scene.run(50);
@@ -382,6 +421,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.connect(peer, &[peer]).expect("open");
     misbehave(&mut scene, &socket, to);
     assert_eq!(findings(), clean, "a peer that misbehaves");
+
+    programs(&mut scene, opus, [PortId(14), PortId(15)]);
+    scene.controller.connect(opus, &[fast_card, pcmu]).expect("open");
+    assert_eq!(findings(), clean, "programs, and clips in the place of tones");
 
     relayed(&mut scene, [PortId(14), PortId(15)]);
     assert_eq!(findings(), clean, "peers behind relays");
