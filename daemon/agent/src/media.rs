@@ -12,6 +12,7 @@ use voipd_sip::endpoint::SessionId;
 use crate::agent::{Agent, ENDED_FOR};
 use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
+use crate::ice::CallIce;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, stream_plan};
 use crate::view::{CallId, Reason};
@@ -60,8 +61,14 @@ impl Agent {
                 if call.muted {
                     self.outputs.push_back(Output::SetMuted { port, muted: true });
                 }
+                let own = SocketAddr::new(local.address, local.rtp_port);
+                let socket = way.and_then(CallIce::socket).unwrap_or(own);
+                if socket != own {
+                    self.outputs.push_back(Output::UseSocket { call: id, port, socket });
+                }
                 let stream = Stream {
                     local: *local,
+                    socket,
                     plan,
                     rtcp: new_rtcp(now, &mut self.rng, ssrc, rate),
                     clock_rate: rate,
@@ -84,6 +91,12 @@ impl Agent {
                 let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
                 if let Some(ice) = way {
                     ice.apply(&mut plan, agreement);
+                }
+                let own = SocketAddr::new(stream.local.address, stream.local.rtp_port);
+                let socket = way.map_or(Some(own), CallIce::socket).unwrap_or(stream.socket);
+                if socket != stream.socket {
+                    stream.socket = socket;
+                    self.outputs.push_back(Output::UseSocket { call: id, port, socket });
                 }
                 if plan == *old {
                     return;
