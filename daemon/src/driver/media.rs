@@ -289,7 +289,6 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::config::Config;
 
     const CALL: CallId = CallId(1);
     const STUN: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -304,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_changes_between_a_calls_sockets_and_the_others_are_read() {
-        let (mut ports, mut packets) = MediaPorts::new(Config::default().rtp);
+        let (mut ports, mut packets) = MediaPorts::new(RtpConfig { bind: None, ports: 42_000..=42_999, dscp: 46 });
         let addresses: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
         let bound = ports.bind(CALL, addresses[0], &addresses[1..]).expect("sockets");
         let rtp = |local: &LocalMedia| SocketAddr::new(local.address, local.rtp_port);
