@@ -119,14 +119,19 @@ impl Agent {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let mut ice = Box::new(CallIce::new(now, Beginning { seed, ..beginning }));
-        if let Some(mapped) = call.mapped {
-            for (is_rtp, port) in [(true, mapped.rtp_port), (false, mapped.rtcp_port)] {
-                let base = ice.base(is_rtp);
-                ice.agent_mut().add_mapped(now, base, SocketAddr::new(mapped.address, port));
-            }
+        call.ice = Some(Box::new(CallIce::new(now, Beginning { seed, ..beginning })));
+        self.offer_mapped(now, id);
+        self.drain_ice(now, id);
+    }
+
+    /// What a router has mapped is an address at which ICE may be reached, also where the mapping comes late.
+    pub(crate) fn offer_mapped(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some((mapped, ice)) = call.mapped.zip(call.ice.as_mut()) else { return };
+        for (is_rtp, port) in [(true, mapped.rtp_port), (false, mapped.rtcp_port)] {
+            let base = ice.base(is_rtp);
+            ice.agent_mut().add_mapped(now, base, SocketAddr::new(mapped.address, port));
         }
-        call.ice = Some(ice);
         self.drain_ice(now, id);
     }
 
