@@ -273,7 +273,11 @@ fn a_link_that_recovers_is_used_again() {
     trial.run(30);
     trial.there.rate = 24_000.0;
     trial.run(90);
-    assert!(longest_queue(trial.since(70)) < Duration::from_millis(200), "{:?}", longest_queue(trial.since(70)));
+    assert!(
+        longest_queue(trial.since(70)) < Duration::from_millis(200),
+        "{:?}",
+        longest_queue(trial.since(70))
+    );
     trial.there.rate = 0.0;
     trial.run(180);
     trial.show();
@@ -302,7 +306,11 @@ fn random_losses_are_met_with_protection_and_no_less_sound() {
         let protected = settled.iter().filter(|second| second.steering.fec).count();
         assert!(protected * 10 > settled.len() * 9, "{losses}: {protected} of {}", settled.len());
         // Headers that longer packets save pay for the protection.
-        assert!(mean_sent(settled) > 36_000.0 && mean_sent(settled) < 52_000.0, "{losses}: {}", mean_sent(settled));
+        assert!(
+            mean_sent(settled) > 36_000.0 && mean_sent(settled) < 52_000.0,
+            "{losses}: {}",
+            mean_sent(settled)
+        );
         assert!(changes(settled, |second| second.steering.ptime_ms) <= 4, "{losses}");
         trial.there.losses = 0;
         trial.run(120);

@@ -73,6 +73,8 @@ impl Recorder {
             bitrate: Some(BITRATE),
             fec: false,
             dtx: false,
+            cbr: false,
+            max_playback_rate: None,
             complexity: 5,
         };
         let encoder = Encoder::new(settings).map_err(io::Error::other)?;
