@@ -47,7 +47,8 @@ async fn every_codec_that_baresip_has_crosses_both_ways() {
         return;
     }
     let lab = Lab::alone();
-    let case = |ours, theirs, module, rate, kind, likeness| Case { ours, theirs, module, rate, kind, likeness };
+    let case =
+        |ours, theirs, module, rate, kind, likeness| Case { ours, theirs, module, rate, kind, likeness };
     let g726 = case("G726-32", "G726-32/8000/1", "g726.so", 8000, Codec::Waveform, 0.95);
     let gsm = case("GSM", "GSM/8000/1", "gsm.so", 8000, Codec::Perceptual, 0.7);
     let narrow = case("L16/8000", "L16/8000/1", "l16.so", 8000, Codec::Waveform, 0.99);

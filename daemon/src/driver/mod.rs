@@ -465,6 +465,9 @@ impl Driver {
             Output::OpenPort { call, port, stream } => self.open_port(call, port, stream),
             Output::ClosePort { port } => self.close_port(port),
             Output::Connect { sink, sources } => self.patchbay.connect(sink, sources),
+            Output::SteerStream { port, steering } => {
+                report("steer a stream", self.patchbay.controller().steer(port, steering));
+            }
             Output::SetMuted { port, muted } => {
                 let result = self.patchbay.controller().set_muted(port, muted);
                 report("mute a stream", result);

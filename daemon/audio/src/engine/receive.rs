@@ -388,10 +388,7 @@ impl Receiver {
                 let rate = self.playout.rate();
                 if std::mem::take(&mut self.in_pause) {
                     // The noise fades out under the first word.
-                    let mut tail = [0.0; MAX_FRAME];
-                    let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
-                    self.noise.fill(tail);
-                    self.playout.bridge(tail, rate);
+                    self.playout.bridge(10);
                 }
                 if skip > 0 && skip < duration {
                     // What was made up fades out where the packet's sound takes over in its midst.
@@ -453,14 +450,9 @@ impl Receiver {
             } else {
                 self.noise.restart(description);
                 self.in_pause = true;
-                // The last word fades out under the noise.
-                let rate = self.playout.rate();
-                let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
-                if let Some(decoder) = decoder {
-                    let mut tail = [0.0; MAX_FRAME];
-                    let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
-                    decoder.conceal(tail);
-                    self.playout.bridge(tail, rate);
+                if self.codec.is_some() {
+                    // The last word fades out under the noise.
+                    self.playout.bridge(10);
                 }
             }
         }
