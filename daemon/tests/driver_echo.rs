@@ -55,6 +55,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let config = config::load(Some(&file), Scope::Session).unwrap().config;
     let now = Instant::now();
     let agent_config = AgentConfig {
+        tones: None,
         product: "voipd-test".to_owned(),
         instance: None,
         max_calls: 8,
@@ -96,6 +97,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
             kept: Vec::new(),
             fallback: true,
         },
+        tone_files: Default::default(),
         rtp: config.rtp,
         nat: config.nat,
         mappings,

@@ -17,7 +17,8 @@ use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
 use voipd_audio::plan::{Codec, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering};
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Signal, Tone};
 use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
 
@@ -423,7 +424,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
             scene.controller.send_dtmf(port, digit, 60).expect("events");
         }
     }
-    scene.controller.play_tone(card, Some(Tone::RINGBACK)).expect("open");
+    scene.controller.play_tone(card, Some(Country::RECOMMENDED.tone(Signal::Ringback))).expect("open");
     scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
     scene.controller.set_muted(card, true).expect("open");
     let steering = Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, copies: 2 };

@@ -80,13 +80,13 @@ impl Cut<'_> {
         lag
     }
 
-    /// Puts in a piece at the cut under the same condition. Answers how many samples there are more.
-    pub fn lengthen(&mut self, likeness: f32) -> usize {
+    /// Puts in a piece of at most `most` samples at the cut under the same condition. Answers how many samples there are more.
+    pub fn lengthen(&mut self, most: usize, likeness: f32) -> usize {
         let lengths = Lengths::at(self.rate);
         let unheard = self.end.saturating_sub(self.place);
         let room = self.samples.len().saturating_sub(self.end);
         let heard = self.place.saturating_sub(lengths.before);
-        let longest = lengths.longest.min(unheard).min(room).min(heard);
+        let longest = lengths.longest.min(most).min(unheard).min(room).min(heard);
         if longest < lengths.shortest {
             return 0;
         }
@@ -152,7 +152,7 @@ impl Around<'_> {
             let near = (lag * step).saturating_sub(step).max(lengths.shortest);
             best_lag(sound, window, near, (lag * step + step).min(longest), direction)
         };
-        best.filter(|(_, found)| *found >= likeness).map(|(lag, _)| lag)
+        best.filter(|(_, found)| likeness <= 0.0 || *found >= likeness).map(|(lag, _)| lag)
     }
 }
 

@@ -17,13 +17,17 @@ mod worker;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
-use voipd_audio::engine::{DevicePort, Listener, ProgramPort};
+use voipd_audio::BUS_RATE;
+use voipd_audio::engine::{Clip, DevicePort, Listener, ProgramPort};
+
+use voipd_audio::resample::Resampler;
 
 use crate::api::ports::RecordWish;
 use crate::api::{DeviceRole, DeviceView};
@@ -33,6 +37,9 @@ use worker::{Message, Ticket, Told, Worker};
 pub use name::{DeviceName, HostKind, NameError};
 pub use stream::SoundCounters;
 pub use wav::RECORDING_RATE;
+
+/// Sound in the place of a tone is kept in memory.
+const LONGEST_CLIP: Duration = Duration::from_secs(60);
 
 /// Looking at a file's header takes longer than this only where its file system hangs.
 const FILE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -220,6 +227,19 @@ pub async fn check_files(play: Option<OwnedFd>, record: Option<OwnedFd>) -> Resu
 /// Plays a WAV file that a client has opened, once or again and again. The engine hears of the end by the abandoned ring.
 pub async fn play_file(file: OwnedFd, looped: bool) -> Result<DevicePort, String> {
     on_thread(move || wav::play(File::from(file), looped)).await
+}
+
+/// Reads a sound file that is heard in the place of a tone: a minute of it at most.
+pub async fn read_clip(path: PathBuf) -> Result<Clip, String> {
+    on_thread(move || {
+        let words = |why: String| format!("{}: {why}", path.display());
+        let (samples, rate) = wav::read_all(wav::open_to_play(&path)?, LONGEST_CLIP).map_err(words)?;
+        let mut sound =
+            vec![0.0; (samples.len() as u64 * u64::from(BUS_RATE) / u64::from(rate.max(1))) as usize];
+        Resampler::new(rate, BUS_RATE, BUS_RATE as usize / 100).process(&samples, &mut sound);
+        Ok(Clip::new(&sound))
+    })
+    .await
 }
 
 /// Records into a file that a client has opened for writing, from its beginning: 16 bits, [`RECORDING_RATE`]. What finds no

@@ -114,6 +114,16 @@ pub(super) fn play(mut file: File, looped: bool) -> Result<DevicePort, String> {
     Ok(DevicePort { capture: Some(capture), playback: None, rate, pace: Pace::Tick })
 }
 
+/// The beginning of a file as mono samples, and their rate.
+pub(super) fn read_all(file: File, longest: Duration) -> Result<(Vec<f32>, u32), String> {
+    require_regular(&file)?;
+    let mut decoder = Decoder::new(BufReader::new(file))?;
+    let rate = decoder.format.rate;
+    let (mut ring, mut samples) = RingBuffer::new(rate as usize * longest.as_secs() as usize);
+    decoder.fill(&mut ring).map_err(|error| io_words(&error))?;
+    Ok((std::iter::from_fn(|| samples.pop().ok()).collect(), rate))
+}
+
 /// `again`: the file and where it begins, where it is played again and again.
 fn run_player(mut decoder: Decoder, mut ring: Producer<f32>, again: Option<(File, u64)>) {
     let broke_off = |why: &str| log::warn!("the sound file being played broke off: {why}");

@@ -12,7 +12,7 @@ use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
 use crate::engine::insert::{Insert, InsertPort};
 use crate::engine::load::FULL_COMPLEXITY;
-use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
+use crate::engine::port::{Clip, Converters, Kind, PlayedTone, Port, PortSet, RATES};
 use crate::engine::program::{Program, ProgramPort};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
@@ -222,6 +222,13 @@ impl<S: MediaSocket> Controller<S> {
         let slot = self.slot(port)?;
         let tone = tone.map(|tone| Box::new(PlayedTone::new(tone, BUS_RATE)));
         self.send(Command::Tone { slot, tone });
+        Ok(())
+    }
+
+    /// Mixes sound into what `port` plays, again and again, in the place of a tone; [`Controller::play_tone`] stops it.
+    pub fn play_clip(&mut self, port: PortId, clip: Arc<Clip>) -> Result<(), EngineError> {
+        let slot = self.slot(port)?;
+        self.send(Command::Tone { slot, tone: Some(Box::new(PlayedTone::clip(clip))) });
         Ok(())
     }
 

@@ -173,9 +173,11 @@ impl Playout {
         -nanos(gone, rate)
     }
 
-    /// Puts in a piece; answers its length in nanoseconds, or 0 as above.
-    pub(crate) fn lengthen(&mut self, likeness: f32) -> i64 {
-        let more = self.cut(|cut| cut.lengthen(likeness));
+    /// Puts in a piece of at most `wanted` nanoseconds, or 10 ms; answers its length in nanoseconds, or 0 as above.
+    pub(crate) fn lengthen(&mut self, wanted: i64, likeness: f32) -> i64 {
+        let most = (wanted.max(0) / 1000 * i64::from(self.rate) / 1_000_000) as usize;
+        let most = most.max(frame_len(self.rate));
+        let more = self.cut(|cut| cut.lengthen(most, likeness));
         self.end += more;
         nanos(more, self.rate)
     }
@@ -302,7 +304,7 @@ mod tests {
             let before = playout.len();
             match round % 3 {
                 0 => drop(playout.shorten((round as i64 * 7 % 40) * 1_000_000, 0.0)),
-                1 if before <= 60 * MS => drop(playout.lengthen(0.0)),
+                1 if before <= 60 * MS => drop(playout.lengthen(0, 0.0)),
                 _ => {}
             }
             let mut out = [0.0; MAX_FRAME];

@@ -343,7 +343,7 @@ impl Receiver {
         let Receiver { jitter, playout, .. } = self;
         let by = match jitter.advise(now_nanos, playout.len_nanos(), || playout.is_quiet()) {
             Advice::Keep => return false,
-            Advice::Lengthen { likeness } => playout.lengthen(likeness),
+            Advice::Lengthen { wanted, likeness } => playout.lengthen(wanted, likeness),
             Advice::Shorten { most, likeness } => {
                 // What is to be left out is here: the more of it is seen, the better the cut.
                 for _ in 0..3 {

@@ -42,6 +42,8 @@ pub(super) struct RelativeDelay {
     usual: i64,
     peaks: Peaks,
     target: i64,
+    /// The wait below which packets are late, or soon will be.
+    enough: i64,
 }
 
 impl RelativeDelay {
@@ -58,6 +60,7 @@ impl RelativeDelay {
             usual: 0,
             peaks: Peaks::new(),
             target: 0,
+            enough: 0,
         }
     }
 
@@ -70,7 +73,7 @@ impl RelativeDelay {
         self.slowest = [i64::MIN; SPANS];
         self.base = 0;
         self.peaks = Peaks::new();
-        (self.usual, self.target) = (0, 0);
+        (self.usual, self.target, self.enough) = (0, 0, 0);
     }
 
     /// Takes note of a packet that arrived at `at` after `transit` (of unknown origin, both in nanoseconds).
@@ -109,8 +112,12 @@ impl RelativeDelay {
         let worst = self.slowest.iter().copied().max().unwrap_or(transit) - base;
         // Somewhat more than the worst: as many packets to come may have one that is worse.
         let longest = (worst * 5 / 4 / BUCKET + 1) * BUCKET;
-        self.usual = self.best_wait().min(longest).max(self.guess());
-        self.target = self.usual.max(self.peaks.held(at));
+        let (best, guess, held) = (self.best_wait().min(longest), self.guess(), self.peaks.held(at));
+        self.usual = best.max(guess);
+        self.target = self.usual.max(held);
+        let seen = (best - (best - BUCKET) / 8).min(worst + BUCKET / 10);
+        let expected = guess.max(held);
+        self.enough = seen.max(expected - expected / 8);
     }
 
     /// Transit time of the fastest packet of the last seconds; 0 before the first.
@@ -141,6 +148,12 @@ impl RelativeDelay {
             }
         }
         0
+    }
+
+    /// The wait below which it has to grow, in nanoseconds: less than [`RelativeDelay::target`], so that not every change of
+    /// it is followed, and no more than the slowest of the last packets needed.
+    pub(super) fn enough(&self) -> i64 {
+        self.enough
     }
 
     /// What was seen relative to a base that is past is now relative to one `buckets` later.

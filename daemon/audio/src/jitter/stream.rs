@@ -200,17 +200,14 @@ impl Stream {
         Some(self.transit)
     }
 
+    /// Whether the packet with this number is the first of another source or clock.
+    pub(super) fn begins_run(&self, sequence: i64) -> bool {
+        self.former.is_some() && sequence == self.run.first
+    }
+
     /// Whether more than one packet has come.
     pub(super) fn is_established(&self) -> bool {
         self.run.highest > self.run.first || self.former.is_some()
-    }
-
-    /// The number before this one in the present run, extended, and when its sound should begin if it is as long as others.
-    pub(super) fn missing(&self, sequence: u16) -> Option<(i64, i64)> {
-        let sequence = self.run.highest + i64::from(self.run.ahead(sequence.wrapping_sub(1)));
-        let back = self.run.highest - sequence;
-        (sequence >= self.run.first && (0..=i64::from(MAX_MISORDER)).contains(&back))
-            .then(|| (sequence, self.run.time(self.run.timestamp) - back * self.duration))
     }
 
     /// Highest sequence number that has come.
