@@ -8,14 +8,16 @@ mod guard;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
+use voipd_audio::engine::{
+    Clip, Controller, DevicePort, Listener, Pace, ProgramPort, RelayPacket, Side, engine, insert, relay_rings,
+};
 use voipd_audio::plan::{Codec, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Signal, Tone};
@@ -213,6 +215,43 @@ fn processed(scene: &mut Scene, [microphone, loudspeaker]: [PortId; 2], waker: E
     scene.controller.attach_insert(microphone, None).expect("a device");
     scene.run(50);
     assert!(!ends.process(), "the port is gone");
+}
+
+/// Programs that listen and speak at odd rates, one of which stops reading; and own sound in the place of a tone.
+fn programs(scene: &mut Scene, stream: PortId, ports: [PortId; 2]) {
+    let mut clients = Vec::new();
+    for (port, (side, rate)) in ports.into_iter().zip([(Side::Stereo, 44_100), (Side::Both, 11_025)]) {
+        let (mut said, source) = rtrb::RingBuffer::new(rate as usize);
+        let (ring, heard) = rtrb::RingBuffer::new(rate as usize / 5 * side.channels());
+        let dropped = Arc::new(AtomicU64::new(0));
+        let listener = Some(Listener { side, ring, dropped: dropped.clone() });
+        scene
+            .controller
+            .open_program(port, ProgramPort { source: Some(source), listener, rate }, stream)
+            .expect("room");
+        said.push_entire_slice(&vec![0.1; rate as usize / 3 + 7]).expect("room");
+        clients.push((said, heard, dropped));
+    }
+    scene.controller.connect(stream, &ports).expect("open");
+    let tone = scene.controller.play_clip(stream, Arc::new(Clip::new(&[0.1; 9600])));
+    tone.expect("open");
+    for _ in 0..40 {
+        scene.run(10);
+        // The second does not read.
+        while clients[0].1.pop().is_ok() {}
+    }
+    assert_eq!(clients[0].2.load(Ordering::Relaxed), 0);
+    assert!(clients[1].2.load(Ordering::Relaxed) > 0);
+    scene
+        .controller
+        .play_tone(stream, Some(Country::by_code("27").expect("known").tone(Signal::Dial)))
+        .expect("open");
+    scene.run(100);
+    scene.controller.play_tone(stream, None).expect("open");
+    for port in ports {
+        scene.controller.close(port);
+    }
+    scene.run(50);
 }
 
 /// The engine under guard, and what has happened in it.
@@ -465,6 +504,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.connect(peer, &[peer]).expect("open");
     misbehave(&mut scene, &socket, to);
     assert_eq!(findings(), clean, "a peer that misbehaves");
+
+    programs(&mut scene, opus, [PortId(14), PortId(15)]);
+    scene.controller.connect(opus, &[fast_card, pcmu]).expect("open");
+    assert_eq!(findings(), clean, "programs, and clips in the place of tones");
 
     relayed(&mut scene, [PortId(14), PortId(15)]);
     assert_eq!(findings(), clean, "peers behind relays");

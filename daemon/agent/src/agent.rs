@@ -199,6 +199,13 @@ impl Agent {
         self.settle(now);
     }
 
+    /// Sockets that are bound for a call beside those that the answer to [`Output::BindMedia`] or [`Output::MoveMedia`] will
+    /// name, at other addresses of this machine, the best first: ICE offers them, too. To be told before that answer, where
+    /// [`Agent::wants_sockets_beside`]; those of before are void by then.
+    pub fn handle_media_beside(&mut self, call: CallId, beside: Vec<LocalMedia>) {
+        self.media_beside(call, beside);
+    }
+
     /// The answer to [`Output::BindMedia`]; the error is a sentence for the log.
     pub fn handle_media_bound(&mut self, now: Instant, call: CallId, result: Result<LocalMedia, String>) {
         self.media_bound(now, call, result);

@@ -56,6 +56,8 @@ pub(crate) enum Media {
 /// A running stream.
 pub(crate) struct Stream {
     pub(crate) local: LocalMedia,
+    /// The RTP socket that the stream is on: at `local`, or where ICE has found a better way.
+    pub(crate) socket: SocketAddr,
     pub(crate) plan: StreamPlan,
     pub(crate) rtcp: RtcpSession,
     /// Of the sound sent, in hertz.
@@ -197,6 +199,8 @@ pub(crate) struct Call {
     pub(crate) advertised: Option<LocalMedia>,
     /// The far end of signalling.
     pub(crate) faces: Option<IpAddr>,
+    /// Media sockets at other addresses of the machine, for ICE.
+    pub(crate) beside: Vec<LocalMedia>,
     /// Where the media ports are reached from outside, by the router's account.
     pub(crate) mapped: Option<LocalMedia>,
     /// Where the peer was last told to send.

@@ -277,6 +277,7 @@ impl Agent {
             ice_news: false,
             advertised: None,
             faces: None,
+            beside: Vec::new(),
             mapped: None,
             told_media: None,
             offering: Offering::Idle,

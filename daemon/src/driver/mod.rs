@@ -251,7 +251,7 @@ impl Driver {
                 Some(found) = neighbours.recv() => driver.neighbours_found(found),
                 () = wake.woken() => driver.serve_engine(),
                 Some(packet) = rtcp.recv() => {
-                    driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
+                    driver.control_packet(packet.call, packet.at, packet.source, &packet.bytes);
                 }
                 Some(event) = relay_events.recv() => driver.relay_event(&event),
                 event = watch.next() => driver.network_event(event),
@@ -416,8 +416,9 @@ impl Driver {
             self.carry_out();
         }
         while let Some(stray) = self.patchbay.controller().poll_stray() {
-            if let Some(call) = self.media.call_at(stray.port) {
-                self.control_packet(call, true, stray.source, &stray.bytes);
+            let call = self.media.call_at(stray.port);
+            if let Some((call, at)) = call.and_then(|call| Some((call, self.media.socket_of(call)?))) {
+                self.control_packet(call, at, stray.source, &stray.bytes);
                 self.carry_out();
             }
         }
@@ -460,7 +461,7 @@ impl Driver {
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
-                let bound = self.media.bind(call, address);
+                let bound = self.bind_media(call, address);
                 self.media_bound(call, bound);
             }
             Output::MoveMedia { call, port, address, peer } => {
@@ -513,7 +514,10 @@ impl Driver {
             Output::SendRtcp { call, remote, muxed, bytes } => {
                 self.media.send_rtcp(call, remote, muxed, &bytes);
             }
-            Output::SendStun { call, rtp, remote, bytes } => self.media.send_stun(call, rtp, remote, &bytes),
+            Output::SendStun { call, from, remote, bytes } => {
+                self.media.send_stun(call, from, remote, &bytes);
+            }
+            Output::UseSocket { call, port, socket } => self.use_socket(call, port, socket),
             Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
             Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
             Output::CloseRelay { call, stream } => self.relays.close(call, stream),
