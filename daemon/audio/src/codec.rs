@@ -4,13 +4,23 @@
 mod concealment;
 mod g711;
 mod g722;
+mod g726;
+#[cfg(feature = "g729")]
+mod g729;
+#[cfg(feature = "gsm")]
+mod gsm;
 mod interpolation;
 mod opus;
+mod pcm;
+#[cfg(feature = "speex")]
+mod speex;
 
 use concealment::Concealment;
 use g711::Law;
 
 use crate::plan::Codec;
+
+pub use g711::{ulaw_code, ulaw_sample};
 
 /// Why a codec could not be made or fed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +28,9 @@ pub enum CodecError {
     /// libopus would not make an encoder or decoder (control thread only).
     #[error("libopus refused: {0}")]
     Opus(String),
+    /// A codec's library would not make an encoder or decoder (control thread only).
+    #[error("the library of {0:?} refused: {1}")]
+    Library(Codec, &'static str),
     /// This build does not have the codec (control thread only).
     #[error("this build is without the codec {0:?}")]
     NotBuilt(Codec),
@@ -29,19 +42,18 @@ pub enum CodecError {
     Buffer,
 }
 
+/// Why a library that tells nothing makes no encoder or decoder.
+#[cfg(any(feature = "g729", feature = "gsm", feature = "speex"))]
+const MISSING: &str = "out of memory";
+
 impl Codec {
     /// Whether this build can encode and decode it: some need a library that can be left out.
     pub const fn is_built(self) -> bool {
         match self {
-            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::G722 => true,
-            Codec::L16Narrow
-            | Codec::L16Wide
-            | Codec::L16Full
-            | Codec::G726
-            | Codec::Gsm
-            | Codec::SpeexNarrow
-            | Codec::SpeexWide
-            | Codec::G729 => false,
+            Codec::Gsm => cfg!(feature = "gsm"),
+            Codec::SpeexNarrow | Codec::SpeexWide => cfg!(feature = "speex"),
+            Codec::G729 => cfg!(feature = "g729"),
+            _ => true,
         }
     }
 
@@ -94,6 +106,14 @@ pub struct Encoder(EncoderKind);
 enum EncoderKind {
     G711(Law),
     G722(Box<g722::Encoder>),
+    L16,
+    G726(Box<g726::Encoder>),
+    #[cfg(feature = "gsm")]
+    Gsm(gsm::Encoder),
+    #[cfg(feature = "speex")]
+    Speex(speex::Encoder),
+    #[cfg(feature = "g729")]
+    G729(g729::Encoder),
     Opus(opus::Encoder),
 }
 
@@ -104,13 +124,25 @@ impl Encoder {
             Codec::Pcmu => EncoderKind::G711(Law::Mu),
             Codec::Pcma => EncoderKind::G711(Law::A),
             Codec::G722 => EncoderKind::G722(Box::new(g722::Encoder::new())),
+            Codec::L16Narrow | Codec::L16Wide | Codec::L16Full => EncoderKind::L16,
+            Codec::G726 => EncoderKind::G726(Box::new(g726::Encoder::new())),
+            #[cfg(feature = "gsm")]
+            Codec::Gsm => EncoderKind::Gsm(gsm::Encoder::new()?),
+            #[cfg(feature = "speex")]
+            Codec::SpeexNarrow => EncoderKind::Speex(speex::Encoder::new(speex::Band::Narrow)?),
+            #[cfg(feature = "speex")]
+            Codec::SpeexWide => EncoderKind::Speex(speex::Encoder::new(speex::Band::Wide)?),
+            #[cfg(feature = "g729")]
+            Codec::G729 => EncoderKind::G729(g729::Encoder::new()?),
             Codec::Opus => EncoderKind::Opus(opus::Encoder::new(settings)?),
+            #[allow(unreachable_patterns, reason = "not where all features are on")]
             other => return Err(CodecError::NotBuilt(other)),
         }))
     }
 
     /// Encodes one packet's samples (ptime × rate) and returns the payload's length; 0 means "send nothing" (DTX).
-    /// Opus has frames of 2.5, 5, 10, 20, 40 and 60 ms only. Real-time thread: allocates nothing.
+    /// Opus has frames of 2.5, 5, 10, 20, 40 and 60 ms only, GSM and Speex have frames of 20 ms. Real-time thread:
+    /// allocates nothing.
     pub fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
         match &mut self.0 {
             EncoderKind::G711(law) => {
@@ -124,11 +156,28 @@ impl Encoder {
                 encoder.encode(samples, payload);
                 Ok(octets)
             }
+            EncoderKind::L16 => {
+                let payload = payload.get_mut(..2 * samples.len()).ok_or(CodecError::Buffer)?;
+                pcm::encode_l16(samples, payload);
+                Ok(payload.len())
+            }
+            EncoderKind::G726(encoder) => {
+                let octets = samples.len() / g726::SAMPLES_PER_OCTET;
+                let payload = payload.get_mut(..octets).ok_or(CodecError::Buffer)?;
+                encoder.encode(samples, payload);
+                Ok(octets)
+            }
+            #[cfg(feature = "gsm")]
+            EncoderKind::Gsm(encoder) => encoder.encode(samples, payload),
+            #[cfg(feature = "speex")]
+            EncoderKind::Speex(encoder) => encoder.encode(samples, payload),
+            #[cfg(feature = "g729")]
+            EncoderKind::G729(encoder) => encoder.encode(samples, payload),
             EncoderKind::Opus(encoder) => encoder.encode(samples, payload),
         }
     }
 
-    /// Real-time thread: trades quality for time, 0 (cheapest) to 10. G.711 and G.722 have one way only.
+    /// Real-time thread: trades quality for time, 0 (cheapest) to 10. The others have one way only.
     pub fn set_complexity(&mut self, complexity: u8) {
         if let EncoderKind::Opus(encoder) = &mut self.0 {
             encoder.set_complexity(complexity);
@@ -173,6 +222,14 @@ pub struct Decoder(DecoderKind);
 enum DecoderKind {
     G711(Law, Box<Concealment>),
     G722(Box<g722::Decoder>, Box<Concealment>),
+    L16(Box<Concealment>),
+    G726(Box<g726::Decoder>, Box<Concealment>),
+    #[cfg(feature = "gsm")]
+    Gsm(gsm::Decoder, Box<Concealment>),
+    #[cfg(feature = "speex")]
+    Speex(speex::Decoder),
+    #[cfg(feature = "g729")]
+    G729(g729::Decoder),
     Opus(opus::Decoder),
 }
 
@@ -185,7 +242,18 @@ impl Decoder {
             Codec::Pcmu => g711(Law::Mu),
             Codec::Pcma => g711(Law::A),
             Codec::G722 => DecoderKind::G722(Box::new(g722::Decoder::new()), concealment()),
+            Codec::L16Narrow | Codec::L16Wide | Codec::L16Full => DecoderKind::L16(concealment()),
+            Codec::G726 => DecoderKind::G726(Box::new(g726::Decoder::new()), concealment()),
+            #[cfg(feature = "gsm")]
+            Codec::Gsm => DecoderKind::Gsm(gsm::Decoder::new()?, concealment()),
+            #[cfg(feature = "speex")]
+            Codec::SpeexNarrow => DecoderKind::Speex(speex::Decoder::new(speex::Band::Narrow)?),
+            #[cfg(feature = "speex")]
+            Codec::SpeexWide => DecoderKind::Speex(speex::Decoder::new(speex::Band::Wide)?),
+            #[cfg(feature = "g729")]
+            Codec::G729 => DecoderKind::G729(g729::Decoder::new()?),
             Codec::Opus => DecoderKind::Opus(opus::Decoder::new()?),
+            #[allow(unreachable_patterns, reason = "not where all features are on")]
             other => return Err(CodecError::NotBuilt(other)),
         }))
     }
@@ -193,9 +261,18 @@ impl Decoder {
     /// Samples that `payload` holds, at the codec's rate, without decoding it.
     pub fn duration(&self, payload: &[u8]) -> Result<usize, CodecError> {
         match &self.0 {
-            DecoderKind::G711(..) | DecoderKind::G722(..) if payload.is_empty() => Err(CodecError::Malformed),
+            _ if payload.is_empty() => Err(CodecError::Malformed),
             DecoderKind::G711(..) => Ok(payload.len()),
             DecoderKind::G722(..) => Ok(payload.len() * g722::SAMPLES_PER_OCTET),
+            DecoderKind::L16(_) if payload.len().is_multiple_of(2) => Ok(payload.len() / 2),
+            DecoderKind::L16(_) => Err(CodecError::Malformed),
+            DecoderKind::G726(..) => Ok(payload.len() * g726::SAMPLES_PER_OCTET),
+            #[cfg(feature = "gsm")]
+            DecoderKind::Gsm(..) => gsm::duration(payload),
+            #[cfg(feature = "speex")]
+            DecoderKind::Speex(decoder) => decoder.duration(payload),
+            #[cfg(feature = "g729")]
+            DecoderKind::G729(_) => g729::duration(payload),
             DecoderKind::Opus(_) => opus::duration(payload),
         }
     }
@@ -220,40 +297,69 @@ impl Decoder {
                 concealment.good(samples);
                 Ok(duration)
             }
+            DecoderKind::L16(concealment) => {
+                pcm::decode_l16(payload, samples);
+                concealment.good(samples);
+                Ok(duration)
+            }
+            DecoderKind::G726(decoder, concealment) => {
+                decoder.decode(payload, samples);
+                concealment.good(samples);
+                Ok(duration)
+            }
+            #[cfg(feature = "gsm")]
+            DecoderKind::Gsm(decoder, concealment) => {
+                decoder.decode(payload, samples)?;
+                concealment.good(samples);
+                Ok(duration)
+            }
+            #[cfg(feature = "speex")]
+            DecoderKind::Speex(decoder) => decoder.decode(payload, samples).map(|()| duration),
+            #[cfg(feature = "g729")]
+            DecoderKind::G729(decoder) => {
+                decoder.decode(payload, samples);
+                Ok(duration)
+            }
             DecoderKind::Opus(decoder) => decoder.decode(payload, samples),
         }
     }
 
-    /// Makes up `samples.len()` samples (10 ms) for what did not arrive: libopus's own concealment for Opus (comfort
-    /// noise where the sender had stopped), pitch repetition with fade for G.711 and G.722 (in the manner of ITU-T
-    /// G.711 Appendix I).
+    /// Makes up `samples.len()` samples (10 ms) for what did not arrive: the library's own concealment for Opus (comfort
+    /// noise where the sender had stopped), Speex and G.729, pitch repetition with fade for the others (in the manner of
+    /// ITU-T G.711 Appendix I).
     pub fn conceal(&mut self, samples: &mut [f32]) {
         match &mut self.0 {
-            DecoderKind::G711(_, concealment) => concealment.conceal(samples),
             DecoderKind::G722(decoder, concealment) => {
                 for step in samples.chunks_mut(interpolation::LONGEST) {
-                    let mut history = [0.0; g722::TRACKED_BEYOND + 2];
-                    let last = concealment.history().len() - history.len();
-                    history.copy_from_slice(&concealment.history()[last..]);
+                    let before = last_heard(concealment).unwrap_or_default();
                     concealment.conceal(step);
-                    decoder.track(&history, step);
+                    decoder.track(&before, step);
                 }
             }
+            DecoderKind::G711(_, concealment)
+            | DecoderKind::L16(concealment)
+            | DecoderKind::G726(_, concealment) => concealment.conceal(samples),
+            #[cfg(feature = "gsm")]
+            DecoderKind::Gsm(_, concealment) => concealment.conceal(samples),
+            #[cfg(feature = "speex")]
+            DecoderKind::Speex(decoder) => decoder.conceal(samples),
+            #[cfg(feature = "g729")]
+            DecoderKind::G729(decoder) => decoder.conceal(samples),
             DecoderKind::Opus(decoder) => decoder.conceal(samples),
         }
     }
 
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
-        match &self.0 {
-            DecoderKind::G711(..) | DecoderKind::G722(..) => false,
-            DecoderKind::Opus(_) => opus::has_fec(payload),
-        }
+        matches!(&self.0, DecoderKind::Opus(_)) && opus::has_fec(payload)
     }
 
     /// Whether a lost packet is better made up when the one behind it has come ([`Decoder::interpolate`]).
     pub fn looks_ahead(&self) -> bool {
-        !matches!(self.0, DecoderKind::Opus(_))
+        matches!(
+            self.0,
+            DecoderKind::G711(..) | DecoderKind::G722(..) | DecoderKind::L16(_) | DecoderKind::G726(..)
+        )
     }
 
     /// The lost packet before `next`, made up from what lies on both sides of it, where the codec has no other way: fills
@@ -261,35 +367,47 @@ impl Decoder {
     /// instead.
     pub fn interpolate(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
         let mut ahead = [0.0; interpolation::MAX_LOOKED_AT];
+        // As much of what follows as is looked at, where so many bytes hold so many samples.
+        let first = |concealment: &Concealment, bytes: usize, of_samples: usize| {
+            let whole = next.len() / bytes;
+            whole.min(concealment.looked_at() / of_samples)
+        };
         match &mut self.0 {
             DecoderKind::G711(law, concealment) => {
-                let next = next.get(..concealment.looked_at()).unwrap_or(next);
-                let ahead = ahead.get_mut(..next.len())?;
+                let ahead = ahead.get_mut(..first(concealment, 1, 1))?;
                 law.decode(next, ahead);
                 concealment.interpolate(ahead, samples).then_some(samples.len())
             }
+            DecoderKind::L16(concealment) => {
+                let ahead = ahead.get_mut(..first(concealment, 2, 1))?;
+                pcm::decode_l16(next, ahead);
+                concealment.interpolate(ahead, samples).then_some(samples.len())
+            }
+            DecoderKind::G726(decoder, concealment) => {
+                let octets = first(concealment, 1, g726::SAMPLES_PER_OCTET);
+                let ahead = ahead.get_mut(..octets * g726::SAMPLES_PER_OCTET)?;
+                (**decoder).clone().decode(next.get(..octets)?, ahead);
+                concealment.interpolate(ahead, samples).then_some(samples.len())
+            }
             DecoderKind::G722(decoder, concealment) => {
-                let octets = concealment.looked_at() / g722::SAMPLES_PER_OCTET;
-                let next = next.get(..octets).unwrap_or(next);
-                let ahead = ahead.get_mut(..next.len() * g722::SAMPLES_PER_OCTET)?;
+                let octets = first(concealment, 1, g722::SAMPLES_PER_OCTET);
+                let ahead = ahead.get_mut(..octets * g722::SAMPLES_PER_OCTET)?;
                 let mut foreseen = [0.0; interpolation::LONGEST + g722::TRACKED_BEYOND];
                 let foreseen = foreseen.get_mut(..samples.len() + g722::TRACKED_BEYOND)?;
                 // What follows can only be decoded once there is something in the gap: a guess for a first look.
                 concealment.foresee(foreseen);
-                let mut first = decoder.clone();
-                first.resume(concealment.history(), foreseen);
-                first.decode(next, ahead);
-                let mut history = [0.0; g722::TRACKED_BEYOND + 2];
-                let last = concealment.history().len() - history.len();
-                history.copy_from_slice(&concealment.history()[last..]);
+                let before = last_heard(concealment)?;
+                let mut trial = (**decoder).clone();
+                trial.resume(&before, foreseen);
+                trial.decode(next.get(..octets)?, ahead);
                 if !concealment.interpolate(ahead, samples) {
                     return None;
                 }
-                decoder.track(&history, samples);
-                decoder.resume(&history, ahead.get(..g722::TRACKED_BEYOND)?);
+                decoder.track(&before, samples);
+                decoder.resume(&before, ahead.get(..g722::TRACKED_BEYOND)?);
                 Some(samples.len())
             }
-            DecoderKind::Opus(_) => None,
+            _ => None,
         }
     }
 
@@ -297,8 +415,8 @@ impl Decoder {
     /// which are as many as the lost packet had, and answers their number. `None`: nothing was touched, conceal instead.
     pub fn decode_fec(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
         match &mut self.0 {
-            DecoderKind::G711(..) | DecoderKind::G722(..) => None,
             DecoderKind::Opus(decoder) => decoder.decode_fec(next, samples),
+            _ => None,
         }
     }
 
@@ -310,7 +428,24 @@ impl Decoder {
                 **decoder = g722::Decoder::new();
                 concealment.reset();
             }
+            DecoderKind::L16(concealment) => concealment.reset(),
+            DecoderKind::G726(decoder, concealment) => {
+                **decoder = g726::Decoder::new();
+                concealment.reset();
+            }
+            // libgsm and libbcg729 cannot forget without freeing; the next frames push out what they remember.
+            #[cfg(feature = "gsm")]
+            DecoderKind::Gsm(_, concealment) => concealment.reset(),
+            #[cfg(feature = "speex")]
+            DecoderKind::Speex(decoder) => decoder.reset(),
+            #[cfg(feature = "g729")]
+            DecoderKind::G729(_) => {}
             DecoderKind::Opus(decoder) => decoder.reset(),
         }
     }
+}
+
+/// As much of what was heard last as G.722 needs to go on from there.
+fn last_heard(concealment: &Concealment) -> Option<[f32; g722::BEFORE]> {
+    concealment.history().last_chunk().copied()
 }

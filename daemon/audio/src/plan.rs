@@ -39,6 +39,22 @@ impl Codec {
     /// How many there are.
     pub(crate) const COUNT: usize = 12;
 
+    /// All of them.
+    pub const ALL: [Codec; Self::COUNT] = [
+        Codec::Opus,
+        Codec::Pcmu,
+        Codec::Pcma,
+        Codec::G722,
+        Codec::L16Narrow,
+        Codec::L16Wide,
+        Codec::L16Full,
+        Codec::G726,
+        Codec::Gsm,
+        Codec::SpeexNarrow,
+        Codec::SpeexWide,
+        Codec::G729,
+    ];
+
     /// Place in a table of [`Codec::COUNT`].
     pub(crate) const fn index(self) -> usize {
         self as usize
@@ -310,6 +326,10 @@ pub struct StreamCounters {
     /// How long sound waits beyond the fastest packet's time on its way to us, by the packets of the last second, in
     /// microseconds: what queues on the way hold.
     pub queued_us: u64,
+    /// SSRC of what is sent.
+    pub sent_ssrc: u32,
+    /// Sequence number of the packet that is sent next.
+    pub sent_sequence: u16,
     /// Bits per second that Opus is asked for; 0 for codecs without a choice, and where nothing is sent.
     pub send_bitrate: u32,
     /// Milliseconds in each packet sent; 0 where nothing is sent.

@@ -3,6 +3,7 @@
 use sdp_types::{Fmtp, RtpMap};
 
 use crate::codec::Codec;
+use crate::redundancy;
 
 /// Clock rates of telephone-event that we know, in hertz: those of our codecs.
 const EVENT_RATES: [u32; 3] = [8_000, 16_000, 48_000];
@@ -14,6 +15,8 @@ pub enum ReceiveFormat {
     Audio(Codec),
     /// telephone-event with its clock rate in hertz (RFC 4733).
     Events(u32),
+    /// Redundant audio data with its clock rate in hertz (RFC 2198).
+    Redundant(u32),
 }
 
 impl ReceiveFormat {
@@ -25,6 +28,12 @@ impl ReceiveFormat {
         // Opus is always named with two channels (RFC 7587 section 7); some peers forget that, and the bits are the same.
         if is("opus", 48_000) && (mono || map.encoding_params.as_deref() == Some("2")) {
             return Some(ReceiveFormat::Audio(Codec::Opus));
+        }
+        let redundant = redundancy::RATES.into_iter().find(|rate| is("red", *rate));
+        if let Some(rate) = redundant
+            && (mono || rate == 48_000)
+        {
+            return Some(ReceiveFormat::Redundant(rate));
         }
         if !mono {
             return None;
@@ -54,15 +63,17 @@ impl ReceiveFormat {
                 RtpMap::new(payload_type, codec.encoding_name(), codec.clock_rate())
             }
             ReceiveFormat::Events(rate) => RtpMap::new(payload_type, "telephone-event", rate),
+            ReceiveFormat::Redundant(rate) => redundancy::rtpmap(payload_type, rate),
         }
     }
 
-    /// What we say about how we want to receive this format.
-    pub(crate) const fn fmtp(self) -> Option<&'static str> {
+    /// What we say about how we want to receive this format, among `formats`.
+    pub(crate) fn fmtp(self, formats: &[(u8, ReceiveFormat)]) -> Option<String> {
         match self {
-            ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1"),
+            ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1".to_owned()),
             ReceiveFormat::Audio(_) => None,
-            ReceiveFormat::Events(_) => Some("0-15"),
+            ReceiveFormat::Events(_) => Some("0-15".to_owned()),
+            ReceiveFormat::Redundant(rate) => Some(redundancy::fmtp(rate, formats)),
         }
     }
 
@@ -73,6 +84,7 @@ impl ReceiveFormat {
             ReceiveFormat::Events(48_000) => 97,
             ReceiveFormat::Events(16_000) => 105,
             ReceiveFormat::Events(_) => 101,
+            ReceiveFormat::Redundant(rate) => redundancy::usual_payload_type(rate),
         }
     }
 }
@@ -199,6 +211,10 @@ mod tests {
             ("97 SPEEX/16000", Some(ReceiveFormat::Audio(Codec::SpeexWide))),
             ("97 speex/32000", None),
             ("9 G722/8000", Some(ReceiveFormat::Audio(Codec::G722))),
+            ("63 red/48000/2", Some(ReceiveFormat::Redundant(48_000))),
+            ("121 RED/8000", Some(ReceiveFormat::Redundant(8_000))),
+            ("121 red/8000/2", None),
+            ("121 red/1000", None),
             ("9 g722/8000/1", Some(ReceiveFormat::Audio(Codec::G722))),
             // Its true rate is not its name (RFC 3551 section 4.5.2).
             ("9 G722/16000", None),
@@ -211,7 +227,8 @@ mod tests {
     #[test]
     fn what_we_write_is_what_we_read() {
         let events = EVENT_RATES.map(ReceiveFormat::Events);
-        for format in Codec::ALL.map(ReceiveFormat::Audio).into_iter().chain(events) {
+        let redundant = redundancy::RATES.map(ReceiveFormat::Redundant);
+        for format in Codec::ALL.map(ReceiveFormat::Audio).into_iter().chain(events).chain(redundant) {
             assert_eq!(ReceiveFormat::from_rtpmap(&format.rtpmap(99)), Some(format));
         }
     }

@@ -7,11 +7,13 @@
 
 mod codec;
 mod direction;
+pub mod emodel;
 mod error;
 mod format;
 pub mod ice;
 pub mod names;
 pub mod negotiation;
+mod redundancy;
 pub mod rtcp;
 mod sdp;
 

@@ -113,6 +113,7 @@ pub fn read(
     let gruu = fields.flag("gruu").unwrap_or(false);
     let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
+    let redundancy = fields.flag("redundancy").unwrap_or(true);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, read_file);
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -181,6 +182,7 @@ pub fn read(
         push,
         codecs,
         ptime_ms,
+        redundancy,
         redirect,
         dtmf,
         ice,
@@ -208,6 +210,7 @@ pub fn read_direct(
     }
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
+    let redundancy = fields.flag("redundancy").unwrap_or(true);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, Some(read_file));
     let settings = fields.finish().then(|| AccountSettings {
@@ -231,6 +234,7 @@ pub fn read_direct(
         push: None,
         codecs,
         ptime_ms,
+        redundancy,
         redirect,
         dtmf,
         ice,

@@ -64,7 +64,7 @@ impl Lengths {
 }
 
 /// The highest rate that concealment is made for.
-pub(super) const MAX_RATE: u32 = 16_000;
+pub(super) const MAX_RATE: u32 = 48_000;
 const MAX: Lengths = Lengths::at(MAX_RATE);
 
 /// The state of one decoder's concealment.
@@ -88,7 +88,7 @@ pub(super) struct Concealment {
 }
 
 impl Concealment {
-    /// Control thread: allocates. `rate`: of the samples, at most 16 kHz.
+    /// Control thread: allocates. `rate`: of the samples, at most 48 kHz.
     pub(super) fn new(rate: u32) -> Self {
         let lengths = Lengths::at(rate.min(MAX_RATE));
         let silence = || vec![0.0; lengths.history].into_boxed_slice();

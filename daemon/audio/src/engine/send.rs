@@ -147,6 +147,7 @@ impl Sender {
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
         let copies =
             |plan: &SendPlan| plan.redundancy.map_or(0, |_| self.steering.copies.min(MAX_COPIES as u8));
+        (counters.sent_ssrc, counters.sent_sequence) = (self.ssrc, self.sequence);
         counters.send_copies = self.plan.as_ref().map_or(0, copies);
         counters.send_ptime_ms = self.plan.as_ref().map_or(0, |plan| self.ticks(plan) as u16 * 10);
         let encoder = self.encoder.as_ref().filter(|_| self.plan.is_some());
