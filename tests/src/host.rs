@@ -115,7 +115,7 @@ impl Wire {
     }
 
     /// Name of the far host, for [`program_in`].
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
