@@ -114,7 +114,7 @@ impl Wire {
         program_in(&self.name, name)
     }
 
-    /// Name of the far host, for [`program_in`].
+    /// Name of the far host.
     pub fn name(&self) -> &str {
         &self.name
     }
