@@ -1,5 +1,6 @@
 //! `voipctl call`: places a call, stays with it while it lasts, and sums it up.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,8 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use voipd_dbus::{CallState, DialOptions, Dict, Error, Figures, ResumeOptions, names};
 
+use crate::audio::{Joined, LAST_WORDS, Over};
 use crate::call::{media_path, open_files, state_words};
-use crate::cli::{DialArgs, seconds};
+use crate::cli::{DialArgs, Mode, seconds};
 use crate::daemon::Daemon;
 use crate::events::{Event, Events};
 use crate::exit::{Exit, Failure};
@@ -24,12 +26,17 @@ const REFRESH_MS: u32 = 500;
 const FAREWELL: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<(), Failure> {
+    if args.audio.is_none() && !args.join.is_empty() {
+        return Err(Failure::usage("--format, --rate, --listen, --wav and --stay need --audio -."));
+    }
+    let out = if args.audio.is_some() { out.aside() } else { out };
     let hangup_after = args.hangup_after.map(|value| seconds(value, "--hangup-after")).transpose()?;
     let files = open_files(&args.sound)?;
     let options = DialOptions {
         account: args.account.clone(),
         play: files.play.map(Into::into),
         record: files.record.map(Into::into),
+        programs: args.audio.is_some().then_some(true),
         mix: args.sound.mix.then_some(true),
         anonymous: args.anonymous.then_some(true),
         follow: args.follow.then_some(true),
@@ -56,8 +63,14 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         (false, true) => Progress::Line,
         (false, false) => Progress::States,
     };
+    let sound = match &args.audio {
+        Some(_) => join(daemon, &path, &args).await?,
+        None => None,
+    };
     let mut follower = Follower {
         daemon,
+        sound,
+        stay: args.join.stay,
         out,
         events,
         interrupts,
@@ -72,7 +85,10 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         hangup_after,
         leave_at: None,
     };
-    let followed = follower.follow().await;
+    let mut followed = follower.follow().await;
+    if let Some(sound) = follower.sound.take() {
+        followed = followed.and(sound.finish().await);
+    }
     // Gives the terminal back before anything else is printed.
     follower.keys = None;
     if let Err(failure) = followed {
@@ -85,6 +101,27 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         return Err(failure);
     }
     follower.finish().await
+}
+
+/// Joins the call to standard input and output; a call that has failed at once tells so itself.
+async fn join(daemon: &Daemon, path: &str, args: &DialArgs) -> Result<Option<Joined>, Failure> {
+    let speaks = (!std::io::stdin().is_terminal()).then_some(Mode::Replace);
+    let listens = !std::io::stdout().is_terminal();
+    let call = daemon.call(path).await?;
+    match Joined::open(&call, &args.join, speaks, listens).await {
+        Ok(joined) => Ok(Some(joined)),
+        Err(failure) => {
+            let ended = daemon.properties(path, names::CALL).await.is_ok_and(|properties| {
+                Object { path: path.to_owned(), properties }.call_state() == Some(CallState::Ended)
+            });
+            if ended {
+                return Ok(None);
+            }
+            // It shall not go on without sound.
+            let _ = call.hangup().await;
+            Err(failure)
+        }
+    }
 }
 
 /// What is shown while the call lasts.
@@ -124,6 +161,10 @@ impl Interrupts {
 /// Stays with a call until it has ended.
 struct Follower<'d> {
     daemon: &'d Daemon,
+    /// The call at standard input and output.
+    sound: Option<Joined>,
+    /// The call does not end with the input.
+    stay: bool,
     out: Output,
     events: Events,
     interrupts: Interrupts,
@@ -160,6 +201,14 @@ impl Follower<'_> {
                 event = self.events.next() => self.take(event)?,
                 key = Keys::next(&mut self.keys) => self.press(key).await?,
                 () = self.interrupts.next() => self.hang_up().await?,
+                over = next_over(&mut self.sound) => match over {
+                    Over::Input if self.stay || self.leave_at.is_some() => {}
+                    Over::Input => {
+                        tokio::time::sleep(LAST_WORDS).await;
+                        self.hang_up().await?;
+                    }
+                    Over::Output(end) => end?,
+                },
                 () = at(hangup_at.filter(|_| self.leave_at.is_none())) => self.hang_up().await?,
                 () = at(self.leave_at) => return Err(not_ended(&self.call)),
                 _ = second.tick(), if self.progress == Progress::Line => {}
@@ -285,6 +334,13 @@ impl Follower<'_> {
             Exit::Ok => Ok(()),
             exit => Err(Failure::silent(exit)),
         }
+    }
+}
+
+async fn next_over(sound: &mut Option<Joined>) -> Over {
+    match sound {
+        Some(sound) => sound.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,8 +2,10 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod devices;
 pub mod mappings;
 pub mod nat;
+pub mod ports;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -17,6 +19,7 @@ use voipd_audio::plan::Heard;
 use voipd_media::Codec;
 
 use crate::doctor::Check;
+use devices::{DeviceChange, DeviceSettings};
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,10 +59,12 @@ pub enum AccountChoice {
 /// Where the sound of a call comes from and goes to, if not to the sound device.
 #[derive(Debug, Default)]
 pub struct CallSound {
-    /// A WAV file, open for reading: the peer hears it instead of the microphone.
+    /// A sound file, open for reading: the peer hears it instead of the microphone.
     pub play: Option<OwnedFd>,
-    /// A file open for writing: becomes a WAV file of what the peer says.
+    /// A file open for writing: becomes a sound file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// Programs have the sound device's place.
+    pub programs: bool,
     /// Do not hold the other calls, mix them with this one.
     pub mix: bool,
 }
@@ -175,6 +180,11 @@ pub enum Request {
         name: String,
         reply: Reply<()>,
     },
+    ConfigureDevice {
+        role: DeviceRole,
+        change: DeviceChange,
+        reply: Reply<()>,
+    },
     StartTest {
         output: bool,
         input: bool,
@@ -203,6 +213,7 @@ pub enum Request {
         reply: Reply<()>,
     },
     Friends(FriendsRequest),
+    Ports(ports::PortsRequest),
 }
 
 /// What the bus asks of friends.
@@ -344,8 +355,12 @@ pub struct AudioView {
     pub input: String,
     pub output: String,
     pub ringer: String,
+    /// Devices that are open, by role.
+    pub in_use: BTreeMap<String, String>,
+    /// What is set of the chosen devices: input, output, ringer.
+    pub settings: [DeviceSettings; 3],
     pub state: DeviceState,
-    /// Plain words when unavailable.
+    /// Plain words when unavailable, and when another device stands in for a chosen one.
     pub reason: String,
     /// `fifo`, `rtkit` or `other`.
     pub scheduling: &'static str,

@@ -270,6 +270,20 @@ fn sound_files_have_whole_paths() {
 }
 
 #[test]
+fn the_microphones_processing_is_configured() {
+    let plain = read("").unwrap().audio;
+    assert!(plain.fallback && plain.defaults.echo_cancellation);
+    assert!(!plain.defaults.noise_suppression && !plain.defaults.gain_control);
+    let other =
+        "[audio]\nfallback = false\necho-cancellation = false\nnoise-suppression = true\ngain-control = true";
+    let other = read(other).unwrap().audio;
+    assert!(!other.fallback && !other.defaults.echo_cancellation);
+    assert!(other.defaults.noise_suppression && other.defaults.gain_control);
+    assert!(faults("[audio]\nnoise-supression = true")[0].contains("did you mean 'noise-suppression'?"));
+    assert!(faults("[audio]\ngain-control = 3")[0].contains("gain-control"));
+}
+
+#[test]
 fn session_timers_have_a_shortest_time_and_can_be_switched_off() {
     let timer = |seconds: u32| read(&format!("[calls]\nsession-timer = {seconds}"));
     assert_eq!(timer(0).unwrap().calls.session_timer, None);

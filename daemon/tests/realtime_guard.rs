@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, relay_rings};
+use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
 use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan, Steering};
 use voipd_audio::tone::Tone;
+use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -56,7 +57,7 @@ fn the_guard_sees() {
     thread::spawn({
         let done = done.clone();
         move || {
-            confine(-1, -1);
+            confine(&[-1], -1);
             // SAFETY: takes nothing.
             unsafe { libc::syscall(libc::SYS_getppid) };
             let word = 0_u32;
@@ -184,6 +185,32 @@ fn relayed(scene: &mut Scene, [by_channel, by_stream]: [PortId; 2]) {
     scene.run(50);
 }
 
+/// A microphone that is processed, switched, late, and given another thread; volumes.
+fn processed(scene: &mut Scene, [microphone, loudspeaker]: [PortId; 2], waker: EngineWaker) {
+    let (port, mut ends, switch) = insert(loudspeaker, Box::new(waker));
+    scene.controller.attach_insert(microphone, Some(port)).expect("a device");
+    let echo = Stages { echo: true, ..Stages::NONE };
+    for stages in [echo, Stages::NONE, Stages { noise: true, gain: true, ..echo }] {
+        switch.set(stages);
+        for volume in [0.5, 1.0] {
+            scene.controller.set_volume(microphone, volume).expect("a device");
+            scene.controller.set_volume(loudspeaker, 2.0 * volume).expect("a device");
+            for _ in 0..10 {
+                scene.run(10);
+                ends.process();
+            }
+        }
+    }
+    // The thread stands still.
+    scene.run(100);
+    let (blocks, late) = switch.blocks();
+    assert!(blocks > 30 && late > 5 && late < blocks, "{late} of {blocks}");
+    scene.controller.set_volume(loudspeaker, 1.0).expect("a device");
+    scene.controller.attach_insert(microphone, None).expect("a device");
+    scene.run(50);
+    assert!(!ends.process(), "the port is gone");
+}
+
 /// The engine under guard, and what has happened in it.
 struct Scene {
     controller: Controller<UdpMediaSocket>,
@@ -308,6 +335,8 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
 
     let waker = EngineWaker::new().expect("a descriptor");
     let waker_fd = waker.raw();
+    let voice_waker = EngineWaker::new().expect("a descriptor");
+    let voice_fd = voice_waker.raw();
     let (controller, mut processor) = engine::<UdpMediaSocket>(16, Box::new(waker));
     let gate = Arc::new(Gate::new().expect("a descriptor"));
     let stopped = Arc::new(AtomicBool::new(false));
@@ -315,7 +344,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     thread::spawn({
         let (gate, stopped) = (gate.clone(), stopped.clone());
         move || {
-            confine(waker_fd, gate.raw());
+            confine(&[waker_fd, voice_fd], gate.raw());
             watch_allocator(true);
             run_ticks(&mut processor, &gate);
             watch_allocator(false);
@@ -383,6 +412,9 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.update_stream(opus_far, resumed).expect("a stream");
     scene.run(200);
     assert_eq!(findings(), clean, "new plans");
+
+    processed(&mut scene, [fast_card, card], voice_waker);
+    assert_eq!(findings(), clean, "a microphone that is processed");
 
     let socket = UdpSocket::bind((LOCAL, 0)).expect("a socket");
     let pair = bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports");

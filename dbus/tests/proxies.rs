@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    FriendsProxy, ManagerProxy, MappingOptions, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy, DeviceSettings,
+    DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions, RecordOptions,
+    ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -162,6 +163,7 @@ async fn use_everything(client: &Connection) {
         account: Some("work".into()),
         play: null(),
         record: null(),
+        programs: Some(true),
         mix: Some(true),
         anonymous: Some(true),
         follow: Some(true),
@@ -188,9 +190,15 @@ async fn use_everything(client: &Connection) {
     call.set_codec("opus").await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
+    let options = AudioOptions { end_with_input: Some(true), ..AudioOptions::default() };
+    call.open_audio(&options).await.unwrap();
+    call.open_audio_socket(&options).await.unwrap();
+    let file = null().unwrap();
+    call.play(&file, &PlayOptions { mode: Some("inject".into()), repeat: Some(true) }).await.unwrap();
+    call.start_recording(&file, &RecordOptions { side: Some("stereo".into()), format: None }).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
         anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
-        local_hold, remote_hold, mixed, network_state, sound, end_reason, sip_status, created_at, answered_at, ended_at,
+        local_hold, remote_hold, mixed, network_state, sound, playing, recording, stop_playing, stop_recording, list_ports, end_reason, sip_status, created_at, answered_at, ended_at,
         remote_media, media_path);
 
     let statistics = proxy!(CallStatisticsProxy, client);
@@ -203,9 +211,14 @@ async fn use_everything(client: &Connection) {
 
     let audio = proxy!(AudioProxy, client);
     audio.select_device("input", "default").await.unwrap();
+    audio
+        .configure_device("input", &DeviceSettings { volume: Some(80), ..Default::default() })
+        .await
+        .unwrap();
     audio.start_test(&TestOptions { output: Some(true), input: None }).await.unwrap();
     audio.watch(1000).await.unwrap();
-    get!(audio: list_devices, stop_test, unwatch, input, output, ringer, state, reason, scheduling,
+    get!(audio: list_devices, stop_test, unwatch, input, output, ringer, in_use, input_settings,
+        output_settings, ringer_settings, state, reason, scheduling,
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);

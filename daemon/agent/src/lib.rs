@@ -10,6 +10,7 @@ pub mod adaptation;
 mod accounts;
 pub mod agent;
 mod call;
+mod call_ports;
 mod caller;
 mod commands;
 mod complaints;
@@ -36,12 +37,14 @@ mod session;
 mod sound;
 mod target;
 pub mod view;
+mod vigil;
 
 pub use account::{
     AccountId, AccountKind, AccountOrigin, AccountSettings, DtmfMethod, Network, RedirectPolicy, TlsSettings,
 };
 pub use agent::{Agent, AgentConfig};
 pub use call::{DialOptions, SoundChoice};
+pub use call_ports::{MOST_CALL_PORTS, PortRole, Voice};
 pub use error::AgentError;
 pub use ice_calls::RelayStream;
 pub use mapped::is_outside;

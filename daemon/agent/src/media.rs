@@ -17,6 +17,7 @@ use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
 use crate::quality::{CallQuality, Look, QualityMonitor};
 use crate::view::{CallId, CallView, Reason};
+use crate::vigil::LOOK;
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -202,6 +203,7 @@ impl Agent {
                     stream.adaptation.reported(now, view, queued);
                 }
             }
+            call.vigil.hear(now);
             if events.contains(&RtcpEvent::Collision) {
                 self.ssrc_taken(now, id, source);
             }
@@ -243,10 +245,12 @@ impl Agent {
         let session = call.session;
         let waiting = call.whereabouts.is_stranded();
         let Some((agreement, stream)) = call.agreed_stream() else { return };
-        if counters.packets_received > stream.counters.packets_received {
+        let flows = counters.packets_received > stream.counters.packets_received;
+        if flows {
             stream.quiet_since = now;
         }
-        let active = counters.packets_sent > stream.counters.packets_sent;
+        let just_sent = now_nanos.saturating_sub(counters.last_sent_nanos) < CHECK.as_nanos() as u64;
+        let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
         stream.adaptation.counted(now, counters);
         let (view, reported) = (stream.rtcp.remote_view(), stream.rtcp.remote_metrics());
@@ -271,8 +275,12 @@ impl Agent {
         if quiet || waiting {
             stream.quiet_since = now;
         }
-        let next = stream.rtcp.poll_timeout().clamp(now + Duration::from_millis(100), now + CHECK);
-        call.next_check = Some(next);
+        let next = stream.rtcp.poll_timeout();
+        if flows {
+            call.vigil.hear(now);
+        }
+        let look = if call.expects_sound() { LOOK } else { CHECK };
+        call.next_check = Some(next.clamp(now + Duration::from_millis(100), now + look));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
@@ -282,6 +290,7 @@ impl Agent {
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
         }
+        self.keep_vigil(now, id);
     }
 
     fn ask_for_life(&mut self, now: Instant, id: CallId, session: SessionId) {
@@ -380,6 +389,7 @@ impl Agent {
             self.whereabouts_timeout(now, id);
         }
         self.ice_timeout(now, id);
+        self.keep_vigil(now, id);
     }
 
     fn give_up_ringing(&mut self, now: Instant, id: CallId) {

@@ -53,11 +53,15 @@ pub enum Output {
     OpenStream { call: CallId, port: PortId, plan: Box<StreamPlan> },
     /// Change a stream: the plan replaces the one before as a whole.
     UpdateStream { port: PortId, plan: Box<StreamPlan> },
-    /// The call's stream, files and sockets are no longer needed: nothing is said of these ports any more, and they are
+    /// The call's stream, its other ports and its sockets are no longer needed: nothing is said of these ports any more, and they are
     /// to be taken out of whatever they are connected to.
     CloseMedia { call: CallId, ports: Vec<PortId> },
-    /// Open the files that the call was given, under these ports.
-    OpenFiles { call: CallId, player: Option<PortId>, recorder: Option<PortId> },
+    /// The call is answered: let sound flow at one of the ports that [`crate::Agent::open_port`] has given. Its stream is
+    /// opened right behind this, where it is not open yet.
+    OpenPort { call: CallId, port: PortId, stream: PortId },
+    /// The port is no longer needed: nothing is said of it any more, and it is to be taken out of whatever it is connected
+    /// to.
+    ClosePort { port: PortId },
     /// What `sink` hears from now on; nothing when `sources` is empty.
     Connect { sink: PortId, sources: Vec<PortId> },
     /// Whether the peer of this stream hears silence.

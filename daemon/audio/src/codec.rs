@@ -9,6 +9,7 @@ mod g726;
 mod g729;
 #[cfg(feature = "gsm")]
 mod gsm;
+mod interpolation;
 mod opus;
 mod pcm;
 #[cfg(feature = "speex")]
@@ -18,6 +19,8 @@ use concealment::Concealment;
 use g711::Law;
 
 use crate::plan::Codec;
+
+pub use g711::{ulaw_code, ulaw_sample};
 
 /// Why a codec could not be made or fed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -338,6 +341,34 @@ impl Decoder {
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
         matches!(&self.0, DecoderKind::Opus(_)) && opus::has_fec(payload)
+    }
+
+    /// Whether a lost packet is better made up when the one behind it has come ([`Decoder::interpolate`]).
+    pub fn looks_ahead(&self) -> bool {
+        matches!(self.0, DecoderKind::G711(..) | DecoderKind::G722(..))
+    }
+
+    /// The lost packet before `next`, made up from what lies on both sides of it, where the codec has no other way: fills
+    /// `samples`, which are as many as the lost packet had, and answers their number. `None`: nothing was touched, conceal
+    /// instead.
+    pub fn interpolate(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
+        let mut ahead = [0.0; interpolation::MAX_LOOKED_AT];
+        match &mut self.0 {
+            DecoderKind::G711(law, concealment) => {
+                let next = next.get(..concealment.looked_at()).unwrap_or(next);
+                let ahead = ahead.get_mut(..next.len())?;
+                law.decode(next, ahead);
+                concealment.interpolate(ahead, samples).then_some(samples.len())
+            }
+            DecoderKind::G722(decoder, concealment) => {
+                let octets = concealment.looked_at() / g722::SAMPLES_PER_OCTET;
+                let next = next.get(..octets).unwrap_or(next);
+                let ahead = ahead.get_mut(..next.len() * g722::SAMPLES_PER_OCTET)?;
+                decoder.clone().decode(next, ahead);
+                concealment.interpolate(ahead, samples).then_some(samples.len())
+            }
+            _ => None,
+        }
     }
 
     /// The lost packet before `next`, from its in-band FEC, where the codec has it and it is there: fills `samples`,

@@ -6,11 +6,13 @@ mod controller;
 mod counters;
 mod device;
 mod dtmf;
+mod insert;
 mod load;
 mod mixer;
 mod playout;
 mod port;
 mod processor;
+mod program;
 mod queueing;
 mod receive;
 mod reception;
@@ -34,7 +36,9 @@ use crate::engine::processor::Outbox;
 use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
+pub use crate::engine::insert::{InsertEnds, InsertPort, InsertSwitch, insert};
 pub use crate::engine::processor::Processor;
+pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
 /// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.

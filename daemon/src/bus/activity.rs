@@ -13,7 +13,7 @@ use zbus::names::OwnedUniqueName;
 use super::outcome::{Failure, invalid};
 
 /// Longest silence that can be asked for, in seconds.
-const LONGEST_SILENCE: u32 = 3600;
+const LONGEST_SILENCE: u32 = 86_400;
 /// Most calls that one client can listen to, and most listeners altogether.
 const MOST_BY_ONE: usize = 64;
 const MOST: usize = 1024;
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn patience_and_listeners_are_limited() {
         let (mut listeners, now) = (Listeners::default(), Instant::now());
-        assert!(listeners.listen(CallId(1), who(1), 3601, now).is_err());
+        assert!(listeners.listen(CallId(1), who(1), 86_401, now).is_err());
         for call in 0..MOST_BY_ONE as u32 {
-            listeners.listen(CallId(call), who(1), 3600, now).unwrap();
+            listeners.listen(CallId(call), who(1), 86_400, now).unwrap();
         }
         assert!(listeners.listen(CallId(99), who(1), 1, now).is_err());
         assert!(listeners.listen(CallId(3), who(1), 1, now).is_ok());

@@ -11,6 +11,7 @@ mod account;
 mod activity;
 mod audio;
 mod call;
+mod call_ports;
 mod dispatch;
 mod friends;
 mod manager;

@@ -39,6 +39,18 @@ impl Law {
     }
 }
 
+/// The µ-law code of one sample, for sound that is stored or piped so.
+#[must_use]
+pub fn ulaw_code(sample: f32) -> u8 {
+    compress_mu(to_i16(sample))
+}
+
+/// The sample that a µ-law code stands for.
+#[must_use]
+pub fn ulaw_sample(code: u8) -> f32 {
+    MU_LAW[usize::from(code)]
+}
+
 /// Seven segments above a linear foot of 33 half steps, on 14 bits.
 fn compress_mu(sample: i16) -> u8 {
     let sign = (sample >> 15) as u8 & 0x80;

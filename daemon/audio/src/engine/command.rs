@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::engine::MAX_DATAGRAM;
+use crate::engine::insert::Insert;
 use crate::engine::port::{PlayedTone, Port, PortSet};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::StreamSetup;
@@ -29,6 +30,8 @@ pub(crate) enum Command<S> {
     Tone { slot: usize, tone: Option<Box<PlayedTone>> },
     Watch { slot: usize, watch: Option<Box<ActivityWatch>> },
     Relay { slot: usize, relay: Option<Box<RelayPort>> },
+    Insert { slot: usize, insert: Option<Box<Insert>> },
+    Volume { slot: usize, gain: f32 },
 }
 
 /// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
@@ -40,6 +43,7 @@ pub(crate) enum Returned<S> {
     Tone { _tone: Box<PlayedTone> },
     Watch { _watch: Box<ActivityWatch> },
     Relay { _relay: Box<RelayPort> },
+    Insert { _insert: Box<Insert> },
 }
 
 /// A packet for the control side, as it lies in the ring.

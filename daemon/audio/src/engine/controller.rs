@@ -10,8 +10,10 @@ use crate::engine::command::{COMMANDS, Command, Returned, StrayRecord};
 use crate::engine::counters::{DeviceShared, EngineShared, StreamShared, unpack_engine, unpack_stream};
 use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
+use crate::engine::insert::{Insert, InsertPort};
 use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
+use crate::engine::program::{Program, ProgramPort};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::watch::ActivityWatch;
@@ -23,6 +25,8 @@ use crate::tone::Tone;
 
 /// Longest telephone event that can be asked for.
 const MAX_EVENT_MS: u32 = 60_000;
+/// Most that a device's sound is raised by.
+const MAX_GAIN: f32 = 8.0;
 
 /// The control half of an engine. Commands are never lost: what the queue has no room for waits here and is sent by
 /// [`Controller::service`].
@@ -46,6 +50,7 @@ pub(crate) struct Entry {
 enum EntryKind {
     Stream(Box<StreamEntry>),
     Device(Arc<DeviceShared>),
+    Program,
 }
 
 /// What the control side knows of a stream: the plan, and what the tick already has to execute it.
@@ -115,6 +120,38 @@ impl<S: MediaSocket> Controller<S> {
         let shared = DeviceShared::new();
         self.open(slot, port, Kind::Device(Box::new(Device::new(device, shared.clone()))));
         self.ports.insert(port, Entry { slot, kind: EntryKind::Device(shared) });
+        Ok(())
+    }
+
+    /// Opens a port by which somebody besides the sound card hears `stream`, and is heard where it is connected as a
+    /// source. It is no sink of its own: what it hears is all that the stream's peer says and is told.
+    pub fn open_program(
+        &mut self,
+        port: PortId,
+        program: ProgramPort,
+        stream: PortId,
+    ) -> Result<(), EngineError> {
+        let (stream, _) = self.stream(stream)?;
+        let slot = self.take_slot(port)?;
+        self.open(slot, port, Kind::Program(Box::new(Program::new(program, stream))));
+        self.ports.insert(port, Entry { slot, kind: EntryKind::Program });
+        Ok(())
+    }
+
+    /// Gives a device's port an insert, which processes what it captures, or takes it away.
+    pub fn attach_insert(&mut self, port: PortId, insert: Option<InsertPort>) -> Result<(), EngineError> {
+        let slot = self.device(port)?;
+        let insert = insert.map(|insert| Box::new(Insert::new(insert)));
+        self.send(Command::Insert { slot, insert });
+        Ok(())
+    }
+
+    /// How loud a device's port captures and plays, as a factor: 1.0 as it is, at most 8.0. Takes effect within 10 ms,
+    /// without a click.
+    pub fn set_volume(&mut self, port: PortId, gain: f32) -> Result<(), EngineError> {
+        let slot = self.device(port)?;
+        let gain = if gain.is_nan() { 1.0 } else { gain.clamp(0.0, MAX_GAIN) };
+        self.send(Command::Volume { slot, gain });
         Ok(())
     }
 
@@ -216,14 +253,14 @@ impl<S: MediaSocket> Controller<S> {
     pub fn stream_counters(&self, port: PortId) -> Option<StreamCounters> {
         match &self.ports.get(&port)?.kind {
             EntryKind::Stream(entry) => Some(unpack_stream(entry.shared.read())),
-            EntryKind::Device(_) => None,
+            EntryKind::Device(_) | EntryKind::Program => None,
         }
     }
 
     /// (capture, playback) levels of a device port in dBov.
     pub fn device_levels(&self, port: PortId) -> Option<(i8, i8)> {
         match &self.ports.get(&port)?.kind {
-            EntryKind::Stream(_) => None,
+            EntryKind::Stream(_) | EntryKind::Program => None,
             EntryKind::Device(shared) => {
                 Some((shared.capture.load(Ordering::Relaxed), shared.playback.load(Ordering::Relaxed)))
             }
@@ -248,7 +285,14 @@ impl<S: MediaSocket> Controller<S> {
     fn stream(&mut self, port: PortId) -> Result<(usize, &mut StreamEntry), EngineError> {
         match self.ports.get_mut(&port).ok_or(EngineError::NoSuchPort)? {
             Entry { slot, kind: EntryKind::Stream(entry) } => Ok((*slot, entry)),
-            Entry { kind: EntryKind::Device(_), .. } => Err(EngineError::WrongKind),
+            Entry { kind: EntryKind::Device(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
+        }
+    }
+
+    fn device(&self, port: PortId) -> Result<usize, EngineError> {
+        match self.ports.get(&port).ok_or(EngineError::NoSuchPort)? {
+            Entry { slot, kind: EntryKind::Device(_) } => Ok(*slot),
+            Entry { kind: EntryKind::Stream(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
         }
     }
 

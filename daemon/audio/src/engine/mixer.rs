@@ -128,7 +128,7 @@ impl Mixer {
 }
 
 /// The sum of `sources` at `rate`.
-fn mix(frames: &[SourceFrame], sources: PortSet, rate: u32, out: &mut [f32]) {
+pub(crate) fn mix(frames: &[SourceFrame], sources: PortSet, rate: u32, out: &mut [f32]) {
     // One alone is within bounds, and passes as it is.
     if sum(sounding(frames, sources).map(|frame| frame.at(rate)), out) > 1 {
         limit(out);

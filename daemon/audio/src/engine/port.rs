@@ -1,6 +1,7 @@
 //! Ports of the mixer as the tick sees them: slots, sets of slots, and the sound each gives in this tick.
 
 use crate::engine::device::Device;
+use crate::engine::program::Program;
 use crate::engine::stream::Stream;
 use crate::plan::PortId;
 use crate::resample::Resampler;
@@ -88,6 +89,7 @@ pub(crate) struct Port<S> {
 pub(crate) enum Kind<S> {
     Stream(Box<Stream<S>>),
     Device(Box<Device>),
+    Program(Box<Program>),
 }
 
 impl<S> Port<S> {
@@ -96,6 +98,8 @@ impl<S> Port<S> {
         match &self.kind {
             Kind::Stream(stream) => stream.sink_rate(),
             Kind::Device(device) => device.sink_rate(),
+            // It hears a stream, not what is connected to it.
+            Kind::Program(_) => None,
         }
     }
 
@@ -104,6 +108,7 @@ impl<S> Port<S> {
         match &mut self.kind {
             Kind::Stream(stream) => &mut stream.converters,
             Kind::Device(device) => &mut device.converters,
+            Kind::Program(program) => &mut program.converters,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::command::{Command, Returned, StrayRecord};
 use crate::engine::counters::{EngineShared, count_lateness, pack_engine};
+use crate::engine::insert::Insert;
 use crate::engine::load::Load;
 use crate::engine::mixer::{self, Mixer};
 use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
@@ -41,6 +42,7 @@ impl<S: MediaSocket> Processor<S> {
         let tick = self.counters.ticks;
         let open = self.open;
         for slot in open.iter() {
+            self.lend_reference(slot);
             self.fill(slot, now_nanos);
         }
         self.convert(open);
@@ -137,6 +139,9 @@ impl<S: MediaSocket> Processor<S> {
                 for sink in self.open.iter() {
                     if let Some(Some(port)) = self.ports.get_mut(sink) {
                         port.sources.remove(slot);
+                        if let Kind::Program(program) = &mut port.kind {
+                            program.stream = program.stream.filter(|stream| *stream != slot);
+                        }
                     }
                 }
                 old.map(|_port| Returned::Port { _port })
@@ -197,6 +202,19 @@ impl<S: MediaSocket> Processor<S> {
                 };
                 old.map(|_relay| Returned::Relay { _relay })
             }
+            Command::Insert { slot, insert } => {
+                let old = match self.port(slot).map(|port| &mut port.kind) {
+                    Some(Kind::Device(device)) => std::mem::replace(&mut device.insert, insert),
+                    _ => insert,
+                };
+                old.map(|_insert| Returned::Insert { _insert })
+            }
+            Command::Volume { slot, gain } => {
+                if let Kind::Device(device) = &mut self.port(slot)?.kind {
+                    device.set_volume(gain);
+                }
+                None
+            }
             Command::Tone { slot, tone } => {
                 let old = match self.port(slot) {
                     Some(port) => std::mem::replace(&mut port.tone, tone),
@@ -211,6 +229,40 @@ impl<S: MediaSocket> Processor<S> {
         self.ports.get_mut(slot)?.as_deref_mut()
     }
 
+    /// Shows a microphone's insert what the loudspeaker played in the tick before.
+    fn lend_reference(&mut self, slot: usize) {
+        let Some(insert) = self.insert(slot) else { return };
+        if !insert.is_active() {
+            return;
+        }
+        let (wanted, last) = (insert.reference_port(), insert.reference_slot);
+        let is_wanted = |ports: &[Option<Box<Port<S>>>], slot: usize| matches!(ports.get(slot), Some(Some(port)) if port.id == wanted);
+        let found = if is_wanted(&self.ports, last) {
+            Some(last)
+        } else {
+            self.open.iter().find(|slot| is_wanted(&self.ports, *slot))
+        };
+        // Two ports are needed at once: the insert is taken out of its own meanwhile.
+        let Some(Kind::Device(device)) = self.port(slot).map(|port| &mut port.kind) else { return };
+        let Some(mut insert) = device.insert.take() else { return };
+        let played = found.and_then(|slot| match &self.ports.get(slot)?.as_ref()?.kind {
+            Kind::Device(device) => device.played(),
+            Kind::Stream(_) | Kind::Program(_) => None,
+        });
+        insert.hear(played);
+        insert.reference_slot = found.unwrap_or_default();
+        if let Some(Kind::Device(device)) = self.port(slot).map(|port| &mut port.kind) {
+            device.insert = Some(insert);
+        }
+    }
+
+    fn insert(&mut self, slot: usize) -> Option<&mut Insert> {
+        match &mut self.port(slot)?.kind {
+            Kind::Device(device) => device.insert.as_deref_mut(),
+            Kind::Stream(_) | Kind::Program(_) => None,
+        }
+    }
+
     /// Lets a port give its sound for this tick.
     fn fill(&mut self, slot: usize, now_nanos: u64) {
         let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot)) else {
@@ -223,6 +275,7 @@ impl<S: MediaSocket> Processor<S> {
                 stream.fill(*id, now_nanos, frame, &mut self.outbox);
             }
             Kind::Device(device) => device.fill(*id, *muted, frame, &mut self.counters, &mut self.outbox),
+            Kind::Program(program) => program.fill(*muted, frame),
         }
         frame.listen();
     }
@@ -232,9 +285,13 @@ impl<S: MediaSocket> Processor<S> {
         let mut heard = [PortSet::EMPTY; RATES.len()];
         for slot in sinks.iter() {
             if let Some(Some(port)) = self.ports.get(slot) {
+                let wanted = match &port.kind {
+                    Kind::Program(program) => program.hears(self.told(program.stream)),
+                    Kind::Stream(_) | Kind::Device(_) => port.sink_rate().map(|rate| (rate, port.sources)),
+                };
                 for (heard, rate) in heard.iter_mut().zip(RATES) {
-                    if port.sink_rate() == Some(rate) {
-                        heard.add(port.sources);
+                    if let Some((_, sources)) = wanted.filter(|(wanted, _)| *wanted == rate) {
+                        heard.add(sources);
                     }
                 }
             }
@@ -251,9 +308,27 @@ impl<S: MediaSocket> Processor<S> {
         }
     }
 
+    /// What the peer of the stream in a slot is told in this tick.
+    fn told(&self, stream: Option<usize>) -> PortSet {
+        let port = stream.and_then(|slot| self.ports.get(slot)?.as_ref());
+        port.filter(|port| !port.muted && port.sink_rate().is_some())
+            .map_or(PortSet::EMPTY, |port| port.sources)
+    }
+
     /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick, shifted by the
     /// port's phase.
     fn play(&mut self, place: usize, slot: usize, tick: u64, now_nanos: u64) {
+        if let Some(Some(port)) = self.ports.get(slot)
+            && let Kind::Program(program) = &port.kind
+        {
+            let told = self.told(program.stream);
+            if let Some(Some(port)) = self.ports.get_mut(slot)
+                && let Kind::Program(program) = &mut port.kind
+            {
+                program.listen(&self.frames, told);
+            }
+            return;
+        }
         let Some(Some(port)) = self.ports.get_mut(slot) else { return };
         let Some(rate) = port.sink_rate() else {
             if let Kind::Stream(stream) = &mut port.kind {
@@ -283,6 +358,7 @@ impl<S: MediaSocket> Processor<S> {
                 stream.publish();
             }
             Kind::Device(device) => device.play(sound, &mut self.counters),
+            Kind::Program(_) => {}
         }
     }
 }

@@ -218,10 +218,10 @@ impl Receiver {
         self.reception.packet(packet.sequence);
         self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
         let decoder = self.decoders.get(codec.index()).and_then(Option::as_ref);
-        let fec = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload));
+        let helps = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload) || decoder.looks_ahead());
         let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
         self.restored.arrived(packet.sequence, packet.timestamp);
-        let reach = reach.max(if fec { duration } else { 0 });
+        let reach = reach.max(if helps { duration } else { 0 });
         let wait = self.patience.wait(reach, self.reception.lost(), packet.at_nanos);
         self.jitter.set_least_wait(u64::from(wait) * 1_000_000_000 / u64::from(self.clock_rate.max(1)));
     }
@@ -393,6 +393,11 @@ impl Receiver {
                             self.playout.add(samples);
                             self.played_us += duration_us(samples, rate);
                             self.corrected += 1;
+                            return;
+                        }
+                        if let Some(samples) = decoder.interpolate(following, room) {
+                            self.playout.add(samples);
+                            self.concealed_us += duration_us(samples, rate);
                             return;
                         }
                         self.last_duration
