@@ -155,10 +155,7 @@ enum Playout {
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play {
-        packet: Packet,
-        skip: i64,
-    },
+    Play { packet: Packet, skip: i64 },
     Lost { following: Option<Packet> },
     Empty,
     Silence,

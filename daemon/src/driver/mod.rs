@@ -442,9 +442,6 @@ impl Driver {
             }
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
-            Output::SteerStream { port, steering } => {
-                report("steer a stream", self.patchbay.controller().steer(port, steering));
-            }
             Output::UpdateStream { port, plan } => {
                 if let Some(call) = self.media.call_at(port) {
                     self.attach_relay(call, port, &plan);

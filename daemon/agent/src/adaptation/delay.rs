@@ -137,7 +137,8 @@ impl Delay {
         let before = later.checked_sub(1).and_then(|place| self.moments.get(place));
         let earlier = before.copied().or_else(|| {
             let beginning = self.beginning?;
-            let packets = after.at.saturating_duration_since(beginning.at).as_secs_f64() / after.ptime.as_secs_f64();
+            let packets =
+                after.at.saturating_duration_since(beginning.at).as_secs_f64() / after.ptime.as_secs_f64();
             let next = after.next.checked_sub(packets.round() as u64)?;
             Some(Moment { at: beginning.at, next, bits: beginning.bits, ptime: after.ptime })
         });
@@ -149,7 +150,9 @@ impl Delay {
     /// Bits that were sent before this packet.
     fn bits_before(&self, sequence: u64) -> Option<f64> {
         let newest = self.moments.back()?;
-        let bits = self.around(sequence).map(|(before, after, share)| before.bits + (after.bits - before.bits) * share);
+        let bits = self
+            .around(sequence)
+            .map(|(before, after, share)| before.bits + (after.bits - before.bits) * share);
         Some(bits.unwrap_or(newest.bits))
     }
 

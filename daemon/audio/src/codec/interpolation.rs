@@ -308,9 +308,8 @@ mod tests {
     fn levinson_solves_what_it_is_given() {
         let row: Vec<f64> = (0..40).map(|lag| 0.9_f64.powi(lag) * f64::from(lag).cos()).collect();
         let truth: Vec<f64> = (0..40).map(|n| f64::from(n * n % 17) - 8.0).collect();
-        let wanted: Vec<f64> = (0..40_usize)
-            .map(|i| (0..40_usize).map(|j| row[i.abs_diff(j)] * truth[j]).sum())
-            .collect();
+        let wanted: Vec<f64> =
+            (0..40_usize).map(|i| (0..40_usize).map(|j| row[i.abs_diff(j)] * truth[j]).sum()).collect();
         let (mut solution, mut scratch) = ([0.0; 40], [0.0; 40]);
         solve_toeplitz(&row, &wanted, &mut solution, &mut scratch);
         for (found, truth) in solution.iter().zip(truth) {

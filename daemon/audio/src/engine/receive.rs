@@ -218,7 +218,8 @@ impl Receiver {
         self.reception.packet(packet.sequence);
         self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
         let decoder = self.decoders.get(codec.index()).and_then(Option::as_ref);
-        let helps = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload) || decoder.looks_ahead());
+        let helps =
+            decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload) || decoder.looks_ahead());
         let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
         self.restored.arrived(packet.sequence, packet.timestamp);
         let reach = reach.max(if helps { duration } else { 0 });
