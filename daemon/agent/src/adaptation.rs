@@ -2,7 +2,7 @@
 //! time, forward error correction, redundancy. It knows reports and counters; it sends nothing.
 //!
 //! A queue on the way is seen by the delay of the peer's reports: the time since the first packet was sent that a report
-//! does not know of yet, against the least of such times. What the queue grows by tells the link's rate. Losses without a
+//! does not know of yet, against the least of such times. What has left the queue in the meantime tells the link's rate. Losses without a
 //! queue are met with protection; losses that go away when less is sent were the link's.
 
 mod choice;
