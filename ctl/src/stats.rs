@@ -129,6 +129,13 @@ pub(crate) fn opinions(figures: &Figures) -> Option<String> {
     (!words.is_empty()).then(|| format!("MOS {}", words.join(", ")))
 }
 
+/// The same in little room: here, and at the peer.
+pub(crate) fn short_opinions(figures: &Figures) -> Option<String> {
+    let word = |mos: f64| if mos < 0.0 { "-".to_owned() } else { format!("{mos:.1}") };
+    let both = (word(figures.mos_conversation_in), word(figures.mos_conversation_out));
+    (both.0 != "-" || both.1 != "-").then(|| format!("MOS {}/{}", both.0, both.1))
+}
+
 /// The figures that change, in one line.
 fn line(f: &Figures) -> String {
     let mut parts = vec![

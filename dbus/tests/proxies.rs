@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy, DeviceSettings,
-    DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions, RecordOptions,
-    ResumeOptions, TestOptions, TraceOptions, XML,
+    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy,
+    DeviceSettings, DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions,
+    RecordOptions, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -165,6 +165,7 @@ async fn use_everything(client: &Connection) {
         record: null(),
         programs: Some(true),
         mix: Some(true),
+        codecs: Some(vec!["PCMU".into()]),
         anonymous: Some(true),
         follow: Some(true),
     };
@@ -174,11 +175,11 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls, neighbours);
+    get!(manager: diagnose, version, codecs, scope, do_not_disturb, accounts, calls, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
-        registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redundancy, redirect, dtmf,
+        registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redundancy, silence_suppression, redirect, dtmf,
         state, reason,
         dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
         associated_addresses, service_route, push_service, ice, stun, relays);

@@ -50,6 +50,7 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("PushProvider", text(&provider).into()),
         ("Codecs", codecs.into()),
         ("Redundancy", settings.redundancy.into()),
+        ("SilenceSuppression", settings.silence_suppression.into()),
         ("DialPlan", dialplan::lines(&settings.dial_plan).into()),
         ("Redirect", redirect_name(settings.redirect).into()),
         ("Dtmf", dtmf_name(settings.dtmf).into()),

@@ -89,6 +89,9 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE account ADD COLUMN redundancy INTEGER NOT NULL DEFAULT 1;
 ",
+    "
+    ALTER TABLE account ADD COLUMN silence_suppression INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.
