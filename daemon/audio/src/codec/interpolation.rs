@@ -13,6 +13,8 @@ use super::concealment::{MAX_RATE, dot, pitch_of};
 
 /// Most samples of what follows that are looked at, at any rate.
 pub(super) const MAX_LOOKED_AT: usize = Lengths::at(MAX_RATE).max_following;
+/// Longest gap in samples that is filled, at any rate.
+pub(super) const LONGEST: usize = Lengths::at(MAX_RATE).max_gap;
 
 /// Longest gap that is filled so, in steps of 10 ms: over longer ones repetition with a fade is as good.
 const MAX_GAP: usize = 3;
@@ -101,6 +103,15 @@ impl Interpolation {
     /// Most samples of what follows that are looked at.
     pub(super) fn looked_at(&self) -> usize {
         self.lengths.max_following
+    }
+
+    /// Carries `history` on, period by period.
+    pub(super) fn carry_on(&self, history: &[f32], samples: &mut [f32]) {
+        let Lengths { min_pitch, max_pitch, compared, .. } = self.lengths;
+        let cycle = Cycle::at_end_of(history, min_pitch, max_pitch, compared);
+        for (index, sample) in samples.iter_mut().enumerate() {
+            *sample = cycle.sample(index);
+        }
     }
 
     /// Fills `gap` between `history` and `following`; `false`, and nothing touched, where the gap is too long or there is

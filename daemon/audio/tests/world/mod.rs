@@ -263,6 +263,9 @@ pub fn plan(codec: Codec, side: usize, remote: SocketAddr) -> StreamPlan {
             bitrate: None,
             fec: false,
             dtx: false,
+            cbr: false,
+            max_playback_rate: None,
+            comfort_noise: None,
             redundancy: None,
         }),
         receive: vec![
