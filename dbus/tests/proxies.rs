@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy, DeviceSettings,
-    DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions, RecordOptions,
-    ResumeOptions, TestOptions, TraceOptions, XML,
+    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy,
+    DeviceSettings, DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions,
+    RecordOptions, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -174,7 +174,7 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls, neighbours);
+    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls, active_speaker, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use voipd_audio::plan::{Steering, StreamCounters};
 use voipd_media::rtcp::RemoteView;
 
-pub use choice::Limits;
 use choice::Choice;
+pub use choice::Limits;
 use delay::Delay;
 use losses::Losses;
 

@@ -245,7 +245,8 @@ impl Agent {
             ptime_ms: account.settings.ptime_ms,
             redundancy: account.settings.redundancy,
         });
-        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20, redundancy: false });
+        let preferences =
+            preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20, redundancy: false });
         // 62 bits: some peers read the o= number as a signed 64-bit one.
         let negotiation = Negotiation::new(self.rng.next_u64() >> 2, preferences);
         let call = Call {

@@ -49,7 +49,8 @@ impl Link {
     }
 
     fn send(&mut self, now: Instant, bytes: u64, cargo: Cargo) {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let sound = matches!(cargo, Cargo::Sound { .. });
         if self.queue(now) > self.longest || (sound && (self.random >> 33) % 1000 < self.losses) {
             return;
@@ -216,7 +217,12 @@ impl Trial {
 
     fn show(&self) {
         for (number, second) in self.seconds.iter().enumerate() {
-            println!("{number:4} {:6.0} bit/s, queue {:4} ms, {:?}", second.sent, second.queue.as_millis(), second.steering);
+            println!(
+                "{number:4} {:6.0} bit/s, queue {:4} ms, {:?}",
+                second.sent,
+                second.queue.as_millis(),
+                second.steering
+            );
         }
     }
 }
@@ -252,7 +258,11 @@ fn opus_shrinks_until_a_narrow_link_has_no_queue() {
         let settled = trial.since(40);
         println!("{kbits} kbit/s: queue {:?}, {:.0} bit/s", longest_queue(settled), mean_sent(settled));
         assert!(longest_queue(settled) < Duration::from_millis(200), "{kbits}: {:?}", longest_queue(settled));
-        assert!(mean_sent(settled) > least * f64::from(kbits.min(48)) * 1000.0, "{kbits}: {}", mean_sent(settled));
+        assert!(
+            mean_sent(settled) > least * f64::from(kbits.min(48)) * 1000.0,
+            "{kbits}: {}",
+            mean_sent(settled)
+        );
         assert!(changes(settled, |second| second.steering.ptime_ms) <= 2, "{kbits} kbit/s");
     }
 }

@@ -11,8 +11,8 @@
 mod common;
 
 mod accounts;
-mod bad_network;
 mod adaptation;
+mod bad_network;
 mod basic_call;
 mod call_ends;
 mod call_ports;
@@ -32,6 +32,7 @@ mod media_names;
 mod neighbours;
 mod numbers;
 mod offers;
+mod quality;
 mod redirect;
 mod registration_facts;
 mod roaming_accounts;
