@@ -178,6 +178,10 @@ async fn methods_take_and_answer_what_the_contract_says() {
                     let account = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");
                     invoke(client, path, name, member, &account).await
                 }
+                (_, "ha{sv}") => {
+                    let file = std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+                    invoke(client, path, name, member, &(zbus::OwnedFd::from(file), none())).await
+                }
                 ("SetCodec", _) => invoke(client, path, name, member, &"opus").await,
                 ("Reject", _) => invoke(client, path, name, member, &"busy").await,
                 (_, "s") => invoke(client, path, name, member, &"12#").await,

@@ -8,16 +8,19 @@ mod guard;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
+use voipd_audio::engine::{
+    Clip, Controller, DevicePort, Listener, Pace, ProgramPort, RelayPacket, Side, engine, insert, relay_rings,
+};
 use voipd_audio::plan::{Codec, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering};
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Signal, Tone};
 use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
 
@@ -90,6 +93,9 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         bitrate: None,
         fec: true,
         dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        comfort_noise: None,
         redundancy: Some(REDUNDANT),
     };
     StreamPlan {
@@ -211,6 +217,43 @@ fn processed(scene: &mut Scene, [microphone, loudspeaker]: [PortId; 2], waker: E
     assert!(!ends.process(), "the port is gone");
 }
 
+/// Programs that listen and speak at odd rates, one of which stops reading; and own sound in the place of a tone.
+fn programs(scene: &mut Scene, stream: PortId, ports: [PortId; 2]) {
+    let mut clients = Vec::new();
+    for (port, (side, rate)) in ports.into_iter().zip([(Side::Stereo, 44_100), (Side::Both, 11_025)]) {
+        let (mut said, source) = rtrb::RingBuffer::new(rate as usize);
+        let (ring, heard) = rtrb::RingBuffer::new(rate as usize / 5 * side.channels());
+        let dropped = Arc::new(AtomicU64::new(0));
+        let listener = Some(Listener { side, ring, dropped: dropped.clone() });
+        scene
+            .controller
+            .open_program(port, ProgramPort { source: Some(source), listener, rate }, stream)
+            .expect("room");
+        said.push_entire_slice(&vec![0.1; rate as usize / 3 + 7]).expect("room");
+        clients.push((said, heard, dropped));
+    }
+    scene.controller.connect(stream, &ports).expect("open");
+    let tone = scene.controller.play_clip(stream, Arc::new(Clip::new(&[0.1; 9600])));
+    tone.expect("open");
+    for _ in 0..40 {
+        scene.run(10);
+        // The second does not read.
+        while clients[0].1.pop().is_ok() {}
+    }
+    assert_eq!(clients[0].2.load(Ordering::Relaxed), 0);
+    assert!(clients[1].2.load(Ordering::Relaxed) > 0);
+    scene
+        .controller
+        .play_tone(stream, Some(Country::by_code("27").expect("known").tone(Signal::Dial)))
+        .expect("open");
+    scene.run(100);
+    scene.controller.play_tone(stream, None).expect("open");
+    for port in ports {
+        scene.controller.close(port);
+    }
+    scene.run(50);
+}
+
 /// The engine under guard, and what has happened in it.
 struct Scene {
     controller: Controller<UdpMediaSocket>,
@@ -298,8 +341,15 @@ fn confer(scene: &mut Scene, members: [PortId; 6]) {
 
 /// A peer that misbehaves: loses, doubles and reorders packets, changes its SSRC and codec, sends garbage.
 fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
-    let settings =
-        EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, complexity: 5 };
+    let settings = EncoderSettings {
+        codec: Codec::Opus,
+        bitrate: None,
+        fec: true,
+        dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        complexity: 5,
+    };
     let mut encoder = Encoder::new(settings).expect("an encoder");
     encoder.set_fec(true);
     let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");
@@ -413,7 +463,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
             scene.controller.send_dtmf(port, digit, 60).expect("events");
         }
     }
-    scene.controller.play_tone(card, Some(Tone::RINGBACK)).expect("open");
+    scene.controller.play_tone(card, Some(Country::RECOMMENDED.tone(Signal::Ringback))).expect("open");
     scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
     scene.controller.set_muted(card, true).expect("open");
     let steering = Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, copies: 2 };
@@ -454,6 +504,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.connect(peer, &[peer]).expect("open");
     misbehave(&mut scene, &socket, to);
     assert_eq!(findings(), clean, "a peer that misbehaves");
+
+    programs(&mut scene, opus, [PortId(14), PortId(15)]);
+    scene.controller.connect(opus, &[fast_card, pcmu]).expect("open");
+    assert_eq!(findings(), clean, "programs, and clips in the place of tones");
 
     relayed(&mut scene, [PortId(14), PortId(15)]);
     assert_eq!(findings(), clean, "peers behind relays");

@@ -22,6 +22,7 @@ mod dtmf;
 mod early_media;
 mod forks;
 mod hold;
+mod ice_addresses;
 mod ice_calls;
 mod ice_ways;
 mod inbound;
