@@ -15,6 +15,7 @@ mod reception;
 mod relay;
 mod route;
 mod send;
+mod slack;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
