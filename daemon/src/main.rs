@@ -145,6 +145,7 @@ async fn serve(
         controller,
         realtime,
         sound: SoundSystem::start()?,
+        sockets: voipd::programs::directory(scope),
         devices: agent.1,
         rtp: config.rtp,
         nat: config.nat,

@@ -176,7 +176,7 @@ name = \"home\"
 adress = \"sip:alice@example.org\"
 expires = 5
 ptime = 25
-codecs = [\"opus\", \"G729\", \"opus\"]
+codecs = [\"opus\", \"iLBC\", \"opus\"]
 ";
     assert_eq!(
         faults(text),
@@ -190,7 +190,7 @@ codecs = [\"opus\", \"G729\", \"opus\"]
             "voipd.toml:12:1: account.address is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
             "voipd.toml:14:1: account.adress is not a key here: did you mean 'address'?",
             "voipd.toml:15:11: account.expires is 5: write a number from 60 to 86400",
-            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, G722, PCMU or PCMA",
+            "voipd.toml:17:19: account.codecs names the codec 'iLBC': write opus, G722, PCMU, PCMA",
             "voipd.toml:17:27: account.codecs names 'opus' twice: remove one",
         ]
     );

@@ -16,13 +16,14 @@ use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allo
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
-use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan};
+use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan, Steering};
 use voipd_audio::tone::Tone;
 use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const EVENTS: u8 = 101;
+const REDUNDANT: u8 = 102;
 
 unsafe extern "C" {
     fn opus_encoder_create(rate: i32, channels: c_int, application: c_int, error: *mut c_int) -> *mut c_void;
@@ -89,6 +90,7 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         bitrate: None,
         fec: true,
         dtx: false,
+        redundancy: Some(REDUNDANT),
     };
     StreamPlan {
         generation: 1,
@@ -102,6 +104,7 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
             (9, ReceiveKind::Audio(Codec::G722)),
             (96, ReceiveKind::Audio(Codec::Opus)),
             (EVENTS, ReceiveKind::Events(codec.clock_rate())),
+            (REDUNDANT, ReceiveKind::Redundant),
         ],
         play: true,
     }
@@ -277,7 +280,7 @@ fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
     let settings =
         EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, complexity: 5 };
     let mut encoder = Encoder::new(settings).expect("an encoder");
-    encoder.set_packet_loss(20);
+    encoder.set_fec(true);
     let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");
     let mut late = None;
     for number in 0..150_u16 {
@@ -287,6 +290,12 @@ fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
         let length = encoder.encode(&sound, &mut payload).expect("a packet");
         let (payload_type, body) = match number {
             60..70 => (0, vec![number as u8; 160]),
+            // With a copy of the frame before, 960 units older, and one that is longer than the packet.
+            30..60 if number % 3 == 0 => {
+                let copy = [0x80 | 96, 0x0F, 0x00, 3, 96, 1, 2, 3];
+                (REDUNDANT, copy.into_iter().chain(payload[..length].iter().copied()).collect())
+            }
+            100..105 => (REDUNDANT, vec![0x80 | 96, 0xFF, 0xFF, 0xFF, 96, 1]),
             70..90 => (9, vec![number as u8; 160]),
             110..114 => (EVENTS, vec![4, if number > 111 { 0x8A } else { 0x0A }, 3, 0xC0]),
             _ => (96, payload[..length].to_vec()),
@@ -382,7 +391,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.play_tone(card, Some(Tone::RINGBACK)).expect("open");
     scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
     scene.controller.set_muted(card, true).expect("open");
-    scene.controller.set_packet_loss(opus, 20).expect("a stream");
+    let steering = Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, copies: 2 };
+    for port in [opus, pcmu] {
+        scene.controller.steer(port, steering).expect("a stream");
+    }
     scene.run(800);
     scene.controller.play_tone(card, None).expect("open");
     scene.controller.set_muted(card, false).expect("open");
@@ -418,6 +430,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     assert_eq!(findings(), clean, "peers behind relays");
 
     // What has been shown was really there.
+    assert!(remote(&scene, pcmu).send_copies == 2 && remote(&scene, opus).send_fec == 1);
     let heard = remote(&scene, peer);
     assert!(heard.packets_lost > 5 && heard.frames_concealed > 0 && heard.packets_duplicate > 5, "{heard:?}");
     assert!(

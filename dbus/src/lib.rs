@@ -16,7 +16,7 @@ pub mod statistics;
 
 pub use account::{AccountProxy, AccountSettings};
 pub use audio::{AudioProxy, DeviceSettings, TestOptions};
-pub use call::{AcceptOptions, CallProxy, ResumeOptions};
+pub use call::{AcceptOptions, AudioOptions, CallProxy, PlayOptions, RecordOptions, ResumeOptions};
 pub use error::{Error, Result};
 pub use friends::FriendsProxy;
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};

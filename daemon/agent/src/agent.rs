@@ -458,8 +458,11 @@ impl Agent {
             Event::Registration { identity, state } => self.registration(identity, state),
             Event::Digest { identity, algorithm } => self.digest_in_use(identity, algorithm),
             Event::Bound { identity, binding } => self.bound(identity, *binding),
-            Event::Seen { identity, flow, address } => {
+            Event::Seen { identity, flow, before, address } => {
                 if let Some(account) = self.accounts.of_identity(identity) {
+                    if before.is_some() {
+                        self.seen_elsewhere(now, account);
+                    }
                     self.outputs.push_back(Output::SeenAs { account, flow, address });
                 }
             }

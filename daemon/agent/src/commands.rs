@@ -22,6 +22,7 @@ use crate::reason;
 use crate::roaming::Whereabouts;
 use crate::target::{self, Home, Target};
 use crate::view::{CallDirection, CallId, CallState, Reason};
+use crate::vigil::Vigil;
 use rand_chacha::rand_core::Rng;
 
 impl Agent {
@@ -242,8 +243,9 @@ impl Agent {
         let preferences = self.accounts.get(account).map(|account| Preferences {
             codecs: account.settings.codecs.clone(),
             ptime_ms: account.settings.ptime_ms,
+            redundancy: account.settings.redundancy,
         });
-        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20 });
+        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20, redundancy: false });
         // 62 bits: some peers read the o= number as a signed 64-bit one.
         let negotiation = Negotiation::new(self.rng.next_u64() >> 2, preferences);
         let call = Call {
@@ -272,7 +274,8 @@ impl Agent {
             told_hold: false,
             ending: None,
             stream_port,
-            sound: Sound::Device { recorder: None },
+            sound: Sound::Device,
+            ports: Vec::new(),
             mixed: false,
             muted: false,
             local_hold: false,
@@ -281,6 +284,7 @@ impl Agent {
             ring_deadline: Some(now + self.config.ring_timeout),
             next_check: None,
             whereabouts: Whereabouts::default(),
+            vigil: Vigil::default(),
             created_at: self.unix_micros(now),
             answered_at: 0,
             ended_at: 0,
@@ -295,13 +299,8 @@ impl Agent {
 
     /// Where the sound of a call that is dialled or accepted goes; others give the device up for it.
     fn place_sound(&mut self, now: Instant, id: CallId, choice: SoundChoice) {
-        let recorder = choice.record.then(|| self.new_port());
-        let sound = match choice.play {
-            true => Sound::Files { player: self.new_port(), recorder },
-            false => Sound::Device { recorder },
-        };
         if let Some(call) = self.calls.get_mut(&id) {
-            call.sound = sound;
+            call.sound = if choice.ports { Sound::Ports } else { Sound::Device };
         }
         if !choice.mix {
             self.yield_device(now, id);

@@ -50,6 +50,8 @@ pub(crate) struct CallIce {
     local: LocalMedia,
     /// When anything happened last.
     latest: Instant,
+    /// When servers were asked in doubt.
+    asked_at: Option<Instant>,
     /// A description waits for candidates until then.
     waits_until: Option<Instant>,
     wake_at: Option<Instant>,
@@ -103,6 +105,7 @@ impl CallIce {
             abroad,
             local,
             latest: now,
+            asked_at: None,
             waits_until: Some(now + PATIENCE),
             wake_at: None,
             told: None,
@@ -306,8 +309,10 @@ impl CallIce {
             self.local = local;
             self.selected = [None, None];
         }
+        self.agent.give_up_silent_relays(now);
         self.agent.restart(now, local.map(|local| bases(local, false)));
-        self.waits_until = (!self.agent.is_gathered()).then_some(now + PATIENCE);
+        let patience = self.asked_at.take().unwrap_or(now) + PATIENCE;
+        self.waits_until = (!self.agent.is_gathered() && now < patience).then_some(patience);
         self.recovery.at = None;
     }
 
@@ -345,6 +350,8 @@ impl CallIce {
         match state {
             State::Connected => self.recovery = Recovery { pause: Duration::ZERO, tries: Some(0), at: None },
             // Where there never was a way, looking for it again would find none either.
+            // What has begun anew since then needs nothing more.
+            State::Lost | State::Failed if self.agent.state() != state => {}
             State::Lost | State::Failed if self.recovery.tries.is_some_and(|tries| tries < MOST_TRIES) => {
                 self.recovery.tries = self.recovery.tries.map(|tries| tries + 1);
                 let recovery = &mut self.recovery;
@@ -358,6 +365,31 @@ impl CallIce {
             }
             State::New | State::Checking | State::Lost | State::Failed => {}
         }
+    }
+
+    // Doubts.
+
+    /// A way is chosen, or lost: nothing is under way that would find one.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.agent.state(), State::Connected | State::Lost)
+    }
+
+    pub(crate) fn is_controlling(&self) -> bool {
+        self.agent.role() == Role::Controlling
+    }
+
+    pub(crate) fn heard_at(&self) -> Option<Instant> {
+        self.agent.heard_at()
+    }
+
+    pub(crate) fn is_at_fault(&self, now: Instant) -> bool {
+        self.agent.is_at_fault(now)
+    }
+
+    /// Servers are asked whether we are elsewhere; a restart that follows does not wait for them once more.
+    pub(crate) fn look_around(&mut self, now: Instant) {
+        self.agent.look_around(now);
+        self.asked_at = Some(now);
     }
 
     /// A restart is due, and is taken for begun.

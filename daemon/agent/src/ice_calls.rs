@@ -223,7 +223,7 @@ impl Agent {
     }
 
     /// Carries out what a call's ICE agent wants.
-    fn drain_ice(&mut self, now: Instant, id: CallId) {
+    pub(crate) fn drain_ice(&mut self, now: Instant, id: CallId) {
         let mut ready = false;
         let mut changed = false;
         loop {

@@ -81,7 +81,8 @@ impl Whereabouts {
         }
     }
 
-    fn due(&mut self) {
+    /// The peer must hear of a change.
+    pub(crate) fn due(&mut self) {
         (self.told, self.tries, self.again_at) = (Told::Due, 0, None);
     }
 

@@ -12,8 +12,10 @@ mod common;
 
 mod accounts;
 mod bad_network;
+mod adaptation;
 mod basic_call;
 mod call_ends;
+mod call_ports;
 mod callers;
 mod codec_change;
 mod dtmf;
@@ -39,3 +41,4 @@ mod secure_offers;
 mod sound_device;
 mod ssrc_collision;
 mod transport_reasons;
+mod vigil;

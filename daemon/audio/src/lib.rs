@@ -4,11 +4,13 @@
 //! thread runs one [`Processor::tick`] every 10 ms and neither locks, allocates, frees, formats nor logs.
 //! Samples are `f32` in -1.0..=1.0, mono, in frames of 10 ms.
 
+pub mod activity;
 pub mod codec;
 pub mod engine;
 pub mod jitter;
 pub mod plan;
 pub mod resample;
+pub mod stretch;
 pub mod tone;
 pub mod voice;
 

@@ -11,6 +11,8 @@
 mod support;
 mod world;
 
+mod activity;
+mod all_codecs;
 mod closing;
 mod codec;
 mod codec_change;
@@ -26,6 +28,8 @@ mod insert;
 mod jitter;
 mod moved;
 mod mute;
+mod programs;
+mod redundancy;
 mod relayed;
 mod resample;
 mod speech;

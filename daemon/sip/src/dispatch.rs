@@ -296,6 +296,7 @@ impl Endpoint {
     fn learn(&mut self, report: &Report) {
         let Outcome::Response(response) = &report.outcome else { return };
         let flow = report.sent.flow;
+        let before = self.core.reflexive.of(flow);
         if !self.core.reflexive.learn(flow, response.via.first()) {
             return;
         }
@@ -309,7 +310,7 @@ impl Endpoint {
             && account.is_some_and(|account| account.is_server(flow.remote.ip()))
         {
             let address = self.core.reflexive.of(flow);
-            self.core.event(Event::Seen { identity, flow, address });
+            self.core.event(Event::Seen { identity, flow, before, address });
         }
     }
 

@@ -13,6 +13,7 @@ use super::devices::role_name;
 use super::traces::TraceError;
 use super::{Driver, Finished};
 use crate::api::devices::DeviceChange;
+use crate::api::ports::PortsRequest;
 use crate::api::{
     AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
     Update,
@@ -36,15 +37,19 @@ impl Driver {
     /// Takes a request. Its files are looked at first: what cannot be played or recorded into is said to the client, not
     /// to the peer.
     pub(super) fn request(&mut self, request: Request) {
-        let sound = match &request {
-            Request::Dial { sound, .. } | Request::Accept { sound, .. } => sound,
-            _ => return self.carry_out_request(request),
+        let (play, record) = match &request {
+            Request::Dial { sound, .. } | Request::Accept { sound, .. } => {
+                (sound.play.as_ref(), sound.record.as_ref())
+            }
+            Request::Ports(PortsRequest::Play { file, .. }) => (Some(file), None),
+            Request::Ports(PortsRequest::StartRecording { file, .. }) => (None, Some(file)),
+            _ => (None, None),
         };
-        if sound.play.is_none() && sound.record.is_none() {
+        if play.is_none() && record.is_none() {
             return self.carry_out_request(request);
         }
-        let clone = |file: &Option<OwnedFd>| file.as_ref().map(OwnedFd::try_clone).transpose();
-        let files = clone(&sound.play).and_then(|play| Ok((play, clone(&sound.record)?)));
+        let clone = |file: Option<&OwnedFd>| file.map(OwnedFd::try_clone).transpose();
+        let files = clone(play).and_then(|play| Ok((play, clone(record)?)));
         let (finished, updates) = (self.finished.clone(), self.updates.sender());
         tokio::spawn(async move {
             let checked = match files {
@@ -100,7 +105,7 @@ impl Driver {
             Request::Accept { call, sound, reply } => {
                 let result = self.agent.accept(now, call, choice(&sound)).map_err(Into::into);
                 if result.is_ok() {
-                    self.files.insert(call, sound);
+                    self.add_files(now, call, sound);
                 }
                 self.answer(reply, result);
             }
@@ -140,6 +145,11 @@ impl Driver {
                 let statistics = self.call_statistics(call);
                 self.answer(reply, Ok(statistics));
             }
+            Request::CallGraph { call, reply } => {
+                let graph = self.graph(call);
+                self.answer(reply, Ok(graph));
+            }
+            Request::WatchActivity { call, on } => self.listen(call, on),
             Request::Trace { call, reply } => {
                 let result = self.trace(call);
                 self.answer(reply, result);
@@ -178,6 +188,7 @@ impl Driver {
                 self.answer(reply, Ok(()));
             }
             Request::Friends(request) => self.friends_request(now, request),
+            Request::Ports(request) => self.ports_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -202,7 +213,7 @@ impl Driver {
             }
             error => error.into(),
         })?;
-        self.files.insert(call, sound);
+        self.add_files(now, call, sound);
         Ok(call)
     }
 
@@ -283,11 +294,14 @@ impl Driver {
         self.answer_when_stored(reply, (), keep);
     }
 
-    fn call_statistics(&mut self, call: CallId) -> CallStatistics {
+    pub(super) fn call_statistics(&mut self, call: CallId) -> CallStatistics {
         let counters =
             self.agent.stream_port(call).and_then(|port| self.patchbay.controller().stream_counters(port));
         match counters {
-            Some(counters) => super::media::statistics(counters, self.agent.remote_view(call)),
+            Some(counters) => {
+                let (remote, quality) = (self.agent.remote_view(call), self.agent.quality(call));
+                super::media::statistics(counters, remote, quality)
+            }
             None => self.statistics.get(&call).copied().unwrap_or_default(),
         }
     }
@@ -344,14 +358,17 @@ fn refused(request: Request, message: String) -> Update {
     let error = RequestError { kind: ErrorKind::InvalidArgument, message };
     match request {
         Request::Dial { reply, .. } => answered(reply, Err(error)),
-        Request::Accept { reply, .. } => answered(reply, Err(error)),
+        Request::Accept { reply, .. }
+        | Request::Ports(PortsRequest::Play { reply, .. } | PortsRequest::StartRecording { reply, .. }) => {
+            answered(reply, Err(error))
+        }
         // No other one brings files.
         _ => Update::Answer(Box::new(|| ())),
     }
 }
 
 fn choice(sound: &CallSound) -> SoundChoice {
-    SoundChoice { play: sound.play.is_some(), record: sound.record.is_some(), mix: sound.mix }
+    SoundChoice { ports: sound.programs || sound.play.is_some(), mix: sound.mix }
 }
 
 fn named(counters: &EngineCounters) -> BTreeMap<&'static str, u64> {
@@ -385,7 +402,9 @@ impl From<AgentError> for RequestError {
             | AgentError::TooManyDigits(_)
             | AgentError::CodecNotAllowed(_)
             | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
-            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) => ErrorKind::LimitReached,
+            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) | AgentError::TooManyPorts(_) => {
+                ErrorKind::LimitReached
+            }
         };
         Self { kind, message: error.to_string() }
     }

@@ -1,6 +1,7 @@
 //! Two phones behind NATs that find a way to each other by ICE.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use voipd_agent::AccountSettings;
 use voipd_agent::ice_settings::{IcePolicy, IceSettings, RelayLogin};
@@ -63,6 +64,29 @@ impl Two {
         (out, inb)
     }
 
+    /// Both speak for so long; answers with the longest time without a packet at Alice's and at Bob's.
+    pub fn speak(&mut self, out: CallId, inb: CallId, time: Duration) -> [Duration; 2] {
+        let ends = [(self.alice, out), (self.bob, inb)];
+        let until = self.world.now + time;
+        let mut latest = [self.world.now; 2];
+        let mut longest = [Duration::ZERO; 2];
+        let mut played = ends.map(|(host, call)| self.world.played(host, call));
+        while self.world.now < until {
+            for (host, call) in ends {
+                self.world.utter(host, call);
+            }
+            self.world.run_ms(20);
+            for (side, (host, call)) in ends.into_iter().enumerate() {
+                longest[side] = longest[side].max(self.world.now - latest[side]);
+                let now = self.world.played(host, call);
+                if now > played[side] {
+                    (played[side], latest[side]) = (now, self.world.now);
+                }
+            }
+        }
+        longest
+    }
+
     /// Whether RTP goes through: from Alice to Bob, and back.
     pub fn flows(&mut self, out: CallId, inb: CallId) -> [bool; 2] {
         let (alice, bob) = (self.alice, self.bob);
@@ -93,17 +117,19 @@ pub fn kinds(world: &World, host: HostId, call: CallId) -> (CandidateKind, Candi
 }
 
 impl World {
-    /// Whether an RTP packet that `from` sends by its plan gets to the socket of `to`.
-    pub fn hears(&mut self, from: HostId, call: CallId, to: HostId, there: CallId) -> bool {
-        let plan = self.plan(from, call);
-        if plan.send.is_none() {
-            return false;
-        }
-        let source = self.local_media(from, call);
-        let target = self.local_media(to, there);
+    /// How much RTP has come to a call's socket.
+    pub fn played(&mut self, host: HostId, call: CallId) -> u64 {
+        let local = self.local_media(host, call);
+        self.internet.played_at(local)
+    }
+
+    /// A call's stream sends a packet, if it sends.
+    pub fn utter(&mut self, from: HostId, call: CallId) -> Vec<u8> {
         let packet = vec![0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
-        self.internet.rtp.clear();
+        let plan = self.plan(from, call);
+        let source = self.local_media(from, call);
         match plan.path {
+            _ if plan.send.is_none() => {}
             Path::Udp { remote, .. } => self.media_leaves(source, remote, packet.clone()),
             Path::TurnChannel { server, channel } => {
                 self.media_leaves(source, server, in_channel(channel, &packet));
@@ -112,6 +138,18 @@ impl World {
                 self.send_relay(from, StreamId(link), &in_channel(channel, &packet));
             }
         }
+        packet
+    }
+
+    /// Whether an RTP packet that `from` sends by its plan gets to the socket of `to`.
+    pub fn hears(&mut self, from: HostId, call: CallId, to: HostId, there: CallId) -> bool {
+        let plan = self.plan(from, call);
+        if plan.send.is_none() {
+            return false;
+        }
+        let target = self.local_media(to, there);
+        self.internet.rtp.clear();
+        let packet = self.utter(from, call);
         self.run_ms(200);
         self.internet.rtp.iter().any(|(at, _, bytes)| *at == target && *bytes == packet)
     }

@@ -36,6 +36,8 @@ pub struct Internet {
     pub rtcp: Vec<(SocketAddr, SocketAddr)>,
     /// RTP that has arrived: the socket, where from, and what.
     pub rtp: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// How much RTP has arrived at each socket.
+    played: BTreeMap<SocketAddr, u64>,
 }
 
 impl Default for Internet {
@@ -50,6 +52,7 @@ impl Default for Internet {
             sent: Vec::new(),
             rtcp: Vec::new(),
             rtp: Vec::new(),
+            played: BTreeMap::new(),
         }
     }
 }
@@ -72,6 +75,17 @@ impl Internet {
     /// The socket that a packet arrives at.
     pub fn inward(&mut self, at: Duration, from: SocketAddr, to: SocketAddr) -> SocketAddr {
         self.nats.iter_mut().find_map(|nat| nat.inward(at, from, to)).unwrap_or(to)
+    }
+
+    /// RTP arrives at a socket.
+    pub fn play(&mut self, at: SocketAddr, from: SocketAddr, bytes: Vec<u8>) {
+        *self.played.entry(at).or_default() += 1;
+        self.rtp.push((at, from, bytes));
+    }
+
+    /// How much RTP has arrived at a socket so far.
+    pub fn played_at(&self, socket: SocketAddr) -> u64 {
+        self.played.get(&socket).copied().unwrap_or_default()
     }
 
     /// Where packets of this socket went.

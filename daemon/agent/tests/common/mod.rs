@@ -663,6 +663,7 @@ impl World {
         let speaker = self.speakers.contains(&remote).then_some(SPEAKER_SSRC);
         let heard = fed_by.or(speaker).filter(|_| !self.media_cut && !self.blackout);
         let packets = (elapsed - since.unwrap_or(elapsed)).as_millis() as u64 * PACKETS / 1000;
+        let played = self.internet.played_at(local);
         let stream = self.station(host).books.streams.get_mut(&port).unwrap();
         stream.counted_at = Some(elapsed);
         let counters = &mut stream.counters;
@@ -672,6 +673,7 @@ impl World {
             counters.remote_ssrc = ssrc;
             counters.highest_extended_seq += packets as u32;
         }
+        counters.packets_received = counters.packets_received.max(played);
         if sends {
             counters.packets_sent += packets;
             counters.octets_sent += packets * 160;
@@ -753,7 +755,7 @@ impl World {
             (0..=3 | 64..=79, _) => {
                 self.act(host, |agent, now| agent.handle_stun(now, call, rtp, from, &bytes));
             }
-            (128..=191, 0..=127) => self.internet.rtp.push((at, from, bytes)),
+            (128..=191, 0..=127) => self.internet.play(at, from, bytes),
             _ => {
                 self.internet.rtcp.push((at, from));
                 self.act(host, |agent, now| agent.handle_rtcp(now, call, from, &bytes));
@@ -780,7 +782,7 @@ impl World {
         };
         let rtp = matches!(data, [128..=191, 0..=127, ..]);
         if rtp {
-            self.internet.rtp.push((local, from, data.to_vec()));
+            self.internet.play(local, from, data.to_vec());
         } else if matches!(data, [128..=191, ..]) {
             self.internet.rtcp.push((local, from));
             self.act(host, |agent, now| agent.handle_rtcp(now, call, from, data));
@@ -934,6 +936,7 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        redundancy: true,
         redirect: RedirectPolicy::Ask,
         dtmf: DtmfMethod::Auto,
         ice: IceSettings::default(),

@@ -15,7 +15,7 @@ use crate::resample::{DriftControl, Resampler};
 use crate::{BUS_RATE, MAX_FRAME};
 
 /// Rate inside the engine of a port whose device runs at `rate`: converted only when it must be.
-const fn inner_rate(rate: u32) -> u32 {
+pub(crate) const fn inner_rate(rate: u32) -> u32 {
     if rate == 8_000 || rate == 16_000 { rate } else { BUS_RATE }
 }
 

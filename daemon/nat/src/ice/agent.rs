@@ -1,5 +1,6 @@
 //! The agent itself: what comes in is led to gathering, checks, relays and consent; what they want goes out.
 
+mod doubt;
 mod gathering;
 mod paths;
 
@@ -18,6 +19,7 @@ use super::{
     Base, Candidate, CandidateKind, Clock, Credentials, Output, REMOTE_CANDIDATES, Remote, Role, Settings,
     State, StreamId, default_candidate, stun,
 };
+use doubt::Watch;
 use gathering::Relay;
 use paths::Chosen;
 
@@ -59,6 +61,9 @@ pub struct IceAgent {
     seen: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     next_stream: u32,
     chosen: Vec<Chosen>,
+    watch: Watch,
+    /// As whom the peer sees us, by the pair that it was asked on.
+    seen_by_peer: Vec<((SocketAddr, SocketAddr), SocketAddr)>,
     outputs: VecDeque<Output>,
     received: usize,
     closed: bool,
@@ -109,6 +114,8 @@ impl IceAgent {
             seen: BTreeMap::new(),
             next_stream: 0,
             chosen: Vec::new(),
+            watch: Watch::default(),
+            seen_by_peer: Vec::new(),
             outputs: VecDeque::new(),
             received: 0,
             closed: false,
@@ -385,6 +392,7 @@ impl IceAgent {
         let Ok(message) = Message::from_bytes(bytes) else { return };
         let previous = self.previous.as_ref().filter(|previous| stun::is_for(&message, previous));
         let answer = if stun::is_for(&message, &self.local) {
+            self.watch.hear(self.now);
             let checks = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base));
             if checks.is_some_and(|(_, checks)| checks.request(self.now, base, from, &message)) {
                 return;
@@ -408,6 +416,7 @@ impl IceAgent {
 
     fn response(&mut self, component: u16, base: SocketAddr, from: SocketAddr, message: &Message<'_>) {
         if let Some(answer) = self.gatherer.answer(base, from, message) {
+            self.watch.server_answered();
             if let Some(reflexive) = answer {
                 self.seen_from_outside(reflexive);
             }
@@ -420,6 +429,7 @@ impl IceAgent {
         if stun::is_signed(message, &remote.credentials.password)
             && let Some((_, checks)) = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base))
         {
+            self.watch.hear(self.now);
             checks.response(self.now, base, from, message);
         }
     }
@@ -471,6 +481,7 @@ impl IceAgent {
             all.push((component, checks));
         }
         self.checks = all;
+        self.seen_by_peer.clear();
         let peers: Vec<(u16, SocketAddr)> =
             remote.candidates.iter().map(|candidate| (candidate.component, candidate.address)).collect();
         for (component, peer) in peers {

@@ -43,6 +43,8 @@ pub(crate) enum Event {
     Valid {
         base: SocketAddr,
         remote: SocketAddr,
+        /// As whom the peer sees us on it.
+        seen: SocketAddr,
     },
     /// A pair is nominated.
     Selected {
@@ -206,11 +208,12 @@ impl Checks {
         if !self.is_base(base) {
             return;
         }
-        let works = stun::mapped_address(message).is_some_and(|mapped| mapped.is_ipv4() == base.is_ipv4());
-        if works {
+        let seen = stun::mapped_address(message).filter(|seen| seen.is_ipv4() == base.is_ipv4());
+        if let Some(seen) = seen {
             self.first_valid.get_or_insert(now);
-            self.events.push_back(Event::Valid { base, remote });
+            self.events.push_back(Event::Valid { base, remote, seen });
         }
+        let works = seen.is_some();
         if !works || !self.agent.controlling() || self.elected == Some((base, remote)) {
             self.feed(now, base, remote, message.as_bytes());
         } else if self.elected.is_none() {

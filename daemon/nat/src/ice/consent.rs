@@ -46,6 +46,11 @@ impl Consent {
         }
     }
 
+    /// The next question is due now.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.next = now;
+    }
+
     /// A question goes out. Each is a transaction of its own and is not repeated (section 5.1).
     pub(crate) fn asked(&mut self, now: Instant, id: TransactionId, rng: &mut ChaCha8Rng) {
         self.next = now + pause(rng);

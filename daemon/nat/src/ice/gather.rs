@@ -99,6 +99,12 @@ impl Gatherer {
         self.open.iter().map(|question| question.due).min()
     }
 
+    /// This server has been asked from this base, and has not answered yet.
+    pub(crate) fn waits_for(&self, base: SocketAddr, server: SocketAddr) -> bool {
+        let asked = |open: &Question| open.tries > 0 && open.base == base && open.server == server;
+        self.open.iter().any(asked)
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.open.is_empty()
     }

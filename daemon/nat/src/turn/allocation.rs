@@ -196,6 +196,11 @@ impl Allocation {
         self.fail(RelayError::Connection(reason));
     }
 
+    /// The server is gone.
+    pub(crate) fn give_up(&mut self) {
+        self.fail(RelayError::Silent(self.transport.name()));
+    }
+
     /// Gives the addresses back to the server.
     pub(crate) fn delete(&mut self, now: Instant) {
         if !self.over && self.client.delete(now).is_ok() {

@@ -39,6 +39,8 @@ pub enum Event {
         identity: IdentityId,
         /// Between our own address and which of its servers.
         flow: Flow,
+        /// As whom before, where somebody translated.
+        before: Option<SocketAddr>,
         /// As whom; `None` as who we are: nobody translates.
         address: Option<SocketAddr>,
     },

@@ -201,6 +201,7 @@ impl IceAgent {
         let Reflexive { component, base, server, address } = seen;
         let before = self.seen.insert((base, server), address).filter(|before| *before != address);
         if let Some(before) = before {
+            self.watch.moved();
             self.candidates.retain(|candidate| {
                 candidate.kind != CandidateKind::ServerReflexive
                     || candidate.related != Some(base)

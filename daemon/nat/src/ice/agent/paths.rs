@@ -24,6 +24,8 @@ pub(super) struct Chosen {
     generation: u32,
     nominated: bool,
     channel: Option<u16>,
+    /// As whom the peer saw us on this path when it was chosen.
+    seen: Option<SocketAddr>,
     told: Option<SelectedPair>,
     local: Credentials,
     peer: Credentials,
@@ -33,6 +35,16 @@ pub(super) struct Chosen {
 impl Chosen {
     pub(super) fn wake(&self) -> Option<Instant> {
         self.consent.as_ref().map(Consent::wake)
+    }
+
+    pub(super) fn ask_now(&mut self, now: Instant) {
+        if let Some(consent) = &mut self.consent {
+            consent.hurry(now);
+        }
+    }
+
+    pub(super) fn base(&self) -> SocketAddr {
+        self.base
     }
 }
 
@@ -59,7 +71,11 @@ impl IceAgent {
     fn check_event(&mut self, component: u16, event: Event) {
         match event {
             Event::Transmit { base, remote, bytes } => self.send(base, remote, bytes),
-            Event::Valid { base, remote } => self.consider(component, base, remote),
+            Event::Valid { base, remote, seen } => {
+                self.seen_by_peer.retain(|(known, _)| *known != (base, remote));
+                self.seen_by_peer.push(((base, remote), seen));
+                self.consider(component, base, remote);
+            }
             Event::Selected { base, remote } => self.choose(component, base, remote, true),
         }
     }
@@ -71,6 +87,7 @@ impl IceAgent {
         let better = self.chosen.iter().find(|chosen| chosen.component == component).is_none_or(|chosen| {
             chosen.consent.is_none()
                 || (chosen.generation == generation && !chosen.nominated && chosen.relayed && !relayed)
+                || (chosen.generation != generation && self.watch.is_stale())
         });
         if better {
             self.choose(component, base, remote, false);
@@ -83,6 +100,7 @@ impl IceAgent {
 
     fn choose(&mut self, component: u16, base: SocketAddr, remote: SocketAddr, nominated: bool) {
         let Some(peer) = self.remote.as_ref().map(|remote| remote.credentials.clone()) else { return };
+        self.watch.path_found();
         let relayed = self.is_relayed(component, base, remote);
         let consent = Consent::new(self.now, &mut self.rng);
         let known = self.chosen.iter().position(|chosen| chosen.component == component);
@@ -95,6 +113,7 @@ impl IceAgent {
             relayed,
             generation: self.generation,
             nominated,
+            seen: self.seen_by_peer.iter().find(|(pair, _)| *pair == (base, remote)).map(|(_, seen)| *seen),
             channel: same.as_ref().and_then(|same| same.channel),
             told: same.and_then(|same| same.told),
             local: self.local.clone(),
@@ -259,9 +278,14 @@ impl IceAgent {
             chosen.base == base && chosen.remote == from && stun::is_signed(message, &chosen.peer.password);
         if let Some(consent) = &mut chosen.consent
             && signed
-            && stun::mapped_address(message).is_some()
+            && let Some(seen) = stun::mapped_address(message)
         {
             consent.given(self.now, id);
+            // The answer finds us, since it goes back where the question came from; the peer's media does not.
+            match *chosen.seen.get_or_insert(seen) == seen {
+                true => self.watch.path_holds(self.now),
+                false => self.watch.moved(),
+            }
         }
         true
     }
