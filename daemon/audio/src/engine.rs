@@ -22,6 +22,7 @@ mod route;
 mod send;
 mod slack;
 mod stream;
+mod suppression;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -38,6 +39,7 @@ use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
 pub use crate::engine::insert::{InsertEnds, InsertPort, InsertSwitch, insert};
+pub use crate::engine::port::Clip;
 pub use crate::engine::processor::Processor;
 pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
