@@ -7,8 +7,9 @@ BUILT ?= target/release
 DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(HOME)/.cargo/bin/cargo-deny)
 FUZZ := $(shell command -v cargo-fuzz 2>/dev/null || echo $(HOME)/.cargo/bin/cargo-fuzz)
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 300
 
-.PHONY: help deps test-deps build run test check bench netlab fuzz install systemd-test clean
+.PHONY: help deps test-deps build run test check bench soak netlab fuzz install systemd-test clean
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -41,6 +42,10 @@ test: test-deps check ## everything CI runs
 
 bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip where it is installed
 	$(CARGO) test --release --locked -p voipd-tests --test bench -- --ignored --nocapture --test-threads=1
+
+soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
+	$(CARGO) build --workspace --bins --locked
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test soak -- --ignored --nocapture --test-threads=1
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) build --workspace --bins --locked

@@ -106,7 +106,7 @@ pub(crate) fn state_words(call: &Object) -> String {
 }
 
 /// Path of the call that is meant.
-async fn path_of(daemon: &Daemon, named: Option<&CallName>, fit: Fit) -> Result<String, Failure> {
+pub(crate) async fn path_of(daemon: &Daemon, named: Option<&CallName>, fit: Fit) -> Result<String, Failure> {
     Ok(daemon.snapshot().await?.call(named, fit)?.path.clone())
 }
 
@@ -116,6 +116,7 @@ pub(crate) async fn answer(daemon: &Daemon, args: AnswerArgs) -> Result<(), Fail
     let options = AcceptOptions {
         play: files.play.map(Into::into),
         record: files.record.map(Into::into),
+        programs: None,
         mix: args.sound.mix.then_some(true),
     };
     Ok(daemon.call(&path).await?.accept(&options).await?)

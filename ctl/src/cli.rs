@@ -8,6 +8,7 @@ use crate::daemon::Bus;
 use crate::dialplan::DialPlanArgs;
 use crate::exit::Exit;
 use crate::objects::CallName;
+use crate::wav::StreamHeader;
 
 /// Places and takes telephone calls through voipd, and shows how they go
 #[derive(Debug, Parser)]
@@ -68,6 +69,12 @@ pub(crate) enum Command {
     Codec(CodecArgs),
     /// Send digits on a call
     Dtmf(DtmfArgs),
+    /// Join a call to standard input and output: plain samples, or WAV
+    Audio(AudioArgs),
+    /// Play a sound file to the peer of a call
+    Play(PlayArgs),
+    /// Record a call that goes on
+    Record(RecordArgs),
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
     /// List the telephones of the local network that can be called by name
@@ -79,8 +86,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<FriendsCommand>,
     },
-    /// Show the figures of a call's media
-    Stats(OneCall),
+    /// Show the figures of a call's media: loss, delay, quality
+    Stats(StatsArgs),
+    /// Draw the way of a call's sound, from the microphone to the peer and back, with its figures
+    Graph(GraphArgs),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
     Dnd {
         /// on or off
@@ -103,6 +112,24 @@ pub(crate) enum Command {
 pub(crate) enum Switch {
     On,
     Off,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub(crate) call: OneCall,
+    /// Go on every second, and tell who talks, until the call ends or Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) call: OneCall,
+    /// In the language of Graphviz: 'voipctl graph --dot | dot -Tsvg >call.svg'
+    #[arg(long)]
+    pub(crate) dot: bool,
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +322,12 @@ pub(crate) struct DialArgs {
     pub(crate) account: Option<String>,
     #[command(flatten)]
     pub(crate) sound: SoundArgs,
+    /// Say what standard input holds and write what the peer says to standard output, instead of the sound device; the
+    /// call ends with the input
+    #[arg(long, value_name = "-", value_parser = ["-"], conflicts_with_all = ["play", "detach"])]
+    pub(crate) audio: Option<String>,
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
     /// Do not tell the callee who calls
     #[arg(long)]
     pub(crate) anonymous: bool,
@@ -310,6 +343,165 @@ pub(crate) struct DialArgs {
     /// Return at once with the path of the call, which goes on
     #[arg(long, visible_alias = "no-wait")]
     pub(crate) detach: bool,
+}
+
+/// How standard input and output are joined to a call.
+#[derive(Debug, Default, Args)]
+pub(crate) struct JoinArgs {
+    /// How samples lie in raw sound (otherwise s16le)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// Sampling rate of raw sound in hertz (otherwise 16000); that of a WAV file on standard input is known
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(8000..=48_000))]
+    pub(crate) rate: Option<u32>,
+    /// What is written to standard output
+    #[arg(long, value_name = "SIDE")]
+    pub(crate) listen: Option<Side>,
+    /// Write a WAV header first
+    #[arg(long)]
+    pub(crate) wav: bool,
+    /// Do not end with the input
+    #[arg(long)]
+    pub(crate) stay: bool,
+}
+
+impl JoinArgs {
+    /// Whether nothing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.format.is_none() && self.rate.is_none() && self.listen.is_none() && !self.wav && !self.stay
+    }
+
+    pub(crate) fn side(&self) -> Option<&'static str> {
+        self.listen.map(Side::word)
+    }
+
+    fn sample_rate(&self) -> u32 {
+        self.rate.unwrap_or(16_000)
+    }
+
+    /// Format and rate.
+    pub(crate) fn options(&self) -> voipd_dbus::AudioOptions {
+        voipd_dbus::AudioOptions {
+            format: Some(self.format.unwrap_or(Format::S16le).word().to_owned()),
+            rate: Some(self.sample_rate()),
+            ..Default::default()
+        }
+    }
+
+    pub(crate) fn header(&self) -> StreamHeader {
+        let (tag, bits) = match self.format.unwrap_or(Format::S16le) {
+            Format::S16le => (1, 16),
+            Format::F32 => (3, 32),
+            Format::Ulaw => (7, 8),
+        };
+        let channels = if matches!(self.listen, Some(Side::Stereo)) { 2 } else { 1 };
+        StreamHeader { tag, bits, channels, rate: self.sample_rate() }
+    }
+}
+
+/// Gives each value the word that it has on the command line and on the bus.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+        pub(crate) enum $name { $($(#[$value_doc])* #[value(name = $word)] $value,)+ }
+
+        impl $name {
+            pub(crate) const fn word(self) -> &'static str {
+                match self { $(Self::$value => $word,)+ }
+            }
+        }
+    };
+}
+
+words! {
+    /// How samples lie in a stream of bytes.
+    Format {
+        /// 16-bit integers, little-endian
+        S16le = "s16le",
+        /// 32-bit floating point, little-endian
+        F32 = "f32",
+        /// G.711 µ-law
+        Ulaw = "ulaw",
+    }
+}
+
+words! {
+    /// Which side of a call.
+    Side {
+        /// What the peer says
+        Far = "far",
+        /// What the peer is told
+        Near = "near",
+        /// The sum
+        Both = "both",
+        /// Near on the left, far on the right
+        Stereo = "stereo",
+    }
+}
+
+words! {
+    /// What standard input is to the peer.
+    Mode {
+        /// Nothing: it is not read
+        Tap = "tap",
+        /// Heard beside the microphone
+        Inject = "inject",
+        /// Heard instead of the microphone
+        Replace = "replace",
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AudioArgs {
+    #[command(flatten)]
+    pub(crate) call: OneCall,
+    /// What standard input is to the peer (otherwise tap)
+    #[arg(long)]
+    pub(crate) mode: Option<Mode>,
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
+    /// Print the path of a socket that another program of voipd's own user joins the call by, once
+    #[arg(long, conflicts_with_all = ["wav", "list"])]
+    pub(crate) socket: bool,
+    /// List the files and programs of the call
+    #[arg(long, conflicts_with_all = ["mode", "format", "rate", "listen", "wav", "stay"])]
+    pub(crate) list: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "voipctl play [OPTIONS] [CALL] <FILE>\n       voipctl play --stop [CALL]")]
+pub(crate) struct PlayArgs {
+    /// Number or object path of the call, when there are several; then the file
+    #[arg(num_args = 0..=2, value_names = ["CALL", "FILE"])]
+    pub(crate) words: Vec<String>,
+    /// The microphone is not heard meanwhile
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Again and again
+    #[arg(long = "loop")]
+    pub(crate) repeat: bool,
+    /// Return when the file has ended
+    #[arg(long, conflicts_with = "repeat")]
+    pub(crate) wait: bool,
+    /// End what is played
+    #[arg(long, conflicts_with_all = ["replace", "repeat", "wait"])]
+    pub(crate) stop: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "voipctl record [OPTIONS] [CALL] <FILE>\n       voipctl record --stop [CALL]")]
+pub(crate) struct RecordArgs {
+    /// Number or object path of the call, when there are several; then the file: Opus where its name ends in .ogg, .oga or
+    /// .opus, else WAV; one that exists is replaced
+    #[arg(num_args = 0..=2, value_names = ["CALL", "FILE"])]
+    pub(crate) words: Vec<String>,
+    /// What is recorded (otherwise far)
+    #[arg(long)]
+    pub(crate) side: Option<Side>,
+    /// End the recording; returns when the file is complete
+    #[arg(long, conflicts_with = "side")]
+    pub(crate) stop: bool,
 }
 
 #[derive(Debug, Args)]
@@ -390,8 +582,41 @@ pub(crate) enum DevicesCommand {
         /// A name of the list, default, or null
         name: String,
     },
+    /// Show or set how loud the device of a role is
+    Volume {
+        /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
+        role: Role,
+        /// Per cent: 100 is the sound as it is, 50 half as loud, 150 the most
+        #[arg(value_parser = clap::value_parser!(u32).range(..=150))]
+        volume: Option<u32>,
+    },
+    /// Mute the device of a role (on), or let it be heard (off)
+    Mute {
+        /// What the device is for
+        #[arg(value_name = "input|output|ringer")]
+        role: Role,
+        /// on or off
+        #[arg(default_value = "on")]
+        switch: Switch,
+    },
+    /// Show what is done to the microphone's sound, or switch a part of it
+    Processing {
+        /// echo: the loudspeaker's echo is taken out; noise: steady noise is; gain: the level is kept even
+        #[arg(value_name = "echo|noise|gain", requires = "switch")]
+        stage: Option<Stage>,
+        /// on or off
+        switch: Option<Switch>,
+    },
     /// Play a tone and show the microphone's level
     Test(TestArgs),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Stage {
+    Echo,
+    Noise,
+    Gain,
 }
 
 #[derive(Debug, Args)]
@@ -578,6 +803,12 @@ mod tests {
             "voipctl dnd maybe",
             "voipctl wait registered --account a --call 3",
             "voipctl hold seven",
+            "voipctl call sip:a@b --audio file.wav",
+            "voipctl call sip:a@b --audio - --play file.wav",
+            "voipctl audio 3 --rate 96000",
+            "voipctl audio 3 --list --wav",
+            "voipctl play 3 a.wav b.wav",
+            "voipctl record --stop --side near",
             "voipctl account add work --password secret",
             "voipctl devices test --seconds 11",
         ] {

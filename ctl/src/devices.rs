@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use voipd_dbus::{Dict, TestOptions, names};
+use voipd_dbus::{DeviceSettings, Dict, TestOptions, names};
 
-use crate::cli::{DevicesCommand, Role, TestArgs};
+use crate::cli::{DevicesCommand, Role, Stage, Switch, TestArgs};
 use crate::daemon::Daemon;
 use crate::events::{Event, Events};
 use crate::exit::Failure;
@@ -27,12 +27,74 @@ pub(crate) async fn run(
         DevicesCommand::Select { role, name } => {
             Ok(daemon.audio().await?.select_device(role.word(), &name).await?)
         }
+        DevicesCommand::Volume { role, volume: None } => {
+            let settings = settings(daemon, role).await?;
+            let volume = settings.number("volume");
+            if out.json {
+                out.document(&json!({ "volume": volume }))
+            } else {
+                out.line(&format!("{volume} %"))
+            }
+        }
+        DevicesCommand::Volume { role, volume } => {
+            configure(daemon, role, DeviceSettings { volume, ..DeviceSettings::default() }).await
+        }
+        DevicesCommand::Mute { role, switch } => {
+            let muted = Some(is_on(switch));
+            configure(daemon, role, DeviceSettings { muted, ..DeviceSettings::default() }).await
+        }
+        DevicesCommand::Processing { stage, switch } => processing(daemon, out, stage.zip(switch)).await,
         DevicesCommand::Test(args) => test(daemon, out, args).await,
     }
 }
 
+fn is_on(switch: Switch) -> bool {
+    matches!(switch, Switch::On)
+}
+
+async fn configure(daemon: &Daemon, role: Role, settings: DeviceSettings) -> Result<(), Failure> {
+    Ok(daemon.audio().await?.configure_device(role.word(), &settings).await?)
+}
+
+/// What is set of the device of a role.
+async fn settings(daemon: &Daemon, role: Role) -> Result<Object, Failure> {
+    let audio = daemon.audio().await?;
+    let properties = match role {
+        Role::Input => audio.input_settings().await?,
+        Role::Output => audio.output_settings().await?,
+        Role::Ringer => audio.ringer_settings().await?,
+    };
+    Ok(Object { path: String::new(), properties })
+}
+
+/// What is done to the microphone's sound: the word for the command line, and the name on the bus.
+const STAGES: [(&str, &str); 3] =
+    [("echo", "echo-cancellation"), ("noise", "noise-suppression"), ("gain", "gain-control")];
+
+async fn processing(daemon: &Daemon, out: Output, change: Option<(Stage, Switch)>) -> Result<(), Failure> {
+    if let Some((stage, switch)) = change {
+        let on = Some(is_on(switch));
+        let change = match stage {
+            Stage::Echo => DeviceSettings { echo_cancellation: on, ..DeviceSettings::default() },
+            Stage::Noise => DeviceSettings { noise_suppression: on, ..DeviceSettings::default() },
+            Stage::Gain => DeviceSettings { gain_control: on, ..DeviceSettings::default() },
+        };
+        return configure(daemon, Role::Input, change).await;
+    }
+    let settings = settings(daemon, Role::Input).await?;
+    if out.json {
+        return out.document(&Value::from(dict_to_json(&settings.properties)));
+    }
+    for (word, key) in STAGES {
+        out.line(&format!("{word:<6} {:<4} {key}", if settings.flag(key) { "on" } else { "off" }))?;
+    }
+    Ok(())
+}
+
 async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
-    let devices = daemon.audio().await?.list_devices().await?;
+    let proxy = daemon.audio().await?;
+    let devices = proxy.list_devices().await?;
+    let in_use = proxy.in_use().await?;
     let audio =
         Object { path: String::new(), properties: daemon.properties(names::AUDIO_PATH, names::AUDIO).await? };
     if out.json {
@@ -40,6 +102,7 @@ async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
             "input": audio.text("Input"),
             "output": audio.text("Output"),
             "ringer": audio.text("Ringer"),
+            "in_use": in_use,
             "devices": devices.iter().map(|d| Value::from(dict_to_json(d))).collect::<Vec<_>>(),
         }));
     }
@@ -49,7 +112,18 @@ async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
             Role::Output => "Output",
             Role::Ringer => "Ringer",
         };
-        out.line(&format!("{:<7} {}", role.word(), audio.text(key)))?;
+        let settings = settings(daemon, role).await?;
+        let loud = match settings.flag("muted") {
+            true => "muted".to_owned(),
+            false => format!("{} %", settings.number("volume")),
+        };
+        let chosen = audio.text(key);
+        // What default means now, or what stands in for the chosen device.
+        let in_use = match in_use.get(role.word()) {
+            Some(name) if name != chosen => format!(" (now {name})"),
+            _ => String::new(),
+        };
+        out.line(&format!("{:<7} {loud:>5}  {chosen}{in_use}", role.word()))?;
     }
     out.line("")?;
     out.lines(&devices_table(devices))

@@ -1,5 +1,6 @@
 //! `voipctl call`: places a call, stays with it while it lasts, and sums it up.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,14 +8,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use voipd_dbus::{CallState, DialOptions, Dict, Error, Figures, ResumeOptions, names};
 
-use crate::call::{open_files, state_words};
-use crate::cli::{DialArgs, seconds};
+use crate::audio::{Joined, LAST_WORDS, Over};
+use crate::call::{media_path, open_files, state_words};
+use crate::cli::{DialArgs, Mode, seconds};
 use crate::daemon::Daemon;
 use crate::events::{Event, Events};
 use crate::exit::{Exit, Failure};
 use crate::keys::{HELP, Key, Keys};
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
+use crate::stats::{opinions, quality_words};
 use crate::text::{clock, cut, meter};
 
 /// How often the live line gets new figures.
@@ -23,12 +26,17 @@ const REFRESH_MS: u32 = 500;
 const FAREWELL: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<(), Failure> {
+    if args.audio.is_none() && !args.join.is_empty() {
+        return Err(Failure::usage("--format, --rate, --listen, --wav and --stay need --audio -."));
+    }
+    let out = if args.audio.is_some() { out.aside() } else { out };
     let hangup_after = args.hangup_after.map(|value| seconds(value, "--hangup-after")).transpose()?;
     let files = open_files(&args.sound)?;
     let options = DialOptions {
         account: args.account.clone(),
         play: files.play.map(Into::into),
         record: files.record.map(Into::into),
+        programs: args.audio.is_some().then_some(true),
         mix: args.sound.mix.then_some(true),
         anonymous: args.anonymous.then_some(true),
         follow: args.follow.then_some(true),
@@ -55,8 +63,14 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         (false, true) => Progress::Line,
         (false, false) => Progress::States,
     };
+    let sound = match &args.audio {
+        Some(_) => join(daemon, &path, &args).await?,
+        None => None,
+    };
     let mut follower = Follower {
         daemon,
+        sound,
+        stay: args.join.stay,
         out,
         events,
         interrupts,
@@ -64,13 +78,17 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         keys: None,
         call: Object { path: path.clone(), ..Object::default() },
         states: Vec::new(),
+        way: String::new(),
         figures: Dict::new(),
         note: String::new(),
         answered: None,
         hangup_after,
         leave_at: None,
     };
-    let followed = follower.follow().await;
+    let mut followed = follower.follow().await;
+    if let Some(sound) = follower.sound.take() {
+        followed = followed.and(sound.finish().await);
+    }
     // Gives the terminal back before anything else is printed.
     follower.keys = None;
     if let Err(failure) = followed {
@@ -83,6 +101,27 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         return Err(failure);
     }
     follower.finish().await
+}
+
+/// Joins the call to standard input and output; a call that has failed at once tells so itself.
+async fn join(daemon: &Daemon, path: &str, args: &DialArgs) -> Result<Option<Joined>, Failure> {
+    let speaks = (!std::io::stdin().is_terminal()).then_some(Mode::Replace);
+    let listens = !std::io::stdout().is_terminal();
+    let call = daemon.call(path).await?;
+    match Joined::open(&call, &args.join, speaks, listens).await {
+        Ok(joined) => Ok(Some(joined)),
+        Err(failure) => {
+            let ended = daemon.properties(path, names::CALL).await.is_ok_and(|properties| {
+                Object { path: path.to_owned(), properties }.call_state() == Some(CallState::Ended)
+            });
+            if ended {
+                return Ok(None);
+            }
+            // It shall not go on without sound.
+            let _ = call.hangup().await;
+            Err(failure)
+        }
+    }
 }
 
 /// What is shown while the call lasts.
@@ -122,6 +161,10 @@ impl Interrupts {
 /// Stays with a call until it has ended.
 struct Follower<'d> {
     daemon: &'d Daemon,
+    /// The call at standard input and output.
+    sound: Option<Joined>,
+    /// The call does not end with the input.
+    stay: bool,
     out: Output,
     events: Events,
     interrupts: Interrupts,
@@ -129,6 +172,8 @@ struct Follower<'d> {
     keys: Option<Keys>,
     call: Object,
     states: Vec<String>,
+    /// The kind of way that media took last.
+    way: String,
     figures: Dict,
     /// What the last key came to, when it failed.
     note: String,
@@ -156,6 +201,14 @@ impl Follower<'_> {
                 event = self.events.next() => self.take(event)?,
                 key = Keys::next(&mut self.keys) => self.press(key).await?,
                 () = self.interrupts.next() => self.hang_up().await?,
+                over = next_over(&mut self.sound) => match over {
+                    Over::Input if self.stay || self.leave_at.is_some() => {}
+                    Over::Input => {
+                        tokio::time::sleep(LAST_WORDS).await;
+                        self.hang_up().await?;
+                    }
+                    Over::Output(end) => end?,
+                },
                 () = at(hangup_at.filter(|_| self.leave_at.is_none())) => self.hang_up().await?,
                 () = at(self.leave_at) => return Err(not_ended(&self.call)),
                 _ = second.tick(), if self.progress == Progress::Line => {}
@@ -178,11 +231,19 @@ impl Follower<'_> {
                 if path == self.call.path && interface == names::CALL =>
             {
                 self.call.properties.extend(properties);
+                // With the end of the call its way is gone.
+                let way = media_path(&self.call);
+                if !way.is_empty() {
+                    self.way = way;
+                }
                 self.enter(self.call.text("State").to_owned())?;
             }
             Event::StateChanged { path, new, .. } if path == self.call.path => self.enter(new)?,
             Event::Removed { path } if path == self.call.path => self.enter(CallState::Ended.to_string())?,
             Event::Statistics { path, figures } if path == self.call.path => self.figures = figures,
+            Event::Quality { path, direction, quality, mos, cause } if path == self.call.path => {
+                self.note = quality_words(&direction, &quality, mos, &cause);
+            }
             Event::Digit { path, digit, .. } if path == self.call.path => {
                 self.note = format!("the peer sent {digit}");
             }
@@ -265,13 +326,21 @@ impl Follower<'_> {
         match self.out.json {
             true => self.out.document(&report(&self.call, &self.states, &self.figures, exit))?,
             false => {
-                self.out.lines(&summary(&self.call, &self.states, &Figures::from_dict(&self.figures)))?
+                let figures = Figures::from_dict(&self.figures);
+                self.out.lines(&summary(&self.call, &self.states, &self.way, &figures))?
             }
         }
         match exit {
             Exit::Ok => Ok(()),
             exit => Err(Failure::silent(exit)),
         }
+    }
+}
+
+async fn next_over(sound: &mut Option<Joined>) -> Over {
+    match sound {
+        Some(sound) => sound.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -301,6 +370,7 @@ fn live_line(call: &Object, figures: &Figures, note: &str) -> String {
     if !call.text("Codec").is_empty() {
         parts.push(call.text("Codec").to_owned());
         parts.push(format!("loss {:.1} %", figures.loss_percent));
+        parts.extend(opinions(figures));
         parts.push(format!("in {}", meter(figures.level_in)));
         parts.push(format!("out {}", meter(figures.level_out)));
     }
@@ -311,7 +381,7 @@ fn live_line(call: &Object, figures: &Figures, note: &str) -> String {
 }
 
 /// The call in two or three lines.
-fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
+fn summary(call: &Object, states: &[String], media_way: &str, figures: &Figures) -> Vec<String> {
     let answered = call.number("AnsweredAt") != 0;
     let time = if answered { format!(" after {}", clock(call.talk_time())) } else { String::new() };
     let ended = end_words(call.text("EndReason"), call.number("SipStatus"), answered);
@@ -319,6 +389,9 @@ fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
     let mut way = states.join(", ");
     if !call.text("Codec").is_empty() {
         way = format!("{way}; {}", call.text("Codec"));
+        if !media_way.is_empty() {
+            way = format!("{way}, {media_way} path");
+        }
     }
     lines.push(format!("  {way}"));
     lines.extend(identity_line(call));
@@ -328,6 +401,7 @@ fn summary(call: &Object, states: &[String], figures: &Figures) -> Vec<String> {
     }
     if figures.packets_sent + figures.packets_received > 0 {
         lines.push(format!("  {}", figures_words(figures)));
+        lines.extend(opinions(figures).map(|words| format!("  at the end, {words}")));
     }
     lines
 }
@@ -441,18 +515,21 @@ mod tests {
             frames_concealed: 2,
             jitter_ms: 1.25,
             round_trip_ms: 0.5,
+            mos_conversation_in: 4.4,
+            mos_conversation_out: 3.9,
             ..Figures::default()
         };
         assert_eq!(
-            summary(&talk(), &states(), &figures),
+            summary(&talk(), &states(), "relayed", &figures),
             [
                 "Call 3 with sip:b@example.org: the peer hung up after 0:12",
-                "  dialing, ringing, active, ended; opus",
+                "  dialing, ringing, active, ended; opus, relayed path",
                 "  620 packets sent, 618 received, 2 lost (0.3 %), 2 of 620 frames concealed, jitter 1.2 ms, round trip 0.5 ms",
+                "  at the end, MOS 4.4 here, 3.9 at the peer",
             ]
         );
         let unknown = Figures { packets_sent: 1, round_trip_ms: -1.0, ..Figures::default() };
-        assert!(summary(&talk(), &states(), &unknown)[2].ends_with("round trip unknown"));
+        assert!(summary(&talk(), &states(), "", &unknown)[2].ends_with("round trip unknown"));
     }
 
     #[test]
@@ -462,7 +539,7 @@ mod tests {
         refused.properties.insert("SipStatus".into(), 486u16.into());
         let states = ["dialing", "ended"].map(str::to_owned);
         assert_eq!(
-            summary(&refused, &states, &Figures::default()),
+            summary(&refused, &states, "", &Figures::default()),
             ["Call 4 with sip:b@example.org: the peer is busy (486)", "  dialing, ended"]
         );
     }
@@ -475,10 +552,16 @@ mod tests {
         let mut active = talk();
         active.properties.insert("State".into(), zbus::Variant::from("active").try_into().unwrap());
         active.properties.insert("Muted".into(), true.into());
-        let figures = Figures { loss_percent: 1.0, level_in: -30.0, level_out: -127.0, ..Figures::default() };
+        let figures = Figures {
+            loss_percent: 1.0,
+            mos_conversation_in: 4.1,
+            level_in: -30.0,
+            level_out: -127.0,
+            ..Figures::default()
+        };
         assert_eq!(
             live_line(&active, &figures, "the peer sent 5"),
-            "active, muted  0:12  opus  loss 1.0 %  in ###...  -30  out ...... -127  the peer sent 5"
+            "active, muted  0:12  opus  loss 1.0 %  MOS 4.1 here  in ###...  -30  out ...... -127  the peer sent 5"
         );
     }
 

@@ -31,6 +31,12 @@ pub(crate) enum Event {
     },
     /// The peer of a call sent a digit.
     Digit { path: String, digit: String, duration_ms: u32 },
+    /// A direction of a call has begun to sound bad, or is good again.
+    Quality { path: String, direction: String, quality: String, mos: f64, cause: String },
+    /// Somebody in a call that is listened to has begun to talk, or has stopped.
+    Activity { path: String, direction: String, talking: bool },
+    /// Nobody has talked there for so long.
+    Silence { path: String, direction: String, seconds: u32 },
     /// Figures of a call that is watched.
     Statistics { path: String, figures: Dict },
     /// Levels of the sound devices, when they are watched.
@@ -118,6 +124,18 @@ fn read(message: &Message, owner: &str) -> Option<Event> {
         (names::CALL, "DtmfReceived") => {
             let (digit, duration_ms) = body.deserialize().ok()?;
             Some(Event::Digit { path, digit, duration_ms })
+        }
+        (names::CALL_STATISTICS, "QualityChanged") => {
+            let (direction, quality, mos, cause) = body.deserialize().ok()?;
+            Some(Event::Quality { path, direction, quality, mos, cause })
+        }
+        (names::CALL_STATISTICS, "ActivityChanged") => {
+            let (direction, talking, _level): (String, bool, f64) = body.deserialize().ok()?;
+            Some(Event::Activity { path, direction, talking })
+        }
+        (names::CALL_STATISTICS, "SilenceTimeout") => {
+            let (direction, seconds) = body.deserialize().ok()?;
+            Some(Event::Silence { path, direction, seconds })
         }
         (names::CALL_STATISTICS, "Statistics") => {
             Some(Event::Statistics { path, figures: body.deserialize().ok()? })

@@ -1,6 +1,7 @@
 //! The command line of voipd: one client of its D-Bus interface among others.
 
 mod account;
+mod audio;
 mod call;
 mod cli;
 mod config;
@@ -12,6 +13,7 @@ mod doctor;
 mod events;
 mod exit;
 mod friends;
+mod graph;
 mod keys;
 mod mappings;
 mod monitor;
@@ -20,11 +22,13 @@ mod neighbours;
 mod objects;
 mod output;
 mod pcap;
+mod ports;
 mod stats;
 mod status;
 mod text;
 mod trace;
 mod wait;
+mod wav;
 
 use clap::Parser;
 
@@ -65,11 +69,11 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     if let Command::Doctor = &cli.command {
-        return runtime.block_on(doctor::run(Output { json: cli.json }, bus));
+        return runtime.block_on(doctor::run(Output::new(cli.json), bus));
     }
     runtime.block_on(async {
         let daemon = Daemon::find(bus).await?;
-        command(&daemon, Output { json: cli.json }, cli.command).await
+        command(&daemon, Output::new(cli.json), cli.command).await
     })?;
     Ok(Exit::Ok.code())
 }
@@ -90,11 +94,15 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Silence(one) => call::silence(daemon, one).await,
         Command::Codec(args) => call::set_codec(daemon, args).await,
         Command::Dtmf(args) => call::send_dtmf(daemon, args).await,
+        Command::Audio(args) => audio::run(daemon, out, args).await,
+        Command::Play(args) => ports::play(daemon, args).await,
+        Command::Record(args) => ports::record(daemon, args).await,
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
         Command::Neighbours => neighbours::list(daemon, out).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
         Command::Friends { command } => friends::run(daemon, out, command).await,
-        Command::Stats(one) => stats::run(daemon, out, one).await,
+        Command::Stats(args) => stats::run(daemon, out, args).await,
+        Command::Graph(args) => graph::run(daemon, out, args).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,
         Command::Trace(args) => trace::run(daemon, out, args).await,

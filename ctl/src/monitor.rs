@@ -7,6 +7,7 @@ use crate::daemon::Daemon;
 use crate::events::Event;
 use crate::exit::Failure;
 use crate::output::{Output, dict_to_json, to_json};
+use crate::stats::quality_words;
 use crate::text::{instant, now_micros};
 
 pub(crate) async fn run(daemon: &Daemon, out: Output) -> Result<(), Failure> {
@@ -107,6 +108,9 @@ fn line(event: &Event) -> Option<String> {
         Event::Digit { path, digit, duration_ms } => {
             Some(format!("{} digit {digit}, {duration_ms} ms", label(path)))
         }
+        Event::Quality { path, direction, quality, mos, cause } => {
+            Some(format!("{} {}", label(path), quality_words(direction, quality, *mos, cause)))
+        }
         _ => None,
     }
 }
@@ -118,6 +122,7 @@ fn record(event: &Event, time: &str) -> Option<Value> {
         Event::Changed { path, properties, .. } if !properties.is_empty() => ("changed", path),
         Event::StateChanged { path, .. } => ("state", path),
         Event::Digit { path, .. } => ("digit", path),
+        Event::Quality { path, .. } => ("quality", path),
         _ => return None,
     };
     let (kind, number) = object(path);
@@ -131,6 +136,9 @@ fn record(event: &Event, time: &str) -> Option<Value> {
             json!({"old": old, "new": new, "reason": reason, "sip_status": sip_status})
         }
         Event::Digit { digit, duration_ms, .. } => json!({"digit": digit, "duration_ms": duration_ms}),
+        Event::Quality { direction, quality, mos, cause, .. } => {
+            json!({"direction": direction, "quality": quality, "mos": mos, "cause": cause})
+        }
         _ => json!({}),
     };
     if let (Some(record), Value::Object(more)) = (record.as_object_mut(), more) {
@@ -161,6 +169,15 @@ mod tests {
         assert_eq!(line(&state_changed("", 0)).unwrap(), "call 3 ringing -> ended");
         let digit = Event::Digit { path: names::call_path(3), digit: "5".into(), duration_ms: 160 };
         assert_eq!(line(&digit).unwrap(), "call 3 digit 5, 160 ms");
+        let poor = Event::Quality {
+            path: names::call_path(3),
+            direction: "outbound".into(),
+            quality: "poor".into(),
+            mos: 2.84,
+            cause: "loss".into(),
+        };
+        assert_eq!(line(&poor).unwrap(), "call 3 sounds poor at the peer: MOS 2.8, loss");
+        assert_eq!(record(&poor, "T").unwrap()["cause"], json!("loss"));
         let properties = call(1, &[("Codec", "opus")], &["Muted"]).properties;
         let changed = |properties| Event::Changed {
             path: names::account_path(2),

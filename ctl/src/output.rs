@@ -16,12 +16,23 @@ use crate::text::clean;
 pub(crate) struct Output {
     /// Programs read it.
     pub(crate) json: bool,
+    /// Standard output is for sound: what people read goes to standard error.
+    aside: bool,
 }
 
 impl Output {
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json, aside: false }
+    }
+
+    /// The same on standard error.
+    pub(crate) const fn aside(self) -> Self {
+        Self { aside: true, ..self }
+    }
+
     /// A line for people, made harmless.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
-        write(&format!("{}\n", clean(text)))
+        self.write(&format!("{}\n", clean(text)))
     }
 
     /// Several lines for people.
@@ -31,22 +42,22 @@ impl Output {
 
     /// Takes the place of the line that the cursor stands in.
     pub(crate) fn redraw(self, text: &str) -> Result<(), Failure> {
-        write(&format!("\r\x1b[K{}", clean(text)))
+        self.write(&format!("\r\x1b[K{}", clean(text)))
     }
 
     /// A document for programs.
     pub(crate) fn document(self, value: &Value) -> Result<(), Failure> {
-        write(&format!("{value:#}\n"))
+        self.write(&format!("{value:#}\n"))
     }
 
     /// A document in one line, for programs that read a stream of them.
     pub(crate) fn record(self, value: &Value) -> Result<(), Failure> {
-        write(&format!("{value}\n"))
+        self.write(&format!("{value}\n"))
     }
 
     /// Does a person watch?
     pub(crate) fn is_terminal(self) -> bool {
-        !self.json && io::stdout().is_terminal()
+        !self.json && !self.aside && io::stdout().is_terminal()
     }
 
     /// Ends when nobody reads the output any more, which a command that has nothing to write would not notice.
@@ -73,14 +84,19 @@ impl Output {
             .filter(|w| *w > 20)
             .unwrap_or(80)
     }
-}
 
-fn write(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::silent(Exit::BrokenPipe),
-        _ => Failure::failed(format!("cannot write to standard output: {error}")),
-    })
+    fn write(self, text: &str) -> Result<(), Failure> {
+        if self.aside {
+            // Nobody may be left to read it; the sound goes on.
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::silent(Exit::BrokenPipe),
+            _ => Failure::failed(format!("cannot write to standard output: {error}")),
+        })
+    }
 }
 
 /// A value of the bus as JSON.

@@ -1,20 +1,30 @@
 //! `voipctl stats`: the figures of a call's media, `org.voipd.CallStatistics1`.
 
 use serde_json::json;
-use voipd_dbus::Figures;
+use voipd_dbus::{CallState, Dict, Figures};
 
-use crate::cli::OneCall;
+use crate::cli::StatsArgs;
 use crate::daemon::Daemon;
+use crate::events::Event;
 use crate::exit::Failure;
 use crate::objects::Fit;
 use crate::output::{Output, dict_to_json};
-use crate::text::level;
+use crate::text::{cut, level, meter};
 
-pub(crate) async fn run(daemon: &Daemon, out: Output, one: OneCall) -> Result<(), Failure> {
+/// Distance of two lines of `--watch`.
+const INTERVAL_MS: u32 = 1000;
+/// Silence that `--watch` tells, in seconds.
+const SILENCE: u32 = 10;
+
+pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatsArgs) -> Result<(), Failure> {
     let snapshot = daemon.snapshot().await?;
+    let named = args.call.call.as_ref();
+    if args.watch {
+        return watch(daemon, out, &snapshot.call(named, Fit::Unended)?.path).await;
+    }
     // An ended call's figures can be read too, when no other call is meant.
-    let call = match snapshot.call(one.call.as_ref(), Fit::Unended) {
-        Err(_) if one.call.is_none() && snapshot.calls.len() == 1 => snapshot.call(None, Fit::Any)?,
+    let call = match snapshot.call(named, Fit::Unended) {
+        Err(_) if named.is_none() && snapshot.calls.len() == 1 => snapshot.call(None, Fit::Any)?,
         found => found?,
     };
     let dict = daemon.statistics(&call.path).await?.get().await?;
@@ -27,26 +37,149 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, one: OneCall) -> Result<()
     out.lines(&lines(&Figures::from_dict(&dict)))
 }
 
+/// Figures and events as they come, until the call ends.
+async fn watch(daemon: &Daemon, out: Output, call: &str) -> Result<(), Failure> {
+    let mut events = daemon.events().await?;
+    let statistics = daemon.statistics(call).await?;
+    statistics.watch(INTERVAL_MS).await?;
+    statistics.watch_activity(SILENCE).await?;
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            failure = out.reader_left() => return Err(failure),
+        };
+        match event {
+            Event::Gone => return Err(Failure::gone()),
+            Event::Removed { path } if path == call => return finish(out),
+            Event::StateChanged { path, new, .. }
+                if path == call && CallState::from_word(&new) == Some(CallState::Ended) =>
+            {
+                return finish(out);
+            }
+            Event::Statistics { path, figures } if path == call => show(out, &figures)?,
+            event => {
+                if let Some((words, record)) = told(call, &event) {
+                    match out.json {
+                        true => out.record(&record)?,
+                        false if out.is_terminal() => {
+                            // The line of figures makes room.
+                            out.redraw("")?;
+                            out.line(&words)?;
+                        }
+                        false => out.line(&words)?,
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn finish(out: Output) -> Result<(), Failure> {
+    if out.is_terminal() && !out.json { out.redraw("") } else { Ok(()) }
+}
+
+fn show(out: Output, figures: &Dict) -> Result<(), Failure> {
+    if out.json {
+        return out.record(&json!({"event": "statistics", "statistics": dict_to_json(figures)}));
+    }
+    let line = line(&Figures::from_dict(figures));
+    match out.is_terminal() {
+        true => out.redraw(&cut(&line, out.width() - 1)),
+        false => out.line(&line),
+    }
+}
+
+/// What an event of this call says, in words and for programs.
+fn told(call: &str, event: &Event) -> Option<(String, serde_json::Value)> {
+    let side = |direction: &str| if direction == "near" { "this side" } else { "the peer" };
+    match event {
+        Event::Activity { path, direction, talking } if path == call => Some((
+            format!("{} {}", side(direction), if *talking { "talks" } else { "is silent" }),
+            json!({"event": "activity", "direction": direction, "talking": talking}),
+        )),
+        Event::Silence { path, direction, seconds } if path == call => Some((
+            format!("{} has been silent for {seconds} seconds", side(direction)),
+            json!({"event": "silence", "direction": direction, "seconds": seconds}),
+        )),
+        Event::Quality { path, direction, quality, mos, cause } if path == call => Some((
+            quality_words(direction, quality, *mos, cause),
+            json!({"event": "quality", "direction": direction, "quality": quality, "mos": mos, "cause": cause}),
+        )),
+        _ => None,
+    }
+}
+
+/// What a warning says.
+pub(crate) fn quality_words(direction: &str, quality: &str, mos: f64, cause: &str) -> String {
+    let place = if direction == "outbound" { "at the peer" } else { "here" };
+    let because = match cause {
+        "" => String::new(),
+        "jitter" => ", packets come too late".to_owned(),
+        cause => format!(", {cause}"),
+    };
+    format!("sounds {quality} {place}: MOS {mos:.1}{because}")
+}
+
+/// The opinions of both directions, as far as they are known.
+pub(crate) fn opinions(figures: &Figures) -> Option<String> {
+    let known = |mos: f64, place: &str| (mos >= 0.0).then(|| format!("{mos:.1} {place}"));
+    let both =
+        [known(figures.mos_conversation_in, "here"), known(figures.mos_conversation_out, "at the peer")];
+    let words: Vec<String> = both.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| format!("MOS {}", words.join(", ")))
+}
+
+/// The figures that change, in one line.
+fn line(f: &Figures) -> String {
+    let mut parts = vec![
+        opinions(f).unwrap_or_else(|| "MOS unknown".to_owned()),
+        format!("lost {:.1} %", f.loss_percent),
+        format!("concealed {:.1} %", f.concealed_percent),
+        format!("jitter {:.1} ms", f.jitter_ms),
+        format!("buffer {:.0} ms", f.buffer_ms),
+    ];
+    if f.round_trip_ms >= 0.0 {
+        parts.push(format!("round trip {:.0} ms", f.round_trip_ms));
+    }
+    if f.remote_loss_percent >= 0.0 {
+        parts.push(format!("lost at the peer {:.1} %", f.remote_loss_percent));
+    }
+    parts.push(format!("in {}", meter(f.level_in)));
+    parts.push(format!("out {}", meter(f.level_out)));
+    parts.join("  ")
+}
+
 fn lines(f: &Figures) -> Vec<String> {
     let known = |value: f64, unit: &str| {
         if value < 0.0 { "unknown".to_owned() } else { format!("{value:.1} {unit}") }
     };
+    let quality = |mos: f64, rating: f64| {
+        if mos < 0.0 { "unknown".to_owned() } else { format!("MOS {mos:.1}, R {rating:.0}") }
+    };
     [
+        ("Sounds here", quality(f.mos_conversation_in, f.rating_in)),
+        ("Sounds at the peer", quality(f.mos_conversation_out, f.rating_out)),
         ("Sent", format!("{} packets, {} octets", f.packets_sent, f.octets_sent)),
         ("Received", format!("{} packets, {} octets", f.packets_received, f.octets_received)),
         ("Lost", format!("{} packets, {:.1} %", f.packets_lost, f.loss_percent)),
+        (
+            "Bursts",
+            format!("{}, {:.1} % lost in them, {:.1} % else", f.bursts, f.burst_density, f.gap_density),
+        ),
         ("Late", format!("{} packets", f.packets_late)),
         ("Duplicate", format!("{} packets", f.packets_duplicate)),
         ("Reordered", format!("{} packets", f.packets_reordered)),
         ("Invalid", format!("{} packets", f.packets_invalid)),
         ("Discarded", format!("{} packets", f.packets_discarded)),
         ("Played", format!("{} frames", f.frames_played)),
-        ("Concealed", format!("{} frames", f.frames_concealed)),
+        ("Concealed", format!("{} frames, {:.1} % of late", f.frames_concealed, f.concealed_percent)),
         ("Jitter", format!("{:.1} ms", f.jitter_ms)),
         ("Jitter buffer", format!("{:.0} ms, aims at {:.0} ms", f.buffer_ms, f.buffer_target_ms)),
         ("Round trip", known(f.round_trip_ms, "ms")),
+        ("Delay to here", known(f.one_way_delay_ms, "ms")),
         ("Loss at the peer", known(f.remote_loss_percent, "%")),
         ("Jitter at the peer", known(f.remote_jitter_ms, "ms")),
+        ("Late at the peer", known(f.reported_discard_percent, "%")),
         ("Level in", level(f.level_in)),
         ("Level out", level(f.level_out)),
     ]
@@ -62,8 +195,35 @@ mod tests {
     #[test]
     fn unknown_figures_are_called_so() {
         let figures = Figures { round_trip_ms: -1.0, remote_loss_percent: 0.0, ..Figures::default() };
-        let lines = lines(&figures);
-        assert!(lines.contains(&"Round trip:         unknown".to_owned()), "{lines:?}");
-        assert!(lines.contains(&"Loss at the peer:   0.0 %".to_owned()), "{lines:?}");
+        let all = lines(&figures);
+        assert!(all.contains(&"Round trip:         unknown".to_owned()), "{all:?}");
+        assert!(all.contains(&"Loss at the peer:   0.0 %".to_owned()), "{all:?}");
+        assert!(all.contains(&"Sounds here:        unknown".to_owned()), "{all:?}");
+        assert!(line(&figures).starts_with("MOS unknown  lost 0.0 %"));
+    }
+
+    #[test]
+    fn quality_is_told_in_words() {
+        let figures = Figures { mos_conversation_in: 4.38, rating_in: 91.2, ..Figures::default() };
+        assert!(lines(&figures).contains(&"Sounds here:        MOS 4.4, R 91".to_owned()));
+        assert_eq!(opinions(&figures).unwrap(), "MOS 4.4 here");
+        assert_eq!(opinions(&Figures::default()), None);
+        assert_eq!(
+            quality_words("inbound", "poor", 2.31, "jitter"),
+            "sounds poor here: MOS 2.3, packets come too late"
+        );
+        assert_eq!(quality_words("outbound", "good", 4.2, ""), "sounds good at the peer: MOS 4.2");
+    }
+
+    #[test]
+    fn only_events_of_the_call_are_told() {
+        let activity =
+            |path: &str, talking| Event::Activity { path: path.into(), direction: "far".into(), talking };
+        let (words, record) = told("/a", &activity("/a", true)).unwrap();
+        assert_eq!((words.as_str(), &record["talking"]), ("the peer talks", &json!(true)));
+        assert_eq!(told("/a", &activity("/a", false)).unwrap().0, "the peer is silent");
+        assert!(told("/a", &activity("/b", true)).is_none());
+        let silence = Event::Silence { path: "/a".into(), direction: "near".into(), seconds: 10 };
+        assert_eq!(told("/a", &silence).unwrap().0, "this side has been silent for 10 seconds");
     }
 }

@@ -2,19 +2,24 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod devices;
 pub mod mappings;
 pub mod nat;
+pub mod ports;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use voipd_agent::quality::{CallQuality, Warning};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+use voipd_audio::plan::Heard;
 use voipd_media::Codec;
 
 use crate::doctor::Check;
+use devices::{DeviceChange, DeviceSettings};
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +59,12 @@ pub enum AccountChoice {
 /// Where the sound of a call comes from and goes to, if not to the sound device.
 #[derive(Debug, Default)]
 pub struct CallSound {
-    /// A WAV file, open for reading: the peer hears it instead of the microphone.
+    /// A sound file, open for reading: the peer hears it instead of the microphone.
     pub play: Option<OwnedFd>,
-    /// A file open for writing: becomes a WAV file of what the peer says.
+    /// A file open for writing: becomes a sound file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// Programs have the sound device's place.
+    pub programs: bool,
     /// Do not hold the other calls, mix them with this one.
     pub mix: bool,
 }
@@ -150,6 +157,15 @@ pub enum Request {
         call: CallId,
         reply: Reply<CallStatistics>,
     },
+    CallGraph {
+        call: CallId,
+        reply: Reply<Vec<GraphNode>>,
+    },
+    /// Whether [`Update::Activity`] is wanted of a call; until then, and afterwards, nothing is listened for.
+    WatchActivity {
+        call: CallId,
+        on: bool,
+    },
     /// Whoever holds the other end of the answer reads what is sent and received, until it is closed.
     Trace {
         /// Nothing but this call.
@@ -162,6 +178,11 @@ pub enum Request {
     SelectDevice {
         role: DeviceRole,
         name: String,
+        reply: Reply<()>,
+    },
+    ConfigureDevice {
+        role: DeviceRole,
+        change: DeviceChange,
         reply: Reply<()>,
     },
     StartTest {
@@ -192,6 +213,7 @@ pub enum Request {
         reply: Reply<()>,
     },
     Friends(FriendsRequest),
+    Ports(ports::PortsRequest),
 }
 
 /// What the bus asks of friends.
@@ -242,6 +264,18 @@ pub enum Update {
         digit: char,
         duration_ms: u32,
     },
+    /// A direction of a call has begun to sound bad, or is good again.
+    QualityChanged {
+        call: CallId,
+        warning: Warning,
+    },
+    /// Somebody has begun to talk, or has stopped.
+    Activity {
+        call: CallId,
+        heard: Heard,
+        talking: bool,
+        level_dbov: i8,
+    },
     CallRemoved(CallId),
     DoNotDisturb(bool),
     Audio(Box<AudioView>),
@@ -260,6 +294,27 @@ pub struct CallStatistics {
     pub round_trip_ms: Option<f64>,
     pub remote_loss_percent: Option<f64>,
     pub remote_jitter_ms: Option<f64>,
+    pub quality: CallQuality,
+}
+
+/// A part of a call's media path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphNode {
+    /// Unlike that of all others in the graph.
+    pub id: String,
+    pub kind: &'static str,
+    /// Codec, kind of path, or peer; may be empty.
+    pub name: String,
+    /// Nodes that its sound goes to.
+    pub to: Vec<String>,
+    pub figures: BTreeMap<&'static str, Figure>,
+}
+
+/// A live figure of such a part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Figure {
+    Number(f64),
+    Text(String),
 }
 
 /// State of `org.voipd.Friends1`.
@@ -300,8 +355,12 @@ pub struct AudioView {
     pub input: String,
     pub output: String,
     pub ringer: String,
+    /// Devices that are open, by role.
+    pub in_use: BTreeMap<String, String>,
+    /// What is set of the chosen devices: input, output, ringer.
+    pub settings: [DeviceSettings; 3],
     pub state: DeviceState,
-    /// Plain words when unavailable.
+    /// Plain words when unavailable, and when another device stands in for a chosen one.
     pub reason: String,
     /// `fifo`, `rtkit` or `other`.
     pub scheduling: &'static str,

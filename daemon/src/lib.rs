@@ -12,6 +12,7 @@ pub mod logging;
 pub mod neighbours;
 pub mod network;
 pub mod portmap;
+pub mod programs;
 pub mod realtime;
 pub mod relay;
 pub mod rtkit;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, RendezvousConfig, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::network::NetworkWatch;
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
@@ -145,7 +145,8 @@ async fn serve(
         controller,
         realtime,
         sound: SoundSystem::start()?,
-        device_names: agent.1,
+        sockets: voipd::programs::directory(scope),
+        devices: agent.1,
         rtp: config.rtp,
         nat: config.nat,
         mappings,
@@ -203,7 +204,7 @@ fn make_agent(
     config: &Config,
     contents: Contents,
     store: &Store,
-) -> Result<(Agent, [String; 3]), Box<dyn std::error::Error>> {
+) -> Result<(Agent, DeviceSetup), Box<dyn std::error::Error>> {
     let now = Instant::now();
     let agent_config = AgentConfig {
         product: config.sip.user_agent.clone(),
@@ -231,12 +232,13 @@ fn make_agent(
     agent.set_do_not_disturb(now, contents.do_not_disturb);
     let devices = contents.devices;
     let audio = &config.audio;
+    let kept = contents.device_settings;
     let names = [
         devices.input.unwrap_or_else(|| audio.input.clone()),
         devices.output.unwrap_or_else(|| audio.output.clone()),
         devices.ringer.unwrap_or_else(|| audio.ringer.clone()),
     ];
-    Ok((agent, names))
+    Ok((agent, DeviceSetup { names, defaults: audio.defaults, kept, fallback: audio.fallback }))
 }
 
 /// What names this installation to registrars: drawn once, and kept.

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use desk::{Desk, account, audio, call, friends, invoke, nat, subscribe};
 use futures_util::StreamExt;
 use voipd::api::Update;
+use voipd_agent::quality::{Cause, Flow, Warning};
 use voipd_agent::view::{AccountState, CallId, CallState, Reason};
+use voipd_audio::plan::Heard;
 use voipd_dbus::{XML, names};
 use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 use zbus_xml::{ArgDirection, Interface, Node};
@@ -167,6 +169,10 @@ async fn methods_take_and_answer_what_the_contract_says() {
                 }
                 (_, "a{sv}") => invoke(client, path, name, member, &none()).await,
                 (_, "sqa{sv}") => invoke(client, path, name, member, &("udp", 5060u16, none())).await,
+                ("ConfigureDevice", _) => {
+                    let settings = HashMap::from([("volume", Variant::from(50u32))]);
+                    invoke(client, path, name, member, &("ringer", settings)).await
+                }
                 (_, "sa{sv}") => invoke(client, path, name, member, &("sip:bob@example.org", none())).await,
                 (_, "o") => {
                     let account = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");
@@ -192,6 +198,10 @@ async fn signals_carry_what_the_contract_says() {
     let mut messages = subscribe(&desk.client).await;
     invoke(&desk.client, object_of(names::AUDIO), names::AUDIO, "Watch", &100u32).await.unwrap();
     invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
+    invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "WatchActivity", &1u32).await.unwrap();
+    desk.tell(Update::Activity { call: CallId(7), heard: Heard::Near, talking: true, level_dbov: -20 });
+    let warning = Warning { flow: Flow::Inbound, poor: true, opinion: 2.5, cause: Cause::Delay };
+    desk.tell(Update::QualityChanged { call: CallId(7), warning });
     desk.tell(account(1, AccountState::Failed));
     desk.tell(Update::DtmfReceived { call: CallId(7), digit: '#', duration_ms: 100 });
     desk.tell(Update::CallStateChanged {

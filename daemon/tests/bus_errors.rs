@@ -158,6 +158,14 @@ async fn values_out_of_range_are_refused() {
     assert!(
         invalid(invoke(client, call, names::CALL_STATISTICS, "Watch", &99u32).await).contains("100 to 60000")
     );
+    let configure = async |role: &'static str, key: &'static str, value: Variant<'static>| {
+        let settings = Options::from([(key, value)]);
+        invalid(invoke(client, audio, names::AUDIO, "ConfigureDevice", &(role, settings)).await)
+    };
+    assert!(configure("nose", "muted", true.into()).await.contains("'ringer'"));
+    assert_eq!(configure("input", "volume", 151u32.into()).await, "the volume is 0 to 150 per cent");
+    assert!(configure("input", "muted", "yes".into()).await.contains("must be a boolean (b)"));
+    assert!(configure("input", "echo", true.into()).await.contains("echo-cancellation"));
     assert!(
         invalid(invoke(client, audio, names::AUDIO, "SelectDevice", &("nose", "null")).await)
             .contains("ringer")

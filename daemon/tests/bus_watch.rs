@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use desk::{Desk, answer, call, invoke, statistics};
 use futures_util::StreamExt;
 use voipd::api::{Request, Update};
+use voipd_agent::quality::{Cause, Flow, Warning};
 use voipd_agent::view::{CallId, CallState};
+use voipd_audio::plan::Heard;
 use voipd_dbus::names;
 use zbus::{MessageStream, OwnedVariant};
 
@@ -108,4 +110,67 @@ async fn a_client_can_watch_so_many_calls_and_no_more() {
     invoke(&desk.client, "/org/voipd/call/2", names::CALL_STATISTICS, "Watch", &50_000u32).await.unwrap();
     invoke(&desk.client, "/org/voipd/call/2", names::CALL_STATISTICS, "Unwatch", &()).await.unwrap();
     invoke(&desk.client, CALL, names::CALL_STATISTICS, "Watch", &60_000u32).await.unwrap();
+}
+
+/// The next signal of this name: its body.
+async fn signal<T: serde::de::DeserializeOwned + zbus::wire::Type>(
+    stream: &mut MessageStream,
+    member: &str,
+) -> T {
+    let wait = async {
+        loop {
+            let message = stream.next().await.unwrap().unwrap();
+            if message.header().member().is_some_and(|found| found.as_str() == member) {
+                return message.body().deserialize().unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect(member)
+}
+
+#[tokio::test]
+async fn talk_and_silence_are_listened_for_while_somebody_asks() {
+    let mut desk = desk().await;
+    let bystander = desk.private.client().await;
+    let mut nothing = desk::subscribe(&bystander).await;
+    let mut mine = MessageStream::from(&desk.client);
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "WatchActivity", &1u32).await.unwrap();
+    let Request::WatchActivity { call: CallId(1), on: true } = desk.request().await else { panic!() };
+    let talk = |talking| Update::Activity { call: CallId(1), heard: Heard::Far, talking, level_dbov: -20 };
+    desk.tell(talk(true));
+    let told: (String, bool, f64) = signal(&mut mine, "ActivityChanged").await;
+    assert_eq!(told, ("far".to_owned(), true, -20.0));
+
+    // The second listener costs the driver nothing, and hears at once who is talking.
+    let late = desk.private.client().await;
+    let mut theirs = MessageStream::from(&late);
+    invoke(&late, CALL, names::CALL_STATISTICS, "WatchActivity", &0u32).await.unwrap();
+    let told: (String, bool, f64) = signal(&mut theirs, "ActivityChanged").await;
+    assert_eq!(told, ("far".to_owned(), true, -127.0));
+
+    let silence: (String, u32) = signal(&mut mine, "SilenceTimeout").await;
+    assert_eq!(silence, ("near".to_owned(), 1));
+    desk.tell(talk(false));
+    let silence: (String, u32) = signal(&mut mine, "SilenceTimeout").await;
+    assert_eq!(silence, ("far".to_owned(), 1));
+
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "UnwatchActivity", &()).await.unwrap();
+    late.close().await.unwrap();
+    let Request::WatchActivity { call: CallId(1), on: false } = desk.request().await else { panic!() };
+    desk.tell(talk(true));
+    // A mark that all receive: before it the bystander has received nothing.
+    desk.tell(call(2, CallState::Dialing));
+    assert_eq!(desk::next_line(&mut nothing).await, "Signal InterfacesAdded /org/voipd");
+}
+
+#[tokio::test]
+async fn a_warning_goes_to_everybody() {
+    let desk = desk().await;
+    let other = desk.private.client().await;
+    let mut others = MessageStream::from(&other);
+    let _rule = desk::subscribe(&other).await;
+    let warning = Warning { flow: Flow::Outbound, poor: true, opinion: 2.5, cause: Cause::Loss };
+    desk.tell(Update::QualityChanged { call: CallId(1), warning });
+    let told: (String, String, f64, String) = signal(&mut others, "QualityChanged").await;
+    assert_eq!(told, ("outbound".to_owned(), "poor".to_owned(), 2.5, "loss".to_owned()));
 }

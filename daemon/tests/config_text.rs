@@ -176,7 +176,7 @@ name = \"home\"
 adress = \"sip:alice@example.org\"
 expires = 5
 ptime = 25
-codecs = [\"opus\", \"G729\", \"opus\"]
+codecs = [\"opus\", \"iLBC\", \"opus\"]
 ";
     assert_eq!(
         faults(text),
@@ -190,7 +190,7 @@ codecs = [\"opus\", \"G729\", \"opus\"]
             "voipd.toml:12:1: account.address is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
             "voipd.toml:14:1: account.adress is not a key here: did you mean 'address'?",
             "voipd.toml:15:11: account.expires is 5: write a number from 60 to 86400",
-            "voipd.toml:17:19: account.codecs names the codec 'G729': write opus, G722, PCMU or PCMA",
+            "voipd.toml:17:19: account.codecs names the codec 'iLBC': write opus, G722, PCMU, PCMA",
             "voipd.toml:17:27: account.codecs names 'opus' twice: remove one",
         ]
     );
@@ -267,6 +267,20 @@ fn sound_files_have_whole_paths() {
     assert!(faults("[audio]\ninput = \"file:tone.wav\"")[0].contains("file:/PATH.wav"));
     assert!(faults("[audio]\nringer = \"jackdaw:7\"")[0].contains("`voipctl devices` shows"));
     assert_eq!(read("[audio]\noutput = \"null\"").unwrap().audio.output, "null");
+}
+
+#[test]
+fn the_microphones_processing_is_configured() {
+    let plain = read("").unwrap().audio;
+    assert!(plain.fallback && plain.defaults.echo_cancellation);
+    assert!(!plain.defaults.noise_suppression && !plain.defaults.gain_control);
+    let other =
+        "[audio]\nfallback = false\necho-cancellation = false\nnoise-suppression = true\ngain-control = true";
+    let other = read(other).unwrap().audio;
+    assert!(!other.fallback && !other.defaults.echo_cancellation);
+    assert!(other.defaults.noise_suppression && other.defaults.gain_control);
+    assert!(faults("[audio]\nnoise-supression = true")[0].contains("did you mean 'noise-suppression'?"));
+    assert!(faults("[audio]\ngain-control = 3")[0].contains("gain-control"));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use voipd::api::devices::DeviceSettings;
 use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
@@ -76,6 +77,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let (controller, realtime) = voipd::realtime::start(32).unwrap();
     let (updates_in, mut updates) = mpsc::unbounded_channel();
     let (requests, incoming) = mpsc::channel(8);
+    let sockets = scratch.path().join("sockets");
     let parts = Parts {
         agent,
         transport,
@@ -87,7 +89,13 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         controller,
         realtime,
         sound: SoundSystem::start().unwrap(),
-        device_names: ["null", "null", "null"].map(str::to_owned),
+        sockets: Some(sockets),
+        devices: DeviceSetup {
+            names: ["null", "null", "null"].map(str::to_owned),
+            defaults: DeviceSettings::default(),
+            kept: Vec::new(),
+            fallback: true,
+        },
         rtp: config.rtp,
         nat: config.nat,
         mappings,
@@ -109,7 +117,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let sound = CallSound {
             play: Some(OwnedFd::from(File::open(&speech).unwrap())),
             record: Some(OwnedFd::from(File::create(&record).unwrap())),
-            mix: false,
+            ..CallSound::default()
         };
         let (reply, answer) = oneshot::channel();
         let target = format!("sip:echo@127.0.0.1:{port}");
@@ -153,6 +161,34 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         };
         assert!(statistics.stream.packets_received > 60, "{statistics:?}");
         assert_eq!(statistics.stream.packets_lost, 0, "{statistics:?}");
+        let opinion = statistics.quality.inbound.map(|quality| quality.conversation_opinion);
+        assert!(opinion.is_some_and(|mos| (3.5..4.5).contains(&mos)), "{statistics:?}");
+        let (reply, answer) = oneshot::channel();
+        requests.send(Request::CallGraph { call: call.unwrap(), reply }).await.ok().unwrap();
+        let graph = loop {
+            if let Update::Answer(send) = updates.recv().await.unwrap() {
+                send();
+                break answer.await.unwrap().unwrap();
+            }
+        };
+        let kinds: Vec<&str> = graph.iter().map(|node| node.kind).collect();
+        let expected = [
+            "player",
+            "mixer",
+            "encoder",
+            "path",
+            "peer",
+            "peer",
+            "path",
+            "jitter-buffer",
+            "decoder",
+            "mixer",
+            "recorder",
+        ];
+        assert_eq!(kinds, expected, "{graph:?}");
+        // Whatever feeds something feeds a part that is there.
+        let there = |id: &String| graph.iter().any(|node| node.id == *id);
+        assert!(graph.iter().all(|node| node.to.iter().all(there)), "{graph:?}");
         let (reply, _answer) = oneshot::channel();
         requests.send(Request::Hangup { call: call.unwrap(), reply }).await.ok().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, relay_rings};
-use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan};
+use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
+use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan, Steering};
 use voipd_audio::tone::Tone;
+use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const EVENTS: u8 = 101;
+const REDUNDANT: u8 = 102;
 
 unsafe extern "C" {
     fn opus_encoder_create(rate: i32, channels: c_int, application: c_int, error: *mut c_int) -> *mut c_void;
@@ -55,7 +57,7 @@ fn the_guard_sees() {
     thread::spawn({
         let done = done.clone();
         move || {
-            confine(-1, -1);
+            confine(&[-1], -1);
             // SAFETY: takes nothing.
             unsafe { libc::syscall(libc::SYS_getppid) };
             let word = 0_u32;
@@ -88,6 +90,7 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         bitrate: None,
         fec: true,
         dtx: false,
+        redundancy: Some(REDUNDANT),
     };
     StreamPlan {
         generation: 1,
@@ -101,6 +104,7 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
             (9, ReceiveKind::Audio(Codec::G722)),
             (96, ReceiveKind::Audio(Codec::Opus)),
             (EVENTS, ReceiveKind::Events(codec.clock_rate())),
+            (REDUNDANT, ReceiveKind::Redundant),
         ],
         play: true,
     }
@@ -181,6 +185,32 @@ fn relayed(scene: &mut Scene, [by_channel, by_stream]: [PortId; 2]) {
     scene.run(50);
 }
 
+/// A microphone that is processed, switched, late, and given another thread; volumes.
+fn processed(scene: &mut Scene, [microphone, loudspeaker]: [PortId; 2], waker: EngineWaker) {
+    let (port, mut ends, switch) = insert(loudspeaker, Box::new(waker));
+    scene.controller.attach_insert(microphone, Some(port)).expect("a device");
+    let echo = Stages { echo: true, ..Stages::NONE };
+    for stages in [echo, Stages::NONE, Stages { noise: true, gain: true, ..echo }] {
+        switch.set(stages);
+        for volume in [0.5, 1.0] {
+            scene.controller.set_volume(microphone, volume).expect("a device");
+            scene.controller.set_volume(loudspeaker, 2.0 * volume).expect("a device");
+            for _ in 0..10 {
+                scene.run(10);
+                ends.process();
+            }
+        }
+    }
+    // The thread stands still.
+    scene.run(100);
+    let (blocks, late) = switch.blocks();
+    assert!(blocks > 30 && late > 5 && late < blocks, "{late} of {blocks}");
+    scene.controller.set_volume(loudspeaker, 1.0).expect("a device");
+    scene.controller.attach_insert(microphone, None).expect("a device");
+    scene.run(50);
+    assert!(!ends.process(), "the port is gone");
+}
+
 /// The engine under guard, and what has happened in it.
 struct Scene {
     controller: Controller<UdpMediaSocket>,
@@ -250,7 +280,7 @@ fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
     let settings =
         EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, complexity: 5 };
     let mut encoder = Encoder::new(settings).expect("an encoder");
-    encoder.set_packet_loss(20);
+    encoder.set_fec(true);
     let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");
     let mut late = None;
     for number in 0..150_u16 {
@@ -260,6 +290,12 @@ fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
         let length = encoder.encode(&sound, &mut payload).expect("a packet");
         let (payload_type, body) = match number {
             60..70 => (0, vec![number as u8; 160]),
+            // With a copy of the frame before, 960 units older, and one that is longer than the packet.
+            30..60 if number % 3 == 0 => {
+                let copy = [0x80 | 96, 0x0F, 0x00, 3, 96, 1, 2, 3];
+                (REDUNDANT, copy.into_iter().chain(payload[..length].iter().copied()).collect())
+            }
+            100..105 => (REDUNDANT, vec![0x80 | 96, 0xFF, 0xFF, 0xFF, 96, 1]),
             70..90 => (9, vec![number as u8; 160]),
             110..114 => (EVENTS, vec![4, if number > 111 { 0x8A } else { 0x0A }, 3, 0xC0]),
             _ => (96, payload[..length].to_vec()),
@@ -299,6 +335,8 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
 
     let waker = EngineWaker::new().expect("a descriptor");
     let waker_fd = waker.raw();
+    let voice_waker = EngineWaker::new().expect("a descriptor");
+    let voice_fd = voice_waker.raw();
     let (controller, mut processor) = engine::<UdpMediaSocket>(16, Box::new(waker));
     let gate = Arc::new(Gate::new().expect("a descriptor"));
     let stopped = Arc::new(AtomicBool::new(false));
@@ -306,7 +344,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     thread::spawn({
         let (gate, stopped) = (gate.clone(), stopped.clone());
         move || {
-            confine(waker_fd, gate.raw());
+            confine(&[waker_fd, voice_fd], gate.raw());
             watch_allocator(true);
             run_ticks(&mut processor, &gate);
             watch_allocator(false);
@@ -353,7 +391,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.play_tone(card, Some(Tone::RINGBACK)).expect("open");
     scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
     scene.controller.set_muted(card, true).expect("open");
-    scene.controller.set_packet_loss(opus, 20).expect("a stream");
+    let steering = Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, copies: 2 };
+    for port in [opus, pcmu] {
+        scene.controller.steer(port, steering).expect("a stream");
+    }
     scene.run(800);
     scene.controller.play_tone(card, None).expect("open");
     scene.controller.set_muted(card, false).expect("open");
@@ -372,6 +413,9 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.run(200);
     assert_eq!(findings(), clean, "new plans");
 
+    processed(&mut scene, [fast_card, card], voice_waker);
+    assert_eq!(findings(), clean, "a microphone that is processed");
+
     let socket = UdpSocket::bind((LOCAL, 0)).expect("a socket");
     let pair = bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports");
     let to = pair.rtp.local_addr().expect("bound");
@@ -386,6 +430,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     assert_eq!(findings(), clean, "peers behind relays");
 
     // What has been shown was really there.
+    assert!(remote(&scene, pcmu).send_copies == 2 && remote(&scene, opus).send_fec == 1);
     let heard = remote(&scene, peer);
     assert!(heard.packets_lost > 5 && heard.frames_concealed > 0 && heard.packets_duplicate > 5, "{heard:?}");
     assert!(

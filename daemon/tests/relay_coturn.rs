@@ -150,6 +150,7 @@ fn plan(generation: u32, path: Path, sends: bool) -> StreamPlan {
         bitrate: None,
         fec: false,
         dtx: false,
+        redundancy: None,
     };
     let receive = vec![(0, ReceiveKind::Audio(Codec::Pcmu))];
     let ssrc = if matches!(path, Path::Udp { .. }) { 0xF00 } else { 0xBA0 };

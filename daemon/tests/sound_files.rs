@@ -6,11 +6,13 @@ mod sound_lab;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sound_lab::*;
 use voipd::api::DeviceRole;
-use voipd::sound::{self, RECORDING_RATE, SoundEvent, SoundSystem};
+use voipd::api::ports::RecordWish;
+use voipd::sound::{self, RECORDING_RATE, Recording, SoundEvent, SoundSystem};
 use voipd_audio::engine::{DevicePort, Pace};
 
 /// Takes all samples of a file being played, as fast as they come.
@@ -33,7 +35,11 @@ fn drain(port: DevicePort) -> Vec<f32> {
 }
 
 fn play(path: &Path) -> Result<DevicePort, String> {
-    run(sound::play_file(OwnedFd::from(File::open(path).unwrap())))
+    run(sound::play_file(OwnedFd::from(File::open(path).unwrap()), false))
+}
+
+async fn record(file: File) -> Result<Recording, String> {
+    sound::record_file(OwnedFd::from(file), RecordWish::default(), Arc::default()).await
 }
 
 fn chunk(id: &[u8; 4], body: &[u8]) -> Vec<u8> {
@@ -64,8 +70,8 @@ fn a_recording_can_be_played_and_is_what_was_heard() {
     let tone = sine(440.0, 0.5, RECORDING_RATE, 3 * RECORDING_RATE as usize);
     let file = File::create(&path).unwrap();
     let finished = run(async {
-        let recording = sound::record_file(OwnedFd::from(file)).await.unwrap();
-        let mut ring = recording.port.playback.unwrap();
+        let recording = record(file).await.unwrap();
+        let mut ring = recording.port.listener.unwrap().ring;
         for part in tone.chunks(RECORDING_RATE as usize) {
             wait_until(Duration::from_secs(5), "the recorder empties its ring", || {
                 ring.slots() >= part.len()
@@ -88,8 +94,8 @@ fn a_recording_is_valid_while_it_is_being_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("call.wav");
     let file = File::create(&path).unwrap();
-    let recording = run(sound::record_file(OwnedFd::from(file))).unwrap();
-    let mut ring = recording.port.playback.unwrap();
+    let recording = run(record(file)).unwrap();
+    let mut ring = recording.port.listener.unwrap().ring;
     ring.push_entire_slice(&vec![0.25; 70_000]).unwrap();
     let readable = || hound::WavReader::open(&path).is_ok_and(|reader| reader.len() >= RECORDING_RATE);
     wait_until(Duration::from_secs(5), "the header says what is there", readable);
@@ -178,10 +184,10 @@ fn what_cannot_be_recorded_into_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-only.wav");
     fs::write(&path, "").unwrap();
-    let record = |file: File| run(sound::record_file(OwnedFd::from(file))).map(|_| ()).unwrap_err();
-    let reason = record(File::open(&path).unwrap());
+    let refused = |file: File| run(record(file)).map(|_| ()).unwrap_err();
+    let reason = refused(File::open(&path).unwrap());
     assert!(reason.contains("cannot be written"), "{reason}");
-    let reason = record(File::options().write(true).open("/dev/null").unwrap());
+    let reason = refused(File::options().write(true).open("/dev/null").unwrap());
     assert!(reason.contains("not a regular file"), "{reason}");
 }
 

@@ -102,6 +102,9 @@ async fn what_was_kept_is_there_after_a_restart() {
     store.remove_account("gone".into()).await.unwrap();
     store.set_device(DeviceRole::Ringer, "old".into()).await.unwrap();
     store.set_device(DeviceRole::Ringer, "alsa:Speaker".into()).await.unwrap();
+    for settings in ["volume=5", "volume=80 muted=no"] {
+        store.set_device_settings(DeviceRole::Output, "pulseaudio:a b", settings.into()).await.unwrap();
+    }
     // Nobody waits for this one: it is made all the same.
     drop(store.set_do_not_disturb(true));
     drop(store.set_instance("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".into()));
@@ -112,6 +115,8 @@ async fn what_was_kept_is_there_after_a_restart() {
     assert!(same(kept, &account("work")), "{kept:?}");
     assert_eq!(contents.enabled, [("from-config".to_owned(), false), ("work".to_owned(), true)].into());
     assert_eq!((contents.devices.input, contents.devices.ringer), (None, Some("alsa:Speaker".to_owned())));
+    let output = (DeviceRole::Output, "pulseaudio:a b".to_owned(), "volume=80 muted=no".to_owned());
+    assert_eq!(contents.device_settings, [output]);
     assert!(contents.do_not_disturb);
     assert_eq!(contents.instance.as_deref(), Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6"));
     drop(store);

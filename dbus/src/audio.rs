@@ -16,6 +16,22 @@ pub struct TestOptions {
     pub input: Option<bool>,
 }
 
+/// What [`AudioProxy::configure_device`] changes; what is `None` stays.
+#[derive(Clone, Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct DeviceSettings {
+    /// Per cent, 0 to 150.
+    pub volume: Option<u32>,
+    /// Silent.
+    pub muted: Option<bool>,
+    /// Of the microphone: the loudspeaker's echo is taken out.
+    pub echo_cancellation: Option<bool>,
+    /// Of the microphone: noise is taken out.
+    pub noise_suppression: Option<bool>,
+    /// Of the microphone: the level is kept even.
+    pub gain_control: Option<bool>,
+}
+
 /// The sound devices and the real-time thread.
 #[zbus::proxy(
     interface = "org.voipd.Audio1",
@@ -29,6 +45,9 @@ pub trait Audio {
 
     /// Chooses the device of a role: `input`, `output` or `ringer`.
     fn select_device(&self, role: &str, name: &str) -> Result<()>;
+
+    /// Changes settings of the device that is chosen for a role.
+    fn configure_device(&self, role: &str, settings: &DeviceSettings) -> Result<()>;
 
     /// Plays a tone and opens the microphone for 10 seconds.
     fn start_test(&self, options: &TestOptions) -> Result<()>;
@@ -53,6 +72,22 @@ pub trait Audio {
     /// Name of the device that rings.
     #[zbus(property)]
     fn ringer(&self) -> zbus::Result<String>;
+
+    /// Names of the devices that are open, by role.
+    #[zbus(property)]
+    fn in_use(&self) -> zbus::Result<HashMap<String, String>>;
+
+    /// Settings of the chosen microphone.
+    #[zbus(property)]
+    fn input_settings(&self) -> zbus::Result<Dict>;
+
+    /// Settings of the chosen loudspeaker.
+    #[zbus(property)]
+    fn output_settings(&self) -> zbus::Result<Dict>;
+
+    /// Settings of the device that rings.
+    #[zbus(property)]
+    fn ringer_settings(&self) -> zbus::Result<Dict>;
 
     /// `closed`, `open` or `unavailable`.
     #[zbus(property)]

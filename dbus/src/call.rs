@@ -12,8 +12,46 @@ pub struct AcceptOptions {
     pub play: Option<OwnedFd>,
     /// A file open for writing, which becomes a WAV file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// Programs have the sound device's place.
+    pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.
     pub mix: Option<bool>,
+}
+
+/// Options of [`CallProxy::open_audio`] and [`CallProxy::open_audio_socket`].
+#[derive(Clone, Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct AudioOptions {
+    /// `tap`, `inject` or `replace`.
+    pub mode: Option<String>,
+    /// `s16le`, `f32` or `ulaw`.
+    pub format: Option<String>,
+    /// Hertz, 8000 to 48000.
+    pub rate: Option<u32>,
+    /// `far`, `near`, `both`, `stereo` or `none`.
+    pub side: Option<String>,
+    /// The port closes when all that was written has been heard.
+    pub end_with_input: Option<bool>,
+}
+
+/// Options of [`CallProxy::play`].
+#[derive(Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct PlayOptions {
+    /// `inject` or `replace`.
+    pub mode: Option<String>,
+    /// Again and again.
+    pub repeat: Option<bool>,
+}
+
+/// Options of [`CallProxy::start_recording`].
+#[derive(Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct RecordOptions {
+    /// `far`, `near`, `both` or `stereo`.
+    pub side: Option<String>,
+    /// `wav` or `ogg`.
+    pub format: Option<String>,
 }
 
 /// Options of [`CallProxy::resume`].
@@ -50,6 +88,27 @@ pub trait Call {
 
     /// Sends digits; a comma is a pause.
     fn send_dtmf(&self, digits: &str) -> Result<()>;
+
+    /// Joins a program to the call; the answer is its socket.
+    fn open_audio(&self, options: &AudioOptions) -> Result<OwnedFd>;
+
+    /// Joins whoever connects to the socket at the path that is answered.
+    fn open_audio_socket(&self, options: &AudioOptions) -> Result<String>;
+
+    /// Plays a sound file to the peer.
+    fn play(&self, file: &OwnedFd, options: &PlayOptions) -> Result<()>;
+
+    /// Ends playing.
+    fn stop_playing(&self) -> Result<()>;
+
+    /// Records the call.
+    fn start_recording(&self, file: &OwnedFd, options: &RecordOptions) -> Result<()>;
+
+    /// Ends recording; answers when the file is complete.
+    fn stop_recording(&self) -> Result<()>;
+
+    /// The files and programs of the call.
+    fn list_ports(&self) -> Result<Vec<Dict>>;
 
     /// `inbound` or `outbound`.
     #[zbus(property)]
@@ -131,9 +190,17 @@ pub trait Call {
     #[zbus(property)]
     fn network_state(&self) -> zbus::Result<String>;
 
-    /// `device`, `files`, `echo` or `none`.
+    /// `device`, `files`, `programs`, `echo` or `none`.
     #[zbus(property)]
     fn sound(&self) -> zbus::Result<String>;
+
+    /// Whether a file is played to the peer.
+    #[zbus(property)]
+    fn playing(&self) -> zbus::Result<bool>;
+
+    /// Whether the call is recorded.
+    #[zbus(property)]
+    fn recording(&self) -> zbus::Result<bool>;
 
     /// Empty, or one of [`Reason`](crate::Reason) when the call has ended.
     #[zbus(property)]

@@ -15,8 +15,8 @@ mod states;
 pub mod statistics;
 
 pub use account::{AccountProxy, AccountSettings};
-pub use audio::{AudioProxy, TestOptions};
-pub use call::{AcceptOptions, CallProxy, ResumeOptions};
+pub use audio::{AudioProxy, DeviceSettings, TestOptions};
+pub use call::{AcceptOptions, AudioOptions, CallProxy, PlayOptions, RecordOptions, ResumeOptions};
 pub use error::{Error, Result};
 pub use friends::FriendsProxy;
 pub use manager::{DialOptions, ManagerProxy, TraceOptions};

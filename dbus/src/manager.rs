@@ -14,6 +14,8 @@ pub struct DialOptions {
     pub play: Option<OwnedFd>,
     /// A file open for writing, which becomes a WAV file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// Programs have the sound device's place.
+    pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.
     pub mix: Option<bool>,
     /// Do not tell the callee who calls.

@@ -83,6 +83,36 @@ figures! {
     level_in: f64 = "LevelIn" or -127.0,
     /// Level of what is sent to the peer, in dBov.
     level_out: f64 = "LevelOut" or -127.0,
+    /// Bursts of losses (RFC 3611).
+    bursts: u64 = "Bursts" or 0,
+    /// Missing packets within bursts, in percent.
+    burst_density: f64 = "BurstDensity" or 0.0,
+    /// Missing packets outside of bursts, in percent.
+    gap_density: f64 = "GapDensity" or 0.0,
+    /// Sound of the last seconds that was made up, in percent.
+    concealed_percent: f64 = "ConcealedPercent" or 0.0,
+    /// From the peer to here; -1 when not known.
+    one_way_delay_ms: f64 = "OneWayDelayMs" or -1.0,
+    /// Rating of what is heard here; -1 when not known.
+    rating_in: f64 = "RatingIn" or -1.0,
+    /// Opinion of what is heard here; -1 when not known.
+    mos_listening_in: f64 = "MosListeningIn" or -1.0,
+    /// The same with delay; -1 when not known.
+    mos_conversation_in: f64 = "MosConversationIn" or -1.0,
+    /// Rating of what the peer hears; -1 when not known.
+    rating_out: f64 = "RatingOut" or -1.0,
+    /// Opinion of what the peer hears; -1 when not known.
+    mos_listening_out: f64 = "MosListeningOut" or -1.0,
+    /// The same with delay; -1 when not known.
+    mos_conversation_out: f64 = "MosConversationOut" or -1.0,
+    /// What the peer itself says; -1 when it does not.
+    reported_mos: f64 = "ReportedMos" or -1.0,
+    /// Density of bursts at the peer; -1 when not known.
+    reported_burst_density: f64 = "ReportedBurstDensity" or -1.0,
+    /// Packets too late at the peer; -1 when not known.
+    reported_discard_percent: f64 = "ReportedDiscardPercent" or -1.0,
+    /// Jitter buffer of the peer; -1 when not known.
+    reported_buffer_ms: f64 = "ReportedBufferMs" or -1.0,
 }
 
 /// The figures of a call; the proxy's path is the call's.
@@ -185,6 +215,88 @@ pub trait CallStatistics {
     #[zbus(property(emits_changed_signal = "false"))]
     fn level_out(&self) -> zbus::Result<f64>;
 
+    /// Bursts of losses (RFC 3611).
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn bursts(&self) -> zbus::Result<u64>;
+
+    /// Missing packets within bursts, in percent.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn burst_density(&self) -> zbus::Result<f64>;
+
+    /// Missing packets outside of bursts, in percent.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn gap_density(&self) -> zbus::Result<f64>;
+
+    /// Sound of the last seconds that was made up, in percent.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn concealed_percent(&self) -> zbus::Result<f64>;
+
+    /// From the peer to here; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn one_way_delay_ms(&self) -> zbus::Result<f64>;
+
+    /// Rating of what is heard here; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn rating_in(&self) -> zbus::Result<f64>;
+
+    /// Opinion of what is heard here; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn mos_listening_in(&self) -> zbus::Result<f64>;
+
+    /// The same with delay; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn mos_conversation_in(&self) -> zbus::Result<f64>;
+
+    /// Rating of what the peer hears; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn rating_out(&self) -> zbus::Result<f64>;
+
+    /// Opinion of what the peer hears; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn mos_listening_out(&self) -> zbus::Result<f64>;
+
+    /// The same with delay; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn mos_conversation_out(&self) -> zbus::Result<f64>;
+
+    /// What the peer itself says; -1 when it does not.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn reported_mos(&self) -> zbus::Result<f64>;
+
+    /// Density of bursts at the peer; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn reported_burst_density(&self) -> zbus::Result<f64>;
+
+    /// Packets too late at the peer; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn reported_discard_percent(&self) -> zbus::Result<f64>;
+
+    /// Jitter buffer of the peer; -1 when not known.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn reported_buffer_ms(&self) -> zbus::Result<f64>;
+
+    /// The parts of the media path as it runs now: `id`, `kind`, `name`, `to` and figures of each.
+    fn graph(&self) -> Result<Vec<Dict>>;
+
+    /// Asks for [`activity_changed`](CallStatisticsProxy::receive_activity_changed) signals, and for silences of so many
+    /// seconds (0: no such).
+    fn watch_activity(&self, silence_seconds: u32) -> Result<()>;
+
+    /// Ends them.
+    fn unwatch_activity(&self) -> Result<()>;
+
+    /// A direction has begun to sound bad (`poor`), or is `good` again.
+    #[zbus(signal)]
+    fn quality_changed(&self, direction: &str, quality: &str, mos: f64, cause: &str) -> zbus::Result<()>;
+
+    /// Somebody has begun to talk, or has stopped.
+    #[zbus(signal)]
+    fn activity_changed(&self, direction: &str, talking: bool, level: f64) -> zbus::Result<()>;
+
+    /// Nobody has talked for so long.
+    #[zbus(signal)]
+    fn silence_timeout(&self, direction: &str, seconds: u32) -> zbus::Result<()>;
+
     /// All figures, sent to those who watch.
     #[zbus(signal)]
     fn statistics(&self, statistics: Dict) -> zbus::Result<()>;
@@ -199,7 +311,7 @@ mod tests {
         let sent = Figures { packets_lost: 3, round_trip_ms: -1.0, level_in: -40.5, ..Figures::default() };
         let mut dict = sent.to_dict();
         assert_eq!(dict.len(), Figures::KEYS.len());
-        dict.insert("MeanOpinionScore".into(), OwnedVariant::from(4.2));
+        dict.insert("AFigureOfTomorrow".into(), OwnedVariant::from(4.2));
         dict.insert("PacketsLate".into(), OwnedVariant::from(true));
         assert_eq!(Figures::from_dict(&dict), sent);
     }

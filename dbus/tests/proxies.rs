@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AccountSettings, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions,
-    FriendsProxy, ManagerProxy, MappingOptions, NatProxy, ResumeOptions, TestOptions, TraceOptions, XML,
+    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy, DeviceSettings,
+    DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions, RecordOptions,
+    ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -162,6 +163,7 @@ async fn use_everything(client: &Connection) {
         account: Some("work".into()),
         play: null(),
         record: null(),
+        programs: Some(true),
         mix: Some(true),
         anonymous: Some(true),
         follow: Some(true),
@@ -188,23 +190,35 @@ async fn use_everything(client: &Connection) {
     call.set_codec("opus").await.unwrap();
     call.send_dtmf("1").await.unwrap();
     call.set_muted(true).await.unwrap();
+    let options = AudioOptions { end_with_input: Some(true), ..AudioOptions::default() };
+    call.open_audio(&options).await.unwrap();
+    call.open_audio_socket(&options).await.unwrap();
+    let file = null().unwrap();
+    call.play(&file, &PlayOptions { mode: Some("inject".into()), repeat: Some(true) }).await.unwrap();
+    call.start_recording(&file, &RecordOptions { side: Some("stereo".into()), format: None }).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
         anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
-        local_hold, remote_hold, mixed, network_state, sound, end_reason, sip_status, created_at, answered_at, ended_at,
+        local_hold, remote_hold, mixed, network_state, sound, playing, recording, stop_playing, stop_recording, list_ports, end_reason, sip_status, created_at, answered_at, ended_at,
         remote_media, media_path);
 
     let statistics = proxy!(CallStatisticsProxy, client);
     statistics.watch(1000).await.unwrap();
-    get!(statistics: get, unwatch, packets_sent, packets_received, octets_sent, octets_received, packets_lost,
+    statistics.watch_activity(10).await.unwrap();
+    get!(statistics: get, unwatch, graph, unwatch_activity, bursts, burst_density, gap_density, concealed_percent, one_way_delay_ms, rating_in, mos_listening_in, mos_conversation_in, rating_out, mos_listening_out, mos_conversation_out, reported_mos, reported_burst_density, reported_discard_percent, reported_buffer_ms, packets_sent, packets_received, octets_sent, octets_received, packets_lost,
         packets_late, packets_duplicate, packets_reordered, packets_invalid, packets_discarded, frames_played,
         frames_concealed, loss_percent, jitter_ms, buffer_ms, buffer_target_ms, round_trip_ms,
         remote_loss_percent, remote_jitter_ms, level_in, level_out);
 
     let audio = proxy!(AudioProxy, client);
     audio.select_device("input", "default").await.unwrap();
+    audio
+        .configure_device("input", &DeviceSettings { volume: Some(80), ..Default::default() })
+        .await
+        .unwrap();
     audio.start_test(&TestOptions { output: Some(true), input: None }).await.unwrap();
     audio.watch(1000).await.unwrap();
-    get!(audio: list_devices, stop_test, unwatch, input, output, ringer, state, reason, scheduling,
+    get!(audio: list_devices, stop_test, unwatch, input, output, ringer, in_use, input_settings,
+        output_settings, ringer_settings, state, reason, scheduling,
         scheduling_reason, priority, memory_locked, parked, input_level, output_level, counters);
 
     let nat = proxy!(NatProxy, client);
@@ -252,6 +266,9 @@ async fn proxies_read_every_signal_of_the_xml() {
     let mut digits = call.receive_dtmf_received().await.unwrap();
     let mut account_states = account.receive_state_transition().await.unwrap();
     let mut figures = statistics.receive_statistics().await.unwrap();
+    let mut qualities = statistics.receive_quality_changed().await.unwrap();
+    let mut activities = statistics.receive_activity_changed().await.unwrap();
+    let mut silences = statistics.receive_silence_timeout().await.unwrap();
     let mut levels = audio.receive_levels().await.unwrap();
 
     let mut sent = BTreeSet::new();
@@ -273,12 +290,18 @@ async fn proxies_read_every_signal_of_the_xml() {
     assert_eq!(digit.args().unwrap().duration_ms, 7);
     assert_eq!(account_states.next().await.unwrap().args().unwrap().sip_status, 7);
     assert!(figures.next().await.unwrap().args().unwrap().statistics.contains_key("text"));
+    assert_eq!(qualities.next().await.unwrap().args().unwrap().cause, "text");
+    assert_eq!(activities.next().await.unwrap().args().unwrap().direction, "text");
+    assert_eq!(silences.next().await.unwrap().args().unwrap().seconds, 7);
     assert!(levels.next().await.unwrap().args().unwrap().levels.contains_key("text"));
     let read = [
         "org.voipd.Account1.StateChanged",
         "org.voipd.Audio1.Levels",
         "org.voipd.Call1.DtmfReceived",
         "org.voipd.Call1.StateChanged",
+        "org.voipd.CallStatistics1.ActivityChanged",
+        "org.voipd.CallStatistics1.QualityChanged",
+        "org.voipd.CallStatistics1.SilenceTimeout",
         "org.voipd.CallStatistics1.Statistics",
     ];
     assert_eq!(sent, read.map(str::to_owned).into());

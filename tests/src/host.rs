@@ -151,6 +151,18 @@ impl Wire {
         (here, there)
     }
 
+    /// Names are asked of this server there, by programs started from now on.
+    pub fn name_server(&self, address: Ipv4Addr) {
+        let directory = self.own_files();
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("resolv.conf"), format!("nameserver {address}\n")).unwrap();
+    }
+
+    /// Files here stand in for those of the same name in `/etc` on the far host (ip-netns(8)).
+    fn own_files(&self) -> PathBuf {
+        PathBuf::from("/etc/netns").join(&self.name)
+    }
+
     /// How many packets the far host has sent and received.
     pub fn packets(&self) -> (u64, u64) {
         let count = |way: &str| {
@@ -197,6 +209,7 @@ impl Wire {
             // Neither need be there.
             let _ = Command::new("ip").args(arguments).output();
         }
+        let _ = fs::remove_dir_all(self.own_files());
     }
 }
 

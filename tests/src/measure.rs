@@ -30,6 +30,23 @@ impl Cost {
     }
 }
 
+/// What a process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open files and sockets.
+    pub files: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Holdings {
+    /// What a process holds now.
+    pub fn of(process: u32) -> Self {
+        let count = |what: &str| fs::read_dir(format!("/proc/{process}/{what}")).unwrap().count();
+        Self { files: count("fd"), threads: count("task") }
+    }
+}
+
 /// Processor time that a process has used so far, in user and in system mode.
 fn processor_seconds(process: u32) -> f64 {
     let line = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();

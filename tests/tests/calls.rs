@@ -1,8 +1,12 @@
 //! Two voipds call each other without a server.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, Voipd, pause};
+use voipd_tests::{Config, Lab, Voipd, needs_root, pause};
 
 #[tokio::test]
 async fn speech_crosses_a_call_both_ways_in_every_codec() {
@@ -43,4 +47,30 @@ async fn speech_crosses_a_call_both_ways_in_every_codec() {
         alice.stop().await;
         bob.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_name_that_hangs_delays_neither_the_start_nor_another_call() {
+    if !needs_root("a_name_that_hangs_delays_neither_the_start_nor_another_call") {
+        return;
+    }
+    let (lab, wire) = (Lab::shared(), Wire::new());
+    let silent = UdpSocket::bind((wire.here, 53)).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    wire.name_server(wire.here);
+    let account = "name = \"work\"\naddress = \"sip:alice@hangs.test\"\npassword = \"secret\"";
+    let alice = Voipd::start(&lab, "alice", Config::beyond(&wire).account(account)).await;
+    let bob = Voipd::start(&lab, "bob", Config::at(wire.here)).await;
+    silent.recv(&mut [0; 512]).expect("the account's registrar is looked up");
+
+    let hanging = alice.dial("sip:carol@elsewhere.test").await;
+    let call = alice.dial(&format!("sip:{}", bob.address)).await;
+    bob.incoming().await.accept().await;
+    call.is("active").await;
+    assert_eq!(hanging.state().await, "dialing");
+    assert_eq!(alice.account("work").await.state().await.unwrap(), "registering");
+    call.hang_up().await;
+    hanging.hang_up().await;
+    alice.stop().await;
+    bob.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
 use voipd_dbus::DialOptions;
 use voipd_tests::authority::{Authority, Certificate, Validity, self_signed};
 use voipd_tests::baresip::{Answer, Baresip};
@@ -11,7 +12,7 @@ use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::sipp::{Script, Sipp, pcmu};
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::{reading, writing};
-use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause};
+use voipd_tests::{Call, Config, Lab, SOON, Voipctl, Voipd, needs_root, pause};
 
 /// Writes a file of a test.
 fn file(lab: &Lab, name: &str, text: &str) -> PathBuf {
@@ -54,6 +55,28 @@ fn carried_by(phone: &Voipd, transport: &str) {
     assert!(stray.is_none(), "{stray:?} in\n{log}");
 }
 
+/// A trace of a telephone, begun now.
+async fn traced(phone: &Voipd) -> Voipctl {
+    let mut trace = Voipctl::start(phone.voipctl(&["trace", "--brief"]));
+    trace.says("tracing voipd").await;
+    trace
+}
+
+/// Panics unless a trace shows a whole call by this transport.
+async fn shows_the_call(mut trace: Voipctl, transport: &str) {
+    trace.says(": BYE sip:").await;
+    trace.signal(Signal::SIGINT);
+    let shown = trace.ends().await.well().to_owned();
+    for (way, what) in
+        [("->", "INVITE sip:echo@"), ("<-", "SIP/2.0 200 "), ("->", "ACK sip:"), ("->", "BYE sip:")]
+    {
+        let found = shown.lines().any(|line| {
+            line.contains(&format!(" {way} ")) && line.contains(&format!(" {transport} call 1: {what}"))
+        });
+        assert!(found, "no {way} {what} by {transport} in\n{shown}");
+    }
+}
+
 const ECHO: &str = "name = \"echo\"\nkind = \"echo\"\nallow-from = [\"127.0.0.0/8\", \"198.18.0.0/15\"]\ncodecs = [\"PCMU\"]";
 
 #[tokio::test]
@@ -62,7 +85,9 @@ async fn two_telephones_call_each_other_over_tcp() {
     let callee = Voipd::start(&lab, "callee", Config::at(lab.address()).account(ECHO)).await;
     let caller = Voipd::start(&lab, "caller", Config::at(lab.address())).await;
     let target = format!("sip:echo@{};transport=tcp", callee.address);
+    let trace = traced(&caller).await;
     echo_is_heard(&lab, &caller, &target, "echo over TCP").await;
+    shows_the_call(trace, "TCP").await;
     carried_by(&callee, "TCP");
     caller.stop().await;
     callee.stop().await;
@@ -80,7 +105,9 @@ async fn two_telephones_call_each_other_over_tls() {
     let trusting = Config::at(lab.address()).line("direct", format!("tls-ca = \"{}\"", ca.display()));
     let caller = Voipd::start(&lab, "caller", trusting).await;
     let target = format!("sip:echo@{address};transport=tls");
+    let trace = traced(&caller).await;
     echo_is_heard(&lab, &caller, &target, "echo over TLS").await;
+    shows_the_call(trace, "TLS").await;
     carried_by(&callee, "TLS");
 
     // Who does not know the authority places no call, by this way or another.

@@ -103,6 +103,8 @@ pub struct AccountSettings {
     pub codecs: Vec<Codec>,
     /// 10, 20, 30, 40 or 60.
     pub ptime_ms: u16,
+    /// Redundant audio data (RFC 2198) is offered and taken.
+    pub redundancy: bool,
     /// What becomes of its calls that are redirected.
     pub redirect: RedirectPolicy,
     /// How it sends digits.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use voipd_audio::plan::{SendPlan, StreamCounters};
+use voipd_audio::plan::{SendPlan, Steering, StreamCounters};
 use voipd_audio::{PortId, StreamPlan};
 use voipd_media::rtcp::RtcpSession;
 use voipd_media::{Agreement, Direction, LocalMedia, Negotiation, NegotiationError};
@@ -11,11 +11,14 @@ use voipd_sip::endpoint::SessionId;
 use voipd_sip::uri::NameAddr;
 
 use crate::account::AccountId;
+use crate::adaptation::Adaptation;
+use crate::call_ports::CallPort;
 use crate::caller::Known;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
+use crate::quality::QualityMonitor;
 use crate::roaming::Whereabouts;
 use crate::view::{
     CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
@@ -60,6 +63,9 @@ pub(crate) struct Stream {
     /// Of the sound sent, in hertz.
     pub(crate) clock_rate: u32,
     pub(crate) counters: StreamCounters,
+    pub(crate) adaptation: Adaptation,
+    /// How the stream is sent now.
+    pub(crate) steering: Steering,
     /// Since when no packet has come, or when the peer was last asked for a sign of life.
     pub(crate) quiet_since: Instant,
     /// Where the peer's media comes from, where that is not where it said (symmetric RTP, RFC 4961).
@@ -70,6 +76,7 @@ pub(crate) struct Stream {
     pub(crate) counted_before: StreamCounters,
     /// Where packets under an SSRC of ours have come from (RFC 3550 section 8.2).
     pub(crate) conflicts: Vec<SocketAddr>,
+    pub(crate) quality: QualityMonitor,
 }
 
 impl Stream {
@@ -129,24 +136,17 @@ pub(crate) struct Invited {
 /// Where a call's sound comes from and goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sound {
-    Device {
-        recorder: Option<PortId>,
-    },
-    /// A file speaks instead of the microphone; nothing goes to the loudspeaker.
-    Files {
-        player: PortId,
-        recorder: Option<PortId>,
-    },
+    Device,
+    /// Only the call's ports speak and listen: files and programs.
+    Ports,
     Echo,
 }
 
 /// What a caller of `dial` or `accept` wants for sound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoundChoice {
-    /// A file is played to the peer.
-    pub play: bool,
-    /// What the peer says is recorded.
-    pub record: bool,
+    /// Files and programs speak and listen, and the sound device does not.
+    pub ports: bool,
     /// Other calls stay where they are and are mixed with this one.
     pub mix: bool,
 }
@@ -210,6 +210,7 @@ pub(crate) struct Call {
     pub(crate) ending: Option<Reason>,
     pub(crate) stream_port: PortId,
     pub(crate) sound: Sound,
+    pub(crate) ports: Vec<CallPort>,
     pub(crate) mixed: bool,
     pub(crate) muted: bool,
     pub(crate) local_hold: bool,
@@ -325,7 +326,7 @@ impl Call {
     }
 
     pub(crate) fn uses_device(&self) -> bool {
-        matches!(self.sound, Sound::Device { .. })
+        self.sound == Sound::Device
     }
 
     /// Sound flows now: there is a stream, and nobody here holds it.
@@ -348,8 +349,9 @@ impl Call {
     fn sound_place(&self) -> SoundPlace {
         match self.sound {
             _ if !self.is_audible() => SoundPlace::None,
-            Sound::Device { .. } => SoundPlace::Device,
-            Sound::Files { .. } => SoundPlace::Files,
+            Sound::Device => SoundPlace::Device,
+            Sound::Ports if self.has_programs() => SoundPlace::Programs,
+            Sound::Ports => SoundPlace::Files,
             Sound::Echo => SoundPlace::Echo,
         }
     }
@@ -376,6 +378,8 @@ impl Call {
             mixed: self.mixed,
             network: if self.is_ended() { CallNetwork::Ok } else { self.whereabouts.shown() },
             sound: self.sound_place(),
+            playing: self.plays(),
+            recording: self.records(),
             media_way: self.media_way(),
             remote_media: agreement.map(|a| a.remote_rtp).filter(|remote| is_address(*remote)),
             asserted: self.known.asserted.as_ref().map(shown_uri).unwrap_or_default(),

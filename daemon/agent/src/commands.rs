@@ -243,8 +243,9 @@ impl Agent {
         let preferences = self.accounts.get(account).map(|account| Preferences {
             codecs: account.settings.codecs.clone(),
             ptime_ms: account.settings.ptime_ms,
+            redundancy: account.settings.redundancy,
         });
-        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20 });
+        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20, redundancy: false });
         // 62 bits: some peers read the o= number as a signed 64-bit one.
         let negotiation = Negotiation::new(self.rng.next_u64() >> 2, preferences);
         let call = Call {
@@ -274,7 +275,8 @@ impl Agent {
             told_hold: false,
             ending: None,
             stream_port,
-            sound: Sound::Device { recorder: None },
+            sound: Sound::Device,
+            ports: Vec::new(),
             mixed: false,
             muted: false,
             local_hold: false,
@@ -298,13 +300,8 @@ impl Agent {
 
     /// Where the sound of a call that is dialled or accepted goes; others give the device up for it.
     fn place_sound(&mut self, now: Instant, id: CallId, choice: SoundChoice) {
-        let recorder = choice.record.then(|| self.new_port());
-        let sound = match choice.play {
-            true => Sound::Files { player: self.new_port(), recorder },
-            false => Sound::Device { recorder },
-        };
         if let Some(call) = self.calls.get_mut(&id) {
-            call.sound = sound;
+            call.sound = if choice.ports { Sound::Ports } else { Sound::Device };
         }
         if !choice.mix {
             self.yield_device(now, id);

@@ -44,6 +44,11 @@ pub enum AgentError {
     /// A limit of the configuration.
     #[error("there are {0} calls already, and no more are allowed; end one first")]
     TooManyCalls(usize),
+    /// A limit for each call.
+    #[error(
+        "{0} files and programs have joined the call already, and no more are allowed; end one of them first"
+    )]
+    TooManyPorts(usize),
     /// More accounts than anybody has use for.
     #[error("there are {0} accounts already, and no more are allowed; remove one first")]
     TooManyAccounts(usize),

@@ -6,9 +6,11 @@
 )]
 
 pub mod account;
+pub mod adaptation;
 mod accounts;
 pub mod agent;
 mod call;
+mod call_ports;
 mod caller;
 mod commands;
 mod complaints;
@@ -26,6 +28,7 @@ mod names;
 mod neighbours;
 pub mod output;
 mod plan;
+pub mod quality;
 mod reason;
 mod registration;
 mod roaming;
@@ -41,12 +44,14 @@ pub use account::{
 };
 pub use agent::{Agent, AgentConfig};
 pub use call::{DialOptions, SoundChoice};
+pub use call_ports::{MOST_CALL_PORTS, PortRole, Voice};
 pub use error::AgentError;
 pub use ice_calls::RelayStream;
 pub use mapped::is_outside;
 pub use names::MediaNameId;
 pub use neighbours::Neighbour;
 pub use output::Output;
+pub use plan::built_codecs;
 pub use roaming::{Faced, NetworkChange};
 pub use servers::{RelayState, RelayView, ServerId};
 pub use target::TargetError;

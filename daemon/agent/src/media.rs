@@ -4,18 +4,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand_chacha::rand_core::Rng;
-use voipd_audio::plan::{EngineEvent, StreamCounters, StreamPlan};
+use voipd_audio::plan::{EngineEvent, Steering, StreamCounters, StreamPlan};
 use voipd_media::Agreement;
 use voipd_media::rtcp::{ReceivedCounters, RemoteView, RtcpEvent, RtcpSession, SentCounters};
 use voipd_sip::endpoint::SessionId;
 
+use crate::adaptation::Adaptation;
 use crate::agent::{Agent, ENDED_FOR};
 use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
 use crate::ice::CallIce;
 use crate::output::{Output, Weight};
-use crate::plan::{clock_rate, stream_plan};
-use crate::view::{CallId, Reason};
+use crate::plan::{clock_rate, limits, stream_plan};
+use crate::quality::{CallQuality, Look, QualityMonitor};
+use crate::view::{CallId, CallView, Reason};
 use crate::vigil::LOOK;
 
 /// How often a stream's counters are looked at.
@@ -66,6 +68,7 @@ impl Agent {
                 if socket != own {
                     self.outputs.push_back(Output::UseSocket { call: id, port, socket });
                 }
+                let adaptation = Adaptation::new(limits(agreement, &plan));
                 let stream = Stream {
                     local: *local,
                     socket,
@@ -73,11 +76,14 @@ impl Agent {
                     rtcp: new_rtcp(now, &mut self.rng, ssrc, rate),
                     clock_rate: rate,
                     counters: StreamCounters::default(),
+                    adaptation,
+                    steering: Steering::default(),
                     quiet_since: now,
                     moved_to: None,
                     rtcp_from: None,
                     counted_before: StreamCounters::default(),
                     conflicts: Vec::new(),
+                    quality: QualityMonitor::default(),
                 };
                 call.media = Media::Streaming(Box::new(stream));
                 call.next_check = Some(now + CHECK);
@@ -102,6 +108,11 @@ impl Agent {
                     return;
                 }
                 plan.generation += 1;
+                let limits = limits(agreement, &plan);
+                match moved {
+                    true => stream.adaptation = Adaptation::new(limits),
+                    false => stream.adaptation.set_limits(limits),
+                }
                 if moved || plan.path != old.path {
                     (stream.moved_to, stream.rtcp_from) = (None, None);
                 }
@@ -111,6 +122,7 @@ impl Agent {
                     stream.clock_rate = rate;
                     stream.counted_before = stream.counters;
                     stream.conflicts.clear();
+                    stream.quality.forget();
                 } else if !same_source {
                     goodbye = stream.change_source(ntp, agreement, ssrc, rate);
                 }
@@ -121,6 +133,7 @@ impl Agent {
             Media::None | Media::Wanted(_) | Media::Binding => {}
         }
         call.review_digits();
+        self.steer(id);
         if let Some((remote, bytes)) = goodbye {
             self.send_rtcp(id, remote, bytes);
         }
@@ -137,6 +150,18 @@ impl Agent {
         let generation = stream.plan.generation + 1;
         stream.plan = StreamPlan { generation, send: None, play: false, ..stream.plan.clone() };
         self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
+    }
+
+    /// Lets the call's stream be sent as the network is thought to want it.
+    fn steer(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let port = call.stream_port;
+        let Some(stream) = call.stream_mut() else { return };
+        let steering = stream.adaptation.steering();
+        if steering != stream.steering {
+            stream.steering = steering;
+            self.outputs.push_back(Output::SteerStream { port, steering });
+        }
     }
 
     pub(crate) fn engine_event(&mut self, now: Instant, event: EngineEvent) {
@@ -171,6 +196,7 @@ impl Agent {
             EngineEvent::FirstPacket { .. }
             | EngineEvent::SsrcChanged { .. }
             | EngineEvent::SourceEnded { .. }
+            | EngineEvent::Activity { .. }
             | EngineEvent::ToneEnded { .. } => {}
         }
     }
@@ -184,10 +210,17 @@ impl Agent {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
+            let queued = Duration::from_micros(stream.counters.queued_us);
+            for event in &events {
+                if let RtcpEvent::Report(view) = event {
+                    stream.adaptation.reported(now, view, queued);
+                }
+            }
             call.vigil.hear(now);
             if events.contains(&RtcpEvent::Collision) {
                 self.ssrc_taken(now, id, source);
             }
+            self.steer(id);
         }
     }
 
@@ -232,7 +265,21 @@ impl Agent {
         let just_sent = now_nanos.saturating_sub(counters.last_sent_nanos) < CHECK.as_nanos() as u64;
         let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
+        stream.adaptation.counted(now, counters);
+        let (view, reported) = (stream.rtcp.remote_view(), stream.rtcp.remote_metrics());
+        let look = Look {
+            counters,
+            view,
+            reported,
+            round_trip: stream.rtcp.round_trip(),
+            codec: agreement.send.codec,
+            packet_ms: agreement.send.ptime_ms,
+        };
+        let warnings = stream.quality.look(now, &look);
         let due = now >= stream.rtcp.poll_timeout();
+        if due && counters.packets_received > 0 {
+            stream.rtcp.set_metrics(counters.remote_ssrc, stream.quality.metrics(&look));
+        }
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
@@ -249,6 +296,9 @@ impl Agent {
         call.next_check = Some(next.clamp(now + Duration::from_millis(100), now + look));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
+        }
+        for warning in warnings.into_iter().flatten() {
+            self.outputs.push_back(Output::QualityChanged { call: id, warning });
         }
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
@@ -294,6 +344,19 @@ impl Agent {
             Media::Streaming(stream) => stream.rtcp.remote_view(),
             _ => None,
         }
+    }
+
+    /// How a call sounds in both directions, as of the last look at its counters.
+    pub fn quality(&self, id: CallId) -> CallQuality {
+        match self.calls.get(&id).map(|call| &call.media) {
+            Some(Media::Streaming(stream)) => stream.quality.quality(),
+            _ => CallQuality::default(),
+        }
+    }
+
+    /// What is known of a call.
+    pub fn call_view(&self, id: CallId) -> Option<CallView> {
+        self.calls.get(&id).map(Call::view)
     }
 
     /// The port of a call's stream while it has one.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use voipd_audio::plan::Steering;
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
 use voipd_nat::ice::StreamId;
@@ -11,6 +12,7 @@ use voipd_sip::endpoint::{Flow, NextHop, ResolveId};
 
 use crate::account::AccountId;
 use crate::names::MediaNameId;
+use crate::quality::Warning as QualityWarning;
 use crate::servers::{RelayView, ServerId};
 use crate::view::{AccountView, CallId, CallState, CallView, Reason};
 
@@ -51,15 +53,21 @@ pub enum Output {
     OpenStream { call: CallId, port: PortId, plan: Box<StreamPlan> },
     /// Change a stream: the plan replaces the one before as a whole.
     UpdateStream { port: PortId, plan: Box<StreamPlan> },
-    /// The call's stream, files and sockets are no longer needed: nothing is said of these ports any more, and they are
+    /// The call's stream, its other ports and its sockets are no longer needed: nothing is said of these ports any more, and they are
     /// to be taken out of whatever they are connected to.
     CloseMedia { call: CallId, ports: Vec<PortId> },
-    /// Open the files that the call was given, under these ports.
-    OpenFiles { call: CallId, player: Option<PortId>, recorder: Option<PortId> },
+    /// The call is answered: let sound flow at one of the ports that [`crate::Agent::open_port`] has given. Its stream is
+    /// opened right behind this, where it is not open yet.
+    OpenPort { call: CallId, port: PortId, stream: PortId },
+    /// The port is no longer needed: nothing is said of it any more, and it is to be taken out of whatever it is connected
+    /// to.
+    ClosePort { port: PortId },
     /// What `sink` hears from now on; nothing when `sources` is empty.
     Connect { sink: PortId, sources: Vec<PortId> },
     /// Whether the peer of this stream hears silence.
     SetMuted { port: PortId, muted: bool },
+    /// Send a stream otherwise from its next packet on, as the network suggests.
+    SteerStream { port: PortId, steering: Steering },
     /// Send a digit as a telephone event (RFC 4733); the engine reports when it is done.
     SendDtmf { port: PortId, digit: char, duration_ms: u32 },
     /// Which tone sounds at [`DEVICE_OUTPUT`] or [`RINGER`] from now on.
@@ -100,6 +108,8 @@ pub enum Output {
     CallStateChanged { call: CallId, old: CallState, new: CallState, reason: Reason, sip_status: u16 },
     /// The peer has sent a digit.
     DtmfReceived { call: CallId, digit: char, duration_ms: u32 },
+    /// A direction of a call has begun to sound bad, or is good again.
+    QualityChanged { call: CallId, warning: QualityWarning },
     /// A call is gone; its number is not used again.
     CallRemoved(CallId),
     /// Something worth a line in the log.

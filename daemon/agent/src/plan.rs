@@ -4,6 +4,8 @@ use voipd_audio::plan::{Path, Protection, ReceiveKind, SendPlan, StreamPlan};
 use voipd_media::negotiation::ReceiveFormat;
 use voipd_media::{Agreement, Codec};
 
+use crate::adaptation::Limits;
+
 /// The plan that carries out `agreement`. While this side holds the call nothing is sent and nothing is played.
 pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, local_hold: bool) -> StreamPlan {
     let may_send = agreement.direction.sends();
@@ -18,6 +20,7 @@ pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, loc
         bitrate: format.max_bitrate,
         fec: format.fec,
         dtx: format.dtx,
+        redundancy: format.redundancy,
     });
     let receive = agreement
         .receive
@@ -26,6 +29,7 @@ pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, loc
             let kind = match format {
                 ReceiveFormat::Audio(codec) => ReceiveKind::Audio(engine_codec(*codec)),
                 ReceiveFormat::Events(rate) => ReceiveKind::Events(*rate),
+                ReceiveFormat::Redundant(_) => ReceiveKind::Redundant,
             };
             (*payload_type, kind)
         })
@@ -47,6 +51,46 @@ fn engine_codec(codec: Codec) -> voipd_audio::Codec {
         Codec::Pcmu => voipd_audio::Codec::Pcmu,
         Codec::Pcma => voipd_audio::Codec::Pcma,
         Codec::G722 => voipd_audio::Codec::G722,
+        Codec::L16Narrow => voipd_audio::Codec::L16Narrow,
+        Codec::L16Wide => voipd_audio::Codec::L16Wide,
+        Codec::L16Full => voipd_audio::Codec::L16Full,
+        Codec::G726 => voipd_audio::Codec::G726,
+        Codec::Gsm => voipd_audio::Codec::Gsm,
+        Codec::SpeexNarrow => voipd_audio::Codec::SpeexNarrow,
+        Codec::SpeexWide => voipd_audio::Codec::SpeexWide,
+        Codec::G729 => voipd_audio::Codec::G729,
+    }
+}
+
+/// The codecs that this build has, in the order of [`Codec::ALL`].
+pub fn built_codecs() -> impl Iterator<Item = Codec> {
+    Codec::ALL.into_iter().filter(|codec| engine_codec(*codec).is_built())
+}
+
+/// How far sending may adapt to the network under `agreement`, by the way that `plan` takes.
+pub(crate) fn limits(agreement: &Agreement, plan: &StreamPlan) -> Limits {
+    /// Bytes of headers: UDP, IP of both versions, a TURN channel (RFC 8656 section 12.4), TCP with its time stamps.
+    const UDP: u16 = 8;
+    const IPV4: u16 = 20;
+    const IPV6: u16 = 40;
+    const CHANNEL: u16 = 4;
+    const TCP: u16 = 32;
+    let ip = if plan.path.remote().is_ipv4() { IPV4 } else { IPV6 };
+    let format = &agreement.send;
+    Limits {
+        codec: engine_codec(format.codec),
+        ptime_ms: format.ptime_ms,
+        max_ptime_ms: format.max_ptime_ms,
+        max_bitrate: format.max_bitrate,
+        bandwidth: format.bandwidth,
+        fec: format.fec,
+        redundancy: format.redundancy.is_some(),
+        packet_overhead: ip
+            + match plan.path {
+                Path::Udp { .. } => UDP,
+                Path::TurnChannel { .. } => UDP + CHANNEL,
+                Path::Stream { .. } => TCP + CHANNEL,
+            },
     }
 }
 

@@ -271,16 +271,9 @@ impl Agent {
         call.ring_deadline = None;
         call.invited = None;
         call.answered_at = answered_at;
-        let (player, recorder) = match call.sound {
-            Sound::Device { recorder } => (None, recorder),
-            Sound::Files { player, recorder } => (Some(player), recorder),
-            Sound::Echo => (None, None),
-        };
         let codec = call.agreement().map_or("", |agreement| agreement.send.codec.name());
         self.note(Weight::Info, Some(id), format!("call answered: {codec}"));
-        if player.is_some() || recorder.is_some() {
-            self.outputs.push_back(Output::OpenFiles { call: id, player, recorder });
-        }
+        self.open_ports(id);
         self.touched.insert(id);
         self.apply_agreement(now, id);
         self.catch_up(id);
@@ -430,11 +423,7 @@ impl Agent {
         let had_media = !matches!(call.media, Media::None | Media::Wanted(_));
         call.media = Media::None;
         let mut ports = vec![call.stream_port];
-        match call.sound {
-            Sound::Device { recorder } => ports.extend(recorder),
-            Sound::Files { player, recorder } => ports.extend(std::iter::once(player).chain(recorder)),
-            Sound::Echo => {}
-        }
+        ports.extend(call.ports.drain(..).map(|port| port.port));
         self.by_port.remove(&call.stream_port);
         if hears_busy {
             self.routing.sound_busy(now);

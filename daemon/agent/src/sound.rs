@@ -58,11 +58,7 @@ impl Agent {
         self.note_mixing(at_device.len());
         let mut wanted: BTreeMap<PortId, Vec<PortId>> = BTreeMap::new();
         for call in self.calls.values().filter(|call| call.is_audible()) {
-            let (sources, recorder) = sources_of(call, &at_device);
-            wanted.insert(call.stream_port, sources);
-            if let Some(recorder) = recorder {
-                wanted.insert(recorder, vec![call.stream_port]);
-            }
+            wanted.insert(call.stream_port, sources_of(call, &at_device));
         }
         let talking = !at_device.is_empty();
         wanted.insert(DEVICE_OUTPUT, at_device);
@@ -144,19 +140,19 @@ impl Agent {
     }
 }
 
-/// What a call's peer hears, and where what it says is recorded. Files play and record from the answer on; before it
-/// they are not open.
-fn sources_of(call: &Call, at_device: &[PortId]) -> (Vec<PortId>, Option<PortId>) {
-    let answered = call.phase == Phase::Active;
-    match call.sound {
-        Sound::Device { recorder } => {
+/// What a call's peer hears.
+fn sources_of(call: &Call, at_device: &[PortId]) -> Vec<PortId> {
+    let mut sources: Vec<PortId> = match call.sound {
+        _ if call.is_replaced() => Vec::new(),
+        Sound::Device => {
             let others = at_device.iter().copied().filter(|port| *port != call.stream_port);
-            (std::iter::once(DEVICE_INPUT).chain(others).collect(), recorder.filter(|_| answered))
+            std::iter::once(DEVICE_INPUT).chain(others).collect()
         }
-        Sound::Files { player, recorder } if answered => (vec![player], recorder),
-        Sound::Files { .. } => (Vec::new(), None),
-        Sound::Echo => (vec![call.stream_port], None),
-    }
+        Sound::Ports => Vec::new(),
+        Sound::Echo => vec![call.stream_port],
+    };
+    sources.extend(call.voices());
+    sources
 }
 
 /// Calls that will need the sound device in a moment: it is opened while they ring, so that no word is lost.

@@ -223,6 +223,8 @@ pub enum SoundPlace {
     Files,
     /// Back to the peer.
     Echo,
+    /// Programs have the sound device's place.
+    Programs,
     /// Nowhere: not answered yet, held, or ended.
     None,
 }
@@ -325,6 +327,10 @@ pub struct CallView {
     pub network: CallNetwork,
     /// Where its sound goes now.
     pub sound: SoundPlace,
+    /// A file is played to the peer, or will be when the call is answered.
+    pub playing: bool,
+    /// The call is recorded, or will be when it is answered.
+    pub recording: bool,
     /// The way that its media takes.
     pub media_way: MediaWay,
     /// Where the peer receives media, as it says; `None` before it has said so, and while it holds without an address.

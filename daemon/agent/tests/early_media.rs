@@ -81,32 +81,6 @@ fn a_description_that_cannot_be_read_is_passed_over() {
 }
 
 #[test]
-fn files_wait_for_the_answer() {
-    let choice = SoundChoice { play: true, record: true, mix: false };
-    let (mut world, alice, call, peer, invite) = dialled(choice);
-    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
-    world.run_ms(50);
-    let stream = world.stream_port(alice, call);
-    assert_eq!(world.heard_at(alice, stream), []);
-    assert!(!world.outputs(alice).iter().any(|output| matches!(output, Output::OpenFiles { .. })));
-
-    peer.answer(&mut world, &invite, 200, "");
-    world.run_ms(50);
-    let outputs = world.outputs(alice);
-    let opened = outputs.iter().find_map(|output| match output {
-        Output::OpenFiles { player, recorder, .. } => Some((player.unwrap(), recorder.unwrap())),
-        _ => None,
-    });
-    let (player, recorder) = opened.unwrap();
-    assert_eq!(world.heard_at(alice, stream), [player]);
-    assert_eq!(world.heard_at(alice, recorder), [stream]);
-    assert_eq!(world.view(alice, call).sound, SoundPlace::Files);
-    assert!(!world.device_open(alice), "files need no sound card");
-    world.hang_up(alice, call);
-    assert_eq!(world.media_open(alice), 0);
-}
-
-#[test]
 fn digits_can_be_sent_to_an_announcement() {
     let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
     peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));

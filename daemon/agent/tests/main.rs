@@ -12,8 +12,10 @@ mod common;
 
 mod accounts;
 mod bad_network;
+mod adaptation;
 mod basic_call;
 mod call_ends;
+mod call_ports;
 mod callers;
 mod codec_change;
 mod dtmf;

@@ -6,7 +6,7 @@ use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
 use voipd_audio::tone::Tone;
 
-const MIX: SoundChoice = SoundChoice { play: false, record: false, mix: true };
+const MIX: SoundChoice = SoundChoice { ports: false, mix: true };
 
 /// Alice, and two that she can call.
 struct Three {
@@ -163,26 +163,12 @@ fn a_call_held_before_its_answer_can_be_resumed_before_it() {
 fn calls_with_files_leave_the_device_alone() {
     let mut three = Three::new();
     let bob = three.with_bob();
-    let files = SoundChoice { play: true, record: false, mix: false };
-    let carol = three.with_carol(files);
+    let carol = three.with_carol(SoundChoice { ports: true, mix: false });
     assert_eq!(three.states([bob, carol]), [CallState::Active, CallState::Active]);
     let alice = three.alice;
     assert!(!three.world.view(alice, bob).mixed && !three.world.view(alice, carol).mixed);
     assert_eq!(three.world.heard_at(alice, DEVICE_OUTPUT), [three.world.stream_port(alice, bob)]);
     assert_eq!(three.world.view(alice, carol).sound, SoundPlace::Files);
-}
-
-#[test]
-fn recording_does_not_need_a_file_to_play() {
-    let mut three = Three::new();
-    let choice = SoundChoice { play: false, record: true, mix: false };
-    let carol = three.with_carol(choice);
-    let alice = three.alice;
-    assert_eq!(three.world.view(alice, carol).sound, SoundPlace::Device);
-    // Socket, stream, recorder.
-    assert_eq!(three.world.media_open(alice), 3);
-    three.world.hang_up(alice, carol);
-    assert_eq!(three.world.media_open(alice), 0);
 }
 
 #[test]

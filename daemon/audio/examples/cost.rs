@@ -87,13 +87,14 @@ fn main() {
         }
     }
 
-    let mut buffer = JitterBuffer::new(8000, 20, 200);
+    let mut buffer = JitterBuffer::new(20, 200);
     let (mut sequence, payload) = (0_u32, [0; 160]);
     cost("jitter buffer, one packet in and out", || {
         let now = u64::from(sequence) * 20_000_000;
         buffer.insert(Arrival {
             sequence: sequence as u16,
             timestamp: sequence.wrapping_mul(160),
+            clock_rate: 8000,
             ssrc: 1,
             payload_type: 0,
             marker: false,

@@ -72,6 +72,7 @@ fn measure(name: &str, codec: Codec, streams: u32, connect: impl Fn(PortId) -> V
                 bitrate: None,
                 fec: false,
                 dtx: false,
+                redundancy: None,
             }),
             receive: vec![(0, ReceiveKind::Audio(codec))],
             play: true,

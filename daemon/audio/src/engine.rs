@@ -1,20 +1,27 @@
 //! The engine: mixer, streams and devices on one 10 ms clock, controlled from another thread.
 
+mod bursts;
 mod command;
 mod controller;
 mod counters;
 mod device;
 mod dtmf;
+mod insert;
 mod load;
 mod mixer;
+mod playout;
 mod port;
 mod processor;
+mod program;
+mod queueing;
 mod receive;
 mod reception;
+mod redundancy;
 mod relay;
 mod route;
 mod send;
 mod stream;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,12 +30,15 @@ use crate::codec::CodecError;
 use crate::engine::command::{COMMANDS, EVENTS, STRAYS};
 use crate::engine::counters::EngineShared;
 use crate::engine::load::Load;
+use crate::engine::mixer::Mixer;
 use crate::engine::port::{MAX_PORTS, PortSet, SourceFrame};
 use crate::engine::processor::Outbox;
 use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
+pub use crate::engine::insert::{InsertEnds, InsertPort, InsertSwitch, insert};
 pub use crate::engine::processor::Processor;
+pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
 /// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.
@@ -179,6 +189,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         ports: (0..max_ports).map(|_| None).collect(),
         open: PortSet::EMPTY,
         frames: (0..max_ports).map(|_| SourceFrame::SILENT).collect(),
+        mixer: Mixer::new(max_ports),
         commands: command_receiver,
         returned: returned_sender,
         outbox: Outbox { events: event_sender, strays: stray_sender, dropped: 0, told: false },

@@ -1,21 +1,27 @@
-//! The jitter buffer: takes packets as they come, gives 10 ms frames as the clock asks, and decides when to wait, to
-//! conceal and to drop. It knows sequence numbers, timestamps and arrival times; it does not decode.
+//! The jitter buffer: takes packets as they come, gives them as the clock asks, and says when to wait, to conceal, to drop,
+//! and to play faster or slower. It knows sequence numbers, timestamps and arrival times; it does not decode.
 //!
 //! Sound is pulled: a packet is played when the decoder has run out, whether the buffer likes its timing or not. Delay
 //! therefore grows by itself: when nothing is there, 10 ms are concealed and the packet that comes late is played after
-//! them, so lateness costs no sound. Three things bring delay down again: a pause of the sender, after which sound starts
-//! at its due time; one dropped packet at a time when for a second there was more than enough; and the hard bound.
+//! them, so lateness costs no sound. Delay is steered to its target by stretching what was decoded ([`JitterBuffer::advise`]),
+//! and starts there after a pause of the sender. Only at the hard bound packets are dropped.
 //!
 //! "Delay" counts from the moment at which a packet's sound began, as seen through the fastest packet of the last seconds:
 //! it includes the packet's own length. A clean wire with packets of 20 ms has 20 ms and what the clock's phase adds.
 
+mod copy;
 mod delay;
+mod level;
+mod peaks;
 mod pool;
 mod stream;
 
+pub use level::Advice;
+
 use delay::RelativeDelay;
+use level::{Level, Standing};
 use pool::{Packet, Pool};
-use stream::Stream;
+use stream::{Newcomer, Place, Stream};
 
 /// Most packets held.
 pub const CAPACITY: usize = 128;
@@ -24,8 +30,9 @@ pub const MAX_PAYLOAD: usize = 1400;
 
 /// Without sound for so long, the sender counts as silent.
 const SILENT_AFTER: i64 = 500 * MS;
-/// For so long there must have been more sound than needed before a packet is dropped.
-const SURPLUS_WINDOW: i64 = 1_000 * MS;
+/// A packet late by so much or less loses what was made up in its stead, if the delay would else grow for nothing. Later
+/// ones are played whole: the gap was heard anyway, and words count more.
+const SKIPPED: i64 = 2 * TICK;
 /// Length of the clock's tick.
 const TICK: i64 = crate::TICK_NANOS as i64;
 const MS: i64 = 1_000_000;
@@ -37,6 +44,8 @@ pub struct Arrival<'a> {
     pub sequence: u16,
     /// RTP timestamp.
     pub timestamp: u32,
+    /// Of the timestamp, in hertz.
+    pub clock_rate: u32,
     /// RTP synchronisation source.
     pub ssrc: u32,
     /// RTP payload type, handed back with the payload.
@@ -65,7 +74,7 @@ pub enum Inserted {
     /// The payload is too long, or the packet is the first of what may be another stream: it is kept aside, and played
     /// after all if the next packet continues it.
     Discarded,
-    /// The stream began anew (SSRC change, sequence or timestamp jump): what was held is gone.
+    /// The stream began anew (SSRC change, sequence or timestamp jump), and goes on behind what was held.
     Restarted,
 }
 
@@ -78,8 +87,11 @@ pub enum Next<'a> {
         payload_type: u8,
         /// As it arrived.
         payload: &'a [u8],
-        /// In timestamp units.
-        duration: u32,
+        /// In nanoseconds.
+        duration: u64,
+        /// So much of its beginning, in nanoseconds, was made up already because the packet was late. Leaving it out keeps the
+        /// delay as it is.
+        skip: u64,
     },
     /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
     /// behind it, if it is here (FEC).
@@ -108,28 +120,28 @@ pub struct JitterFigures {
     pub duplicate: u64,
     /// Came after one with a higher sequence number.
     pub reordered: u64,
-    /// Dropped to bring delay down, or because they do not fit.
+    /// Dropped at the hard bound of the delay, or because they do not fit.
     pub discarded: u64,
+    /// Sound left out to bring delay down, in microseconds.
+    pub shortened_us: u64,
+    /// Sound put in to let delay grow, in microseconds.
+    pub lengthened_us: u64,
 }
 
 /// The jitter buffer of one stream.
 pub struct JitterBuffer {
-    clock_rate: i64,
     /// Bounds of the target delay in nanoseconds.
     min: i64,
     max: i64,
+    /// A packet waits at least so long after the fastest one's arrival, in nanoseconds.
+    least_wait: i64,
     pool: Pool,
     delay: RelativeDelay,
+    level: Level,
     stream: Option<Stream>,
-    candidate: Option<Candidate>,
+    candidate: Option<Newcomer>,
     playout: Playout,
     figures: JitterFigures,
-}
-
-/// The first packet of what may be another stream (RFC 3550 A.1: one alone proves nothing). Its payload waits in the pool.
-struct Candidate {
-    stream: Stream,
-    packet: Packet,
 }
 
 /// Where playing stands.
@@ -138,19 +150,15 @@ enum Playout {
     /// Waits for the first packet of a stream (`fresh`) or of a talk spurt to become due.
     Waiting { fresh: bool },
     /// Plays. `concealed`: nanoseconds made up since the last packet that stand for no sequence number yet.
-    Playing { concealed: i64, surplus: Surplus },
-}
-
-/// The least sound, in nanoseconds, that was there at any pull since `since`.
-#[derive(Clone, Copy, Debug)]
-struct Surplus {
-    since: i64,
-    least: i64,
+    Playing { concealed: i64 },
 }
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play(Packet),
+    Play {
+        packet: Packet,
+        skip: i64,
+    },
     Lost { following: Option<Packet> },
     Empty,
     Silence,
@@ -159,13 +167,14 @@ enum Step {
 impl JitterBuffer {
     /// Control thread: allocates everything it will ever need. `min_ms`, `max_ms`: bounds of the target delay, which
     /// includes the packet; one packet and a tick are always allowed.
-    pub fn new(clock_rate: u32, min_ms: u32, max_ms: u32) -> Self {
+    pub fn new(min_ms: u32, max_ms: u32) -> Self {
         JitterBuffer {
-            clock_rate: i64::from(clock_rate.max(1)),
             min: i64::from(min_ms) * MS,
             max: i64::from(max_ms.max(min_ms)) * MS,
+            least_wait: 0,
             pool: Pool::new(),
             delay: RelativeDelay::new(),
+            level: Level::new(),
             stream: None,
             candidate: None,
             playout: Playout::Waiting { fresh: true },
@@ -173,11 +182,11 @@ impl JitterBuffer {
         }
     }
 
-    /// Another codec with another clock takes over: whatever was held is dropped, figures go on.
-    pub fn restart(&mut self, clock_rate: u32) {
-        self.clock_rate = i64::from(clock_rate.max(1));
+    /// Whatever was held is dropped, figures go on.
+    pub fn restart(&mut self) {
         self.pool.clear();
         self.delay.clear();
+        self.level = Level::new();
         self.stream = None;
         self.candidate = None;
         self.playout = Playout::Waiting { fresh: true };
@@ -194,38 +203,70 @@ impl JitterBuffer {
             self.figures.discarded += 1;
             return Inserted::Discarded;
         }
-        let Some(stream) = &self.stream else {
-            self.stream = Some(Stream::begin(&arrival, self.clock_rate));
-            return self.accept(&arrival);
-        };
-        if stream.continued_by(&arrival, self.clock_rate) {
-            self.drop_candidate();
-            return self.accept(&arrival);
-        }
-        match self.candidate.take() {
-            Some(candidate) if candidate.stream.confirmed_by(&arrival, self.clock_rate) => {
-                self.begin_anew(candidate);
-                self.accept(&arrival);
-                Inserted::Restarted
-            }
-            former => {
-                self.candidate = former;
+        let stream = self.stream.get_or_insert_with(|| Stream::begin(&arrival));
+        match stream.place(&arrival) {
+            Place::Known(packet, current) => {
                 self.drop_candidate();
-                self.keep_candidate(&arrival);
+                self.accept(&arrival, packet, current)
+            }
+            Place::OtherClock => {
+                let (base, wait) = (self.delay.base(), self.wait());
+                if let Some(stream) = &mut self.stream {
+                    stream.change_clock(&arrival, base, wait);
+                }
+                self.insert_again(arrival, Inserted::Kept)
+            }
+            Place::Strange => match self.candidate.take() {
+                Some(candidate) if candidate.confirmed_by(&arrival) => {
+                    self.change_source(candidate);
+                    self.insert_again(arrival, Inserted::Restarted)
+                }
+                former => {
+                    self.candidate = former;
+                    self.drop_candidate();
+                    self.keep_candidate(&arrival);
+                    Inserted::Discarded
+                }
+            },
+        }
+    }
+
+    /// An arrival for which the stream has just been prepared.
+    fn insert_again(&mut self, arrival: Arrival<'_>, inserted: Inserted) -> Inserted {
+        let place = self.stream.as_ref().map(|stream| stream.place(&arrival));
+        match place {
+            Some(Place::Known(packet, current)) => match self.accept(&arrival, packet, current) {
+                Inserted::Kept => inserted,
+                other => other,
+            },
+            _ => {
+                self.figures.discarded += 1;
                 Inserted::Discarded
             }
         }
     }
 
+    /// Real-time thread: a packet that has been inserted holds a copy of the one before it (Opus in-band FEC). Where that is
+    /// missing, this is the time at which it has come after all: delay grows so far that the copy is of use.
+    pub fn copies_former(&mut self, sequence: u16, at_nanos: u64) {
+        let Some(stream) = &self.stream else { return };
+        let Some((sequence, time)) = stream.missing(sequence) else { return };
+        if !self.pool.holds(sequence) && !stream.has_seen(sequence) {
+            let at = at_nanos.min(1 << 60) as i64;
+            self.delay.observe(at, at - time);
+        }
+    }
+
     /// Real-time thread: called when the decoder has run out of samples.
     pub fn next(&mut self, now_nanos: u64) -> Next<'_> {
-        let step = self.step(now_nanos as i64);
+        let step = self.step(now_nanos.min(1 << 60) as i64);
         self.figures.target_us = (self.target() / 1000) as u64;
         match step {
-            Step::Play(packet) => Next::Packet {
+            Step::Play { packet, skip } => Next::Packet {
                 payload_type: packet.payload_type,
                 payload: self.pool.payload(&packet),
-                duration: packet.duration,
+                duration: packet.duration.unsigned_abs(),
+                skip: skip.unsigned_abs(),
             },
             Step::Lost { following: Some(packet) } => {
                 Next::Lost { following: Some(self.pool.payload(&packet)) }
@@ -236,18 +277,53 @@ impl JitterBuffer {
         }
     }
 
-    /// Takes a packet that belongs to the stream.
-    fn accept(&mut self, arrival: &Arrival<'_>) -> Inserted {
+    /// Real-time thread: what should be done with the sound that is decoded and not yet played, `unplayed_nanos` of it, to
+    /// bring the delay nearer to its target. `quiet` tells whether that sound is a pause.
+    pub fn advise(&mut self, now_nanos: u64, unplayed_nanos: u64, quiet: impl FnOnce() -> bool) -> Advice {
+        let (Some(stream), Playout::Playing { concealed: 0 }) = (&self.stream, self.playout) else {
+            return Advice::Keep;
+        };
+        let (now, unplayed) = (now_nanos.min(1 << 60) as i64, unplayed_nanos.min(1 << 40) as i64);
+        let remainder = unplayed % TICK;
+        let delay = now + unplayed - stream.position - self.delay.base();
+        self.figures.held_us = ((delay + self.packet_length()).max(0) / 1000) as u64;
+        let standing = Standing { lateness: delay - remainder, remainder, wait: self.wait() };
+        self.level.advise(now, standing, quiet)
+    }
+
+    /// Real-time thread: the advice was followed, and so much sound is more (or less) than was decoded.
+    pub fn stretched(&mut self, now_nanos: u64, by_nanos: i64) {
+        self.level.stretched(now_nanos.min(1 << 60) as i64);
+        let by_us = by_nanos.unsigned_abs() / 1000;
+        match by_nanos < 0 {
+            true => self.figures.shortened_us += by_us,
+            false => self.figures.lengthened_us += by_us,
+        }
+    }
+
+    /// Real-time thread: whether the packet that comes next is here.
+    pub fn is_next_here(&self) -> bool {
+        let (Some(stream), Some(oldest)) = (&self.stream, self.pool.oldest()) else { return false };
+        matches!(self.playout, Playout::Playing { concealed: 0 })
+            && oldest.sequence == stream.next
+            && oldest.duration > 0
+            && oldest.time - stream.position < TICK
+    }
+
+    /// Takes a packet that belongs to the stream: to its present run, or to the one before.
+    fn accept(&mut self, arrival: &Arrival<'_>, packet: Packet, current: bool) -> Inserted {
         let Some(stream) = &mut self.stream else { return Inserted::Discarded };
-        let packet = stream.place(arrival);
+        if self.pool.get(packet.sequence).is_some_and(|held| held.copy) {
+            self.pool.remove(packet.sequence);
+        }
         if self.pool.holds(packet.sequence) || stream.has_seen(packet.sequence) {
             self.figures.duplicate += 1;
             return Inserted::Duplicate;
         }
-        if packet.sequence < stream.highest {
+        if packet.sequence < stream.highest() {
             self.figures.reordered += 1;
         }
-        if let Some(transit) = stream.note(&packet, self.clock_rate) {
+        if current && let Some(transit) = stream.follow(arrival, &packet) {
             self.delay.observe(packet.at, transit);
         }
         if packet.sequence < stream.next && !stream.untouched() {
@@ -271,9 +347,8 @@ impl JitterBuffer {
     }
 
     fn keep_candidate(&mut self, arrival: &Arrival<'_>) {
-        let stream = Stream::begin(arrival, self.clock_rate);
-        let packet = stream.place(arrival);
-        self.candidate = self.pool.store(packet, arrival.payload).map(|packet| Candidate { stream, packet });
+        let packet = self.pool.store(Newcomer::packet(arrival), arrival.payload);
+        self.candidate = packet.map(|packet| Newcomer::new(arrival, packet));
     }
 
     fn drop_candidate(&mut self) {
@@ -283,19 +358,25 @@ impl JitterBuffer {
         }
     }
 
-    /// The candidate is the stream from now on.
-    fn begin_anew(&mut self, candidate: Candidate) {
-        while let Some(held) = self.pool.oldest() {
-            self.pool.remove(held.sequence);
-            self.figures.discarded += 1;
+    /// The candidate is the stream from now on; what is held of the one before is played first.
+    fn change_source(&mut self, candidate: Newcomer) {
+        let Some(stream) = &mut self.stream else { return };
+        let established = stream.is_established();
+        let packet = stream.change_source(&candidate, self.delay.base());
+        if !established {
+            // One packet was no stream: what comes now is the first, and begins as soon as it can.
+            while let Some(held) = self.pool.oldest() {
+                self.pool.remove(held.sequence);
+                self.figures.discarded += 1;
+            }
+            stream.begin_with(&packet);
+            self.playout = Playout::Waiting { fresh: true };
         }
         self.delay.clear();
-        self.playout = Playout::Waiting { fresh: true };
-        let Candidate { mut stream, packet } = candidate;
-        if let Some(transit) = stream.note(&packet, self.clock_rate) {
-            self.delay.observe(packet.at, transit);
+        if packet.duration > 0 {
+            self.delay.observe(packet.at, packet.at - packet.time);
         }
-        self.stream = Some(stream);
+        self.make_room(packet.sequence);
         if !self.pool.adopt(packet) {
             self.pool.release(&packet);
         }
@@ -314,8 +395,7 @@ impl JitterBuffer {
     /// The hard bound: never more sound than the largest target and a packet. What is left is the target's worth.
     fn bound_delay(&mut self) {
         let Some(newest) = self.pool.newest() else { return };
-        let packet = self.nanos(i64::from(newest.duration));
-        if self.held_behind(newest) <= self.max.max(packet + TICK) + packet {
+        if self.held_behind(newest) <= self.max.max(newest.duration + TICK) + newest.duration {
             return;
         }
         let target = self.target();
@@ -330,7 +410,7 @@ impl JitterBuffer {
     /// Nanoseconds from the oldest packet's start to the newest one's end.
     fn held_behind(&self, newest: Packet) -> i64 {
         let Some(oldest) = self.pool.oldest() else { return 0 };
-        self.nanos(newest.timestamp + i64::from(newest.duration) - oldest.timestamp)
+        newest.end() - oldest.time
     }
 
     /// Drops a held packet: its place counts as played, and what is missing before it as lost.
@@ -358,11 +438,10 @@ impl JitterBuffer {
                 Playout::Waiting { .. } if now < self.due(&oldest) => return Step::Silence,
                 Playout::Waiting { fresh } => {
                     let first = if fresh { self.skip_backlog(oldest, now) } else { oldest };
-                    let surplus = Surplus { since: now, least: i64::MAX };
-                    return self.play(first, now, surplus);
+                    return self.play(first, now, 0);
                 }
-                Playout::Playing { concealed, surplus } => {
-                    if let Some(step) = self.step_playing(oldest, now, concealed, surplus) {
+                Playout::Playing { concealed } => {
+                    if let Some(step) = self.step_playing(oldest, now, concealed) {
                         return step;
                     }
                 }
@@ -371,20 +450,23 @@ impl JitterBuffer {
     }
 
     /// One step within a talk spurt; `None`: the state has changed, look again.
-    fn step_playing(&mut self, oldest: Packet, now: i64, concealed: i64, surplus: Surplus) -> Option<Step> {
+    fn step_playing(&mut self, oldest: Packet, now: i64, concealed: i64) -> Option<Step> {
+        let position = self.stream.as_ref()?.position;
+        let awaited = self.least_wait > 0 && now - position - self.delay.base() <= self.least_wait + TICK;
         let stream = self.stream.as_mut()?;
         let missing = oldest.sequence - stream.next;
-        let gap = oldest.timestamp - stream.position;
-        let packet = nanos(stream.duration, self.clock_rate);
+        let gap = oldest.time - stream.position;
+        let packet = stream.duration;
         if missing > 0 {
-            if concealed >= packet {
+            if concealed >= packet && !awaited {
                 // What was made up while nothing was there stands for the lost packet.
                 stream.lose_one();
                 self.figures.lost += 1;
-                self.playout = Playout::Playing { concealed: concealed - packet, surplus };
+                self.playout = Playout::Playing { concealed: concealed - packet };
                 return None;
             }
-            if concealed > 0 {
+            // What was made up has only brought the delay to where the packet behind the lost one comes in time.
+            if concealed > 0 && !awaited {
                 return Some(self.starve());
             }
             if 2 * gap < stream.duration {
@@ -397,34 +479,11 @@ impl JitterBuffer {
             let following = (oldest.sequence == stream.next).then_some(oldest);
             return Some(Step::Lost { following });
         }
-        if nanos(gap, self.clock_rate) >= TICK && now < self.due(&oldest) {
+        if gap >= TICK && now < self.due(&oldest) {
             // The sender had paused: its next sound starts by the clock.
             return Some(self.starve());
         }
-        let surplus = match self.judge_surplus(&oldest, now, surplus) {
-            Some(surplus) => surplus,
-            None => {
-                self.discard(oldest);
-                self.playout =
-                    Playout::Playing { concealed, surplus: Surplus { since: now, least: i64::MAX } };
-                return None;
-            }
-        };
-        Some(self.play(oldest, now, surplus))
-    }
-
-    /// Looks whether there is too much delay for good: `None` says that one packet can go.
-    fn judge_surplus(&self, oldest: &Packet, now: i64, surplus: Surplus) -> Option<Surplus> {
-        let packet = self.nanos(i64::from(oldest.duration));
-        let held = self.pool.newest().map_or(0, |newest| self.held_behind(newest));
-        let least = surplus.least.min(held);
-        if now - surplus.since < SURPLUS_WINDOW {
-            return Some(Surplus { least, ..surplus });
-        }
-        // With one packet less, every pull of the window would still have found its packet; and what is left is no less
-        // than what the histogram asks for.
-        let needless = least >= 2 * packet && self.lateness(oldest, now) >= self.wait() + packet;
-        if needless { None } else { Some(Surplus { since: now, least: held }) }
+        Some(self.play(oldest, now, concealed))
     }
 
     /// At the start of a stream nothing has been heard yet: what is more than the wait asks for is not played at all.
@@ -440,17 +499,22 @@ impl JitterBuffer {
         first
     }
 
-    fn play(&mut self, packet: Packet, now: i64, surplus: Surplus) -> Step {
+    /// `concealed`: what was made up while the packet was late.
+    fn play(&mut self, packet: Packet, now: i64, concealed: i64) -> Step {
+        let lateness = self.lateness(&packet, now);
+        let needless = concealed <= SKIPPED && lateness - concealed >= self.wait();
+        let skip = if needless { concealed.min(packet.duration) } else { 0 };
         self.take(packet);
-        self.playout = Playout::Playing { concealed: 0, surplus };
-        self.figures.held_us = ((self.lateness(&packet, now) + self.packet_length()).max(0) / 1000) as u64;
-        Step::Play(packet)
+        let left = if needless { concealed - skip } else { 0 };
+        self.playout = Playout::Playing { concealed: left };
+        self.figures.held_us = ((lateness - skip + self.packet_length()).max(0) / 1000) as u64;
+        Step::Play { packet, skip }
     }
 
     /// Nothing to play for 10 ms.
     fn starve(&mut self) -> Step {
         match &mut self.playout {
-            Playout::Playing { concealed, .. } if *concealed < SILENT_AFTER => {
+            Playout::Playing { concealed } if *concealed < SILENT_AFTER => {
                 *concealed += TICK;
                 Step::Empty
             }
@@ -465,13 +529,13 @@ impl JitterBuffer {
     /// When a packet that begins a talk spurt is to be played. A timestamp from far ahead cannot hold it longer than the
     /// largest target.
     fn due(&self, packet: &Packet) -> i64 {
-        let by_clock = self.nanos(packet.timestamp) + self.delay.base() + self.wait();
+        let by_clock = packet.time + self.delay.base() + self.wait();
         by_clock.min(packet.at + self.max.max(TICK))
     }
 
     /// How long after the fastest packet's arrival `packet` is played, if it is played now.
     fn lateness(&self, packet: &Packet, now: i64) -> i64 {
-        now - self.nanos(packet.timestamp) - self.delay.base()
+        now - packet.time - self.delay.base()
     }
 
     /// Delay aimed at, packet included, in nanoseconds.
@@ -483,15 +547,11 @@ impl JitterBuffer {
     fn wait(&self) -> i64 {
         let packet = self.packet_length();
         let longest = (self.max - packet).max(TICK);
-        self.delay.quantile().max(self.min - packet).min(longest)
+        self.delay.target().max(self.min - packet).max(self.least_wait).min(longest)
     }
 
     fn packet_length(&self) -> i64 {
-        self.stream.as_ref().map_or(0, |stream| self.nanos(stream.duration))
-    }
-
-    fn nanos(&self, units: i64) -> i64 {
-        nanos(units, self.clock_rate)
+        self.stream.as_ref().map_or(0, |stream| stream.duration)
     }
 }
 

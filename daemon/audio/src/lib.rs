@@ -1,15 +1,18 @@
-//! The real-time side: codecs, jitter buffer, concealment, resampler, mixer and tones.
+//! The real-time side: codecs, jitter buffer, concealment, resampler, mixer, tones and voice processing.
 //!
 //! Two halves share it: [`Controller`] on the control thread builds, changes and frees; [`Processor`] on the real-time
 //! thread runs one [`Processor::tick`] every 10 ms and neither locks, allocates, frees, formats nor logs.
 //! Samples are `f32` in -1.0..=1.0, mono, in frames of 10 ms.
 
+pub mod activity;
 pub mod codec;
 pub mod engine;
 pub mod jitter;
 pub mod plan;
 pub mod resample;
+pub mod stretch;
 pub mod tone;
+pub mod voice;
 
 pub use engine::{Controller, Processor};
 pub use plan::{Codec, PortId, StreamPlan};

@@ -17,11 +17,43 @@ pub enum Codec {
     Pcma,
     /// ITU-T G.722 at 64 kbit/s, 16 kHz.
     G722,
+    /// 16-bit samples (RFC 3551 section 4.5.11), 8 kHz.
+    L16Narrow,
+    /// 16-bit samples, 16 kHz.
+    L16Wide,
+    /// 16-bit samples, 48 kHz.
+    L16Full,
+    /// ITU-T G.726 at 32 kbit/s, 8 kHz.
+    G726,
+    /// GSM 06.10 full rate, 8 kHz.
+    Gsm,
+    /// Speex, 8 kHz.
+    SpeexNarrow,
+    /// Speex, 16 kHz.
+    SpeexWide,
+    /// ITU-T G.729, 8 kHz.
+    G729,
 }
 
 impl Codec {
     /// How many there are.
-    pub(crate) const COUNT: usize = 4;
+    pub(crate) const COUNT: usize = 12;
+
+    /// All of them.
+    pub const ALL: [Codec; Self::COUNT] = [
+        Codec::Opus,
+        Codec::Pcmu,
+        Codec::Pcma,
+        Codec::G722,
+        Codec::L16Narrow,
+        Codec::L16Wide,
+        Codec::L16Full,
+        Codec::G726,
+        Codec::Gsm,
+        Codec::SpeexNarrow,
+        Codec::SpeexWide,
+        Codec::G729,
+    ];
 
     /// Place in a table of [`Codec::COUNT`].
     pub(crate) const fn index(self) -> usize {
@@ -122,6 +154,23 @@ pub struct SendPlan {
     pub fec: bool,
     /// Opus only: nothing is sent in silence.
     pub dtx: bool,
+    /// The peer's number for redundant audio data (RFC 2198) at the codec's clock, where it takes that. Nothing is sent
+    /// so before [`Steering`] asks for it.
+    pub redundancy: Option<u8>,
+}
+
+/// How a running stream is sent, as far as the peer need not be asked about it: what the network's state suggests. It
+/// outlives plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steering {
+    /// Opus only: bits per second, never above [`SendPlan::bitrate`]. `None`: the codec's usual rate.
+    pub bitrate: Option<u32>,
+    /// Milliseconds in each packet, from the next one on. `None`: as the plan says.
+    pub ptime_ms: Option<u16>,
+    /// Opus only: in-band forward error correction, where [`SendPlan::fec`] allows it.
+    pub fec: bool,
+    /// Earlier frames that each packet repeats, at most 2, where [`SendPlan::redundancy`] allows it.
+    pub copies: u8,
 }
 
 /// What a payload type means.
@@ -131,6 +180,17 @@ pub enum ReceiveKind {
     Audio(Codec),
     /// telephone-event with its clock rate in hertz.
     Events(u32),
+    /// Packets of RFC 2198, whose blocks have payload types of their own.
+    Redundant,
+}
+
+/// Which end of a stream is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heard {
+    /// This one: what is sent.
+    Near,
+    /// The peer: what is received.
+    Far,
 }
 
 /// What the real-time side reports.
@@ -186,6 +246,17 @@ pub enum EngineEvent {
         /// Who sends it back.
         source: SocketAddr,
     },
+    /// Somebody has begun to talk, or has stopped; only where [`crate::Controller::watch_activity`] asked for it.
+    Activity {
+        /// The stream.
+        port: PortId,
+        /// Who.
+        heard: Heard,
+        /// Whether talk begins; else silence does.
+        talking: bool,
+        /// The loudest 10 ms since the change before, in dBov.
+        level_dbov: i8,
+    },
     /// A source port that ends (a file player) has given its last sample.
     SourceEnded {
         /// The device port.
@@ -225,16 +296,52 @@ pub struct StreamCounters {
     pub packets_invalid: u64,
     /// Dropped because a buffer was full.
     pub packets_discarded: u64,
+    /// Lost packets that a copy in a later one has replaced (RFC 2198); they count as lost nevertheless.
+    pub packets_restored: u64,
+    /// Lost packets that Opus's in-band forward error correction has replaced; they count as lost nevertheless.
+    pub packets_corrected: u64,
     /// Frames of 10 ms that were decoded.
     pub frames_played: u64,
     /// Frames of 10 ms that were made up because nothing had arrived.
     pub frames_concealed: u64,
+    /// Bursts of losses (RFC 3611 section 4.7.2, Gmin 16); late packets count as lost here and in the five that follow,
+    /// which lag 64 packets behind.
+    pub bursts: u64,
+    /// Packets, missing or not, in these bursts.
+    pub burst_packets: u64,
+    /// Missing packets in these bursts.
+    pub burst_missing: u64,
+    /// Packets outside of bursts.
+    pub gap_packets: u64,
+    /// Missing packets outside of bursts.
+    pub gap_missing: u64,
+    /// Times that one or more packets in a row were missing.
+    pub loss_runs: u64,
     /// Interarrival jitter (RFC 3550) in microseconds.
     pub jitter_us: u64,
     /// Delay of the jitter buffer now, in microseconds.
     pub buffer_us: u64,
     /// Delay that the jitter buffer aims at, in microseconds.
     pub buffer_target_us: u64,
+    /// How long sound waits beyond the fastest packet's time on its way to us, by the packets of the last second, in
+    /// microseconds: what queues on the way hold.
+    pub queued_us: u64,
+    /// SSRC of what is sent.
+    pub sent_ssrc: u32,
+    /// Sequence number of the packet that is sent next.
+    pub sent_sequence: u16,
+    /// Bits per second that Opus is asked for; 0 for codecs without a choice, and where nothing is sent.
+    pub send_bitrate: u32,
+    /// Milliseconds in each packet sent; 0 where nothing is sent.
+    pub send_ptime_ms: u16,
+    /// Earlier frames that each packet sent repeats (RFC 2198).
+    pub send_copies: u8,
+    /// 1 where packets sent carry Opus's in-band forward error correction.
+    pub send_fec: u8,
+    /// Sound that was left out to bring the delay down (time-stretching), in microseconds.
+    pub accelerated_us: u64,
+    /// Sound that was put in to let the delay grow (time-stretching), in microseconds.
+    pub expanded_us: u64,
     /// RMS level of what was received, over the last 100 ms, in dBov (0 = full scale, -127 = silence).
     pub level_in_dbov: i8,
     /// The same of what was sent.

@@ -113,7 +113,7 @@ fn opus_fec_brings_back_more_of_a_lost_packet_than_concealment() {
     let samples = speech(48_000, 6.0, 8);
     let mut encoder =
         Encoder::new(EncoderSettings { fec: true, bitrate: Some(24_000), ..settings(Codec::Opus) }).unwrap();
-    encoder.set_packet_loss(20);
+    assert!(encoder.set_fec(true));
     let payload = packets(&mut encoder, &samples, 960);
     let mut whole = Decoder::new(Codec::Opus).unwrap();
     let (mut with_fec, mut without) =
@@ -146,12 +146,12 @@ fn opus_fec_brings_back_more_of_a_lost_packet_than_concealment() {
 }
 
 #[test]
-fn fec_is_spent_only_on_a_wire_that_loses_and_where_the_peer_can_use_it() {
+fn fec_is_spent_only_where_it_is_wanted_and_the_peer_can_use_it() {
     let samples = speech(48_000, 2.0, 8);
-    let carries = |fec: bool, loss: u8| {
+    let carries = |fec: bool, wanted: bool| {
         let mut encoder =
             Encoder::new(EncoderSettings { fec, bitrate: Some(24_000), ..settings(Codec::Opus) }).unwrap();
-        encoder.set_packet_loss(loss);
+        assert_eq!(encoder.set_fec(wanted), fec && wanted);
         let mut decoder = Decoder::new(Codec::Opus).unwrap();
         let mut out = [0.0; 960];
         packets(&mut encoder, &samples, 960)
@@ -159,8 +159,8 @@ fn fec_is_spent_only_on_a_wire_that_loses_and_where_the_peer_can_use_it() {
             .filter(|packet| decoder.decode_fec(packet, &mut out).is_some())
             .count()
     };
-    assert_eq!((carries(true, 0), carries(true, 5), carries(false, 20)), (0, 0, 0));
-    assert!(carries(true, 15) > 30);
+    assert_eq!((carries(true, false), carries(false, true)), (0, 0));
+    assert!(carries(true, true) > 30);
 }
 
 #[test]

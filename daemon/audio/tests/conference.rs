@@ -70,3 +70,55 @@ fn across_rates() {
 fn in_full_band() {
     three(Codec::Opus, Codec::Opus);
 }
+
+/// So many in one conference; all of them but the silent ones hum, each at its own pitch.
+fn many(codecs: &[Codec]) {
+    let mut world = World::new(codecs.len() + 1);
+    let hub = codecs.len();
+    let ports: Vec<PortId> = (0..codecs.len() as u32).map(|number| PortId(10 + number)).collect();
+    let mut tapes = Vec::new();
+    for (side, codec) in codecs.iter().enumerate() {
+        let socket = world.sides[hub].socket(address(100 + side));
+        let at_hub = plan(*codec, 100 + side, address(side));
+        world.sides[hub].controller.open_stream(ports[side], at_hub, socket).unwrap();
+        let this = &mut world.sides[side];
+        let socket = this.socket(address(side));
+        let theirs = plan(*codec, side, address(100 + side));
+        this.controller.open_stream(STREAM, theirs, socket).unwrap();
+        tapes.push(this.open_tape(TAPE, codec.sample_rate()));
+        this.controller.connect(STREAM, &[TAPE]).unwrap();
+        this.controller.connect(TAPE, &[STREAM]).unwrap();
+    }
+    for port in &ports {
+        let others: Vec<PortId> = ports.iter().copied().filter(|other| other != port).collect();
+        world.sides[hub].controller.connect(*port, &others).unwrap();
+    }
+    let voice = |side: usize| 300.0 + 170.0 * side as f32;
+    for (side, (tape, codec)) in tapes.iter_mut().zip(codecs).enumerate() {
+        let quiet: Vec<f32> = sine(codec.sample_rate(), voice(side)).iter().map(|s| s * 0.3).collect();
+        tape.feed(&quiet);
+    }
+    world.run_ms(1000);
+    tapes.iter_mut().for_each(|tape| drop(tape.recorded()));
+    world.run_ms(500);
+    for (listener, (tape, codec)) in tapes.iter_mut().zip(codecs).enumerate() {
+        let heard = tape.recorded();
+        for speaker in 0..codecs.len() {
+            let level = amplitude(&heard, voice(speaker), codec.sample_rate());
+            match speaker == listener {
+                true => assert!(level < 0.006, "{listener} hears itself at {level}"),
+                false => assert!((0.04..0.08).contains(&level), "{listener} hears {speaker} at {level}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn seven_of_one_rate() {
+    many(&[Codec::Pcmu; 7]);
+}
+
+#[test]
+fn seven_of_three_rates() {
+    many(&[Codec::Pcmu, Codec::G722, Codec::Pcma, Codec::Opus, Codec::Pcmu, Codec::G722, Codec::Opus]);
+}

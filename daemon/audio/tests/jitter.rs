@@ -1,7 +1,7 @@
 //! The jitter buffer on a simulated wire: what is played, sample for sample, and with how much delay.
 
 use crate::support::Random;
-use voipd_audio::jitter::{Arrival, CAPACITY, Inserted, JitterBuffer, MAX_PAYLOAD, Next};
+use voipd_audio::jitter::{Advice, Arrival, CAPACITY, Inserted, JitterBuffer, MAX_PAYLOAD, Next};
 
 const MS: u64 = 1_000_000;
 const RATE: u32 = 8000;
@@ -12,6 +12,7 @@ struct Sent {
     number: u32,
     sequence: u16,
     timestamp: u32,
+    clock_rate: u32,
     ssrc: u32,
     payload_type: u8,
     duration: u32,
@@ -23,6 +24,7 @@ impl Sent {
         buffer.insert(Arrival {
             sequence: self.sequence,
             timestamp: self.timestamp,
+            clock_rate: self.clock_rate,
             ssrc: self.ssrc,
             payload_type: self.payload_type,
             marker: false,
@@ -40,6 +42,7 @@ fn talk(count: u32, start: u64) -> Vec<Sent> {
             number,
             sequence: 65_500_u16.wrapping_add(number as u16),
             timestamp: 0xffff_f000_u32.wrapping_add(160 * number),
+            clock_rate: RATE,
             ssrc: 7,
             payload_type: 0,
             duration: 160,
@@ -62,41 +65,79 @@ enum Heard {
     Silence,
 }
 
-/// Ear and clock: a tick every 10 ms, packets handed over at the first tick after their arrival.
+/// Ear and clock: a tick every 10 ms, packets handed over at the first tick after their arrival. Sound is stretched as the
+/// buffer advises, 8 ms at a time.
 struct Ear {
     buffer: JitterBuffer,
     now: u64,
-    /// Ticks' worth of samples that the decoder still has.
-    left: u32,
-    packet: u32,
+    /// Nanoseconds of samples that the decoder still has, and of the last packet.
+    unplayed: u64,
+    packet: u64,
     heard: Vec<(u64, Heard)>,
+    /// Stretched, in nanoseconds: how often, and to what end.
+    stretched: (u32, i64),
+    /// The voice never pauses.
+    voice: bool,
 }
+
+const STRETCH: i64 = 8 * MS as i64;
 
 impl Ear {
     fn new(buffer: JitterBuffer) -> Self {
-        Ear { buffer, now: 0, left: 0, packet: 2, heard: Vec::new() }
+        let (packet, heard) = (20 * MS, Vec::new());
+        Ear { buffer, now: 0, unplayed: 0, packet, heard, stretched: (0, 0), voice: true }
     }
 
-    fn tick(&mut self) {
-        let heard = if self.left > 0 {
-            self.left -= 1;
-            Heard::More
-        } else {
-            match self.buffer.next(self.now) {
-                Next::Packet { payload, duration, .. } => {
-                    self.packet = duration * 100 / RATE;
-                    self.left = self.packet - 1;
-                    Heard::Packet(number(payload))
-                }
-                Next::Lost { following } => {
-                    self.left = self.packet - 1;
-                    Heard::Lost { fec: following.map(number) }
-                }
-                Next::Empty => Heard::Empty,
-                Next::Silence => Heard::Silence,
+    fn pull(&mut self) {
+        let heard = match self.buffer.next(self.now) {
+            Next::Packet { payload, duration, skip, .. } => {
+                self.packet = duration;
+                self.unplayed += duration - skip;
+                Heard::Packet(number(payload))
+            }
+            Next::Lost { following } => {
+                self.unplayed += self.packet;
+                Heard::Lost { fec: following.map(number) }
+            }
+            Next::Empty => {
+                self.unplayed += 10 * MS;
+                Heard::Empty
+            }
+            Next::Silence => {
+                self.unplayed = 10 * MS;
+                Heard::Silence
             }
         };
         self.heard.push((self.now, heard));
+    }
+
+    fn tick(&mut self) {
+        if self.unplayed >= 10 * MS {
+            self.heard.push((self.now, Heard::More));
+        }
+        while self.unplayed < 10 * MS {
+            self.pull();
+        }
+        let voice = self.voice;
+        let by = match self.buffer.advise(self.now, self.unplayed, || !voice) {
+            Advice::Shorten { most, .. } => {
+                while self.unplayed < 30 * MS && self.buffer.is_next_here() {
+                    self.pull();
+                }
+                -most.min(STRETCH).min(self.unplayed as i64 - 5 * MS as i64)
+            }
+            Advice::Lengthen { .. } => STRETCH,
+            Advice::Keep => 0,
+        };
+        if by != 0 {
+            self.buffer.stretched(self.now, by);
+            self.unplayed = self.unplayed.strict_add_signed(by);
+            self.stretched = (self.stretched.0 + 1, self.stretched.1 + by);
+        }
+        while self.unplayed < 10 * MS {
+            self.pull();
+        }
+        self.unplayed -= 10 * MS;
         self.now += 10 * MS;
     }
 
@@ -141,7 +182,7 @@ fn made_up(heard: &Heard) -> bool {
 }
 
 fn buffer() -> JitterBuffer {
-    JitterBuffer::new(RATE, 20, 200)
+    JitterBuffer::new(20, 200)
 }
 
 #[test]
@@ -186,7 +227,7 @@ fn losses_take_their_own_time_and_no_more() {
 
 #[test]
 fn a_lost_packet_comes_with_the_one_behind_it_for_fec() {
-    let mut ear = Ear::new(JitterBuffer::new(RATE, 40, 200));
+    let mut ear = Ear::new(JitterBuffer::new(40, 200));
     let wire = talk(100, 0).into_iter().filter(|sent| sent.number % 10 != 5).collect();
     ear.listen(wire, 1990 * MS);
     for lost in (5..95).step_by(10) {
@@ -196,7 +237,7 @@ fn a_lost_packet_comes_with_the_one_behind_it_for_fec() {
 
 #[test]
 fn reordered_packets_are_put_in_order_and_duplicates_dropped() {
-    let mut ear = Ear::new(JitterBuffer::new(RATE, 60, 200));
+    let mut ear = Ear::new(JitterBuffer::new(60, 200));
     let mut wire = talk(1000, 0);
     for pair in wire.chunks_exact_mut(2) {
         pair[0].at += 25 * MS;
@@ -335,7 +376,7 @@ fn a_pause_is_silence_and_the_next_spurt_starts_when_it_is_due() {
 
 #[test]
 fn a_short_pause_is_kept_although_its_end_is_already_here() {
-    let mut ear = Ear::new(JitterBuffer::new(RATE, 120, 200));
+    let mut ear = Ear::new(JitterBuffer::new(120, 200));
     let mut wire = talk(100, 0);
     for sent in &mut wire[50..] {
         sent.timestamp = sent.timestamp.wrapping_add(480);
@@ -417,7 +458,16 @@ fn packet_time_and_payload_type_may_change_in_mid_stream() {
         let duration = ms * RATE / 1000;
         let sequence = 65_500_u16.wrapping_add(number as u16);
         at += u64::from(ms.saturating_sub(20)) * MS;
-        wire.push(Sent { number, sequence, timestamp, duration, payload_type: 8, at, ssrc: 7 });
+        wire.push(Sent {
+            number,
+            sequence,
+            timestamp,
+            duration,
+            payload_type: 8,
+            at,
+            ssrc: 7,
+            clock_rate: RATE,
+        });
         timestamp = timestamp.wrapping_add(duration);
         at += 20 * MS;
     }
@@ -444,6 +494,7 @@ fn what_does_not_fit_is_refused() {
     let arrival = Arrival {
         sequence: 1,
         timestamp: 1,
+        clock_rate: RATE,
         ssrc: 1,
         payload_type: 0,
         marker: true,
@@ -459,7 +510,7 @@ fn what_does_not_fit_is_refused() {
 fn hostile_numbers_neither_crash_nor_pile_up() {
     let mut random = Random::new(3);
     for round in 0..50 {
-        let mut buffer = JitterBuffer::new([8000, 48_000][round % 2], 20, 200);
+        let mut buffer = JitterBuffer::new(20, 200);
         let mut now = random.next() >> 1;
         let mut kept = 0;
         for given in 0..5000_u32 {
@@ -468,6 +519,7 @@ fn hostile_numbers_neither_crash_nor_pile_up() {
             let arrival = Arrival {
                 sequence: if wild { random.next() as u16 } else { given as u16 },
                 timestamp: if wild { random.next() as u32 } else { given * 160 },
+                clock_rate: if wild { random.next() as u32 } else { [8000, 48_000][round % 2] },
                 ssrc: u32::from(random.unit() < 0.1),
                 payload_type: random.next() as u8,
                 marker: wild,

@@ -11,6 +11,8 @@
 mod support;
 mod world;
 
+mod activity;
+mod all_codecs;
 mod closing;
 mod codec;
 mod codec_change;
@@ -22,9 +24,12 @@ mod dtmf;
 mod echo;
 mod garbage;
 mod hold;
+mod insert;
 mod jitter;
 mod moved;
 mod mute;
+mod programs;
+mod redundancy;
 mod relayed;
 mod resample;
 mod speech;
@@ -32,4 +37,5 @@ mod ssrc_change;
 mod symmetric_rtp;
 mod timing;
 mod tone;
+mod voice;
 mod wideband;

@@ -3,7 +3,7 @@
 use crate::world::sound::{assert_same, speech};
 use crate::world::{STREAM, Seeded, World};
 use voipd_audio::StreamPlan;
-use voipd_audio::plan::{Codec, EngineEvent, SendPlan};
+use voipd_audio::plan::{Codec, EngineEvent, SendPlan, Steering};
 
 fn both_ways(codec: Codec, rate: u32, least: f32) {
     let (mut world, mut near, mut far) = World::call(codec, rate);
@@ -86,25 +86,29 @@ fn speech_survives_loss_and_jitter() {
 }
 
 #[test]
-fn reported_loss_makes_opus_protect_itself() {
-    // The same loss, without and with what the peer reports of it.
-    let concealed = [0, 20].map(|reported| {
+fn forward_error_correction_brings_lost_packets_back() {
+    // The same loss, without and with error correction.
+    let heard = [false, true].map(|fec| {
         let (mut world, mut near, _far) = World::call(Codec::Opus, 48_000);
         let call =
             StreamPlan { generation: 2, ..crate::world::plan(Codec::Opus, 0, crate::world::address(1)) };
         let send = SendPlan { fec: true, ..call.send.unwrap() };
         let plan = StreamPlan { send: Some(send), ..call };
         world.sides[0].controller.update_stream(STREAM, plan).unwrap();
-        world.sides[0].controller.set_packet_loss(STREAM, reported).unwrap();
+        let steering = Steering { fec, ..Steering::default() };
+        world.sides[0].controller.steer(STREAM, steering).unwrap();
         let mut number = 0;
         world.network().weather = Box::new(move |_| {
             number += 1;
-            // Latency varies so that the packet behind a lost one is there when it is needed.
-            if number % 11 == 0 { vec![] } else { vec![15_000_000 + (number % 3) * 20_000_000] }
+            if number % 11 == 0 { vec![] } else { vec![15_000_000] }
         });
         near.feed(&speech(48_000, 8.0, 20));
         world.run_ms(8000);
-        world.sides[1].counters(STREAM).frames_concealed
+        assert_eq!(world.sides[0].counters(STREAM).send_fec, u8::from(fec));
+        world.sides[1].counters(STREAM)
     });
-    assert!(concealed[1] * 2 < concealed[0], "{concealed:?}");
+    let [without, with] = heard;
+    assert_eq!((without.packets_corrected, with.packets_lost), (0, without.packets_lost));
+    assert!(with.frames_concealed * 4 < without.frames_concealed, "{with:?} {without:?}");
+    assert!(with.packets_corrected * 4 > with.packets_lost * 3, "{with:?}");
 }

@@ -1,57 +1,12 @@
-//! What an RTP payload type can mean: codecs and telephone events, their names and parameters in SDP, their numbers.
-
-use std::fmt;
+//! What an RTP payload type can mean: codecs and telephone events, their parameters in SDP, their numbers.
 
 use sdp_types::{Fmtp, RtpMap};
 
-/// An audio codec that can be named in SDP. Opus is always `opus/48000/2` on the wire (RFC 7587) and mono here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Codec {
-    /// RFC 6716, RFC 7587.
-    Opus,
-    /// G.711 µ-law.
-    Pcmu,
-    /// G.711 A-law.
-    Pcma,
-    /// G.722 at 64 kbit/s: 16 kHz of sound, named and clocked as 8000 (RFC 3551 section 4.5.2).
-    G722,
-}
+use crate::codec::Codec;
+use crate::redundancy;
 
-impl Codec {
-    /// The encoding name in SDP.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Codec::Opus => "opus",
-            Codec::Pcmu => "PCMU",
-            Codec::Pcma => "PCMA",
-            Codec::G722 => "G722",
-        }
-    }
-
-    /// RTP clock rate in hertz.
-    pub const fn clock_rate(self) -> u32 {
-        match self {
-            Codec::Opus => 48_000,
-            Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
-        }
-    }
-
-    /// The longest packet time that one packet of this codec can have and that is not above `milliseconds`; at least
-    /// 10 ms. An Opus frame has no 30 ms (RFC 6716 section 2.1.4).
-    pub(crate) fn packet_time(self, milliseconds: u16) -> u16 {
-        let times: &[u16] = match self {
-            Codec::Opus => &[60, 40, 20],
-            Codec::Pcmu | Codec::Pcma | Codec::G722 => &[60, 40, 30, 20],
-        };
-        times.iter().copied().find(|time| *time <= milliseconds).unwrap_or(10)
-    }
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+/// Clock rates of telephone-event that we know, in hertz: those of our codecs.
+const EVENT_RATES: [u32; 3] = [8_000, 16_000, 48_000];
 
 /// What a payload type that arrives means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +15,8 @@ pub enum ReceiveFormat {
     Audio(Codec),
     /// telephone-event with its clock rate in hertz (RFC 4733).
     Events(u32),
+    /// Redundant audio data with its clock rate in hertz (RFC 2198).
+    Redundant(u32),
 }
 
 impl ReceiveFormat {
@@ -72,27 +29,29 @@ impl ReceiveFormat {
         if is("opus", 48_000) && (mono || map.encoding_params.as_deref() == Some("2")) {
             return Some(ReceiveFormat::Audio(Codec::Opus));
         }
+        let redundant = redundancy::RATES.into_iter().find(|rate| is("red", *rate));
+        if let Some(rate) = redundant
+            && (mono || rate == 48_000)
+        {
+            return Some(ReceiveFormat::Redundant(rate));
+        }
         if !mono {
             return None;
         }
-        [Codec::Pcmu, Codec::Pcma, Codec::G722]
+        Codec::ALL
             .into_iter()
-            .find(|codec| is(codec.name(), codec.clock_rate()))
+            .find(|codec| is(codec.encoding_name(), codec.clock_rate()))
             .map(ReceiveFormat::Audio)
             .or_else(|| {
-                let rate = [8_000, 48_000].into_iter().find(|rate| is("telephone-event", *rate));
+                let rate = EVENT_RATES.into_iter().find(|rate| is("telephone-event", *rate));
                 rate.map(ReceiveFormat::Events)
             })
     }
 
     /// What a payload type without a=rtpmap means (RFC 3551 section 6).
     pub(crate) fn from_static_type(payload_type: u8) -> Option<Self> {
-        match payload_type {
-            0 => Some(ReceiveFormat::Audio(Codec::Pcmu)),
-            8 => Some(ReceiveFormat::Audio(Codec::Pcma)),
-            9 => Some(ReceiveFormat::Audio(Codec::G722)),
-            _ => None,
-        }
+        let known = |codec: &Codec| codec.static_payload_type() == Some(payload_type);
+        Codec::ALL.into_iter().find(known).map(ReceiveFormat::Audio)
     }
 
     pub(crate) fn rtpmap(self, payload_type: u8) -> RtpMap {
@@ -100,29 +59,32 @@ impl ReceiveFormat {
             ReceiveFormat::Audio(Codec::Opus) => {
                 RtpMap::with_encoding_params(payload_type, "opus", 48_000, "2")
             }
-            ReceiveFormat::Audio(codec) => RtpMap::new(payload_type, codec.name(), codec.clock_rate()),
+            ReceiveFormat::Audio(codec) => {
+                RtpMap::new(payload_type, codec.encoding_name(), codec.clock_rate())
+            }
             ReceiveFormat::Events(rate) => RtpMap::new(payload_type, "telephone-event", rate),
+            ReceiveFormat::Redundant(rate) => redundancy::rtpmap(payload_type, rate),
         }
     }
 
-    /// What we say about how we want to receive this format.
-    pub(crate) const fn fmtp(self) -> Option<&'static str> {
+    /// What we say about how we want to receive this format, among `formats`.
+    pub(crate) fn fmtp(self, formats: &[(u8, ReceiveFormat)]) -> Option<String> {
         match self {
-            ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1"),
-            ReceiveFormat::Audio(Codec::Pcmu | Codec::Pcma | Codec::G722) => None,
-            ReceiveFormat::Events(_) => Some("0-15"),
+            ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1".to_owned()),
+            ReceiveFormat::Audio(_) => None,
+            ReceiveFormat::Events(_) => Some("0-15".to_owned()),
+            ReceiveFormat::Redundant(rate) => Some(redundancy::fmtp(rate, formats)),
         }
     }
 
     /// The number that we give it where nothing speaks against it.
     const fn usual_payload_type(self) -> u8 {
         match self {
-            ReceiveFormat::Audio(Codec::Pcmu) => 0,
-            ReceiveFormat::Audio(Codec::Pcma) => 8,
-            ReceiveFormat::Audio(Codec::G722) => 9,
-            ReceiveFormat::Audio(Codec::Opus) => 96,
+            ReceiveFormat::Audio(codec) => codec.usual_payload_type(),
             ReceiveFormat::Events(48_000) => 97,
+            ReceiveFormat::Events(16_000) => 105,
             ReceiveFormat::Events(_) => 101,
+            ReceiveFormat::Redundant(rate) => redundancy::usual_payload_type(rate),
         }
     }
 }
@@ -239,8 +201,20 @@ mod tests {
             ("100 PCMU/16000", None),
             ("101 telephone-event/8000", Some(ReceiveFormat::Events(8_000))),
             ("101 telephone-event/48000/1", Some(ReceiveFormat::Events(48_000))),
-            ("101 telephone-event/16000", None),
+            ("101 telephone-event/16000", Some(ReceiveFormat::Events(16_000))),
+            ("101 telephone-event/32000", None),
+            ("98 L16/48000", Some(ReceiveFormat::Audio(Codec::L16Full))),
+            ("98 L16/8000/1", Some(ReceiveFormat::Audio(Codec::L16Narrow))),
+            ("98 L16/16000/2", None),
+            ("11 L16/44100", None),
+            ("2 G726-32/8000", Some(ReceiveFormat::Audio(Codec::G726))),
+            ("97 SPEEX/16000", Some(ReceiveFormat::Audio(Codec::SpeexWide))),
+            ("97 speex/32000", None),
             ("9 G722/8000", Some(ReceiveFormat::Audio(Codec::G722))),
+            ("63 red/48000/2", Some(ReceiveFormat::Redundant(48_000))),
+            ("121 RED/8000", Some(ReceiveFormat::Redundant(8_000))),
+            ("121 red/8000/2", None),
+            ("121 red/1000", None),
             ("9 g722/8000/1", Some(ReceiveFormat::Audio(Codec::G722))),
             // Its true rate is not its name (RFC 3551 section 4.5.2).
             ("9 G722/16000", None),
@@ -252,9 +226,9 @@ mod tests {
 
     #[test]
     fn what_we_write_is_what_we_read() {
-        let g722 = ReceiveFormat::Audio(Codec::G722);
-        let formats = [OPUS, PCMU, ReceiveFormat::Audio(Codec::Pcma), g722, ReceiveFormat::Events(8_000)];
-        for format in formats {
+        let events = EVENT_RATES.map(ReceiveFormat::Events);
+        let redundant = redundancy::RATES.map(ReceiveFormat::Redundant);
+        for format in Codec::ALL.map(ReceiveFormat::Audio).into_iter().chain(events).chain(redundant) {
             assert_eq!(ReceiveFormat::from_rtpmap(&format.rtpmap(99)), Some(format));
         }
     }
@@ -271,15 +245,6 @@ mod tests {
             OpusParameters { max_bitrate: Some(6_000), ..Default::default() }
         );
         assert_eq!(read("96 useinbandfec;usedtx=yes;maxaveragebitrate=-5"), OpusParameters::default());
-    }
-
-    #[test]
-    fn packet_times_fit_the_codec() {
-        assert_eq!(Codec::Opus.packet_time(30), 20);
-        assert_eq!(Codec::Pcmu.packet_time(30), 30);
-        assert_eq!(Codec::Pcmu.packet_time(25), 20);
-        assert_eq!(Codec::Pcmu.packet_time(0), 10);
-        assert_eq!(Codec::Opus.packet_time(u16::MAX), 60);
     }
 
     #[test]

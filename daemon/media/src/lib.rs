@@ -5,16 +5,20 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod codec;
 mod direction;
+pub mod emodel;
 mod error;
 mod format;
 pub mod ice;
 pub mod names;
 pub mod negotiation;
+mod redundancy;
 pub mod rtcp;
 mod sdp;
 
+pub use codec::Codec;
 pub use direction::Direction;
 pub use error::NegotiationError;
-pub use format::{Codec, ReceiveFormat};
+pub use format::ReceiveFormat;
 pub use negotiation::{Agreement, LocalMedia, Negotiation, Preferences, SendFormat};

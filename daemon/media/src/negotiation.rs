@@ -4,12 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Media, Session};
 
+use crate::codec::Codec;
 pub use crate::direction::Direction;
 pub use crate::error::NegotiationError;
 use crate::format::PayloadTypes;
-pub use crate::format::{Codec, ReceiveFormat};
+pub use crate::format::ReceiveFormat;
 use crate::ice::{LocalIce, PeerIce};
+use crate::redundancy;
 use crate::sdp::{self, LineIce, LocalWay, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
+
+/// Longest packet time that is sent, in milliseconds.
+const LONGEST_PTIME: u16 = 60;
 
 /// What this side wants, most wanted codec first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub struct Preferences {
     pub codecs: Vec<Codec>,
     /// Packet time in milliseconds: 10, 20, 30, 40 or 60.
     pub ptime_ms: u16,
+    /// Redundant audio data (RFC 2198) is offered and taken.
+    pub redundancy: bool,
 }
 
 /// Where this side receives.
@@ -73,6 +80,12 @@ pub struct SendFormat {
     pub fec: bool,
     /// Opus: the peer prefers that silence is not sent.
     pub dtx: bool,
+    /// The peer's number for redundant audio data with this codec in it (RFC 2198), if it takes that.
+    pub redundancy: Option<u8>,
+    /// Longest packet time that the peer takes, in milliseconds, 60 at most.
+    pub max_ptime_ms: u16,
+    /// Most bits per second that the peer wants to receive, packet headers included (`b=AS`).
+    pub bandwidth: Option<u32>,
 }
 
 /// One call's offer/answer state.
@@ -253,7 +266,7 @@ impl Negotiation {
         let rtcp_mux_agreed = self.agreement.as_ref().is_some_and(|agreement| agreement.rtcp_mux);
         let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed };
         let ice = self.ice.as_ref().map_or(LineIce::Silent, wanted);
-        let way = LocalWay { media: local, rtcp_mux: true, ice };
+        let way = LocalWay { media: local, rtcp_mux: true, extended_reports: true, ice };
         let medias = self.media_lines(|profile| {
             sdp::audio_line(way, profile, &formats, self.preferences.ptime_ms, direction)
         });
@@ -334,6 +347,7 @@ impl Negotiation {
                 formats.push((number, known));
             }
         }
+        redundancy::retain_useful(&mut formats, |(_, format)| Some(*format));
         let mut agreement = self.agree(audio, &common, local.address, wanted, &payload_types)?;
         if self.ice.is_none() {
             agreement.ice = PeerIce::Absent;
@@ -350,7 +364,7 @@ impl Negotiation {
             (PeerIce::Mismatch, Some(_)) => LineIce::Mismatch,
             _ => LineIce::Silent,
         };
-        let way = LocalWay { media: local, rtcp_mux, ice };
+        let way = LocalWay { media: local, rtcp_mux, extended_reports: audio.extended_reports, ice };
         let medias = self.media_lines(|profile| {
             sdp::audio_line(way, profile, &formats, self.preferences.ptime_ms, agreement.direction)
         });
@@ -384,7 +398,7 @@ impl Negotiation {
     fn check_codecs<'a>(&self, audio: &'a RemoteAudio) -> Result<&'a RemoteAudio, NegotiationError> {
         let usable = |format: &RemoteFormat| match format.known {
             Some(ReceiveFormat::Audio(codec)) => self.preferences.codecs.contains(&codec),
-            Some(ReceiveFormat::Events(_)) | None => false,
+            Some(ReceiveFormat::Events(_) | ReceiveFormat::Redundant(_)) | None => false,
         };
         if audio.formats.iter().any(usable) { Ok(audio) } else { Err(self.no_common_codec(audio)) }
     }
@@ -392,7 +406,11 @@ impl Negotiation {
     fn accepts(&self, format: ReceiveFormat) -> bool {
         match format {
             ReceiveFormat::Audio(codec) => self.preferences.codecs.contains(&codec),
-            ReceiveFormat::Events(_) => true,
+            ReceiveFormat::Redundant(_) => self.preferences.redundancy,
+            ReceiveFormat::Events(8_000) => true,
+            ReceiveFormat::Events(rate) => {
+                self.preferences.codecs.iter().any(|codec| codec.clock_rate() == rate)
+            }
         }
     }
 
@@ -410,9 +428,16 @@ impl Negotiation {
         }
         // RFC 4733 section 2.1: events keep the clock of the sound beside them. Gateways that know only 8000 are met
         // with it also beside Opus.
-        let wideband = codecs.contains(&Codec::Opus).then_some(ReceiveFormat::Events(48_000));
+        let clocked = |rate: &u32| codecs.iter().any(|codec| codec.clock_rate() == *rate);
+        let wider =
+            [48_000, 16_000].into_iter().filter(clocked).map(ReceiveFormat::Events).collect::<Vec<_>>();
         let formats = codecs.into_iter().map(ReceiveFormat::Audio);
-        let formats = formats.chain(wideband).chain([ReceiveFormat::Events(8_000)]);
+        let formats = formats.chain(wider).chain([ReceiveFormat::Events(8_000)]);
+        // Last: it is sent where packets get lost, not instead of the codecs themselves.
+        let redundant = redundancy::RATES.into_iter().map(ReceiveFormat::Redundant);
+        let mut formats: Vec<_> = formats.chain(redundant.filter(|_| self.preferences.redundancy)).collect();
+        redundancy::retain_useful(&mut formats, |format| Some(*format));
+        let formats = formats.into_iter();
         formats.filter_map(|format| Some((self.payload_types.for_offer(format)?, format))).collect()
     }
 
@@ -427,7 +452,7 @@ impl Negotiation {
     ) -> Result<Agreement, NegotiationError> {
         let sound = common.iter().find_map(|format| match format.known {
             Some(ReceiveFormat::Audio(codec)) => Some((codec, *format)),
-            Some(ReceiveFormat::Events(_)) | None => None,
+            Some(ReceiveFormat::Events(_) | ReceiveFormat::Redundant(_)) | None => None,
         });
         let (codec, format) = sound.ok_or_else(|| self.no_common_codec(audio))?;
         let remote = audio.rtp.ip();
@@ -438,8 +463,14 @@ impl Negotiation {
         }
         let events = common.iter().filter_map(|format| match format.known {
             Some(ReceiveFormat::Events(rate)) => Some((format.payload_type, rate)),
-            Some(ReceiveFormat::Audio(_)) | None => None,
+            Some(ReceiveFormat::Audio(_) | ReceiveFormat::Redundant(_)) | None => None,
         });
+        let clock = ReceiveFormat::Redundant(codec.clock_rate());
+        let redundant = |red: &&&RemoteFormat| {
+            red.known == Some(clock) && self.accepts(clock) && red.blocks.may_hold(format.payload_type)
+        };
+        let redundancy = common.iter().find(redundant).map(|red| red.payload_type);
+        let longest = audio.maxptime.unwrap_or(LONGEST_PTIME).min(LONGEST_PTIME);
         let wanted_ptime = audio.ptime.unwrap_or(self.preferences.ptime_ms);
         let ptime = wanted_ptime.min(audio.maxptime.unwrap_or(u16::MAX));
         Ok(Agreement {
@@ -457,6 +488,9 @@ impl Negotiation {
                 max_bitrate: format.opus.max_bitrate,
                 fec: format.opus.fec,
                 dtx: format.opus.dtx,
+                redundancy,
+                max_ptime_ms: codec.packet_time(longest),
+                bandwidth: audio.bandwidth,
             },
             receive: payload_types.bound(),
             send_events: events.min_by_key(|(_, rate)| *rate != codec.clock_rate()),

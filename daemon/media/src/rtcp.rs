@@ -6,6 +6,7 @@
 mod compound;
 mod report;
 mod schedule;
+mod xr;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use self::compound::{Heard, Statement};
 use self::report::{Reception, middle};
 use self::schedule::Schedule;
+use self::xr::Block;
+pub use self::xr::VoipMetrics;
 
 /// What was sent so far, as the sender report wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct RemoteView {
     pub jitter: Duration,
     /// Network round trip, without the time that the peer took to answer.
     pub round_trip: Option<Duration>,
+    /// Highest sequence number of ours that it had received, with the count of its wraps in the upper half.
+    pub highest_seq: u32,
 }
 
 /// What a packet told.
@@ -88,7 +93,16 @@ pub struct RtcpSession {
     /// Middle 32 bits of the timestamps of our last sender reports, and when they went out.
     sent_reports: VecDeque<(u32, Instant)>,
     has_reported: bool,
+    /// What the next reports say of how the peer is heard.
+    metrics: Option<(u32, VoipMetrics)>,
+    /// The last receiver time of the peer's, and our NTP time at its arrival: the next report answers it.
+    asked: Option<(u32, u32, u64)>,
+    /// Middle 32 bits of our last receiver times, and when they went out.
+    receiver_times: VecDeque<(u32, Instant)>,
     remote_view: Option<RemoteView>,
+    /// By the answers to `receiver_times`.
+    listeners_round_trip: Option<Duration>,
+    remote_metrics: Option<VoipMetrics>,
     ignored: u64,
 }
 
@@ -120,7 +134,12 @@ impl RtcpSession {
             receptions: VecDeque::new(),
             sent_reports: VecDeque::new(),
             has_reported: false,
+            metrics: None,
+            asked: None,
+            receiver_times: VecDeque::new(),
             remote_view: None,
+            listeners_round_trip: None,
+            remote_metrics: None,
             ignored: 0,
         }
     }
@@ -157,6 +176,7 @@ impl RtcpSession {
                     }
                     None => self.ignored += 1,
                 },
+                Statement::Extended { from, block } => self.extended(now, ntp, from, block),
             }
         }
         if let Some(view) = view {
@@ -171,7 +191,8 @@ impl RtcpSession {
     pub fn change_source(&mut self, ssrc: u32, clock_rate: u32) {
         (self.ssrc, self.clock_rate) = (ssrc, clock_rate);
         self.sent_reports.clear();
-        (self.has_reported, self.remote_view) = (false, None);
+        self.receiver_times.clear();
+        (self.has_reported, self.remote_view, self.remote_metrics) = (false, None, None);
     }
 
     /// When [`RtcpSession::poll_packet`] wants to be called.
@@ -190,9 +211,10 @@ impl RtcpSession {
         if !self.schedule.take(now) {
             return None;
         }
-        if sent.active {
-            push_bounded(&mut self.sent_reports, (middle(ntp), now), MAX_SENT_REPORTS);
-        }
+        // A sender report lets the round trip be measured; who sends nothing asks for an answer to its time instead
+        // (RFC 3611 section 4.4).
+        let times = if sent.active { &mut self.sent_reports } else { &mut self.receiver_times };
+        push_bounded(times, (middle(ntp), now), MAX_SENT_REPORTS);
         self.write(ntp, sent, received, false)
     }
 
@@ -208,6 +230,21 @@ impl RtcpSession {
             return None;
         }
         self.write(ntp, sent, received, true)
+    }
+
+    /// What the reports from now on say of how `ssrc` is heard.
+    pub fn set_metrics(&mut self, ssrc: u32, metrics: VoipMetrics) {
+        self.metrics = Some((ssrc, metrics));
+    }
+
+    /// How the peer hears us in its own figures, where it has sent any (RFC 3611).
+    pub fn remote_metrics(&self) -> Option<VoipMetrics> {
+        self.remote_metrics
+    }
+
+    /// Network round trip: by the peer's last report, or while we send nothing, by its answers to our questions.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.remote_view.and_then(|view| view.round_trip).or(self.listeners_round_trip)
     }
 
     /// How the peer hears us, by its last report.
@@ -227,6 +264,24 @@ impl RtcpSession {
         push_bounded(&mut self.remotes, Remote { ssrc, last_report }, MAX_REMOTES);
     }
 
+    fn extended(&mut self, now: Instant, ntp: u64, from: u32, block: Block) {
+        match block {
+            Block::Voip { ssrc, metrics } if ssrc == self.ssrc && from != self.ssrc => {
+                self.remote_metrics = Some(metrics);
+            }
+            Block::ReceiverTime { ntp: theirs } if from != self.ssrc => {
+                self.asked = Some((from, middle(theirs), ntp));
+            }
+            Block::DelaySince { ssrc, last, delay } if ssrc == self.ssrc && from != self.ssrc => {
+                let answered = self.receiver_times.iter().find(|(timestamp, _)| *timestamp == last);
+                let round_trip = answered
+                    .and_then(|(_, sent)| report::round_trip(now.saturating_duration_since(*sent), delay));
+                self.listeners_round_trip = round_trip.or(self.listeners_round_trip);
+            }
+            Block::Voip { .. } | Block::ReceiverTime { .. } | Block::DelaySince { .. } => self.ignored += 1,
+        }
+    }
+
     fn view(&self, now: Instant, heard: &Heard) -> RemoteView {
         // A report that we did not send tells nothing.
         let answered = self.sent_reports.iter().find(|(timestamp, _)| *timestamp == heard.last_report);
@@ -237,6 +292,7 @@ impl RtcpSession {
             cumulative_lost: heard.cumulative_lost,
             jitter: report::jitter_time(heard.jitter, self.clock_rate),
             round_trip,
+            highest_seq: heard.highest_extended_seq,
         }
     }
 
@@ -248,15 +304,27 @@ impl RtcpSession {
         bye: bool,
     ) -> Option<Vec<u8>> {
         let blocks = self.report_blocks(ntp, received);
+        let extended = self.extended_blocks(ntp, !sent.active && !bye);
         let packet = compound::write(&compound::Outgoing {
             ssrc: self.ssrc,
             cname: &self.cname,
             sender: sent.active.then_some((ntp, sent)),
             blocks: &blocks,
+            extended: &extended,
             bye,
         })?;
         self.has_reported = true;
         Some(packet)
+    }
+
+    /// How the peer is heard, the answer to its question for the round trip, and our own where no sender report asks it.
+    fn extended_blocks(&mut self, ntp: u64, asks: bool) -> Vec<Block> {
+        let metrics = self.metrics.map(|(ssrc, metrics)| Block::Voip { ssrc, metrics });
+        let answer = self.asked.take().and_then(|(ssrc, last, arrived)| {
+            Some(Block::DelaySince { ssrc, last, delay: report::delay(arrived, ntp)? })
+        });
+        let question = asks.then_some(Block::ReceiverTime { ntp });
+        [metrics, answer, question].into_iter().flatten().collect()
     }
 
     /// A block for each stream that packets came from since the last report (RFC 3550 section 6.4).

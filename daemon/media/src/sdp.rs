@@ -7,11 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Attribute, Connection, Fmtp, Media, Origin, Rtcp, RtpMap, Session};
 
+use crate::codec::Codec;
 use crate::direction::Direction;
 use crate::error::{NegotiationError, printable};
-use crate::format::{Codec, OpusParameters, ReceiveFormat, static_name};
+use crate::format::{OpusParameters, ReceiveFormat, static_name};
 use crate::ice::{self, Defaults, LocalIce, PeerIce};
 use crate::negotiation::LocalMedia;
+use crate::redundancy::{self, Blocks};
 
 /// Longest session description that is read, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
@@ -69,6 +71,8 @@ pub(crate) struct RemoteAudio {
     pub(crate) rtcp: SocketAddr,
     /// RTCP may share the port of RTP (RFC 5761).
     pub(crate) rtcp_mux: bool,
+    /// It speaks of extended reports (RFC 3611 section 5.1).
+    pub(crate) extended_reports: bool,
     pub(crate) ice: PeerIce,
     /// As the peer sees it; without ICE, an unspecified address (hold of RFC 2543) counts as not receiving.
     pub(crate) direction: Direction,
@@ -77,6 +81,8 @@ pub(crate) struct RemoteAudio {
     /// What the peer would like to receive, in milliseconds.
     pub(crate) ptime: Option<u16>,
     pub(crate) maxptime: Option<u16>,
+    /// Most bits per second that the peer wants to receive, packet headers included.
+    pub(crate) bandwidth: Option<u32>,
 }
 
 impl RemoteAudio {
@@ -84,7 +90,7 @@ impl RemoteAudio {
     pub(crate) fn codec_names(&self) -> String {
         const MOST: usize = 12;
         let names =
-            self.formats.iter().filter(|format| !matches!(format.known, Some(ReceiveFormat::Events(_))));
+            self.formats.iter().filter(|format| matches!(format.known, Some(ReceiveFormat::Audio(_)) | None));
         names.take(MOST).map(|format| format.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
@@ -98,6 +104,8 @@ pub(crate) struct RemoteFormat {
     /// What it is, if it is something we have.
     pub(crate) known: Option<ReceiveFormat>,
     pub(crate) opus: OpusParameters,
+    /// Of redundant audio data.
+    pub(crate) blocks: Blocks,
 }
 
 /// Reads a session description.
@@ -111,7 +119,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<MediaLine>, NegotiationError> {
     session.medias.iter().map(|media| read_media(&session, media)).collect()
 }
 
-/// The lines that matter (v=, c=, m=, a=), tidied: any line end, no white space at the ends, single spaces between the
+/// The lines that matter (v=, c=, b=, m=, a=), tidied: any line end, no white space at the ends, single spaces between the
 /// fields of m= and c=. The others (o=, s=, t=, …) tell us nothing, and peers leave them out or fill them freely.
 fn essential_lines(bytes: &[u8]) -> Result<String, NegotiationError> {
     let text = String::from_utf8_lossy(bytes);
@@ -121,6 +129,7 @@ fn essential_lines(bytes: &[u8]) -> Result<String, NegotiationError> {
         let Some((key, value)) = line.trim().split_once('=') else { continue };
         let value = match key {
             "v" | "a" => value.trim().to_owned(),
+            "b" if redundancy::is_bandwidth(value.trim()) => value.trim().to_owned(),
             "c" => value.split_whitespace().collect::<Vec<_>>().join(" "),
             "m" => {
                 media_lines += 1;
@@ -164,6 +173,8 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
     let rtp = SocketAddr::new(address, media.port);
     let rtcp = read_rtcp(media, address)?;
     let rtcp_mux = media.attributes.iter().any(|attribute| is_rtcp_mux(&attribute.attribute));
+    let extended_reports =
+        media.attributes.iter().any(|attribute| attribute.attribute.trim().eq_ignore_ascii_case("rtcp-xr"));
     let ice = ice::read(session, media, &Defaults { rtp, rtcp, rtcp_mux });
 
     let direction = direction_of(&media.attributes)
@@ -179,11 +190,13 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
         rtp,
         rtcp,
         rtcp_mux,
+        extended_reports,
         ice,
         direction,
         formats: read_formats(media),
         ptime: milliseconds(media, "ptime"),
         maxptime: milliseconds(media, "maxptime"),
+        bandwidth: redundancy::bandwidth(session, media),
     })
 }
 
@@ -238,7 +251,12 @@ fn read_formats(media: &Media) -> Vec<RemoteFormat> {
                 .find(|fmtp| fmtp.fmt == payload_type && known == Some(ReceiveFormat::Audio(Codec::Opus)))
                 .map(OpusParameters::from)
                 .unwrap_or_default();
-            RemoteFormat { payload_type, name, known, opus }
+            let blocks = parameters
+                .iter()
+                .find(|fmtp| fmtp.fmt == payload_type && matches!(known, Some(ReceiveFormat::Redundant(_))))
+                .map(Blocks::from)
+                .unwrap_or_default();
+            RemoteFormat { payload_type, name, known, opus, blocks }
         })
         .collect()
 }
@@ -256,6 +274,8 @@ pub(crate) struct LocalWay<'a> {
     /// Where media comes without ICE: the default candidates.
     pub(crate) media: LocalMedia,
     pub(crate) rtcp_mux: bool,
+    /// Says which extended reports are spoken: in an offer, and in the answer to one that says so too.
+    pub(crate) extended_reports: bool,
     pub(crate) ice: LineIce<'a>,
 }
 
@@ -280,13 +300,14 @@ pub(crate) fn audio_line(
     ptime_ms: u16,
     direction: Direction,
 ) -> Media {
-    let LocalWay { media: local, rtcp_mux, ice } = way;
+    let LocalWay { media: local, rtcp_mux, extended_reports, ice } = way;
     let numbers: Vec<String> = formats.iter().map(|(number, _)| number.to_string()).collect();
     let mut attributes = Vec::new();
     for (number, format) in formats {
         attributes.push(Attribute::with_value("rtpmap", format.rtpmap(*number)));
-        attributes
-            .extend(format.fmtp().map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))));
+        attributes.extend(
+            format.fmtp(formats).map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))),
+        );
     }
     attributes.push(Attribute::with_value("ptime", ptime_ms));
     let with_ice = matches!(ice, LineIce::Wanted { .. });
@@ -296,6 +317,9 @@ pub(crate) fn audio_line(
     }
     if rtcp_mux {
         attributes.push(Attribute::new("rtcp-mux"));
+    }
+    if extended_reports {
+        attributes.push(Attribute::with_value("rtcp-xr", "rcvr-rtt=all voip-metrics"));
     }
     attributes.push(Attribute::new(direction.attribute()));
     match ice {

@@ -17,6 +17,7 @@ mod hostile_text;
 mod ice;
 mod payload_types;
 mod real_peers;
+mod redundancy;
 mod refusals;
 mod repeated_offers;
 mod rtcp_between_two;

@@ -25,6 +25,7 @@ fn the_offer_names_every_codec_and_events_at_both_clock_rates() {
             "a=fmtp:101 0-15",
             "a=ptime:20",
             "a=rtcp-mux",
+            "a=rtcp-xr:rcvr-rtt=all voip-metrics",
             "a=sendrecv",
         ]
     );

@@ -42,6 +42,9 @@ fn baresip() {
                 max_bitrate: None,
                 fec: false,
                 dtx: false,
+                redundancy: None,
+                max_ptime_ms: 60,
+                bandwidth: None,
             },
             receive: vec![
                 audio(0, Codec::Pcmu),
@@ -85,6 +88,9 @@ fn asterisk() {
         max_bitrate: Some(20_000),
         fec: true,
         dtx: true,
+        redundancy: None,
+        max_ptime_ms: 60,
+        bandwidth: None,
     };
     assert_eq!(agreement.send, opus);
     assert_eq!(agreement.remote_rtp, "[2001:db8::30]:14638".parse().unwrap());

@@ -252,3 +252,78 @@ fn who_never_spoke_leaves_silently() {
     let spoken = SentCounters { packets: 1, octets: 160, rtp_timestamp: 0, active: true };
     assert!(session.goodbye(0, &spoken, &[]).is_some());
 }
+
+mod extended {
+    //! Extended reports (RFC 3611) between two.
+
+    use std::time::{Duration, Instant};
+
+    use voipd_media::rtcp::{RtcpSession, SentCounters, VoipMetrics};
+
+    const NTP: u64 = 3_976_214_400 << 32;
+
+    fn pair(now: Instant) -> (RtcpSession, RtcpSession) {
+        let session = |ssrc, name: &str| RtcpSession::new(now, ssrc, name.to_owned(), 8_000, 1);
+        (session(1, "a"), session(2, "b"))
+    }
+
+    fn report(from: &mut RtcpSession, ntp: u64, active: bool) -> (Instant, Vec<u8>) {
+        let at = from.poll_timeout();
+        let sent = SentCounters { packets: 10, octets: 1600, rtp_timestamp: 0, active };
+        (at, from.poll_packet(at, ntp, &sent, &[]).unwrap())
+    }
+
+    #[test]
+    fn metrics_reach_the_peer() {
+        let now = Instant::now();
+        let (mut a, mut b) = pair(now);
+        let metrics = VoipMetrics {
+            loss: 0.125,
+            rating: Some(80),
+            listening_opinion: Some(4.0),
+            ..VoipMetrics::default()
+        };
+        a.set_metrics(2, metrics);
+        let (at, packet) = report(&mut a, NTP, true);
+        b.handle_packet(at, NTP, &packet);
+        assert_eq!(b.remote_metrics(), Some(metrics));
+        assert_eq!(a.remote_metrics(), None);
+        // What is said of somebody else is none of b's business.
+        a.set_metrics(3, VoipMetrics::default());
+        let (at, packet) = report(&mut a, NTP, true);
+        let ignored = b.ignored();
+        b.handle_packet(at, NTP, &packet);
+        assert_eq!((b.remote_metrics(), b.ignored()), (Some(metrics), ignored + 1));
+        // Under another name nothing is known any more.
+        b.change_source(9, 8_000);
+        assert_eq!(b.remote_metrics(), None);
+    }
+
+    #[test]
+    fn who_only_listens_learns_the_round_trip_too() {
+        let now = Instant::now();
+        let (mut a, mut b) = pair(now);
+        let (asked, question) = report(&mut a, NTP, false);
+        // 40 ms there, 3 s until b reports, 40 ms back.
+        let arrived = NTP + (5_u64 << 32);
+        b.handle_packet(asked + Duration::from_millis(40), arrived, &question);
+        let (_, answer) = report(&mut b, arrived + (3 << 32), true);
+        a.handle_packet(asked + Duration::from_millis(3080), NTP, &answer);
+        let trip = a.round_trip().unwrap();
+        assert!((79..=81).contains(&trip.as_millis()), "{trip:?}");
+        // The same answer again is no other question's; one to a question never asked tells nothing.
+        let (mut stranger, _) = pair(now);
+        stranger.handle_packet(asked, NTP, &answer);
+        assert_eq!(stranger.round_trip(), None);
+    }
+
+    #[test]
+    fn our_own_extended_report_come_back_tells_nothing() {
+        let now = Instant::now();
+        let (mut a, _) = pair(now);
+        a.set_metrics(1, VoipMetrics::default());
+        let (at, packet) = report(&mut a, NTP, false);
+        a.handle_packet(at, NTP, &packet);
+        assert_eq!(a.remote_metrics(), None);
+    }
+}

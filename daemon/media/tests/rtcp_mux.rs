@@ -16,6 +16,14 @@ fn offered(side: &mut Negotiation, answer: &str) -> Agreement {
 }
 
 #[test]
+fn extended_reports_are_offered_and_answered_where_they_are_offered() {
+    for (attribute, spoken) in [("a=rtcp-xr:voip-metrics", true), ("a=RTCP-XR", true), ("a=rtcp:5", false)] {
+        let (answer, _) = answered(&format!("m=audio 4000 RTP/AVP 0\n{attribute}"));
+        assert_eq!(has_line(&answer, "a=rtcp-xr:rcvr-rtt=all voip-metrics"), spoken, "{attribute}");
+    }
+}
+
+#[test]
 fn an_offer_with_mux_is_accepted_on_the_port_of_rtp() {
     for attribute in ["a=rtcp-mux", "a=rtcp-mux\na=rtcp:4321", "a=RTCP-MUX", "a=rtcp-mux\na=rtcp-mux-only"] {
         let (answer, agreement) = answered(&format!("m=audio 4000 RTP/AVP 0\n{attribute}"));

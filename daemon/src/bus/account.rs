@@ -14,7 +14,7 @@ use zbus::message::Body;
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use super::tree::Account;
 use crate::api::Request;
-use crate::config::account::{codec_name, dtmf_name, kind_name, redirect_name, transport_name};
+use crate::config::account::{dtmf_name, kind_name, redirect_name, transport_name};
 use crate::config::dialplan;
 use crate::config::ice::ice_name;
 
@@ -29,7 +29,7 @@ pub(super) fn properties(account: &Account) -> Dict {
     let associated: Vec<String> = binding.associated.iter().map(|address| address.uri.to_string()).collect();
     let provider = settings.push.as_ref().map(|push| push.provider.clone());
     let proxies: Vec<String> = settings.outbound_proxies.iter().map(ToString::to_string).collect();
-    let codecs: Vec<&str> = settings.codecs.iter().map(|codec| codec_name(*codec)).collect();
+    let codecs: Vec<&str> = settings.codecs.iter().map(|codec| codec.name()).collect();
     let stun: Vec<String> = settings.ice.stun.iter().map(ToString::to_string).collect();
     let relays: Vec<String> = settings.ice.relays.iter().map(ToString::to_string).collect();
     Dict::from([

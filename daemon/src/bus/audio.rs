@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use zbus::Variant;
 use zbus::message::Body;
 
 use super::options::{Options, Received};
 use super::outcome::{
     Answer, Dict, Failure, Outcome, Reply, Requests, arguments, invalid, nothing, unknown_method,
 };
+use crate::api::devices::{DeviceChange, DeviceSettings, MOST_VOLUME};
 use crate::api::{AudioLive, AudioView, DeviceRole, DeviceState, DeviceView, Request};
 use crate::config::device_name;
 
@@ -16,6 +18,10 @@ pub(super) fn properties(view: &AudioView) -> Dict {
         ("Input", view.input.clone().into()),
         ("Output", view.output.clone().into()),
         ("Ringer", view.ringer.clone().into()),
+        ("InUse", view.in_use.clone().into()),
+        ("InputSettings", settings(&view.settings[0], true).into()),
+        ("OutputSettings", settings(&view.settings[1], false).into()),
+        ("RingerSettings", settings(&view.settings[2], false).into()),
         ("State", state(view.state).into()),
         ("Reason", view.reason.clone().into()),
         ("Scheduling", view.scheduling.into()),
@@ -59,14 +65,25 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
         }
         "SelectDevice" => {
             let (role, name): (&str, &str) = arguments(member, "a role and a device's name", body)?;
-            let role = match role {
-                "input" => DeviceRole::Input,
-                "output" => DeviceRole::Output,
-                "ringer" => DeviceRole::Ringer,
-                _ => return Err(invalid("the role is 'input', 'output' or 'ringer'")),
-            };
+            let role = role_of(role)?;
             let name = device_name(name).map_err(|wrong| invalid(format!("the device's name {wrong}")))?;
             requests.order(|reply| Request::SelectDevice { role, name, reply })
+        }
+        "ConfigureDevice" => {
+            let (role, given): (&str, Received) = arguments(member, "a role and settings", body)?;
+            let (role, mut options) = (role_of(role)?, Options::new(given));
+            let change = DeviceChange {
+                volume: options.number("volume")?,
+                muted: options.flag("muted")?,
+                echo_cancellation: options.flag("echo-cancellation")?,
+                noise_suppression: options.flag("noise-suppression")?,
+                gain_control: options.flag("gain-control")?,
+            };
+            options.finish()?;
+            if change.volume.is_some_and(|volume| volume > MOST_VOLUME) {
+                return Err(invalid(format!("the volume is 0 to {MOST_VOLUME} per cent")));
+            }
+            requests.order(|reply| Request::ConfigureDevice { role, change, reply })
         }
         "StartTest" => {
             let mut options = Options::new(arguments::<Received>(member, "options", body)?);
@@ -96,6 +113,26 @@ fn device(device: DeviceView) -> Dict {
         ("available", device.available.into()),
         ("reason", device.reason.into()),
     ])
+}
+
+fn role_of(word: &str) -> Result<DeviceRole, Failure> {
+    match word {
+        "input" => Ok(DeviceRole::Input),
+        "output" => Ok(DeviceRole::Output),
+        "ringer" => Ok(DeviceRole::Ringer),
+        _ => Err(invalid("the role is 'input', 'output' or 'ringer'")),
+    }
+}
+
+/// As ConfigureDevice takes them; loudspeakers have no processing.
+fn settings(settings: &DeviceSettings, is_microphone: bool) -> BTreeMap<String, Variant<'static>> {
+    let mut shown = vec![("volume", settings.volume.into()), ("muted", settings.muted.into())];
+    if is_microphone {
+        shown.push(("echo-cancellation", settings.echo_cancellation.into()));
+        shown.push(("noise-suppression", settings.noise_suppression.into()));
+        shown.push(("gain-control", settings.gain_control.into()));
+    }
+    shown.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn state(state: DeviceState) -> &'static str {

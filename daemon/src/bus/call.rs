@@ -8,7 +8,7 @@ use zbus::Variant;
 use zbus::message::Body;
 
 use super::options::{Options, Received};
-use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothing, unknown_method};
+use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothing};
 use super::tree::Object;
 use crate::api::Request;
 use crate::config::account::codec;
@@ -39,6 +39,8 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("Mixed", view.mixed.into()),
         ("NetworkState", view.network.name().into()),
         ("Sound", sound(view.sound).into()),
+        ("Playing", view.playing.into()),
+        ("Recording", view.recording.into()),
         ("EndReason", view.end_reason.map_or("", Reason::name).into()),
         ("SipStatus", view.sip_status.into()),
         ("Q850Cause", view.q850.into()),
@@ -98,7 +100,7 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
             }
             requests.order(|reply| Request::SendDtmf { call, digits, reply })
         }
-        _ => Err(unknown_method(member)),
+        _ => super::call_ports::call(requests, call, member, body),
     }
 }
 
@@ -152,6 +154,7 @@ fn sound(place: SoundPlace) -> &'static str {
         SoundPlace::Device => "device",
         SoundPlace::Files => "files",
         SoundPlace::Echo => "echo",
+        SoundPlace::Programs => "programs",
         SoundPlace::None => "none",
     }
 }

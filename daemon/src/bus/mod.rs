@@ -8,8 +8,10 @@
 //! object wait for each other; and its setters send change signals of their own.
 
 mod account;
+mod activity;
 mod audio;
 mod call;
+mod call_ports;
 mod dispatch;
 mod friends;
 mod manager;

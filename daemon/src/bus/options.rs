@@ -48,12 +48,13 @@ impl Options {
         }
     }
 
-    /// `play`, `record` and `mix`.
+    /// `play`, `record`, `mix` and `programs`.
     pub(super) fn sound(&mut self) -> Result<CallSound, Failure> {
         Ok(CallSound {
             play: self.file("play")?,
             record: self.file("record")?,
             mix: self.flag("mix")?.unwrap_or(false),
+            programs: self.flag("programs")?.unwrap_or(false),
         })
     }
 
@@ -82,7 +83,7 @@ impl Options {
         }))
     }
 
-    fn file(&mut self, key: &'static str) -> Result<Option<OwnedFd>, Failure> {
+    pub(super) fn file(&mut self, key: &'static str) -> Result<Option<OwnedFd>, Failure> {
         match self.take(key) {
             None => Ok(None),
             Some(Variant::Fd(file)) => match OwnedFd::try_from(file) {

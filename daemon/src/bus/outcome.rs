@@ -61,6 +61,9 @@ pub(super) enum Outcome {
     /// Figures are wanted every so many milliseconds.
     Watch(u32),
     Unwatch,
+    /// Talk and silence are wanted, and silences of so many seconds; 0: no such.
+    WatchActivity(u32),
+    UnwatchActivity,
 }
 
 /// The way to the driver.

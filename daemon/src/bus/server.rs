@@ -6,19 +6,23 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use voipd_agent::CallView;
+use voipd_audio::plan::Heard;
 use voipd_dbus::names;
 use zbus::message::{Flags, Type};
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, DBusError, Message, MessageStream};
 
+use super::activity::TimedOut;
 use super::dispatch::{Call, dispatch};
 use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
 use super::tree::{Account, Interface, Object, Tree};
 use super::watch::Watches;
-use super::{BusError, account, audio, statistics};
+use super::{BusError, account, activity, audio, statistics};
 use crate::api::nat::NatView;
 use crate::api::{AudioView, FriendsView, Request, Update};
 
+/// Level of what has not been measured.
+const SILENCE_DBOV: i8 = -127;
 /// Most calls that wait for the driver's answer.
 const MOST_UNANSWERED: usize = 256;
 
@@ -55,7 +59,11 @@ impl Server {
     /// Serves until nobody has updates to tell any more.
     pub(super) async fn run(mut self) -> Result<(), BusError> {
         loop {
+            self.watches
+                .listeners()
+                .review(|call, on| self.requests.0.try_send(Request::WatchActivity { call, on }).is_ok());
             let due = self.watches.next_due();
+            let silent = self.watches.listeners().next_due();
             // Updates first: a call that is taken now sees all that has happened.
             tokio::select! {
                 biased;
@@ -66,6 +74,7 @@ impl Server {
                 Some(answered) = self.unanswered.next() => self.answered(answered).await?,
                 Some(who) = self.departures.recv() => self.watches.left(&who),
                 () = sleep_until(due) => self.ask_for_watchers().await?,
+                () = sleep_until(silent) => self.tell_silences().await?,
                 message = self.calls.next() => match message {
                     Some(Ok(message)) => self.message(message).await?,
                     Some(Err(error)) => log::debug!("a message that cannot be read: {error}"),
@@ -97,6 +106,31 @@ impl Server {
             }),
             Ok(Outcome::Unwatch) => self.watcher(&message).map(|(object, who)| {
                 self.watches.unwatch(object, &who);
+                Reply::Nothing
+            }),
+            Ok(Outcome::WatchActivity(silence)) => {
+                let begun = self.watcher(&message).and_then(|(object, who)| {
+                    let Object::Call(call) = object else { return Ok(None) };
+                    let talking = self.watches.listen(call, who.clone(), silence)?;
+                    Ok(Some((object, who, talking)))
+                });
+                match begun {
+                    Ok(begun) => {
+                        self.reply(&message, Ok(Reply::Nothing)).await?;
+                        for (object, who, heard) in begun.into_iter().flat_map(|(object, who, talking)| {
+                            talking.into_iter().map(move |heard| (object, who.clone(), heard))
+                        }) {
+                            self.tell_activity(object, &who, heard, true, f64::from(SILENCE_DBOV)).await?;
+                        }
+                        return Ok(());
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+            Ok(Outcome::UnwatchActivity) => self.watcher(&message).map(|(object, who)| {
+                if let Object::Call(call) = object {
+                    self.watches.stop_listening(call, &who);
+                }
                 Reply::Nothing
             }),
             Err(failure) => Err(failure),
@@ -186,6 +220,30 @@ impl Server {
         Ok(())
     }
 
+    /// Tells one listener of talk or silence.
+    async fn tell_activity(
+        &mut self,
+        object: Object,
+        who: &OwnedUniqueName,
+        heard: Heard,
+        talking: bool,
+        level: f64,
+    ) -> Result<(), BusError> {
+        let body = (activity::direction(heard), talking, level);
+        let signal = Message::signal(object.path(), names::CALL_STATISTICS, "ActivityChanged");
+        self.send(signal.destination(who.as_ref()).build(&body)).await
+    }
+
+    /// Tells those who wanted to know of so long a silence.
+    async fn tell_silences(&mut self) -> Result<(), BusError> {
+        for TimedOut { call, who, heard, seconds } in self.watches.listeners().timed_out(Instant::now()) {
+            let signal = Message::signal(Object::Call(call).path(), names::CALL_STATISTICS, "SilenceTimeout");
+            let body = (activity::direction(heard), seconds);
+            self.send(signal.destination(who.as_ref()).build(&body)).await?;
+        }
+        Ok(())
+    }
+
     async fn update(&mut self, update: Update) -> Result<(), BusError> {
         match update {
             Update::Account { view, security } => self.account(Account { view, security }).await,
@@ -202,6 +260,17 @@ impl Server {
             Update::DtmfReceived { call: id, digit, duration_ms } => {
                 let body = (digit.to_string(), duration_ms);
                 self.signal(Object::Call(id), names::CALL, "DtmfReceived", &body).await
+            }
+            Update::QualityChanged { call: id, warning } => {
+                let quality = if warning.poor { "poor" } else { "good" };
+                let body = (warning.flow.name(), quality, warning.opinion, warning.cause.name());
+                self.signal(Object::Call(id), names::CALL_STATISTICS, "QualityChanged", &body).await
+            }
+            Update::Activity { call: id, heard, talking, level_dbov } => {
+                for who in self.watches.listeners().heard(id, heard, talking, Instant::now()) {
+                    self.tell_activity(Object::Call(id), &who, heard, talking, level_dbov.into()).await?;
+                }
+                Ok(())
             }
             Update::CallRemoved(id) => {
                 let lists = self.tree.properties(Object::Root, Interface::Manager);

@@ -9,12 +9,15 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use voipd_agent::view::CallId;
+use voipd_audio::plan::Heard;
 use voipd_dbus::Error;
 use zbus::fdo::DBusProxy;
 use zbus::message::Type;
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::{Connection, MatchRule, MessageStream};
 
+use super::activity::Listeners;
 use super::outcome::{Failure, invalid};
 use super::tree::Object;
 
@@ -38,6 +41,8 @@ pub(super) struct Watches {
     gone: mpsc::UnboundedSender<OwnedUniqueName>,
     /// Objects whose figures are on their way.
     asked: BTreeSet<Object>,
+    /// Who wants to know of talk and silence.
+    listeners: Listeners,
 }
 
 impl Watches {
@@ -45,7 +50,7 @@ impl Watches {
     pub(super) fn new(connection: Connection) -> (Self, mpsc::UnboundedReceiver<OwnedUniqueName>) {
         let (gone, left) = mpsc::unbounded_channel();
         let (by, departures, asked) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        (Self { connection, by, departures, gone, asked }, left)
+        (Self { connection, by, departures, gone, asked, listeners: Listeners::default() }, left)
     }
 
     /// Begins to watch, or changes the interval.
@@ -69,6 +74,35 @@ impl Watches {
         }
         let interval = Duration::from_millis(interval_ms.into());
         self.by.insert(key, Watch { interval, due: Instant::now() + interval });
+        self.follow(who);
+        Ok(())
+    }
+
+    /// Begins to listen for talk and silence; answers who is talking just now.
+    pub(super) fn listen(
+        &mut self,
+        call: CallId,
+        who: OwnedUniqueName,
+        silence: u32,
+    ) -> Result<Vec<Heard>, Failure> {
+        let talking = self.listeners.listen(call, who.clone(), silence, Instant::now())?;
+        self.follow(who);
+        Ok(talking)
+    }
+
+    /// No more of that.
+    pub(super) fn stop_listening(&mut self, call: CallId, who: &OwnedUniqueName) {
+        self.listeners.leave(call, who);
+        self.forget_idle();
+    }
+
+    /// Who listens, for events and time-outs.
+    pub(super) fn listeners(&mut self) -> &mut Listeners {
+        &mut self.listeners
+    }
+
+    /// Waits for the client to leave the bus.
+    fn follow(&mut self, who: OwnedUniqueName) {
         if !self.departures.contains_key(&who) {
             let (connection, gone, name) = (self.connection.clone(), self.gone.clone(), who.clone());
             let wait = tokio::spawn(async move {
@@ -79,7 +113,6 @@ impl Watches {
             });
             self.departures.insert(who, wait.abort_handle());
         }
-        Ok(())
     }
 
     pub(super) fn unwatch(&mut self, object: Object, who: &OwnedUniqueName) {
@@ -90,12 +123,16 @@ impl Watches {
     /// The object is no more.
     pub(super) fn removed(&mut self, object: Object) {
         self.by.retain(|(watched, _), _| *watched != object);
+        if let Object::Call(call) = object {
+            self.listeners.removed(call);
+        }
         self.forget_idle();
     }
 
     /// The watcher has left the bus.
     pub(super) fn left(&mut self, who: &OwnedUniqueName) {
         self.by.retain(|(_, other), _| other != who);
+        self.listeners.left(who);
         self.forget_idle();
     }
 
@@ -134,9 +171,9 @@ impl Watches {
     }
 
     fn forget_idle(&mut self) {
-        let by = &self.by;
+        let (by, listeners) = (&self.by, &self.listeners);
         self.departures.retain(|who, wait| {
-            let watches = by.keys().any(|(_, other)| other == who);
+            let watches = by.keys().any(|(_, other)| other == who) || listeners.has(who);
             if !watches {
                 wait.abort();
             }

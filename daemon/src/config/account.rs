@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use voipd_agent::account::AccountOrigin;
 use voipd_agent::dialplan::DialPlan;
-use voipd_agent::{AccountKind, AccountSettings, DtmfMethod, Network, RedirectPolicy};
+use voipd_agent::{AccountKind, AccountSettings, DtmfMethod, Network, RedirectPolicy, built_codecs};
 use voipd_media::Codec;
 use voipd_sip::Uri;
 use voipd_sip::digest::Secret;
@@ -30,7 +30,7 @@ const LONGEST_TEXT: usize = 255;
 const LONGEST_PUSH_ID: usize = 1024;
 /// Registration life in seconds that is asked for when nothing is said.
 const EXPIRES: u32 = 600;
-/// All that there are, in the order in which they are offered when nothing is said: the widest band first.
+/// In the order in which they are offered when nothing is said: the widest band first.
 const CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
 const PTIME_MS: u16 = 20;
 
@@ -113,6 +113,7 @@ pub fn read(
     let gruu = fields.flag("gruu").unwrap_or(false);
     let push = push(&mut fields);
     let (codecs, ptime_ms) = media(&mut fields);
+    let redundancy = fields.flag("redundancy").unwrap_or(true);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, read_file);
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -181,6 +182,7 @@ pub fn read(
         push,
         codecs,
         ptime_ms,
+        redundancy,
         redirect,
         dtmf,
         ice,
@@ -208,6 +210,7 @@ pub fn read_direct(
     }
     let display_name = fields.parse("display-name", limited);
     let (codecs, ptime_ms) = media(&mut fields);
+    let redundancy = fields.flag("redundancy").unwrap_or(true);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, Some(read_file));
     let settings = fields.finish().then(|| AccountSettings {
@@ -231,6 +234,7 @@ pub fn read_direct(
         push: None,
         codecs,
         ptime_ms,
+        redundancy,
         redirect,
         dtmf,
         ice,
@@ -297,20 +301,10 @@ pub fn transport_name(transport: Transport) -> &'static str {
     }
 }
 
-/// The codec as it is written.
-pub fn codec_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Opus => "opus",
-        Codec::Pcmu => "PCMU",
-        Codec::Pcma => "PCMA",
-        Codec::G722 => "G722",
-    }
-}
-
 fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
     let codecs = fields.parse_list("codecs", codec);
     if codecs.as_ref().is_some_and(Vec::is_empty) {
-        fields.reject("codecs", "is empty: name at least one of opus, G722, PCMU, PCMA");
+        fields.reject("codecs", format!("is empty: name at least one of {}", built_names()));
     }
     let ptime = fields.number("ptime", 10..=60);
     let ptime_ms = match ptime {
@@ -473,8 +467,22 @@ fn sip_uri(text: &str, example: &str) -> Result<SipUri, String> {
 
 /// The codec of that name; otherwise what is wrong with it.
 pub fn codec(text: &str) -> Result<Codec, String> {
-    let known = CODECS.iter().find(|codec| codec_name(**codec).eq_ignore_ascii_case(text));
-    known.copied().ok_or_else(|| format!("names the codec '{text}': write opus, G722, PCMU or PCMA"))
+    if let Some(codec) = built_codecs().find(|codec| codec.name().eq_ignore_ascii_case(text)) {
+        return Ok(codec);
+    }
+    let known = Codec::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(text));
+    Err(match known {
+        Some(codec) => {
+            format!("names the codec {codec}, which this voipd is built without: write {}", built_names())
+        }
+        None => format!("names the codec '{text}': write {}", built_names()),
+    })
+}
+
+/// The codecs that can be written, for messages to people.
+fn built_names() -> String {
+    let names: Vec<&str> = built_codecs().map(Codec::name).collect();
+    names.join(", ")
 }
 
 pub(super) fn network(text: &str) -> Result<Network, String> {

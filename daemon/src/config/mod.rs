@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use voipd_agent::AccountSettings;
 
+use crate::api::devices::DeviceSettings;
 use crate::neighbours::NeighbourConfig;
 use crate::tls::ServerFiles;
 
@@ -117,6 +118,10 @@ pub struct AudioConfig {
     pub output: String,
     /// Where ringing is heard.
     pub ringer: String,
+    /// Whether the default device stands in for one that cannot be had.
+    pub fallback: bool,
+    /// What is set of a device as long as nobody has set anything.
+    pub defaults: DeviceSettings,
 }
 
 /// Limits of calls.

@@ -14,6 +14,7 @@ use super::fields::{Entry, Fault, Fields, Placed, Source};
 use super::{
     AudioConfig, CallsConfig, Config, RtpConfig, Scope, SipConfig, TlsConfig, nat, rendezvous, security,
 };
+use crate::api::devices::{DeviceChange, DeviceSettings};
 use crate::sound::DeviceName;
 
 /// The port that SIP has (RFC 3261 section 19.1.2).
@@ -187,7 +188,14 @@ fn read_audio(mut fields: Fields<'_>) -> Option<AudioConfig> {
     };
     let mut device = |key| fields.parse(key, known).unwrap_or_else(|| "default".to_owned());
     let (input, output, ringer) = (device("input"), device("output"), device("ringer"));
-    fields.finish().then_some(AudioConfig { input, output, ringer })
+    let fallback = fields.flag("fallback").unwrap_or(true);
+    let defaults = DeviceSettings::default().changed(DeviceChange {
+        echo_cancellation: fields.flag("echo-cancellation"),
+        noise_suppression: fields.flag("noise-suppression"),
+        gain_control: fields.flag("gain-control"),
+        ..DeviceChange::default()
+    });
+    fields.finish().then_some(AudioConfig { input, output, ringer, fallback, defaults })
 }
 
 /// Checks how a device is named; whether there is one is known only when it is used.

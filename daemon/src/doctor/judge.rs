@@ -241,6 +241,8 @@ mod tests {
 
     fn audio() -> AudioView {
         AudioView {
+            in_use: Default::default(),
+            settings: Default::default(),
             input: "default".into(),
             output: "alsa:PCH,0".into(),
             ringer: "null".into(),

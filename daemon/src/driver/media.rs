@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use voipd_agent::quality::CallQuality;
 use voipd_agent::view::CallId;
 use voipd_audio::PortId;
 use voipd_audio::plan::StreamCounters;
@@ -273,12 +274,17 @@ async fn read(
 }
 
 /// What front ends see of a stream's figures.
-pub fn statistics(stream: StreamCounters, remote: Option<RemoteView>) -> CallStatistics {
+pub fn statistics(
+    stream: StreamCounters,
+    remote: Option<RemoteView>,
+    quality: CallQuality,
+) -> CallStatistics {
     CallStatistics {
         stream,
-        round_trip_ms: remote.and_then(|view| view.round_trip).map(|time| time.as_secs_f64() * 1000.0),
+        round_trip_ms: quality.round_trip_ms,
         remote_loss_percent: remote.map(|view| f64::from(view.fraction_lost) * 100.0),
         remote_jitter_ms: remote.map(|view| view.jitter.as_secs_f64() * 1000.0),
+        quality,
     }
 }
 

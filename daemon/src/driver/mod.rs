@@ -3,6 +3,7 @@
 mod devices;
 mod doctor;
 mod friends;
+mod graph;
 mod ice;
 mod mappings;
 mod media;
@@ -11,11 +12,13 @@ mod neighbours;
 mod network;
 mod outbox;
 mod patchbay;
+mod ports;
 mod requests;
 mod traces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,11 +26,13 @@ use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::{AccountState, CallId};
 use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
+use voipd_audio::PortId;
+use voipd_audio::plan::EngineEvent;
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
 use voipd_sip::redact::redact;
 use voipd_sip::uri::Host;
 
-use crate::api::{CallSound, CallStatistics, DeviceRole, Reply, Request, Update};
+use crate::api::{CallStatistics, DeviceRole, Reply, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::doctor::ConfigSource;
 use crate::neighbours::NeighbourConfig;
@@ -37,6 +42,7 @@ use crate::relay::Relays;
 use crate::sound::FindError;
 use crate::store::Store;
 use crate::transport::{Arrival, Place, Resolver, Transport};
+pub use devices::DeviceSetup;
 use devices::Devices;
 use doctor::Doctor;
 pub use friends::Friends;
@@ -47,6 +53,7 @@ use media::MediaPorts;
 use nat::Nat;
 use outbox::Outbox;
 use patchbay::Patchbay;
+use ports::Ports;
 use traces::{Direction, Traces};
 
 /// How often the engine's counters, the wall clock and the watchdog are served.
@@ -67,13 +74,25 @@ enum Finished {
         id: MediaNameId,
         result: Result<Vec<IpAddr>, String>,
     },
-    FileOpened {
+    PlayerOpened {
         call: CallId,
-        port: voipd_audio::PortId,
+        port: PortId,
         device: Result<voipd_audio::engine::DevicePort, String>,
+    },
+    /// With the port of the stream that is recorded.
+    RecorderOpened {
+        call: CallId,
+        port: PortId,
+        recorder: Result<(voipd_audio::engine::ProgramPort, PortId), String>,
     },
     RecordingDone {
         call: CallId,
+        port: PortId,
+        result: Result<(), String>,
+    },
+    /// A program has left a call.
+    PortOver {
+        port: PortId,
     },
     /// About a port mapping.
     RouterAnswered {
@@ -107,8 +126,10 @@ pub struct Parts {
     pub realtime: RealtimeThread,
     /// Sound devices.
     pub sound: crate::sound::SoundSystem,
-    /// Names of the chosen devices: input, output, ringer.
-    pub device_names: [String; 3],
+    /// Where sockets for programs are made; `None`: nowhere.
+    pub sockets: Option<PathBuf>,
+    /// Which devices are used, and how.
+    pub devices: DeviceSetup,
     /// Ports and marking of media.
     pub rtp: RtpConfig,
     /// The way through NAT.
@@ -144,9 +165,10 @@ pub struct Driver {
     nat: Nat,
     doctor: Doctor,
     mappings: Mappings,
-    /// Files that came with a call and wait until it is answered.
-    files: BTreeMap<CallId, CallSound>,
+    call_ports: Ports,
     statistics: BTreeMap<CallId, CallStatistics>,
+    /// Calls in which somebody wants to know who talks.
+    listened: BTreeSet<CallId>,
     friends: Friends,
     store: Store,
     network: Snapshot,
@@ -171,14 +193,15 @@ impl Driver {
             resolver: Arc::clone(&resolver),
             patchbay: Patchbay::new(parts.controller),
             realtime: parts.realtime,
-            devices: Devices::new(parts.sound, parts.device_names),
+            devices: Devices::new(parts.sound, parts.devices),
             media,
             doctor: Doctor::new(parts.config, parts.seed),
             relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
             mappings: Mappings::new(parts.mappings, Instant::now()),
-            files: BTreeMap::new(),
+            call_ports: Ports::new(parts.sockets),
             statistics: BTreeMap::new(),
+            listened: BTreeSet::new(),
             friends: parts.friends,
             store: parts.store,
             network,
@@ -299,16 +322,11 @@ impl Driver {
             Finished::MediaResolved { id, result } => {
                 self.agent.handle_media_resolved(Instant::now(), id, result);
             }
-            Finished::FileOpened { call, port, device } => {
-                let opened = device.and_then(|device| {
-                    self.patchbay.open_device(port, device).map_err(|error| error.to_string())
-                });
-                if let Err(why) = opened {
-                    log::warn!(call = call.0; "a file of the call cannot be used: {why}");
-                }
-            }
+            Finished::PlayerOpened { call, port, device } => self.player_opened(call, port, device),
+            Finished::RecorderOpened { call, port, recorder } => self.recorder_opened(call, port, recorder),
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
-            Finished::RecordingDone { call } => self.updates.recorded(call),
+            Finished::RecordingDone { call, port, result } => self.recording_done(call, port, result),
+            Finished::PortOver { port } => self.port_over(port),
             Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
@@ -357,6 +375,15 @@ impl Driver {
         self.patchbay.controller().service();
         self.relays.kick();
         while let Some(event) = self.patchbay.controller().poll_event() {
+            if let EngineEvent::Activity { port, heard, talking, level_dbov } = event {
+                if let Some(call) = self.media.call_at(port) {
+                    self.tell(Update::Activity { call, heard, talking, level_dbov });
+                }
+                continue;
+            }
+            if let EngineEvent::SourceEnded { port } = event {
+                self.port_over(port);
+            }
             self.agent.handle_engine_event(Instant::now(), event);
             self.carry_out();
         }
@@ -416,6 +443,9 @@ impl Driver {
             }
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
+            Output::SteerStream { port, steering } => {
+                report("steer a stream", self.patchbay.controller().steer(port, steering));
+            }
             Output::UpdateStream { port, plan } => {
                 if let Some(call) = self.media.call_at(port) {
                     self.attach_relay(call, port, &plan);
@@ -427,14 +457,14 @@ impl Driver {
                 self.keep_last_counters(call, &ports);
                 self.updates.hold_for_recording(call, Instant::now());
                 for port in ports {
-                    self.patchbay.forget(port);
+                    self.close_port(port);
                 }
                 self.media.close(call);
                 self.media_unmapped(call);
                 self.relays.close_call(call);
-                self.files.remove(&call);
             }
-            Output::OpenFiles { call, player, recorder } => self.open_files(call, player, recorder),
+            Output::OpenPort { call, port, stream } => self.open_port(call, port, stream),
+            Output::ClosePort { port } => self.close_port(port),
             Output::Connect { sink, sources } => self.patchbay.connect(sink, sources),
             Output::SetMuted { port, muted } => {
                 let result = self.patchbay.controller().set_muted(port, muted);
@@ -488,10 +518,10 @@ impl Driver {
             Output::DtmfReceived { call, digit, duration_ms } => {
                 self.tell(Update::DtmfReceived { call, digit, duration_ms });
             }
+            Output::QualityChanged { call, warning } => self.tell(Update::QualityChanged { call, warning }),
             Output::CallRemoved(call) => {
                 self.statistics.remove(&call);
-                // A call that never had media closed none.
-                self.files.remove(&call);
+                self.listened.remove(&call);
                 self.tell(Update::CallRemoved(call));
             }
             Output::Log(note) => write_log(&note),
@@ -545,7 +575,7 @@ impl Driver {
         });
     }
 
-    fn open_stream(&mut self, call: CallId, port: voipd_audio::PortId, plan: voipd_audio::StreamPlan) {
+    fn open_stream(&mut self, call: CallId, port: PortId, plan: voipd_audio::StreamPlan) {
         let Some(socket) = self.media.take_rtp(call, port) else {
             return log::error!(call = call.0; "a stream was to be opened without a socket");
         };
@@ -554,54 +584,30 @@ impl Driver {
             return log::warn!(call = call.0; "the call has no sound: {error}");
         }
         self.attach_relay(call, port, &path);
-    }
-
-    fn open_files(
-        &mut self,
-        call: CallId,
-        player: Option<voipd_audio::PortId>,
-        recorder: Option<voipd_audio::PortId>,
-    ) {
-        let Some(files) = self.files.remove(&call) else { return };
-        if let (Some(port), Some(file)) = (player, files.play) {
-            let finished = self.finished.clone();
-            tokio::spawn(async move {
-                let device = crate::sound::play_file(file).await;
-                let _ = finished.send(Finished::FileOpened { call, port, device });
-            });
-        }
-        if let (Some(port), Some(file)) = (recorder, files.record) {
-            self.updates.recording(call);
-            let finished = self.finished.clone();
-            tokio::spawn(async move {
-                let (device, done) = match crate::sound::record_file(file).await {
-                    Ok(recording) => (Ok(recording.port), Some(recording.finished)),
-                    Err(why) => (Err(why), None),
-                };
-                let _ = finished.send(Finished::FileOpened { call, port, device });
-                if let Some(done) = done {
-                    // What went wrong stands in the log already.
-                    let _ = done.await;
-                }
-                let _ = finished.send(Finished::RecordingDone { call });
-            });
+        if self.listened.contains(&call) {
+            report("listen", self.patchbay.controller().watch_activity(port, true));
         }
     }
 
-    fn count(&mut self, call: CallId, port: voipd_audio::PortId) {
+    fn count(&mut self, call: CallId, port: PortId) {
         let Some(counters) = self.patchbay.controller().stream_counters(port) else { return };
         self.agent.handle_counters(Instant::now(), monotonic_nanos(), call, &counters);
         let remote = self.agent.remote_view(call);
-        if let Some(view) = remote {
-            // Rounded up: the encoder's error correction shall hear of the first losses.
-            let percent = (view.fraction_lost * 100.0).ceil() as u8;
-            report("steer the encoder", self.patchbay.controller().set_packet_loss(port, percent));
+        self.statistics.insert(call, media::statistics(counters, remote, self.agent.quality(call)));
+    }
+
+    /// Somebody wants to know who talks in a call, or nobody does any more.
+    fn listen(&mut self, call: CallId, on: bool) {
+        // The last word of a listener may come behind the end of the call.
+        let known = self.agent.find_call(call).is_ok();
+        let changed = if on { known && self.listened.insert(call) } else { self.listened.remove(&call) };
+        if changed && let Some(port) = self.agent.stream_port(call) {
+            report("listen", self.patchbay.controller().watch_activity(port, on));
         }
-        self.statistics.insert(call, media::statistics(counters, remote));
     }
 
     /// An ended call's figures can still be read: they are those of its last moment.
-    fn keep_last_counters(&mut self, call: CallId, ports: &[voipd_audio::PortId]) {
+    fn keep_last_counters(&mut self, call: CallId, ports: &[PortId]) {
         let counters = ports.iter().find_map(|port| self.patchbay.controller().stream_counters(*port));
         if let Some(counters) = counters {
             self.statistics.entry(call).or_default().stream = counters;

@@ -2,22 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use voipd_audio::engine::{Controller, EngineError, MediaSocket};
+use voipd_audio::engine::{Controller, EngineError, MediaSocket, ProgramPort};
 use voipd_audio::tone::Tone;
 use voipd_audio::{PortId, StreamPlan};
+
+/// Where the ringer's sound comes back, when it sounds at the output's device.
+pub const RING_RETURN: PortId = PortId(4);
 
 /// The engine's ports and what is wanted of them.
 pub struct Patchbay<S: MediaSocket> {
     controller: Controller<S>,
     open: BTreeSet<PortId>,
     wanted: BTreeMap<PortId, Vec<PortId>>,
+    /// What a sink hears besides.
+    joined: BTreeMap<PortId, PortId>,
     tones: BTreeMap<PortId, Tone>,
+    /// Programs whose stream is not open yet, and which stream that is.
+    waiting: BTreeMap<PortId, (ProgramPort, PortId)>,
 }
 
 impl<S: MediaSocket> Patchbay<S> {
     /// Nothing is connected.
     pub fn new(controller: Controller<S>) -> Self {
-        Self { controller, open: BTreeSet::new(), wanted: BTreeMap::new(), tones: BTreeMap::new() }
+        Self {
+            controller,
+            open: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            tones: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
     }
 
     /// The engine behind it, for what concerns one port alone.
@@ -32,6 +46,15 @@ impl<S: MediaSocket> Patchbay<S> {
     pub fn open_stream(&mut self, port: PortId, plan: StreamPlan, socket: S) -> Result<(), EngineError> {
         self.controller.open_stream(port, plan, socket)?;
         self.opened(port);
+        let (now, later) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(_, wait)| wait.1 == port);
+        self.waiting = later;
+        let now: BTreeMap<PortId, (ProgramPort, PortId)> = now;
+        for (program, (rings, stream)) in now {
+            if let Err(error) = self.open_program(program, rings, stream) {
+                log::warn!("a program cannot join its call: {error}");
+            }
+        }
         Ok(())
     }
 
@@ -52,6 +75,25 @@ impl<S: MediaSocket> Patchbay<S> {
         Ok(())
     }
 
+    /// Opens a program's port as soon as the stream that it hears is open, and connects it as wanted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_program(
+        &mut self,
+        port: PortId,
+        rings: ProgramPort,
+        stream: PortId,
+    ) -> Result<(), EngineError> {
+        if self.open.contains(&stream) {
+            self.controller.open_program(port, rings, stream)?;
+            self.opened(port);
+        } else {
+            self.waiting.insert(port, (rings, stream));
+        }
+        Ok(())
+    }
+
     /// Closes a port; what is wanted of it stays remembered for when it opens again.
     pub fn close(&mut self, port: PortId) {
         if self.open.remove(&port) {
@@ -64,6 +106,7 @@ impl<S: MediaSocket> Patchbay<S> {
         self.close(port);
         self.wanted.remove(&port);
         self.tones.remove(&port);
+        self.waiting.retain(|program, (_, stream)| *program != port && *stream != port);
         for sources in self.wanted.values_mut() {
             sources.retain(|source| *source != port);
         }
@@ -76,6 +119,27 @@ impl<S: MediaSocket> Patchbay<S> {
         } else {
             self.wanted.insert(sink, sources);
         }
+        self.apply(sink);
+    }
+
+    /// What `sink` hears, of all that is open.
+    pub fn heard_by(&self, sink: PortId) -> Vec<PortId> {
+        let wanted = self.wanted.get(&sink).map(Vec::as_slice).unwrap_or_default();
+        wanted.iter().copied().filter(|source| self.open.contains(source)).collect()
+    }
+
+    /// Who hears `source`, of all that is open.
+    pub fn listeners_of(&self, source: PortId) -> Vec<PortId> {
+        let hear = |sink: &&PortId| self.wanted.get(sink).is_some_and(|sources| sources.contains(&source));
+        self.open.iter().filter(hear).copied().collect()
+    }
+
+    /// What `sink` shall hear besides what it is connected to.
+    pub fn join(&mut self, sink: PortId, source: Option<PortId>) {
+        match source {
+            Some(source) => self.joined.insert(sink, source),
+            None => self.joined.remove(&sink),
+        };
         self.apply(sink);
     }
 
@@ -112,7 +176,8 @@ impl<S: MediaSocket> Patchbay<S> {
         if !self.open.contains(&sink) {
             return;
         }
-        let wanted = self.wanted.get(&sink).cloned().unwrap_or_default();
+        let mut wanted = self.wanted.get(&sink).cloned().unwrap_or_default();
+        wanted.extend(self.joined.get(&sink));
         let sources: Vec<PortId> = wanted.into_iter().filter(|source| self.open.contains(source)).collect();
         self.report(sink, |controller| controller.connect(sink, &sources));
     }

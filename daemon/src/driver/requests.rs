@@ -12,6 +12,8 @@ use voipd_audio::plan::EngineCounters;
 use super::devices::role_name;
 use super::traces::TraceError;
 use super::{Driver, Finished};
+use crate::api::devices::DeviceChange;
+use crate::api::ports::PortsRequest;
 use crate::api::{
     AccountChoice, AudioLive, CallSound, CallStatistics, DeviceRole, ErrorKind, Reply, Request, RequestError,
     Update,
@@ -35,15 +37,19 @@ impl Driver {
     /// Takes a request. Its files are looked at first: what cannot be played or recorded into is said to the client, not
     /// to the peer.
     pub(super) fn request(&mut self, request: Request) {
-        let sound = match &request {
-            Request::Dial { sound, .. } | Request::Accept { sound, .. } => sound,
-            _ => return self.carry_out_request(request),
+        let (play, record) = match &request {
+            Request::Dial { sound, .. } | Request::Accept { sound, .. } => {
+                (sound.play.as_ref(), sound.record.as_ref())
+            }
+            Request::Ports(PortsRequest::Play { file, .. }) => (Some(file), None),
+            Request::Ports(PortsRequest::StartRecording { file, .. }) => (None, Some(file)),
+            _ => (None, None),
         };
-        if sound.play.is_none() && sound.record.is_none() {
+        if play.is_none() && record.is_none() {
             return self.carry_out_request(request);
         }
-        let clone = |file: &Option<OwnedFd>| file.as_ref().map(OwnedFd::try_clone).transpose();
-        let files = clone(&sound.play).and_then(|play| Ok((play, clone(&sound.record)?)));
+        let clone = |file: Option<&OwnedFd>| file.map(OwnedFd::try_clone).transpose();
+        let files = clone(play).and_then(|play| Ok((play, clone(record)?)));
         let (finished, updates) = (self.finished.clone(), self.updates.sender());
         tokio::spawn(async move {
             let checked = match files {
@@ -99,7 +105,7 @@ impl Driver {
             Request::Accept { call, sound, reply } => {
                 let result = self.agent.accept(now, call, choice(&sound)).map_err(Into::into);
                 if result.is_ok() {
-                    self.files.insert(call, sound);
+                    self.add_files(now, call, sound);
                 }
                 self.answer(reply, result);
             }
@@ -139,6 +145,11 @@ impl Driver {
                 let statistics = self.call_statistics(call);
                 self.answer(reply, Ok(statistics));
             }
+            Request::CallGraph { call, reply } => {
+                let graph = self.graph(call);
+                self.answer(reply, Ok(graph));
+            }
+            Request::WatchActivity { call, on } => self.listen(call, on),
             Request::Trace { call, reply } => {
                 let result = self.trace(call);
                 self.answer(reply, result);
@@ -151,6 +162,7 @@ impl Driver {
                 });
             }
             Request::SelectDevice { role, name, reply } => self.find_device(role, name, reply),
+            Request::ConfigureDevice { role, change, reply } => self.configure_device(role, change, reply),
             Request::StartTest { output, input, reply } => {
                 self.devices.start_test(output, input, &mut self.patchbay);
                 self.publish_audio();
@@ -176,6 +188,7 @@ impl Driver {
                 self.answer(reply, Ok(()));
             }
             Request::Friends(request) => self.friends_request(now, request),
+            Request::Ports(request) => self.ports_request(now, request),
             Request::AudioLive { reply } => {
                 let live = self.audio_live();
                 self.answer(reply, Ok(live));
@@ -200,7 +213,7 @@ impl Driver {
             }
             error => error.into(),
         })?;
-        self.files.insert(call, sound);
+        self.add_files(now, call, sound);
         Ok(call)
     }
 
@@ -268,11 +281,27 @@ impl Driver {
         self.answer_when_stored(reply, (), keep);
     }
 
-    fn call_statistics(&mut self, call: CallId) -> CallStatistics {
+    fn configure_device(&mut self, role: DeviceRole, change: DeviceChange, reply: Reply<()>) {
+        if role != DeviceRole::Input && change.is_processing() {
+            let message =
+                "only the input, the microphone, has echo-cancellation, noise-suppression and gain-control";
+            let kind = ErrorKind::InvalidArgument;
+            return self.answer(reply, Err(RequestError { kind, message: message.to_owned() }));
+        }
+        let (name, settings) = self.devices.configure(role, change, &mut self.patchbay);
+        self.publish_audio();
+        let keep = self.store.set_device_settings(role, &name, settings.write());
+        self.answer_when_stored(reply, (), keep);
+    }
+
+    pub(super) fn call_statistics(&mut self, call: CallId) -> CallStatistics {
         let counters =
             self.agent.stream_port(call).and_then(|port| self.patchbay.controller().stream_counters(port));
         match counters {
-            Some(counters) => super::media::statistics(counters, self.agent.remote_view(call)),
+            Some(counters) => {
+                let (remote, quality) = (self.agent.remote_view(call), self.agent.quality(call));
+                super::media::statistics(counters, remote, quality)
+            }
             None => self.statistics.get(&call).copied().unwrap_or_default(),
         }
     }
@@ -287,7 +316,10 @@ impl Driver {
             parked: self.realtime.is_parked(),
             input_level_dbov: level(input, false),
             output_level_dbov: level(output, true),
-            counters: named(&self.patchbay.controller().counters()),
+            counters: named(&self.patchbay.controller().counters())
+                .into_iter()
+                .chain(self.devices.figures())
+                .collect(),
         }
     }
 
@@ -326,14 +358,17 @@ fn refused(request: Request, message: String) -> Update {
     let error = RequestError { kind: ErrorKind::InvalidArgument, message };
     match request {
         Request::Dial { reply, .. } => answered(reply, Err(error)),
-        Request::Accept { reply, .. } => answered(reply, Err(error)),
+        Request::Accept { reply, .. }
+        | Request::Ports(PortsRequest::Play { reply, .. } | PortsRequest::StartRecording { reply, .. }) => {
+            answered(reply, Err(error))
+        }
         // No other one brings files.
         _ => Update::Answer(Box::new(|| ())),
     }
 }
 
 fn choice(sound: &CallSound) -> SoundChoice {
-    SoundChoice { play: sound.play.is_some(), record: sound.record.is_some(), mix: sound.mix }
+    SoundChoice { ports: sound.programs || sound.play.is_some(), mix: sound.mix }
 }
 
 fn named(counters: &EngineCounters) -> BTreeMap<&'static str, u64> {
@@ -367,7 +402,9 @@ impl From<AgentError> for RequestError {
             | AgentError::TooManyDigits(_)
             | AgentError::CodecNotAllowed(_)
             | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
-            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) => ErrorKind::LimitReached,
+            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) | AgentError::TooManyPorts(_) => {
+                ErrorKind::LimitReached
+            }
         };
         Self { kind, message: error.to_string() }
     }

@@ -90,6 +90,34 @@ impl Waker for EngineWaker {
     }
 }
 
+/// The tick's way to wake a thread that waits for it.
+pub(super) struct BlockingWaker(Arc<EventFd>);
+
+impl BlockingWaker {
+    /// Makes the descriptor.
+    ///
+    /// # Errors
+    /// When the process or the system has no descriptor left.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(BlockingWaker(Arc::new(EventFd::new(true)?)))
+    }
+
+    pub(super) fn share(&self) -> Self {
+        BlockingWaker(self.0.clone())
+    }
+
+    /// Waits until it is woken; a wake before is not lost. An interrupted wait costs one look too many.
+    pub(super) fn wait(&self) {
+        let _ = self.0.take();
+    }
+}
+
+impl Waker for BlockingWaker {
+    fn wake(&mut self) {
+        self.0.signal();
+    }
+}
+
 /// Tells that the engine has something to tell.
 pub struct WakeSignal(AsyncFd<EventFd>);
 

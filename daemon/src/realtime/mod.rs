@@ -8,6 +8,7 @@ mod ports;
 mod scheduling;
 mod socket;
 mod thread;
+mod voice;
 
 pub(crate) use clock::read_clock;
 pub use clock::{monotonic_nanos, run_ticks};
@@ -16,3 +17,4 @@ pub use ports::{BindError, PortPair, bind_pair};
 pub use scheduling::{Policy, Scheduling};
 pub use socket::UdpMediaSocket;
 pub use thread::{RealtimeThread, serve_devices_in_time, start};
+pub use voice::start_voice_processing;

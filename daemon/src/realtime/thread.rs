@@ -12,7 +12,7 @@ use super::scheduling::{self, Policy, Scheduling};
 use super::{UdpMediaSocket, run_ticks};
 
 /// Priority under SCHED_FIFO: above the machine's ordinary work, below its interrupt threads (50).
-const PRIORITY: i32 = 20;
+pub(super) const PRIORITY: i32 = 20;
 /// Stack that libopus and the mixer may use; touched before the first tick.
 const STACK: usize = 256 * 1024;
 

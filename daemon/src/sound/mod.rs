@@ -17,13 +17,15 @@ mod worker;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
-use voipd_audio::engine::DevicePort;
+use voipd_audio::engine::{DevicePort, Listener, ProgramPort};
 
+use crate::api::ports::RecordWish;
 use crate::api::{DeviceRole, DeviceView};
 use hardware::{Hosts, OpenError};
 use worker::{Message, Ticket, Told, Worker};
@@ -70,7 +72,7 @@ pub enum SoundEvent {
 /// A recording being made: the engine's end, and what becomes of the file.
 pub struct Recording {
     /// Dropping it (closing its port) completes the file.
-    pub port: DevicePort,
+    pub port: ProgramPort,
     /// Answers once the file is complete, or says in words why it broke off.
     pub finished: oneshot::Receiver<Result<(), String>>,
 }
@@ -215,13 +217,18 @@ pub async fn check_files(play: Option<OwnedFd>, record: Option<OwnedFd>) -> Resu
     .await
 }
 
-/// Plays a WAV file that a client has opened, once. The engine hears of the end by the abandoned ring.
-pub async fn play_file(file: OwnedFd) -> Result<DevicePort, String> {
-    on_thread(move || wav::play(File::from(file))).await
+/// Plays a WAV file that a client has opened, once or again and again. The engine hears of the end by the abandoned ring.
+pub async fn play_file(file: OwnedFd, looped: bool) -> Result<DevicePort, String> {
+    on_thread(move || wav::play(File::from(file), looped)).await
 }
 
-/// Records into a file that a client has opened for writing, from its beginning: mono, 16 bits, [`RECORDING_RATE`].
-pub async fn record_file(file: OwnedFd) -> Result<Recording, String> {
+/// Records into a file that a client has opened for writing, from its beginning: 16 bits, [`RECORDING_RATE`]. What finds no
+/// room is counted in `dropped`.
+pub async fn record_file(
+    file: OwnedFd,
+    wish: RecordWish,
+    dropped: Arc<AtomicU64>,
+) -> Result<Recording, String> {
     let (told, finished) = oneshot::channel();
     let done = move |result: Result<(), String>| {
         if let Err(reason) = &result {
@@ -229,7 +236,10 @@ pub async fn record_file(file: OwnedFd) -> Result<Recording, String> {
         }
         let _ = told.send(result);
     };
-    let port = on_thread(move || wav::record(File::from(file), done)).await?;
+    let channels = wish.side.channels();
+    let ring = on_thread(move || wav::record(File::from(file), channels, done)).await?;
+    let listener = Some(Listener { side: wish.side, ring, dropped });
+    let port = ProgramPort { source: None, listener, rate: RECORDING_RATE };
     Ok(Recording { port, finished })
 }
 

@@ -91,35 +91,59 @@ pub(super) fn check_to_record(file: &File) -> Result<(), String> {
     }
 }
 
-/// Plays a file once. After its last sample the ring's producer is dropped, which tells the engine of the end.
+/// Plays a file once, or again and again. After its last sample the ring's producer is dropped, which tells the engine of
+/// the end.
 ///
 /// Any rate from 4 to 384 kHz, integers of 8, 16, 24 or 32 bits or 32-bit floating point; channels are mixed to one.
-pub(super) fn play(file: File) -> Result<DevicePort, String> {
+pub(super) fn play(mut file: File, looped: bool) -> Result<DevicePort, String> {
     require_regular(&file)?;
+    let begin = file.stream_position().map_err(|error| io_words(&error))?;
+    let again = match looped {
+        true => Some((file.try_clone().map_err(|error| io_words(&error))?, begin)),
+        false => None,
+    };
     let mut decoder = Decoder::new(BufReader::new(file))?;
     let rate = decoder.format.rate;
     let (mut ring, capture) = RingBuffer::new(rate as usize);
-    if decoder.fill(&mut ring).map_err(|error| io_words(&error))? {
+    if decoder.fill(&mut ring).map_err(|error| io_words(&error))? || looped {
         thread::Builder::new()
             .name("voipd-play".to_owned())
-            .spawn(move || run_player(decoder, ring))
+            .spawn(move || run_player(decoder, ring, again))
             .map_err(|error| format!("no thread to play the file: {error}"))?;
     }
     Ok(DevicePort { capture: Some(capture), playback: None, rate, pace: Pace::Tick })
 }
 
-fn run_player(mut decoder: Decoder, mut ring: Producer<f32>) {
+/// `again`: the file and where it begins, where it is played again and again.
+fn run_player(mut decoder: Decoder, mut ring: Producer<f32>, again: Option<(File, u64)>) {
+    let broke_off = |why: &str| log::warn!("the sound file being played broke off: {why}");
     while !ring.is_abandoned() {
         thread::sleep(PLAYER_PAUSE);
-        match decoder.fill(&mut ring) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                log::warn!("the sound file being played broke off: {}", io_words(&error));
+        let mut filled = decoder.fill(&mut ring);
+        while let (Ok(false), Some((file, begin))) = (&filled, &again) {
+            match restart(file, *begin) {
+                Ok(restarted) => decoder = restarted,
+                Err(why) => return broke_off(&why),
+            }
+            let before = ring.slots();
+            filled = decoder.fill(&mut ring);
+            // A file that has become empty meanwhile would be begun for ever.
+            if matches!(filled, Ok(false)) && ring.slots() == before {
                 return;
             }
         }
+        match filled {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return broke_off(&io_words(&error)),
+        }
     }
+}
+
+fn restart(file: &File, begin: u64) -> Result<Decoder, String> {
+    let mut file = file.try_clone().map_err(|error| io_words(&error))?;
+    file.seek(io::SeekFrom::Start(begin)).map_err(|error| io_words(&error))?;
+    Decoder::new(BufReader::new(file))
 }
 
 /// How a sample lies in the file.
@@ -309,21 +333,22 @@ fn read_header(reader: &mut BufReader<File>) -> Result<(Format, u64), String> {
     Err("this is not a WAV file that a telephone can play: there is no sound in it".to_owned())
 }
 
-/// Records into a file, from its beginning: mono, 16 bits, [`RECORDING_RATE`]. The header is right at least once a
+/// Records into a file, from its beginning: 16 bits, [`RECORDING_RATE`], so many channels, interleaved in the ring. The header is right at least once a
 /// second, so that the file can be played whatever happens. When the engine drops its end of the ring, the file is
 /// completed and `finished` called.
 pub(super) fn record(
     file: File,
+    channels: usize,
     finished: impl FnOnce(Result<(), String>) + Send + 'static,
-) -> Result<DevicePort, String> {
+) -> Result<Producer<f32>, String> {
     require_regular(&file)?;
-    let recorder = Recorder::new(file).map_err(|error| write_words(&error))?;
-    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize);
+    let recorder = Recorder::new(file, channels).map_err(|error| write_words(&error))?;
+    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize * channels);
     thread::Builder::new()
         .name("voipd-record".to_owned())
         .spawn(move || finished(recorder.run(ring).map_err(|error| write_words(&error))))
         .map_err(|error| format!("no thread to record the file: {error}"))?;
-    Ok(DevicePort { capture: None, playback: Some(playback), rate: RECORDING_RATE, pace: Pace::Tick })
+    Ok(playback)
 }
 
 fn write_words(error: &hound::Error) -> String {
@@ -339,11 +364,11 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(mut file: File) -> hound::Result<Self> {
+    fn new(mut file: File, channels: usize) -> hound::Result<Self> {
         file.set_len(0)?;
         file.rewind()?;
         let spec = WavSpec {
-            channels: 1,
+            channels: channels as u16,
             sample_rate: RECORDING_RATE,
             bits_per_sample: 16,
             sample_format: SampleFormat::Int,

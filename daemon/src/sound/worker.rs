@@ -289,13 +289,19 @@ fn open_device(hosts: &Hosts, role: DeviceRole, name: DeviceName, lost: &Lost) -
         DeviceName::Null => Ok(silence(String::new())),
         DeviceName::File(path) => {
             let port = match Direction::of(role) {
-                Direction::Capture => wav::play(wav::open_to_play(&path)?),
+                Direction::Capture => wav::play(wav::open_to_play(&path)?, false),
                 Direction::Playback => {
                     let lost = lost.clone();
-                    wav::record(wav::open_to_record(&path)?, move |result| {
+                    let ring = wav::record(wav::open_to_record(&path)?, 1, move |result| {
                         if let Err(reason) = result {
                             lost(reason);
                         }
+                    });
+                    ring.map(|playback| DevicePort {
+                        capture: None,
+                        playback: Some(playback),
+                        rate: wav::RECORDING_RATE,
+                        pace: Pace::Tick,
                     })
                 }
             };

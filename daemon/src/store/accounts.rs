@@ -5,7 +5,7 @@ use voipd_agent::AccountSettings;
 use voipd_sip::digest::Secret;
 
 use crate::config::account::{
-    codec_name, contact_name, dtmf_name, from_entries, kind_name, redirect_name, transport_name,
+    contact_name, dtmf_name, from_entries, kind_name, redirect_name, transport_name,
 };
 use crate::config::dialplan::{format_name, uri_name};
 use crate::config::fields::{Entry, Placed, Value};
@@ -27,7 +27,7 @@ pub(super) fn put(connection: &Connection, account: &AccountSettings) -> rusqlit
 
 /// What stands in each column of an account's row.
 fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)> {
-    let codecs: Vec<&str> = account.codecs.iter().map(|codec| codec_name(*codec)).collect();
+    let codecs: Vec<&str> = account.codecs.iter().map(|codec| codec.name()).collect();
     let allow_from: Vec<String> = account.allow_from.iter().map(ToString::to_string).collect();
     let client = account.tls.client.as_ref();
     let plan = &account.dial_plan;

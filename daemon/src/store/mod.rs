@@ -33,6 +33,8 @@ pub struct Contents {
     pub enabled: BTreeMap<String, bool>,
     /// Chosen devices.
     pub devices: Devices,
+    /// What was set of devices: role, the name that was chosen, settings as they were written.
+    pub device_settings: Vec<(DeviceRole, String, String)>,
     /// Whether inbound calls are refused.
     pub do_not_disturb: bool,
     /// What names this installation to registrars, `urn:uuid:…`; `None` before the first [`Store::set_instance`].
@@ -156,6 +158,11 @@ impl Store {
         self.set(role_key(role), name)
     }
 
+    /// Keeps what is set of a device.
+    pub fn set_device_settings(&self, role: DeviceRole, name: &str, settings: String) -> Change {
+        self.set(format!("{SETTINGS_OF}{} {name}", role_key(role)), settings)
+    }
+
     /// Keeps whether inbound calls are refused.
     pub fn set_do_not_disturb(&self, on: bool) -> Change {
         self.set(DO_NOT_DISTURB, if on { "yes" } else { "no" }.to_owned())
@@ -171,7 +178,8 @@ impl Store {
         self.set(PORT_MAPPINGS, leases::write(leases))
     }
 
-    fn set(&self, key: &'static str, value: String) -> Change {
+    fn set(&self, key: impl Into<String>, value: String) -> Change {
+        let key = key.into();
         let sql = "INSERT INTO setting (key, value) VALUES (?1, ?2) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
         self.change(move |connection| connection.execute(sql, params![key, value]).map(drop))
@@ -217,6 +225,8 @@ impl Future for Change {
 
 const DO_NOT_DISTURB: &str = "do-not-disturb";
 const INSTANCE: &str = "instance";
+/// Before the role and the name of a device.
+const SETTINGS_OF: &str = "settings of ";
 const PORT_MAPPINGS: &str = "port-mappings";
 
 fn role_key(role: DeviceRole) -> &'static str {
@@ -248,7 +258,25 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     let instance = settings.remove(INSTANCE);
     let friends = friends::all(connection)?;
     let port_mappings = settings.remove(PORT_MAPPINGS).map(|text| leases::read(&text)).unwrap_or_default();
-    Ok(Contents { accounts, unreadable, enabled, devices, do_not_disturb, instance, friends, port_mappings })
+    let device_settings = settings.into_iter().filter_map(device_settings).collect();
+    Ok(Contents {
+        accounts,
+        unreadable,
+        enabled,
+        devices,
+        device_settings,
+        do_not_disturb,
+        instance,
+        friends,
+        port_mappings,
+    })
+}
+
+fn device_settings((key, text): (String, String)) -> Option<(DeviceRole, String, String)> {
+    let (role, name) = key.strip_prefix(SETTINGS_OF)?.split_once(' ')?;
+    let roles = [DeviceRole::Input, DeviceRole::Output, DeviceRole::Ringer];
+    let role = roles.into_iter().find(|known| role_key(*known) == role)?;
+    Some((role, name.to_owned(), text))
 }
 
 /// What went wrong on opening `path`.

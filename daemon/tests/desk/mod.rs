@@ -9,9 +9,10 @@ use std::process::{Child, Command, Stdio};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use voipd::api::nat::NatView;
+use voipd::api::ports::{PortView, PortsRequest};
 use voipd::api::{
-    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, FriendView, FriendsRequest, FriendsView,
-    Presence, Reply, Request, RequestError, Update,
+    AudioLive, AudioView, CallStatistics, DeviceState, DeviceView, Figure, FriendView, FriendsRequest,
+    FriendsView, GraphNode, Presence, Reply, Request, RequestError, Update,
 };
 use voipd::bus::{self, Bus};
 use voipd::config::Scope;
@@ -115,6 +116,9 @@ fn success(request: Request) -> Update {
         Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
+        Request::CallGraph { reply, .. } => answer(reply, Ok(vec![node()])),
+        // No answer is wanted.
+        Request::WatchActivity { .. } => Update::DoNotDisturb(false),
         Request::AddMapping { reply, .. } => answer(reply, Ok(1)),
         Request::ListDevices { reply } => answer(reply, Ok(vec![device()])),
         Request::Diagnose { reply } => answer(reply, Ok(vec![check()])),
@@ -125,6 +129,19 @@ fn success(request: Request) -> Update {
         }
         Request::Friends(FriendsRequest::Join { reply, .. }) => answer(reply, Ok(AccountId(1))),
         Request::Friends(FriendsRequest::List { reply }) => answer(reply, Ok(vec![friend()])),
+        Request::Ports(PortsRequest::OpenAudio { reply, .. }) => {
+            answer(reply, Ok(std::fs::File::open("/dev/null").unwrap().into()))
+        }
+        Request::Ports(PortsRequest::OpenAudioSocket { reply, .. }) => {
+            answer(reply, Ok("/run/voipd/audio/call-7-16.sock".to_owned()))
+        }
+        Request::Ports(PortsRequest::List { reply, .. }) => answer(reply, Ok(vec![port()])),
+        Request::Ports(
+            PortsRequest::Play { reply, .. }
+            | PortsRequest::StopPlaying { reply, .. }
+            | PortsRequest::StartRecording { reply, .. }
+            | PortsRequest::StopRecording { reply, .. },
+        ) => answer(reply, Ok(())),
         Request::Friends(FriendsRequest::Remove { reply, .. })
         | Request::RemoveAccount { reply, .. }
         | Request::EnableAccount { reply, .. }
@@ -140,6 +157,7 @@ fn success(request: Request) -> Update {
         | Request::SetCodec { reply, .. }
         | Request::SendDtmf { reply, .. }
         | Request::SelectDevice { reply, .. }
+        | Request::ConfigureDevice { reply, .. }
         | Request::StartTest { reply, .. }
         | Request::StopTest { reply }
         | Request::Discover { reply }
@@ -154,6 +172,17 @@ pub fn statistics() -> CallStatistics {
     statistics.stream.jitter_us = 1500;
     statistics.stream.level_in_dbov = -20;
     statistics
+}
+
+pub fn node() -> GraphNode {
+    GraphNode {
+        id: "decoder".into(),
+        kind: "decoder",
+        name: "PCMU".into(),
+        to: vec!["mixer-2".into()],
+        figures: [("level-dbov", Figure::Number(-20.0)), ("remote", Figure::Text("192.0.2.1:4".into()))]
+            .into(),
+    }
 }
 
 pub fn live() -> AudioLive {
@@ -172,6 +201,10 @@ pub fn check() -> Check {
         sentence: "the clock is late".into(),
         remedy: "set it".into(),
     }
+}
+
+pub fn port() -> PortView {
+    PortView { kind: "player", open: true, program: None, dropped_ms: 0 }
 }
 
 pub fn friend() -> FriendView {
@@ -249,6 +282,8 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         mixed: false,
         network: CallNetwork::Ok,
         sound: SoundPlace::None,
+        playing: false,
+        recording: false,
         media_way: MediaWay::None,
         remote_media: None,
         created_at: 1,
@@ -266,6 +301,8 @@ pub fn audio() -> Update {
         input: "default".into(),
         output: "default".into(),
         ringer: "default".into(),
+        in_use: [("output".to_owned(), "alsa:PCH,0".to_owned())].into(),
+        settings: Default::default(),
         state: DeviceState::Closed,
         reason: String::new(),
         scheduling: "fifo",

@@ -134,9 +134,9 @@ const ARCHITECTURE: u32 = 0xC000_003E;
 const ARCHITECTURE: u32 = 0xC000_00B7;
 
 /// Forbids the calling thread, for ever, all system calls but those of a tick: the sockets', the clock's, a write to
-/// `waker`; and, between ticks, a read from `gate`. A futex is forbidden at all times.
+/// one of `wakers`; and, between ticks, a read from `gate`. A futex is forbidden at all times.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub fn confine(waker: RawFd, gate: RawFd) {
+pub fn confine(wakers: &[RawFd], gate: RawFd) {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -161,14 +161,10 @@ pub fn confine(waker: RawFd, gate: RawFd) {
     ] {
         filter.extend([skip_unless(call as u32, 1), allow]);
     }
-    for (call, descriptor) in [(libc::SYS_write, waker), (libc::SYS_read, gate)] {
-        filter.extend([
-            skip_unless(call as u32, 4),
-            load(FIRST_ARGUMENT),
-            skip_unless(descriptor as u32, 1),
-            allow,
-            trap,
-        ]);
+    for (call, descriptors) in [(libc::SYS_write, wakers), (libc::SYS_read, &[gate])] {
+        filter.extend([skip_unless(call as u32, 2 * descriptors.len() as u8 + 2), load(FIRST_ARGUMENT)]);
+        filter.extend(descriptors.iter().flat_map(|one| [skip_unless(*one as u32, 1), allow]));
+        filter.push(trap);
     }
     filter.push(trap);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };

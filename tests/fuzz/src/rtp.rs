@@ -66,12 +66,14 @@ pub fn rtp(bytes: &[u8]) {
             bitrate: None,
             fec: false,
             dtx: false,
+            redundancy: Some(102),
         }),
         receive: vec![
             (0, ReceiveKind::Audio(Codec::Pcmu)),
             (8, ReceiveKind::Audio(Codec::Pcma)),
             (96, ReceiveKind::Audio(Codec::Opus)),
             (101, ReceiveKind::Events(8000)),
+            (102, ReceiveKind::Redundant),
         ],
         play: true,
     };

@@ -1,6 +1,7 @@
 //! voipctl against running daemons: what docs/voipctl.md promises to people and scripts.
 
 mod accounts;
+mod audio;
 mod calls;
 mod doctor;
 mod exit_codes;

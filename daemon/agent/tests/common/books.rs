@@ -38,8 +38,8 @@ pub struct Books {
     pub device: bool,
     pub ringer: bool,
     pub relays: Vec<RelayView>,
-    players: BTreeSet<PortId>,
-    recorders: BTreeSet<PortId>,
+    /// Of players, recorders and programs.
+    call_ports: BTreeSet<PortId>,
     gone_calls: BTreeSet<CallId>,
     gone_ports: BTreeSet<PortId>,
     gone_accounts: BTreeSet<AccountId>,
@@ -57,7 +57,7 @@ impl Books {
     }
 
     pub fn open_things(&self) -> usize {
-        self.streams.len() + self.bound.len() + self.players.len() + self.recorders.len()
+        self.streams.len() + self.bound.len() + self.call_ports.len()
     }
 
     pub fn bind(&mut self, call: CallId, local: LocalMedia) {
@@ -145,8 +145,7 @@ impl Books {
                 self.beside.remove(call);
                 for port in ports {
                     self.streams.remove(port);
-                    self.players.remove(port);
-                    self.recorders.remove(port);
+                    self.call_ports.remove(port);
                     self.connected.remove(port);
                     self.gone_ports.insert(*port);
                     for sources in self.connected.values_mut() {
@@ -156,16 +155,18 @@ impl Books {
                 self.connected.retain(|_, sources| !sources.is_empty());
                 assert!(self.streams.values().all(|stream| stream.call != *call), "a stream stays open");
             }
-            Output::OpenFiles { player, recorder, .. } => {
-                assert!(player.is_some() || recorder.is_some());
-                for port in [player, recorder].into_iter().flatten() {
-                    self.is_usable(*port);
-                }
-                self.players.extend(*player);
-                self.recorders.extend(*recorder);
+            Output::OpenPort { port, .. } => {
+                self.is_usable(*port);
+                assert!(self.call_ports.insert(*port), "{port:?} is open already");
+            }
+            Output::ClosePort { port } => {
+                self.call_ports.remove(port);
+                self.gone_ports.insert(*port);
             }
             Output::Connect { sink, sources } => self.connect(*sink, sources),
-            Output::SetMuted { port, .. } | Output::SendDtmf { port, .. } => {
+            Output::SetMuted { port, .. }
+            | Output::SendDtmf { port, .. }
+            | Output::SteerStream { port, .. } => {
                 assert!(self.streams.contains_key(port), "{output:?} for no stream");
             }
             Output::WantCounters { call, port } => {
@@ -238,7 +239,8 @@ impl Books {
                 assert!(!note.text.contains("secret") && !note.text.contains(char::is_control), "{note:?}");
                 self.log.push(note.text.clone());
             }
-            Output::Transmit { .. }
+            Output::QualityChanged { .. }
+            | Output::Transmit { .. }
             | Output::Disconnect { .. }
             | Output::SeenAs { .. }
             | Output::Resolve { .. }
@@ -258,12 +260,11 @@ impl Books {
     }
 
     fn connect(&mut self, sink: PortId, sources: &[PortId]) {
-        let is_sink =
-            sink == DEVICE_OUTPUT || self.streams.contains_key(&sink) || self.recorders.contains(&sink);
-        assert!(is_sink, "{sink:?} is no open sink");
+        assert!(sink == DEVICE_OUTPUT || self.streams.contains_key(&sink), "{sink:?} is no open sink");
         for source in sources {
-            let is_source =
-                *source == DEVICE_INPUT || self.streams.contains_key(source) || self.players.contains(source);
+            let is_source = *source == DEVICE_INPUT
+                || self.streams.contains_key(source)
+                || self.call_ports.contains(source);
             assert!(is_source, "{source:?} is no open source");
         }
         let before = self.connected.get(&sink).map(Vec::as_slice).unwrap_or_default();

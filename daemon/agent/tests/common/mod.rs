@@ -943,6 +943,7 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        redundancy: true,
         redirect: RedirectPolicy::Ask,
         dtmf: DtmfMethod::Auto,
         ice: IceSettings::default(),

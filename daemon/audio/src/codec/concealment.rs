@@ -5,6 +5,8 @@
 //! into the first made-up ones. Here the first made-up samples instead carry the step between the two and let it run
 //! out over the same quarter period.
 
+use super::interpolation::Interpolation;
+
 /// Most pitch periods repeated in a row.
 const MAX_PERIODS: usize = 3;
 
@@ -62,7 +64,7 @@ impl Lengths {
 }
 
 /// The highest rate that concealment is made for.
-const MAX_RATE: u32 = 16_000;
+pub(super) const MAX_RATE: u32 = 48_000;
 const MAX: Lengths = Lengths::at(MAX_RATE);
 
 /// The state of one decoder's concealment.
@@ -82,10 +84,11 @@ pub(super) struct Concealment {
     offset: f32,
     /// Samples made up since the last good one; 0 while all is well.
     concealed: usize,
+    interpolation: Interpolation,
 }
 
 impl Concealment {
-    /// Control thread: allocates. `rate`: of the samples, at most 16 kHz.
+    /// Control thread: allocates. `rate`: of the samples, at most 48 kHz.
     pub(super) fn new(rate: u32) -> Self {
         let lengths = Lengths::at(rate.min(MAX_RATE));
         let silence = || vec![0.0; lengths.history].into_boxed_slice();
@@ -99,6 +102,7 @@ impl Concealment {
             position: 0,
             offset: 0.0,
             concealed: 0,
+            interpolation: Interpolation::new(rate.min(MAX_RATE)),
         }
     }
 
@@ -125,6 +129,22 @@ impl Concealment {
             self.conceal_step(step);
             self.remember(step);
         }
+    }
+
+    /// Most samples of what follows a gap that [`Concealment::interpolate`] looks at.
+    pub(super) fn looked_at(&self) -> usize {
+        self.interpolation.looked_at()
+    }
+
+    /// Makes up samples between what was heard and `following`, which needs no blending then; `false`, and nothing
+    /// touched, where they are too many.
+    pub(super) fn interpolate(&mut self, following: &[f32], samples: &mut [f32]) -> bool {
+        let filled = self.interpolation.fill(&self.history, following, samples);
+        if filled {
+            self.concealed = 0;
+            self.remember(samples);
+        }
+        filled
     }
 
     fn conceal_step(&mut self, samples: &mut [f32]) {
@@ -238,16 +258,21 @@ fn cross_fade_out(samples: &mut [f32], into: &[f32]) {
     }
 }
 
-/// The lag at which the last 10 ms are most like what came before, by normalised correlation.
+/// The lag at which the last 10 ms are most like what came before.
 fn pitch(history: &[f32], lengths: Lengths) -> usize {
-    let Lengths { min_pitch, max_pitch, correlated, .. } = lengths;
+    pitch_of(history, lengths.min_pitch, lengths.max_pitch, lengths.correlated)
+}
+
+/// The lag from `min` to `max` at which the last `correlated` samples are most like what came before, by normalised
+/// correlation. There are at least `max + correlated` samples.
+pub(super) fn pitch_of(history: &[f32], min: usize, max: usize, correlated: usize) -> usize {
     let (end, start) = (history.len(), history.len() - correlated);
     let recent = &history[start..];
     let lagged = |lag: usize| &history[start - lag..end - lag];
-    let mut energy = dot(lagged(min_pitch), lagged(min_pitch));
-    let mut best = (min_pitch, f32::MIN);
-    for lag in min_pitch..=max_pitch {
-        if lag > min_pitch {
+    let mut energy = dot(lagged(min), lagged(min));
+    let mut best = (min, f32::MIN);
+    for lag in min..=max {
+        if lag > min {
             // The window moved one sample back.
             let (entered, left) = (history[start - lag], history[end - lag]);
             energy += entered * entered - left * left;
@@ -261,7 +286,7 @@ fn pitch(history: &[f32], lengths: Lengths) -> usize {
     best.0
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     // Eight sums side by side, for the compiler to keep in vector registers.
     let mut sums = [0.0_f32; 8];
     let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -3,6 +3,8 @@
 //! Both laws work on one's complement magnitudes (a negative sample is inverted, not negated); a coder that negates is
 //! off by one step at every boundary of the negative half.
 
+use super::pcm::{FULL_SCALE, to_i16};
+
 /// Which companding law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Law {
@@ -11,9 +13,6 @@ pub(super) enum Law {
     /// A-law, PCMA.
     A,
 }
-
-/// Full scale of the 16-bit samples that the laws compand.
-const FULL_SCALE: f32 = 32_768.0;
 
 static MU_LAW: [f32; 256] = expansion(Law::Mu);
 static A_LAW: [f32; 256] = expansion(Law::A);
@@ -40,12 +39,16 @@ impl Law {
     }
 }
 
-/// Nearest 16-bit sample; what is out of range is clipped, what is no number is silence.
-fn to_i16(sample: f32) -> i16 {
-    let scaled = sample * FULL_SCALE;
-    // The cast truncates, saturates, and makes 0 of NaN.
-    let rounded = (scaled + 0.5_f32.copysign(scaled)) as i32;
-    rounded.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
+/// The µ-law code of one sample, for sound that is stored or piped so.
+#[must_use]
+pub fn ulaw_code(sample: f32) -> u8 {
+    compress_mu(to_i16(sample))
+}
+
+/// The sample that a µ-law code stands for.
+#[must_use]
+pub fn ulaw_sample(code: u8) -> f32 {
+    MU_LAW[usize::from(code)]
 }
 
 /// Seven segments above a linear foot of 33 half steps, on 14 bits.

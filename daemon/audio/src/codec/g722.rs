@@ -17,6 +17,7 @@ const MIRROR: [i32; TAPS / 2] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -15
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
 
 /// Both bands' predictors and step sizes: what encoder and decoder keep alike.
+#[derive(Clone)]
 struct Bands {
     low: Band,
     high: Band,
@@ -41,6 +42,7 @@ impl Bands {
 }
 
 /// The last samples of one side of the mirror filters, oldest first.
+#[derive(Clone)]
 struct DelayLine([i32; TAPS]);
 
 impl DelayLine {
@@ -84,6 +86,7 @@ impl Encoder {
 }
 
 /// The receiving side.
+#[derive(Clone)]
 pub(super) struct Decoder {
     bands: Bands,
     synthesis: DelayLine,

@@ -3,7 +3,7 @@
 
 use audiopus::coder::GenericCtl as _;
 use audiopus::packet::Packet;
-use audiopus::{Application, Bitrate, Channels, MutSignals, SampleRate, Signal, coder};
+use audiopus::{Application, Bandwidth, Bitrate, Channels, MutSignals, SampleRate, Signal, coder};
 
 use super::{CodecError, EncoderSettings, FEC_LOSS_PERCENT, OPUS_BITRATE};
 
@@ -18,25 +18,27 @@ const BITRATES: std::ops::RangeInclusive<u32> = 6_000..=510_000;
 
 pub(super) struct Encoder {
     coder: coder::Encoder,
+    /// The peer can use FEC.
     fec: bool,
+    /// Most bits per second that the peer wants.
+    most: Option<u32>,
+    bitrate: u32,
 }
 
 impl Encoder {
     pub(super) fn new(settings: EncoderSettings) -> Result<Self, CodecError> {
         let make = || -> audiopus::Result<coder::Encoder> {
             let mut coder = coder::Encoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip)?;
-            let wanted = settings.bitrate.unwrap_or(OPUS_BITRATE).min(OPUS_BITRATE);
-            let bitrate = wanted.clamp(*BITRATES.start(), *BITRATES.end()) as i32;
-            coder.set_bitrate(Bitrate::BitsPerSecond(bitrate))?;
             coder.set_vbr(true)?;
             coder.set_signal(Signal::Voice)?;
             coder.set_complexity(settings.complexity.min(10))?;
-            coder.set_inband_fec(settings.fec)?;
             coder.set_dtx(settings.dtx)?;
             Ok(coder)
         };
         let coder = make().map_err(|error| CodecError::Opus(error.to_string()))?;
-        Ok(Encoder { coder, fec: settings.fec })
+        let mut encoder = Encoder { coder, fec: settings.fec, most: settings.bitrate, bitrate: 0 };
+        encoder.set_bitrate(None);
+        Ok(encoder)
     }
 
     pub(super) fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
@@ -52,9 +54,26 @@ impl Encoder {
         let _ = self.coder.set_complexity(complexity.min(10));
     }
 
-    pub(super) fn set_packet_loss(&mut self, percent: u8) {
-        let spent_on = if self.fec && percent >= FEC_LOSS_PERCENT { percent.min(100) } else { 0 };
-        let _ = self.coder.set_packet_loss_perc(spent_on);
+    pub(super) fn set_bitrate(&mut self, wanted: Option<u32>) {
+        let wanted = wanted.unwrap_or(OPUS_BITRATE).min(self.most.unwrap_or(u32::MAX));
+        self.bitrate = wanted.clamp(*BITRATES.start(), *BITRATES.end());
+        // It is in libopus's range: there is no failure to tell of.
+        let _ = self.coder.set_bitrate(Bitrate::BitsPerSecond(self.bitrate as i32));
+    }
+
+    pub(super) fn bitrate(&self) -> u32 {
+        self.bitrate
+    }
+
+    pub(super) fn set_fec(&mut self, wanted: bool) -> bool {
+        let on = wanted && self.fec;
+        let (loss, band) =
+            if on { (FEC_LOSS_PERCENT, Bandwidth::Wideband) } else { (0, Bandwidth::Fullband) };
+        // Every one of these values is valid.
+        let _ = self.coder.set_inband_fec(on);
+        let _ = self.coder.set_packet_loss_perc(loss);
+        let _ = self.coder.set_max_bandwidth(band);
+        on
     }
 }
 
@@ -135,7 +154,7 @@ fn frame_length(toc: u8) -> usize {
 /// Whether the packet carries a low-bit-rate copy of the frame before it. Only SILK and hybrid frames can; the flag
 /// stands behind one voice-activity bit for each 20 ms (RFC 6716 sections 4.2.3 and 4.2.4), uncompressed because the
 /// range coder's first symbols have a probability of one half.
-fn has_fec(payload: &[u8]) -> bool {
+pub(super) fn has_fec(payload: &[u8]) -> bool {
     let Some((&toc, _)) = payload.split_first() else { return false };
     if toc >> 3 >= 16 {
         return false;

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use crate::engine::MAX_DATAGRAM;
+use crate::engine::insert::Insert;
 use crate::engine::port::{PlayedTone, Port, PortSet};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::StreamSetup;
-use crate::plan::PortId;
+use crate::engine::watch::ActivityWatch;
+use crate::plan::{PortId, Steering};
 
 /// Commands that may wait for the tick; more wait on the control side.
 pub(crate) const COMMANDS: usize = 256;
@@ -24,9 +26,12 @@ pub(crate) enum Command<S> {
     Connect { slot: usize, sources: Box<PortSet> },
     Mute { slot: usize, muted: bool },
     Event { slot: usize, digit: char, duration_ms: u32 },
-    PacketLoss { slot: usize, percent: u8 },
+    Steer { slot: usize, steering: Steering },
     Tone { slot: usize, tone: Option<Box<PlayedTone>> },
+    Watch { slot: usize, watch: Option<Box<ActivityWatch>> },
     Relay { slot: usize, relay: Option<Box<RelayPort>> },
+    Insert { slot: usize, insert: Option<Box<Insert>> },
+    Volume { slot: usize, gain: f32 },
 }
 
 /// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
@@ -36,7 +41,9 @@ pub(crate) enum Returned<S> {
     Socket { _socket: S },
     Sources { _sources: Box<PortSet> },
     Tone { _tone: Box<PlayedTone> },
+    Watch { _watch: Box<ActivityWatch> },
     Relay { _relay: Box<RelayPort> },
+    Insert { _insert: Box<Insert> },
 }
 
 /// A packet for the control side, as it lies in the ring.

@@ -10,18 +10,23 @@ use crate::engine::command::{COMMANDS, Command, Returned, StrayRecord};
 use crate::engine::counters::{DeviceShared, EngineShared, StreamShared, unpack_engine, unpack_stream};
 use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
+use crate::engine::insert::{Insert, InsertPort};
 use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
+use crate::engine::program::{Program, ProgramPort};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
+use crate::engine::watch::ActivityWatch;
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
 use crate::plan::{
-    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, StreamCounters, StreamPlan,
+    Codec, EngineCounters, EngineEvent, PortId, ReceiveKind, SendPlan, Steering, StreamCounters, StreamPlan,
 };
 use crate::tone::Tone;
 
 /// Longest telephone event that can be asked for.
 const MAX_EVENT_MS: u32 = 60_000;
+/// Most that a device's sound is raised by.
+const MAX_GAIN: f32 = 8.0;
 
 /// The control half of an engine. Commands are never lost: what the queue has no room for waits here and is sent by
 /// [`Controller::service`].
@@ -45,6 +50,7 @@ pub(crate) struct Entry {
 enum EntryKind {
     Stream(Box<StreamEntry>),
     Device(Arc<DeviceShared>),
+    Program,
 }
 
 /// What the control side knows of a stream: the plan, and what the tick already has to execute it.
@@ -117,6 +123,38 @@ impl<S: MediaSocket> Controller<S> {
         Ok(())
     }
 
+    /// Opens a port by which somebody besides the sound card hears `stream`, and is heard where it is connected as a
+    /// source. It is no sink of its own: what it hears is all that the stream's peer says and is told.
+    pub fn open_program(
+        &mut self,
+        port: PortId,
+        program: ProgramPort,
+        stream: PortId,
+    ) -> Result<(), EngineError> {
+        let (stream, _) = self.stream(stream)?;
+        let slot = self.take_slot(port)?;
+        self.open(slot, port, Kind::Program(Box::new(Program::new(program, stream))));
+        self.ports.insert(port, Entry { slot, kind: EntryKind::Program });
+        Ok(())
+    }
+
+    /// Gives a device's port an insert, which processes what it captures, or takes it away.
+    pub fn attach_insert(&mut self, port: PortId, insert: Option<InsertPort>) -> Result<(), EngineError> {
+        let slot = self.device(port)?;
+        let insert = insert.map(|insert| Box::new(Insert::new(insert)));
+        self.send(Command::Insert { slot, insert });
+        Ok(())
+    }
+
+    /// How loud a device's port captures and plays, as a factor: 1.0 as it is, at most 8.0. Takes effect within 10 ms,
+    /// without a click.
+    pub fn set_volume(&mut self, port: PortId, gain: f32) -> Result<(), EngineError> {
+        let slot = self.device(port)?;
+        let gain = if gain.is_nan() { 1.0 } else { gain.clamp(0.0, MAX_GAIN) };
+        self.send(Command::Volume { slot, gain });
+        Ok(())
+    }
+
     /// Closes a port of any kind and takes it out of every connection.
     pub fn close(&mut self, port: PortId) {
         if let Some(Entry { slot, .. }) = self.ports.remove(&port) {
@@ -164,11 +202,18 @@ impl<S: MediaSocket> Controller<S> {
         Ok(())
     }
 
-    /// Tells a stream's encoder how many of its packets get lost, in per cent, as the peer reports: Opus then spends bits
-    /// on forward error correction, where the plan allows it.
-    pub fn set_packet_loss(&mut self, port: PortId, percent: u8) -> Result<(), EngineError> {
+    /// Sends a stream otherwise from its next packet on; the plan's limits hold.
+    pub fn steer(&mut self, port: PortId, steering: Steering) -> Result<(), EngineError> {
         let (slot, _) = self.stream(port)?;
-        self.send(Command::PacketLoss { slot, percent: percent.min(100) });
+        self.send(Command::Steer { slot, steering });
+        Ok(())
+    }
+
+    /// Whether talk and silence on a stream are reported ([`EngineEvent::Activity`]). Unwatched, they cost nothing.
+    pub fn watch_activity(&mut self, port: PortId, on: bool) -> Result<(), EngineError> {
+        let (slot, entry) = self.stream(port)?;
+        let watch = on.then(|| Box::new(ActivityWatch::new(likely_codec(&entry.plan))));
+        self.send(Command::Watch { slot, watch });
         Ok(())
     }
 
@@ -208,14 +253,14 @@ impl<S: MediaSocket> Controller<S> {
     pub fn stream_counters(&self, port: PortId) -> Option<StreamCounters> {
         match &self.ports.get(&port)?.kind {
             EntryKind::Stream(entry) => Some(unpack_stream(entry.shared.read())),
-            EntryKind::Device(_) => None,
+            EntryKind::Device(_) | EntryKind::Program => None,
         }
     }
 
     /// (capture, playback) levels of a device port in dBov.
     pub fn device_levels(&self, port: PortId) -> Option<(i8, i8)> {
         match &self.ports.get(&port)?.kind {
-            EntryKind::Stream(_) => None,
+            EntryKind::Stream(_) | EntryKind::Program => None,
             EntryKind::Device(shared) => {
                 Some((shared.capture.load(Ordering::Relaxed), shared.playback.load(Ordering::Relaxed)))
             }
@@ -240,7 +285,14 @@ impl<S: MediaSocket> Controller<S> {
     fn stream(&mut self, port: PortId) -> Result<(usize, &mut StreamEntry), EngineError> {
         match self.ports.get_mut(&port).ok_or(EngineError::NoSuchPort)? {
             Entry { slot, kind: EntryKind::Stream(entry) } => Ok((*slot, entry)),
-            Entry { kind: EntryKind::Device(_), .. } => Err(EngineError::WrongKind),
+            Entry { kind: EntryKind::Device(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
+        }
+    }
+
+    fn device(&self, port: PortId) -> Result<usize, EngineError> {
+        match self.ports.get(&port).ok_or(EngineError::NoSuchPort)? {
+            Entry { slot, kind: EntryKind::Device(_) } => Ok(*slot),
+            Entry { kind: EntryKind::Stream(_) | EntryKind::Program, .. } => Err(EngineError::WrongKind),
         }
     }
 
@@ -315,12 +367,17 @@ fn equip(plan: &StreamPlan, has: &mut Equipment) -> Result<StreamSetup, EngineEr
     Ok(StreamSetup { path, protection, ssrc, send, meanings, play, encoder, decoders, converters })
 }
 
-/// The packet time that is used where `wanted` is asked for: whole ticks, and for Opus a length that it has.
-fn packet_time(codec: Codec, wanted: u16) -> u16 {
+/// The packet time that is used where `wanted` is asked for: whole ticks, whole frames of the codec, no
+/// more than a datagram holds.
+pub(crate) fn packet_time(codec: Codec, wanted: u16) -> u16 {
     match (codec, wanted) {
         // RFC 6716 section 2.1.4 has no 30 ms and no 50 ms.
         (Codec::Opus, 30..40) => 20,
         (Codec::Opus, 50..60) => 40,
+        (Codec::L16Full, _) => 10,
+        (Codec::L16Wide, 41..) => 40,
+        (Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide, 40..60) => 40,
+        (Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide, 0..40) => 20,
         (_, 10..=60) => wanted / 10 * 10,
         (_, 0..10) => 20,
         (_, _) => 60,
@@ -339,5 +396,10 @@ mod tests {
         assert_eq!(packet_time(Codec::Pcmu, 0), 20);
         assert_eq!(packet_time(Codec::Pcma, 25), 20);
         assert_eq!(packet_time(Codec::Opus, 120), 60);
+        assert_eq!(packet_time(Codec::Gsm, 30), 20);
+        assert_eq!(packet_time(Codec::SpeexWide, 10), 20);
+        assert_eq!(packet_time(Codec::SpeexWide, 60), 60);
+        assert_eq!(packet_time(Codec::L16Full, 20), 10);
+        assert_eq!(packet_time(Codec::L16Wide, 60), 40);
     }
 }

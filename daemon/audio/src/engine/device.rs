@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::BUS_RATE;
 use crate::engine::counters::{DeviceShared, LevelMeter};
+use crate::engine::insert::{Insert, Played};
+use crate::engine::mixer;
 use crate::engine::port::{Converters, SourceFrame, frame_len};
 use crate::engine::processor::Outbox;
 use crate::engine::{DevicePort, Pace};
 use crate::plan::{EngineCounters, EngineEvent, PortId};
 use crate::resample::{DriftControl, Resampler};
+use crate::{BUS_RATE, MAX_FRAME};
 
 /// Rate inside the engine of a port whose device runs at `rate`: converted only when it must be.
-const fn inner_rate(rate: u32) -> u32 {
+pub(crate) const fn inner_rate(rate: u32) -> u32 {
     if rate == 8_000 || rate == 16_000 { rate } else { BUS_RATE }
 }
 
@@ -22,6 +24,11 @@ pub(crate) struct Device {
     capture: Option<Capture>,
     playback: Option<Playback>,
     pub(crate) converters: Converters,
+    /// What processes the captured sound.
+    pub(crate) insert: Option<Box<Insert>>,
+    volume: Volume,
+    /// What was played last; kept where there is a playback.
+    played: Played,
     level_in: LevelMeter,
     level_out: LevelMeter,
     shared: Arc<DeviceShared>,
@@ -41,6 +48,9 @@ impl Device {
             capture: capture.map(|ring| Capture::new(ring, rate, pace)),
             playback: playback.map(|ring| Playback::new(ring, rate, pace)),
             converters,
+            insert: None,
+            volume: Volume::FULL,
+            played: Played { rate: inner, sound: [0.0; MAX_FRAME] },
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
             shared,
@@ -50,6 +60,15 @@ impl Device {
     /// Rate at which this port hears; `None` where it has no playback.
     pub(crate) fn sink_rate(&self) -> Option<u32> {
         self.playback.as_ref().map(|_| self.rate)
+    }
+
+    /// What was played in the last tick.
+    pub(crate) fn played(&self) -> Option<&Played> {
+        self.playback.as_ref().map(|_| &self.played)
+    }
+
+    pub(crate) fn set_volume(&mut self, gain: f32) {
+        self.volume.goal = gain;
     }
 
     /// Gives what was recorded for this tick.
@@ -82,6 +101,14 @@ impl Device {
                 }
             }
         }
+        if frame.rate != 0 {
+            let out = frame.begin(self.rate);
+            if let Some(insert) = &mut self.insert {
+                insert.pass(self.rate, out);
+            }
+            self.volume.apply(out);
+        }
+        // Behind the insert, which would else forget the room.
         if muted {
             frame.begin(self.rate).fill(0.0);
         }
@@ -92,6 +119,10 @@ impl Device {
     /// Takes what the device shall play: 10 ms at [`Device::sink_rate`].
     pub(crate) fn play(&mut self, samples: &[f32], counters: &mut EngineCounters) {
         let Some(playback) = &mut self.playback else { return };
+        let Some(played) = self.played.sound.get_mut(..samples.len()) else { return };
+        played.copy_from_slice(samples);
+        self.volume.apply(played);
+        let samples: &[f32] = played;
         match playback.give(samples) {
             Given::All => {}
             Given::AfterUnderrun => counters.device_underruns += 1,
@@ -99,6 +130,33 @@ impl Device {
         }
         self.level_out.add(samples);
         self.shared.playback.store(self.level_out.dbov(), Ordering::Relaxed);
+    }
+}
+
+/// How loud a device is: a factor that changes without a step.
+struct Volume {
+    now: f32,
+    goal: f32,
+}
+
+impl Volume {
+    /// As it is.
+    const FULL: Volume = Volume { now: 1.0, goal: 1.0 };
+
+    fn apply(&mut self, samples: &mut [f32]) {
+        if self.now == 1.0 && self.goal == 1.0 {
+            return;
+        }
+        let step = (self.goal - self.now) / samples.len().max(1) as f32;
+        let loudest = self.now.max(self.goal);
+        for sample in samples.iter_mut() {
+            self.now += step;
+            *sample *= self.now;
+        }
+        self.now = self.goal;
+        if loudest > 1.0 {
+            mixer::limit(samples);
+        }
     }
 }
 

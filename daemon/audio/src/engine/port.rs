@@ -1,6 +1,7 @@
 //! Ports of the mixer as the tick sees them: slots, sets of slots, and the sound each gives in this tick.
 
 use crate::engine::device::Device;
+use crate::engine::program::Program;
 use crate::engine::stream::Stream;
 use crate::plan::PortId;
 use crate::resample::Resampler;
@@ -32,6 +33,20 @@ impl PortSet {
         if let Some(word) = self.0.get_mut(slot / 64) {
             *word &= !(1 << (slot % 64));
         }
+    }
+
+    pub(crate) fn contains(&self, slot: usize) -> bool {
+        self.0.get(slot / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Equal sets have equal ones; unequal ones nearly always unequal ones.
+    pub(crate) fn hash(&self) -> u64 {
+        let step = |hash: u64, word: &u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0.iter().fold(0, step)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -74,6 +89,7 @@ pub(crate) struct Port<S> {
 pub(crate) enum Kind<S> {
     Stream(Box<Stream<S>>),
     Device(Box<Device>),
+    Program(Box<Program>),
 }
 
 impl<S> Port<S> {
@@ -82,6 +98,8 @@ impl<S> Port<S> {
         match &self.kind {
             Kind::Stream(stream) => stream.sink_rate(),
             Kind::Device(device) => device.sink_rate(),
+            // It hears a stream, not what is connected to it.
+            Kind::Program(_) => None,
         }
     }
 
@@ -90,6 +108,7 @@ impl<S> Port<S> {
         match &mut self.kind {
             Kind::Stream(stream) => &mut stream.converters,
             Kind::Device(device) => &mut device.converters,
+            Kind::Program(program) => &mut program.converters,
         }
     }
 }
@@ -165,18 +184,32 @@ impl Converters {
 pub(crate) struct SourceFrame {
     /// Hertz, one of [`RATES`]; 0: it gives none.
     pub(crate) rate: u32,
+    /// Ticks for which it has been digital silence; nobody needs to add that up.
+    quiet: u32,
     /// By the place of the rate; those that are not the port's own only where somebody wants them.
     sound: [[f32; MAX_FRAME]; RATES.len()],
 }
 
 impl SourceFrame {
-    pub(crate) const SILENT: SourceFrame = SourceFrame { rate: 0, sound: [[0.0; MAX_FRAME]; RATES.len()] };
+    pub(crate) const SILENT: SourceFrame =
+        SourceFrame { rate: 0, quiet: 0, sound: [[0.0; MAX_FRAME]; RATES.len()] };
 
     /// Sets the rate and gives the place for 10 ms at it.
     pub(crate) fn begin(&mut self, rate: u32) -> &mut [f32] {
         self.rate = rate;
         let sound = place(rate).and_then(|place| self.sound.get_mut(place));
         sound.and_then(|sound| sound.get_mut(..frame_len(rate))).unwrap_or_default()
+    }
+
+    /// Finds out whether there is sound in it; called when it has been filled.
+    pub(crate) fn listen(&mut self) {
+        let silent = self.own().iter().all(|sample| *sample == 0.0);
+        self.quiet = if silent { self.quiet.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether it adds to what others hear. For a tick after its sound, what converters hold of it still does.
+    pub(crate) fn is_sounding(&self) -> bool {
+        self.rate != 0 && self.quiet < 2
     }
 
     /// 10 ms at the port's own rate.
@@ -212,6 +245,9 @@ mod tests {
             set.insert(slot);
         }
         set.remove(5);
+        assert!(set.contains(63) && !set.contains(5) && !set.contains(MAX_PORTS));
+        assert_eq!(set.len(), 4);
+        assert_ne!(set.hash(), PortSet::EMPTY.hash());
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 1023]);
         assert!(!set.is_empty());
         assert!(PortSet::EMPTY.is_empty());

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::engine::command::{Command, Returned, StrayRecord};
 use crate::engine::counters::{EngineShared, count_lateness, pack_engine};
+use crate::engine::insert::Insert;
 use crate::engine::load::Load;
-use crate::engine::mixer;
+use crate::engine::mixer::{self, Mixer};
 use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
 use crate::engine::{Batch, MAX_DATAGRAM, MediaSocket, Waker};
 use crate::plan::{EngineCounters, EngineEvent, PortId};
@@ -19,6 +20,7 @@ pub struct Processor<S: MediaSocket> {
     pub(crate) open: PortSet,
     /// What each port gives in this tick, by slot.
     pub(crate) frames: Box<[SourceFrame]>,
+    pub(crate) mixer: Mixer,
     pub(crate) commands: rtrb::Consumer<Command<S>>,
     pub(crate) returned: rtrb::Producer<Returned<S>>,
     pub(crate) outbox: Outbox,
@@ -38,13 +40,24 @@ impl<S: MediaSocket> Processor<S> {
         self.obey();
         self.keep_time(now_nanos, late_nanos);
         let tick = self.counters.ticks;
-        let (sources, sinks) = (self.open, self.open);
-        for slot in sources.iter() {
+        let open = self.open;
+        for slot in open.iter() {
+            self.lend_reference(slot);
             self.fill(slot, now_nanos);
         }
-        self.convert(sinks);
-        for slot in sinks.iter() {
-            self.play(slot, tick.wrapping_add(slot as u64), now_nanos);
+        self.convert(open);
+        if self.mixer.is_stale() {
+            let ports = &self.ports;
+            self.mixer.arrange(open.iter().filter_map(|slot| {
+                let port = ports.get(slot)?.as_deref()?;
+                Some((slot, port.sink_rate(), port.sources))
+            }));
+        }
+        self.mixer.begin();
+        let mut place = 0;
+        while let Some(slot) = self.mixer.slot(place) {
+            self.play(place, slot, tick.wrapping_add(slot as u64), now_nanos);
+            place += 1;
         }
         self.counters.events_dropped = self.outbox.dropped;
         self.shared.publish(&pack_engine(&self.counters));
@@ -103,6 +116,13 @@ impl<S: MediaSocket> Processor<S> {
     }
 
     fn execute(&mut self, command: Command<S>) -> Option<Returned<S>> {
+        let rearranges = matches!(
+            command,
+            Command::Open { .. } | Command::Close { .. } | Command::Plan { .. } | Command::Connect { .. }
+        );
+        if rearranges {
+            self.mixer.changed();
+        }
         match command {
             Command::Open { slot, port } => {
                 // The slot is free: the control side gives it to one port at a time.
@@ -119,6 +139,9 @@ impl<S: MediaSocket> Processor<S> {
                 for sink in self.open.iter() {
                     if let Some(Some(port)) = self.ports.get_mut(sink) {
                         port.sources.remove(slot);
+                        if let Kind::Program(program) = &mut port.kind {
+                            program.stream = program.stream.filter(|stream| *stream != slot);
+                        }
                     }
                 }
                 old.map(|_port| Returned::Port { _port })
@@ -159,11 +182,18 @@ impl<S: MediaSocket> Processor<S> {
                 }
                 None
             }
-            Command::PacketLoss { slot, percent } => {
+            Command::Steer { slot, steering } => {
                 if let Kind::Stream(stream) = &mut self.port(slot)?.kind {
-                    stream.set_packet_loss(percent);
+                    stream.steer(steering);
                 }
                 None
+            }
+            Command::Watch { slot, watch } => {
+                let old = match self.port(slot).map(|port| &mut port.kind) {
+                    Some(Kind::Stream(stream)) => std::mem::replace(&mut stream.watch, watch),
+                    _ => watch,
+                };
+                old.map(|_watch| Returned::Watch { _watch })
             }
             Command::Relay { slot, relay } => {
                 let old = match self.port(slot).map(|port| &mut port.kind) {
@@ -171,6 +201,19 @@ impl<S: MediaSocket> Processor<S> {
                     _ => relay,
                 };
                 old.map(|_relay| Returned::Relay { _relay })
+            }
+            Command::Insert { slot, insert } => {
+                let old = match self.port(slot).map(|port| &mut port.kind) {
+                    Some(Kind::Device(device)) => std::mem::replace(&mut device.insert, insert),
+                    _ => insert,
+                };
+                old.map(|_insert| Returned::Insert { _insert })
+            }
+            Command::Volume { slot, gain } => {
+                if let Kind::Device(device) = &mut self.port(slot)?.kind {
+                    device.set_volume(gain);
+                }
+                None
             }
             Command::Tone { slot, tone } => {
                 let old = match self.port(slot) {
@@ -186,6 +229,40 @@ impl<S: MediaSocket> Processor<S> {
         self.ports.get_mut(slot)?.as_deref_mut()
     }
 
+    /// Shows a microphone's insert what the loudspeaker played in the tick before.
+    fn lend_reference(&mut self, slot: usize) {
+        let Some(insert) = self.insert(slot) else { return };
+        if !insert.is_active() {
+            return;
+        }
+        let (wanted, last) = (insert.reference_port(), insert.reference_slot);
+        let is_wanted = |ports: &[Option<Box<Port<S>>>], slot: usize| matches!(ports.get(slot), Some(Some(port)) if port.id == wanted);
+        let found = if is_wanted(&self.ports, last) {
+            Some(last)
+        } else {
+            self.open.iter().find(|slot| is_wanted(&self.ports, *slot))
+        };
+        // Two ports are needed at once: the insert is taken out of its own meanwhile.
+        let Some(Kind::Device(device)) = self.port(slot).map(|port| &mut port.kind) else { return };
+        let Some(mut insert) = device.insert.take() else { return };
+        let played = found.and_then(|slot| match &self.ports.get(slot)?.as_ref()?.kind {
+            Kind::Device(device) => device.played(),
+            Kind::Stream(_) | Kind::Program(_) => None,
+        });
+        insert.hear(played);
+        insert.reference_slot = found.unwrap_or_default();
+        if let Some(Kind::Device(device)) = self.port(slot).map(|port| &mut port.kind) {
+            device.insert = Some(insert);
+        }
+    }
+
+    fn insert(&mut self, slot: usize) -> Option<&mut Insert> {
+        match &mut self.port(slot)?.kind {
+            Kind::Device(device) => device.insert.as_deref_mut(),
+            Kind::Stream(_) | Kind::Program(_) => None,
+        }
+    }
+
     /// Lets a port give its sound for this tick.
     fn fill(&mut self, slot: usize, now_nanos: u64) {
         let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot)) else {
@@ -195,10 +272,12 @@ impl<S: MediaSocket> Processor<S> {
         match kind {
             Kind::Stream(stream) => {
                 stream.receive(*id, now_nanos, &mut self.batch, &mut self.outbox);
-                stream.fill(now_nanos, frame);
+                stream.fill(*id, now_nanos, frame, &mut self.outbox);
             }
             Kind::Device(device) => device.fill(*id, *muted, frame, &mut self.counters, &mut self.outbox),
+            Kind::Program(program) => program.fill(*muted, frame),
         }
+        frame.listen();
     }
 
     /// Converts what some sink hears at another rate than its own: each source once, however many hear it.
@@ -206,9 +285,13 @@ impl<S: MediaSocket> Processor<S> {
         let mut heard = [PortSet::EMPTY; RATES.len()];
         for slot in sinks.iter() {
             if let Some(Some(port)) = self.ports.get(slot) {
+                let wanted = match &port.kind {
+                    Kind::Program(program) => program.hears(self.told(program.stream)),
+                    Kind::Stream(_) | Kind::Device(_) => port.sink_rate().map(|rate| (rate, port.sources)),
+                };
                 for (heard, rate) in heard.iter_mut().zip(RATES) {
-                    if port.sink_rate() == Some(rate) {
-                        heard.add(port.sources);
+                    if let Some((_, sources)) = wanted.filter(|(wanted, _)| *wanted == rate) {
+                        heard.add(sources);
                     }
                 }
             }
@@ -217,6 +300,7 @@ impl<S: MediaSocket> Processor<S> {
             for slot in heard.iter() {
                 if let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot))
                     && frame.rate != rate
+                    && frame.is_sounding()
                 {
                     frame.convert(rate, port.converters());
                 }
@@ -224,19 +308,38 @@ impl<S: MediaSocket> Processor<S> {
         }
     }
 
-    /// Gives a port what it hears. `tick`: number of the tick, shifted by the port's phase.
-    fn play(&mut self, slot: usize, tick: u64, now_nanos: u64) {
+    /// What the peer of the stream in a slot is told in this tick.
+    fn told(&self, stream: Option<usize>) -> PortSet {
+        let port = stream.and_then(|slot| self.ports.get(slot)?.as_ref());
+        port.filter(|port| !port.muted && port.sink_rate().is_some())
+            .map_or(PortSet::EMPTY, |port| port.sources)
+    }
+
+    /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick, shifted by the
+    /// port's phase.
+    fn play(&mut self, place: usize, slot: usize, tick: u64, now_nanos: u64) {
+        if let Some(Some(port)) = self.ports.get(slot)
+            && let Kind::Program(program) = &port.kind
+        {
+            let told = self.told(program.stream);
+            if let Some(Some(port)) = self.ports.get_mut(slot)
+                && let Kind::Program(program) = &mut port.kind
+            {
+                program.listen(&self.frames, told);
+            }
+            return;
+        }
         let Some(Some(port)) = self.ports.get_mut(slot) else { return };
         let Some(rate) = port.sink_rate() else {
             if let Kind::Stream(stream) = &mut port.kind {
-                stream.rest();
+                stream.rest(port.id, &mut self.outbox);
                 stream.publish();
             }
             return;
         };
         let mut sound = [0.0; MAX_FRAME];
         let sound = sound.get_mut(..frame_len(rate)).unwrap_or_default();
-        mixer::mix(&self.frames, port.sources, rate, sound);
+        self.mixer.mix(place, &self.frames, port.sources, rate, sound);
         let Port { id, muted, tone, kind, .. } = port.as_mut();
         if *muted && matches!(kind, Kind::Stream(_)) {
             sound.fill(0.0);
@@ -255,6 +358,7 @@ impl<S: MediaSocket> Processor<S> {
                 stream.publish();
             }
             Kind::Device(device) => device.play(sound, &mut self.counters),
+            Kind::Program(_) => {}
         }
     }
 }

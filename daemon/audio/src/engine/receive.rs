@@ -1,15 +1,17 @@
 //! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
 
+use crate::MAX_FRAME;
 use crate::codec::Decoder;
+use crate::engine::bursts::Bursts;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
+use crate::engine::playout::{MAX_PACKET, Playout};
 use crate::engine::port::{SourceFrame, frame_len};
+use crate::engine::queueing::Queueing;
 use crate::engine::reception::Reception;
-use crate::jitter::{Arrival, Inserted, JitterBuffer, Next};
+use crate::engine::redundancy::{Patience, Redundant, Restored};
+use crate::jitter::{Advice, Arrival, Inserted, JitterBuffer, Next};
 use crate::plan::{Codec, ReceiveKind, StreamCounters};
-use crate::{BUS_RATE, MAX_FRAME};
 
-/// Longest packet that is played: 120 ms, the longest that Opus has (RFC 6716 section 2.1.4).
-const MAX_PACKET: usize = 12 * MAX_FRAME;
 /// Bounds of the jitter buffer's target delay, in milliseconds.
 pub(crate) const JITTER_MS: (u32, u32) = (20, 400);
 /// Peers send no audio during a telephone event: what is missing for so long after its last packet is no loss.
@@ -62,21 +64,25 @@ pub(crate) struct Receiver {
     /// The SSRC and sequence number that would confirm another sender.
     newcomer: Option<(u32, u16)>,
     reception: Reception,
+    queueing: Queueing,
+    restored: Restored,
+    patience: Patience,
+    bursts: Bursts,
     jitter: JitterBuffer,
     pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
     codec: Option<Codec>,
-    /// Of the jitter buffer, in hertz.
+    /// Of what came last, in hertz.
     clock_rate: u32,
-    /// Of the decoded samples, in hertz.
-    rate: u32,
     /// Samples of the packet decoded last.
     last_duration: usize,
-    decoded: Decoded,
+    playout: Playout,
     events: EventReceiver,
     events_until_nanos: u64,
     played_us: u64,
     concealed_us: u64,
+    /// Packets that FEC has brought back.
+    corrected: u64,
 }
 
 impl Receiver {
@@ -89,17 +95,21 @@ impl Receiver {
             ssrc: None,
             newcomer: None,
             reception: Reception::default(),
-            jitter: JitterBuffer::new(clock_rate, JITTER_MS.0, JITTER_MS.1),
+            queueing: Queueing::default(),
+            restored: Restored::default(),
+            patience: Patience::default(),
+            bursts: Bursts::default(),
+            jitter: JitterBuffer::new(JITTER_MS.0, JITTER_MS.1),
             decoders: [const { None }; Codec::COUNT],
             codec: None,
             clock_rate,
-            rate,
             last_duration: 2 * frame_len(rate),
-            decoded: Decoded::new(),
+            playout: Playout::new(rate),
             events: EventReceiver::new(),
             events_until_nanos: 0,
             played_us: 0,
             concealed_us: 0,
+            corrected: 0,
         }
     }
 
@@ -109,9 +119,21 @@ impl Receiver {
 
     pub(crate) fn set_play(&mut self, play: bool) {
         if play && !self.play {
-            self.begin_at(self.clock_rate, self.rate);
+            self.begin();
         }
         self.play = play;
+    }
+
+    /// The newest frame of a packet of RFC 2198, and the packet's blocks; any other packet as it is. `None` where the
+    /// payload is malformed.
+    pub(crate) fn unpack<'a>(&self, packet: Packet<'a>) -> Option<(Packet<'a>, Option<Redundant<'a>>)> {
+        let meaning = self.meanings.get(usize::from(packet.payload_type)).copied().flatten();
+        if meaning != Some(ReceiveKind::Redundant) || packet.payload.is_empty() {
+            return Some((packet, None));
+        }
+        let redundant = Redundant::read(packet.payload)?;
+        let Redundant { payload_type, payload, .. } = redundant;
+        Some((Packet { payload_type, payload, ..packet }, Some(redundant)))
     }
 
     /// What the payload is; `None` where this stream has no use for it.
@@ -122,6 +144,8 @@ impl Receiver {
         }
         match kind {
             ReceiveKind::Events(rate) => Some(Content::Event(rate)),
+            // A block in a block.
+            ReceiveKind::Redundant => None,
             ReceiveKind::Audio(codec) => {
                 let decoder = self.decoders.get(codec.index())?.as_ref()?;
                 let samples =
@@ -146,6 +170,9 @@ impl Receiver {
         (self.ssrc, self.newcomer) = (Some(ssrc), None);
         if sender == Sender::Changed {
             self.reception.restart();
+            self.queueing.restart();
+            self.restored.clear();
+            self.bursts.restart();
         }
         sender
     }
@@ -161,18 +188,26 @@ impl Receiver {
         packet: Packet<'_>,
         codec: Codec,
         duration: u32,
+        redundant: Option<Redundant<'_>>,
         counters: &mut StreamCounters,
     ) {
         if codec.clock_rate() != self.clock_rate {
-            self.begin_at(codec.clock_rate(), codec.sample_rate());
+            self.clock_rate = codec.clock_rate();
+            self.reception.reset_timing();
+            self.queueing.restart();
+            self.restored.clear();
         }
         self.reception.timing(packet.timestamp, packet.at_nanos, self.clock_rate);
+        self.queueing.observe(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
             self.reception.packet(packet.sequence);
+            self.bursts.packet(packet.sequence, true);
             return;
         }
-        match self.insert(packet, duration) {
+        let inserted = self.insert(packet, codec.clock_rate(), duration);
+        match inserted {
             Inserted::Kept | Inserted::Restarted => {}
+            Inserted::Duplicate if self.restored.take(packet.sequence) => {}
             Inserted::Duplicate => {
                 counters.packets_duplicate += 1;
                 return;
@@ -181,27 +216,61 @@ impl Receiver {
             Inserted::Discarded => counters.packets_discarded += 1,
         }
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
+        let decoder = self.decoders.get(codec.index()).and_then(Option::as_ref);
+        let helps = decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload) || decoder.looks_ahead());
+        let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
+        self.restored.arrived(packet.sequence, packet.timestamp);
+        let reach = reach.max(if helps { duration } else { 0 });
+        let wait = self.patience.wait(reach, self.reception.lost(), packet.at_nanos);
+        self.jitter.set_least_wait(u64::from(wait) * 1_000_000_000 / u64::from(self.clock_rate.max(1)));
+    }
+
+    /// The copies of earlier frames that came with `packet`, which has been taken: where one of those frames is missing, its
+    /// copy is played in its place. Answers how far back they reach, in timestamp units.
+    fn copies(
+        &mut self,
+        packet: Packet<'_>,
+        codec: Codec,
+        redundant: Redundant<'_>,
+        counters: &mut StreamCounters,
+    ) -> u32 {
+        let mut reach = 0;
+        for copy in redundant.copies() {
+            let content = self.content(copy.payload_type, copy.payload);
+            // A copy may be of another codec, but not on another clock.
+            let Some(Content::Audio { codec: other, duration }) = content else { continue };
+            if other.clock_rate() != codec.clock_rate() {
+                continue;
+            }
+            reach = reach.max(copy.offset);
+            let Some(sequence) = self.restored.place(&packet, &copy, duration) else { continue };
+            let copied = Packet {
+                sequence,
+                timestamp: packet.timestamp.wrapping_sub(copy.offset),
+                payload_type: copy.payload_type,
+                marker: false,
+                payload: copy.payload,
+                ..packet
+            };
+            if self.jitter.insert_copy(arrival(copied, codec.clock_rate(), duration)) {
+                self.restored.note(sequence);
+                counters.packets_restored += 1;
+            }
+        }
+        reach
     }
 
     /// A packet of sound from a sender on probation: the jitter buffer keeps it aside, so that nothing is lost when the
     /// next one confirms it.
     pub(crate) fn keep_aside(&mut self, packet: Packet<'_>, codec: Codec, duration: u32) {
-        if self.play && codec.clock_rate() == self.clock_rate {
-            self.insert(packet, duration);
+        if self.play {
+            self.insert(packet, codec.clock_rate(), duration);
         }
     }
 
-    fn insert(&mut self, packet: Packet<'_>, duration: u32) -> Inserted {
-        self.jitter.insert(Arrival {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            ssrc: packet.ssrc,
-            payload_type: packet.payload_type,
-            marker: packet.marker,
-            at_nanos: packet.at_nanos,
-            duration,
-            payload: packet.payload,
-        })
+    fn insert(&mut self, packet: Packet<'_>, clock_rate: u32, duration: u32) -> Inserted {
+        self.jitter.insert(arrival(packet, clock_rate, duration))
     }
 
     /// An admitted telephone-event packet at `rate` hertz.
@@ -214,8 +283,9 @@ impl Receiver {
     /// An admitted packet without sound: it only takes its place in the sequence.
     pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
         self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, true);
         if self.play {
-            self.insert(Packet { payload: &[], ..packet }, 0);
+            self.insert(Packet { payload: &[], ..packet }, self.clock_rate, 0);
         }
     }
 
@@ -230,101 +300,142 @@ impl Receiver {
             frame.rate = 0;
             return;
         }
+        self.fetch(now_nanos);
+        if self.stretch(now_nanos) {
+            self.fetch(now_nanos);
+        }
+        self.playout.take(frame.begin(self.playout.rate()));
+    }
+
+    /// Decodes until there is sound for this tick.
+    fn fetch(&mut self, now_nanos: u64) {
         // Each round gives at least one sample; most give all. A peer that sends crumbs gets silence for the rest.
         for _ in 0..4 {
-            if self.decoded.len() >= frame_len(self.rate) {
+            if self.playout.len() >= frame_len(self.playout.rate()) {
                 break;
             }
             self.decode_next(now_nanos);
         }
-        self.decoded.take(frame.begin(self.rate));
+    }
+
+    /// Brings the delay nearer to its target by playing faster or slower; answers whether anything was done.
+    fn stretch(&mut self, now_nanos: u64) -> bool {
+        let Receiver { jitter, playout, .. } = self;
+        let by = match jitter.advise(now_nanos, playout.len_nanos(), || playout.is_quiet()) {
+            Advice::Keep => return false,
+            Advice::Lengthen { likeness } => playout.lengthen(likeness),
+            Advice::Shorten { most, likeness } => {
+                // What is to be left out is here: the more of it is seen, the better the cut.
+                for _ in 0..3 {
+                    if self.playout.is_ahead() || !self.jitter.is_next_here() {
+                        break;
+                    }
+                    self.decode_next(now_nanos);
+                }
+                self.playout.shorten(most, likeness)
+            }
+        };
+        if by != 0 {
+            self.jitter.stretched(now_nanos, by);
+        }
+        true
     }
 
     fn decode_next(&mut self, now_nanos: u64) {
-        let frame = frame_len(self.rate);
         let in_event = now_nanos < self.events_until_nanos;
         match self.jitter.next(now_nanos) {
-            Next::Packet { payload_type, payload, .. } => {
+            Next::Packet { payload_type, payload, skip, duration } => {
                 let meaning = self.meanings.get(usize::from(payload_type)).copied().flatten();
-                let codec = match meaning {
-                    Some(ReceiveKind::Audio(codec)) if codec.clock_rate() == self.clock_rate => codec,
-                    // It was good when it came; a new plan has no place for it.
-                    _ => return self.decoded.silence(frame),
-                };
-                let Some(Some(decoder)) = self.decoders.get_mut(codec.index()) else {
-                    return self.decoded.silence(frame);
-                };
+                // It was good when it came; a new plan may have no place for it.
+                let Some(ReceiveKind::Audio(codec)) = meaning else { return self.playout.silence_frame() };
                 if self.codec != Some(codec) {
-                    decoder.reset();
+                    change_codec(&mut self.playout, &mut self.decoders, self.codec, codec);
                     self.codec = Some(codec);
-                    if codec.sample_rate() != self.rate {
-                        // G.711 and G.722 have one clock and two rates.
-                        self.rate = codec.sample_rate();
-                        self.last_duration = 2 * frame_len(self.rate);
-                        self.decoded.clear();
-                    }
+                    self.last_duration = 2 * frame_len(self.playout.rate());
                 }
-                let frame = frame_len(self.rate);
-                match decoder.decode(payload, self.decoded.room()) {
+                let Some(Some(decoder)) = self.decoders.get_mut(codec.index()) else {
+                    return self.playout.silence_frame();
+                };
+                let rate = self.playout.rate();
+                if skip > 0 && skip < duration {
+                    // What was made up fades out where the packet's sound takes over in its midst.
+                    let mut tail = [0.0; MAX_FRAME];
+                    let tail = tail.get_mut(..frame_len(rate) / 2).unwrap_or_default();
+                    decoder.conceal(tail);
+                    self.playout.bridge(tail, rate);
+                }
+                match decoder.decode(payload, self.playout.room()) {
                     Ok(samples) if samples > 0 => {
                         self.last_duration = samples;
-                        self.decoded.add(samples);
-                        self.played_us += duration_us(samples, self.rate);
+                        let skipped = (skip * u64::from(rate) / 1_000_000_000) as usize;
+                        let added = self.playout.add_behind(skipped, samples);
+                        self.played_us += duration_us(added, rate);
                     }
                     _ => {
-                        let made = conceal(decoder, &mut self.decoded, frame, frame);
-                        self.concealed_us += duration_us(made, self.rate);
+                        let made = conceal(decoder, &mut self.playout, frame_len(rate));
+                        self.concealed_us += duration_us(made, rate);
                     }
                 }
             }
-            Next::Silence => self.decoded.silence(frame),
-            Next::Lost { .. } if in_event => self.decoded.silence(self.last_duration),
-            Next::Empty if in_event => self.decoded.silence(frame),
+            Next::Silence => self.playout.silence_frame(),
+            Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
+            Next::Empty if in_event => self.playout.silence(frame_len(self.playout.rate())),
             missing => {
+                let rate = self.playout.rate();
                 let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
-                let Some(decoder) = decoder else { return self.decoded.silence(frame) };
+                let Some(decoder) = decoder else { return self.playout.silence_frame() };
                 let length = match missing {
                     Next::Lost { following: Some(following) } => {
-                        let room = self.decoded.room().get_mut(..self.last_duration).unwrap_or_default();
+                        let room = self.playout.room().get_mut(..self.last_duration).unwrap_or_default();
                         if let Some(samples) =
                             decoder.decode_fec(following, room).filter(|samples| *samples > 0)
                         {
-                            self.decoded.add(samples);
-                            self.played_us += duration_us(samples, self.rate);
+                            self.playout.add(samples);
+                            self.played_us += duration_us(samples, rate);
+                            self.corrected += 1;
+                            return;
+                        }
+                        if let Some(samples) = decoder.interpolate(following, room) {
+                            self.playout.add(samples);
+                            self.concealed_us += duration_us(samples, rate);
                             return;
                         }
                         self.last_duration
                     }
                     Next::Lost { following: None } => self.last_duration,
-                    _ => frame,
+                    _ => frame_len(rate),
                 };
-                let made = conceal(decoder, &mut self.decoded, length, frame);
-                self.concealed_us += duration_us(made, self.rate);
+                let made = conceal(decoder, &mut self.playout, length);
+                self.concealed_us += duration_us(made, rate);
             }
         }
     }
 
-    /// Begins anew, with this clock and this rate of the samples, in hertz.
-    fn begin_at(&mut self, clock_rate: u32, rate: u32) {
-        self.jitter.restart(clock_rate);
+    /// Begins anew.
+    fn begin(&mut self) {
+        self.jitter.restart();
         self.reception.reset_timing();
-        self.decoded.clear();
-        if rate != self.rate {
-            self.last_duration = 2 * frame_len(rate);
-        }
-        (self.clock_rate, self.rate, self.codec) = (clock_rate, rate, None);
+        self.queueing.restart();
+        self.restored.clear();
+        self.playout.clear(self.playout.rate());
+        self.codec = None;
     }
 
     /// Writes what this half knows into the stream's counters.
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
         let figures = self.jitter.figures();
         let jitter = self.reception.jitter();
+        self.bursts.count(counters);
         counters.packets_lost = self.reception.lost();
         counters.packets_reordered = figures.reordered;
         counters.buffer_us = figures.held_us;
         counters.buffer_target_us = figures.target_us;
+        counters.accelerated_us = figures.shortened_us;
+        counters.expanded_us = figures.lengthened_us;
         counters.frames_played = self.played_us / 10_000;
         counters.frames_concealed = self.concealed_us / 10_000;
+        counters.packets_corrected = self.corrected;
+        counters.queued_us = self.queueing.queued_us();
         counters.jitter_timestamp_units = jitter;
         counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.clock_rate.max(1));
         counters.remote_ssrc = self.ssrc.unwrap_or(0);
@@ -333,77 +444,58 @@ impl Receiver {
     }
 }
 
+/// A packet as the jitter buffer wants it. `clock_rate`: in hertz; `duration`: in timestamp units.
+fn arrival(packet: Packet<'_>, clock_rate: u32, duration: u32) -> Arrival<'_> {
+    Arrival {
+        sequence: packet.sequence,
+        timestamp: packet.timestamp,
+        clock_rate,
+        ssrc: packet.ssrc,
+        payload_type: packet.payload_type,
+        marker: packet.marker,
+        at_nanos: packet.at_nanos,
+        duration,
+        payload: packet.payload,
+    }
+}
+
 /// Length of so many samples in microseconds.
 fn duration_us(samples: usize, rate: u32) -> u64 {
     samples as u64 * 1_000_000 / u64::from(rate.max(1))
 }
 
-/// Makes up `length` samples, in frames of 10 ms.
-fn conceal(decoder: &mut Decoder, decoded: &mut Decoded, length: usize, frame: usize) -> usize {
+/// Makes up `length` samples, in frames of 10 ms; answers how many.
+fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize) -> usize {
+    let frame = frame_len(playout.rate());
     let mut made = 0;
     while made < length {
         let samples = frame.min(length - made);
-        let Some(room) = decoded.room().get_mut(..samples) else { break };
+        let Some(room) = playout.room().get_mut(..samples) else { break };
         decoder.conceal(room);
-        decoded.add(samples);
+        playout.add(samples);
         made += samples;
     }
     made
 }
 
-/// Samples that are decoded and not yet played.
-struct Decoded {
-    /// Room for the longest packet behind what is left of a frame.
-    samples: Box<[f32]>,
-    start: usize,
-    end: usize,
-}
-
-impl Decoded {
-    fn new() -> Self {
-        Decoded {
-            samples: vec![0.0; MAX_PACKET + BUS_RATE as usize / 100].into_boxed_slice(),
-            start: 0,
-            end: 0,
-        }
+/// Another codec takes over: what is left of the one before is played at the new one's rate, and what it would have gone on
+/// with fades out under the first sound of the new one.
+fn change_codec(
+    playout: &mut Playout,
+    decoders: &mut [Option<Decoder>; Codec::COUNT],
+    before: Option<Codec>,
+    codec: Codec,
+) {
+    let mut tail = [0.0; MAX_FRAME];
+    let former = before.and_then(|before| decoders.get_mut(before.index())?.as_mut());
+    let rate = playout.rate();
+    playout.set_rate(codec.sample_rate());
+    if let Some(decoder) = former {
+        let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
+        decoder.conceal(tail);
+        playout.bridge(tail, rate);
     }
-
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
-    }
-
-    /// Where the next samples go.
-    fn room(&mut self) -> &mut [f32] {
-        if self.start > 0 {
-            self.samples.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        self.samples.get_mut(self.end..).unwrap_or_default()
-    }
-
-    /// `samples` were written to [`Decoded::room`].
-    fn add(&mut self, samples: usize) {
-        self.end = (self.end + samples).min(self.samples.len());
-    }
-
-    fn silence(&mut self, samples: usize) {
-        let room = self.room();
-        let samples = samples.min(room.len());
-        room.iter_mut().take(samples).for_each(|sample| *sample = 0.0);
-        self.add(samples);
-    }
-
-    /// Moves samples to `out`; what is missing is silence.
-    fn take(&mut self, out: &mut [f32]) {
-        out.fill(0.0);
-        let held = self.samples.get(self.start..self.end).unwrap_or_default();
-        for (to, from) in out.iter_mut().zip(held) {
-            *to = *from;
-        }
-        self.start += self.len().min(out.len());
+    if let Some(Some(decoder)) = decoders.get_mut(codec.index()) {
+        decoder.reset();
     }
 }

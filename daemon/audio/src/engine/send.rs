@@ -3,9 +3,11 @@
 use crate::MAX_FRAME;
 use crate::codec::Encoder;
 use crate::engine::MAX_DATAGRAM;
+use crate::engine::controller::packet_time;
 use crate::engine::dtmf::{Clocks, EventSender, Turn};
 use crate::engine::port::frame_len;
-use crate::plan::{Codec, SendPlan};
+use crate::engine::redundancy::{History, MAX_COPIES};
+use crate::plan::{Codec, SendPlan, Steering, StreamCounters};
 
 /// Bytes of an RTP header without CSRC list and extension (RFC 3550 section 5.1).
 const HEADER: usize = 12;
@@ -32,8 +34,10 @@ pub(crate) struct Sender {
     ssrc: u32,
     pub(crate) encoder: Option<Encoder>,
     complexity: u8,
-    /// Per cent, as the peer reports it.
-    packet_loss: u8,
+    steering: Steering,
+    /// The encoder spends bits on FEC.
+    fec: bool,
+    history: History,
     sequence: u16,
     /// RTP timestamp of the tick that comes: it goes on with time, whether something is sent or not.
     clock: u32,
@@ -41,6 +45,8 @@ pub(crate) struct Sender {
     codec: Codec,
     samples: [f32; MAX_TICKS * MAX_FRAME],
     filled: usize,
+    /// Ticks in the packet that is being filled.
+    packet_ticks: usize,
     /// Packets begin on a tick of their own phase, so that many streams do not encode in the same tick.
     in_phase: bool,
     /// The next packet begins a talk spurt (RFC 3551 section 4.1).
@@ -58,12 +64,15 @@ impl Sender {
             ssrc,
             encoder: None,
             complexity: u8::MAX,
-            packet_loss: 0,
+            steering: Steering::default(),
+            fec: false,
+            history: History::new(),
             sequence,
             clock,
             codec,
             samples: [0.0; MAX_TICKS * MAX_FRAME],
             filled: 0,
+            packet_ticks: 1,
             in_phase: false,
             marker: true,
             events: EventSender::new(),
@@ -105,14 +114,14 @@ impl Sender {
         if encoder.is_some() {
             std::mem::swap(&mut self.encoder, encoder);
             self.complexity = u8::MAX;
-            self.set_packet_loss(self.packet_loss);
+            self.steer(self.steering);
         }
         let shape = |plan: &SendPlan| (plan.codec, plan.ptime_ms, plan.events);
         let reshaped = plan.as_ref().map(shape) != self.plan.as_ref().map(shape);
         let mut broken_off = None;
         if anew || reshaped {
             broken_off = self.events.interrupt();
-            self.marker = true;
+            self.pause();
         }
         if reshaped {
             (self.filled, self.in_phase) = (0, false);
@@ -125,18 +134,44 @@ impl Sender {
         broken_off
     }
 
-    /// The loss that the peer reports, in per cent.
-    pub(crate) fn set_packet_loss(&mut self, percent: u8) {
-        self.packet_loss = percent;
+    /// How packets are sent from now on.
+    pub(crate) fn steer(&mut self, steering: Steering) {
+        self.steering = steering;
         if let Some(encoder) = &mut self.encoder {
-            encoder.set_packet_loss(percent);
+            encoder.set_bitrate(steering.bitrate);
+            self.fec = encoder.set_fec(steering.fec);
         }
+    }
+
+    /// Writes what this half knows into the stream's counters.
+    pub(crate) fn count(&self, counters: &mut StreamCounters) {
+        let copies =
+            |plan: &SendPlan| plan.redundancy.map_or(0, |_| self.steering.copies.min(MAX_COPIES as u8));
+        (counters.sent_ssrc, counters.sent_sequence) = (self.ssrc, self.sequence);
+        counters.send_copies = self.plan.as_ref().map_or(0, copies);
+        counters.send_ptime_ms = self.plan.as_ref().map_or(0, |plan| self.ticks(plan) as u16 * 10);
+        let encoder = self.encoder.as_ref().filter(|_| self.plan.is_some());
+        counters.send_bitrate = encoder.map_or(0, Encoder::bitrate);
+        counters.send_fec = u8::from(encoder.is_some() && self.fec);
+    }
+
+    /// Ticks in a packet that begins now.
+    fn ticks(&self, plan: &SendPlan) -> usize {
+        let ptime_ms = self.steering.ptime_ms.map_or(plan.ptime_ms, |wanted| packet_time(plan.codec, wanted));
+        usize::from(ptime_ms / 10).clamp(1, MAX_TICKS)
+    }
+
+    /// What comes next begins a talk spurt.
+    fn pause(&mut self) {
+        self.marker = true;
+        self.history.clear();
     }
 
     /// `ticks` were left out: time went on without us.
     pub(crate) fn skip(&mut self, ticks: u64) {
         self.clock = self.clock.wrapping_add((ticks as u32).wrapping_mul(self.tick_units()));
-        (self.filled, self.in_phase, self.marker) = (0, false, true);
+        (self.filled, self.in_phase) = (0, false);
+        self.pause();
     }
 
     /// A tick of a stream that sends nothing.
@@ -161,7 +196,10 @@ impl Sender {
         let frame = frame_len(self.codec.sample_rate());
         self.clock = self.clock.wrapping_add(self.tick_units());
         let Some(plan) = &self.plan else { return None };
-        let ticks = usize::from(plan.ptime_ms / 10).clamp(1, MAX_TICKS);
+        if self.filled == 0 {
+            self.packet_ticks = self.ticks(plan);
+        }
+        let ticks = self.packet_ticks;
         if !self.in_phase {
             if !tick.is_multiple_of(ticks as u64) {
                 return None;
@@ -196,10 +234,10 @@ impl Sender {
                     audio_timestamp: None,
                 });
             }
-            self.marker = true;
+            self.pause();
             return sent;
         }
-        let payload_type = plan.payload_type;
+        let (payload_type, redundancy) = (plan.payload_type, plan.redundancy);
         let encoder = self.encoder.as_mut()?;
         if complexity != self.complexity {
             encoder.set_complexity(complexity);
@@ -209,14 +247,22 @@ impl Sender {
         let room = self.packet.get_mut(HEADER..).unwrap_or_default();
         match encoder.encode(sound, room) {
             Ok(octets) if octets > 0 => {
-                self.write_header(self.marker, payload_type, start);
+                let (octets, number) = match redundancy {
+                    Some(redundant) => {
+                        let copies = self.steering.copies.into();
+                        let wrapped = self.history.add(copies, payload_type, start, octets, room);
+                        wrapped.map_or((octets, payload_type), |octets| (octets, redundant))
+                    }
+                    None => (octets, payload_type),
+                };
+                self.write_header(self.marker, number, start);
                 self.marker = false;
                 self.sequence = self.sequence.wrapping_add(1);
                 let len = (HEADER + octets).min(MAX_DATAGRAM);
                 emit(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(start) });
             }
             // Discontinuous transmission, or an encoder that refuses: what follows begins a talk spurt.
-            _ => self.marker = true,
+            _ => self.pause(),
         }
         None
     }

@@ -15,8 +15,9 @@ use crate::engine::receive::{Content, Meanings, Packet, Receiver, Sender as Orig
 use crate::engine::relay::{Channels, RELAY_PACKETS, RelayPacket, RelayPort, mark};
 use crate::engine::route::{Route, Verdict};
 use crate::engine::send::{Outgoing, Sender};
+use crate::engine::watch::ActivityWatch;
 use crate::engine::{BATCH, Batch, Datagram, MAX_DATAGRAM, MediaSocket};
-use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, StreamCounters};
+use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, Steering, StreamCounters};
 
 /// Batches taken from one socket in one tick: a flood costs this much and no more.
 const MAX_BATCHES: usize = 4;
@@ -53,6 +54,7 @@ pub(crate) struct Stream<S> {
     pub(crate) converters: Converters,
     level_in: LevelMeter,
     level_out: LevelMeter,
+    pub(crate) watch: Option<Box<ActivityWatch>>,
     /// The SSRC of ours under which packets have come in, as was reported.
     own_ssrc_heard: Option<u32>,
     counters: StreamCounters,
@@ -75,6 +77,7 @@ impl<S: MediaSocket> Stream<S> {
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
+            watch: None,
             own_ssrc_heard: None,
             counters: StreamCounters::default(),
             shared,
@@ -190,9 +193,12 @@ impl<S: MediaSocket> Stream<S> {
                 at_nanos,
                 payload: reader.payload(),
             };
-            Some((packet, self.receiver.content(packet.payload_type, packet.payload)?))
+            let octets = packet.payload.len() as u64;
+            let (packet, redundant) = self.receiver.unpack(packet)?;
+            let content = self.receiver.content(packet.payload_type, packet.payload)?;
+            Some((packet, redundant, content, octets))
         });
-        let Some((packet, content)) = valid else {
+        let Some((packet, redundant, content, octets)) = valid else {
             self.counters.packets_invalid += 1;
             return;
         };
@@ -235,11 +241,11 @@ impl<S: MediaSocket> Stream<S> {
             }
         }
         self.counters.packets_received += 1;
-        self.counters.octets_received += packet.payload.len() as u64;
+        self.counters.octets_received += octets;
         self.counters.last_received_nanos = at_nanos;
         match content {
             Content::Audio { codec, duration } => {
-                self.receiver.audio(packet, codec, duration, &mut self.counters);
+                self.receiver.audio(packet, codec, duration, redundant, &mut self.counters);
             }
             Content::Event(rate) => {
                 for event in self.receiver.event(packet, rate).into_iter().flatten() {
@@ -251,9 +257,12 @@ impl<S: MediaSocket> Stream<S> {
     }
 
     /// Gives what was received for this tick.
-    pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame) {
+    pub(crate) fn fill(&mut self, id: PortId, now_nanos: u64, frame: &mut SourceFrame, outbox: &mut Outbox) {
         self.receiver.fill(now_nanos, frame);
         self.level_in.add(frame.own());
+        if let Some(watch) = &mut self.watch {
+            watch.far(id, frame.rate, frame.own(), outbox);
+        }
     }
 
     /// Takes what this tick sends: 10 ms at the rate of the plan's codec. `tick`: number of the tick, shifted by the
@@ -268,6 +277,9 @@ impl<S: MediaSocket> Stream<S> {
         outbox: &mut Outbox,
     ) {
         self.level_out.add(samples);
+        if let Some(watch) = &mut self.watch {
+            watch.near(id, samples.len() as u32 * 100, samples, outbox);
+        }
         let Stream { socket, relay, route, path, marked, protection, sender, counters, .. } = self;
         let sent = sender.push(samples, tick, complexity, |outgoing| {
             let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
@@ -304,8 +316,11 @@ impl<S: MediaSocket> Stream<S> {
     }
 
     /// A tick in which the plan sends nothing.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, id: PortId, outbox: &mut Outbox) {
         self.level_out.add(&[]);
+        if let Some(watch) = &mut self.watch {
+            watch.near(id, 0, &[], outbox);
+        }
         self.sender.rest();
     }
 
@@ -314,9 +329,9 @@ impl<S: MediaSocket> Stream<S> {
         self.sender.skip(ticks);
     }
 
-    /// The loss that the peer reports, in per cent.
-    pub(crate) fn set_packet_loss(&mut self, percent: u8) {
-        self.sender.set_packet_loss(percent);
+    /// How packets are sent from now on.
+    pub(crate) fn steer(&mut self, steering: Steering) {
+        self.sender.steer(steering);
     }
 
     /// Queues a telephone event; `false` when the queue is full.
@@ -326,6 +341,7 @@ impl<S: MediaSocket> Stream<S> {
 
     pub(crate) fn publish(&mut self) {
         self.receiver.count(&mut self.counters);
+        self.sender.count(&mut self.counters);
         self.counters.level_in_dbov = self.level_in.dbov();
         self.counters.level_out_dbov = self.level_out.dbov();
         self.shared.publish(&pack_stream(&self.counters));

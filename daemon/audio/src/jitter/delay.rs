@@ -1,17 +1,26 @@
-//! How much later than the fastest packets come: a forgetting histogram of relative delay. It knows arrival and transit
-//! times in nanoseconds, not packets.
+//! How much later than the fastest packets come, and how long it pays to wait for them: a forgetting histogram of relative
+//! delay. It knows arrival and transit times in nanoseconds, not packets.
+
+use super::MS;
+use super::peaks::Peaks;
 
 /// Width of a bucket: 2 ms.
-const BUCKET: i64 = 2_000_000;
+const BUCKET: i64 = 2 * MS;
 /// The last bucket, from about one second on, takes all above it.
 const BUCKETS: usize = 512;
-/// Share of packets that shall be in time. The rest costs 10 ms of concealment each, not a packet.
+/// Share of packets that shall be in time at the least.
 const QUANTILE: f32 = 0.97;
+/// Delay that is paid, in nanoseconds, to have all packets in time instead of none. One per cent of late packets weighs as
+/// much as 20 ms of delay: the E-model (ITU-T G.107) would pay more for it on short delays, and less on long ones.
+const WORTH: f32 = 100.0 * 20e6;
 /// What a packet counts less than the one after it: the last 670 packets, 13 s of 20 ms, have most of the say.
 const FORGET: f32 = 0.9985;
-/// The fastest packet is looked for in so many spans of so many nanoseconds.
-const SPANS: usize = 8;
-const SPAN: i64 = 500_000_000;
+/// The fastest packet and the slowest are looked for in so many spans of so many nanoseconds: what has not come for six
+/// seconds is waited for no longer.
+const SPANS: usize = 12;
+const SPAN: i64 = 500 * MS;
+/// When the fastest packet becomes slower at once by this much, the route has changed.
+const ROUTE_CHANGE: i64 = 10 * MS;
 
 /// Relative delays of the packets of one stream.
 pub(super) struct RelativeDelay {
@@ -19,10 +28,16 @@ pub(super) struct RelativeDelay {
     histogram: Box<[f32; BUCKETS]>,
     weight: f32,
     total: f32,
-    /// Least transit time in each of the last spans; the first is filling.
+    /// Least and greatest transit time in each of the last spans; the first is filling.
     fastest: [i64; SPANS],
+    slowest: [i64; SPANS],
     span_start: i64,
-    quantile: i64,
+    /// The least of `fastest`; 0 before the first packet.
+    base: i64,
+    /// What the histogram alone would wait for.
+    usual: i64,
+    peaks: Peaks,
+    target: i64,
 }
 
 impl RelativeDelay {
@@ -32,8 +47,12 @@ impl RelativeDelay {
             weight: 1.0,
             total: 0.0,
             fastest: [i64::MAX; SPANS],
+            slowest: [i64::MIN; SPANS],
             span_start: 0,
-            quantile: 0,
+            base: 0,
+            usual: 0,
+            peaks: Peaks::new(),
+            target: 0,
         }
     }
 
@@ -42,22 +61,34 @@ impl RelativeDelay {
         self.weight = 1.0;
         self.total = 0.0;
         self.fastest = [i64::MAX; SPANS];
-        self.quantile = 0;
+        self.slowest = [i64::MIN; SPANS];
+        self.base = 0;
+        self.peaks = Peaks::new();
+        (self.usual, self.target) = (0, 0);
     }
 
     /// Takes note of a packet that arrived at `at` after `transit` (of unknown origin, both in nanoseconds).
     pub(super) fn observe(&mut self, at: i64, transit: i64) {
         if self.total == 0.0 {
             self.span_start = at;
+            self.base = transit;
         } else if at - self.span_start >= SPAN {
             // Only spans with packets count: after a pause the base is still known.
             self.fastest.rotate_right(1);
-            self.fastest[0] = i64::MAX;
+            self.slowest.rotate_right(1);
+            (self.fastest[0], self.slowest[0]) = (i64::MAX, i64::MIN);
             self.span_start = at;
         }
         self.fastest[0] = self.fastest[0].min(transit);
+        self.slowest[0] = self.slowest[0].max(transit);
+        let base = self.fastest.iter().copied().min().unwrap_or(transit);
+        if base - self.base >= ROUTE_CHANGE {
+            self.shift(((base - self.base) / BUCKET) as usize);
+        }
+        self.base = base;
 
-        let late = transit - self.base();
+        let late = transit - base;
+        self.peaks.observe(at, late, self.usual);
         let bucket = (late / BUCKET).clamp(0, BUCKETS as i64 - 1) as usize;
         self.weight /= FORGET;
         self.histogram[bucket] += self.weight;
@@ -68,27 +99,113 @@ impl RelativeDelay {
             self.total = self.histogram.iter().sum();
             self.weight = 1.0;
         }
-        self.quantile = self.find_quantile();
+        let worst = self.slowest.iter().copied().max().unwrap_or(transit) - base;
+        let longest = (worst / BUCKET + 1) * BUCKET;
+        self.usual = self.best_wait().min(longest);
+        self.target = self.usual.max(self.peaks.held(at));
     }
 
     /// Transit time of the fastest packet of the last seconds; 0 before the first.
     pub(super) fn base(&self) -> i64 {
-        let fastest = self.fastest.iter().copied().min().unwrap_or(i64::MAX);
-        if fastest == i64::MAX { 0 } else { fastest }
+        self.base
     }
 
-    /// Relative delay that most packets do not exceed, in nanoseconds.
-    pub(super) fn quantile(&self) -> i64 {
-        self.quantile
+    /// How long after the fastest packets' arrival it pays to wait, in nanoseconds.
+    pub(super) fn target(&self) -> i64 {
+        self.target
     }
 
-    fn find_quantile(&self) -> i64 {
-        let wanted = self.total * QUANTILE;
-        let mut below = 0.0;
-        let bucket = self.histogram.iter().position(|weight| {
-            below += weight;
-            below >= wanted
-        });
-        (bucket.unwrap_or(BUCKETS - 1) as i64 + 1) * BUCKET
+    /// What was seen relative to a base that is past is now relative to one `buckets` later.
+    fn shift(&mut self, buckets: usize) {
+        let buckets = buckets.min(BUCKETS - 1);
+        let gone: f32 = self.histogram.iter().take(buckets).sum();
+        self.histogram.copy_within(buckets.., 0);
+        self.histogram[BUCKETS - buckets..].fill(0.0);
+        self.histogram[0] += gone;
+    }
+
+    /// The wait that costs least, delay and late packets together, among those that let [`QUANTILE`] be in time.
+    fn best_wait(&self) -> i64 {
+        let mut later = self.total;
+        let mut best = (BUCKETS as i64 * BUCKET, f32::MAX);
+        for (bucket, weight) in self.histogram.iter().enumerate() {
+            later -= weight;
+            let wait = (bucket as i64 + 1) * BUCKET;
+            let share = (later / self.total).max(0.0);
+            if share > 1.0 - QUANTILE {
+                continue;
+            }
+            if wait as f32 > best.1 {
+                break;
+            }
+            let cost = wait as f32 + WORTH * share;
+            if cost < best.1 {
+                best = (wait, cost);
+            }
+        }
+        best.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many packets, each after its relative delay in milliseconds; answers the time of the last.
+    fn feed(delay: &mut RelativeDelay, from: i64, count: i64, late: impl Fn(i64) -> i64) -> i64 {
+        for number in from..from + count {
+            let sent = number * 20 * MS;
+            let transit = 7 * MS + late(number) * MS;
+            delay.observe(sent + transit, transit);
+        }
+        from + count
+    }
+
+    #[test]
+    fn an_even_wire_is_not_waited_for() {
+        let mut delay = RelativeDelay::new();
+        feed(&mut delay, 0, 1000, |_| 0);
+        assert_eq!((delay.base(), delay.target()), (7 * MS, BUCKET));
+    }
+
+    #[test]
+    fn rare_lateness_is_waited_for_where_it_is_cheap_alone() {
+        let mut delay = RelativeDelay::new();
+        // Two of a hundred: 40 ms are worth it, 80 are not.
+        feed(&mut delay, 0, 3000, |number| if number % 50 == 7 { 30 } else { 0 });
+        assert_eq!(delay.target(), 32 * MS);
+        let mut delay = RelativeDelay::new();
+        feed(&mut delay, 0, 3000, |number| if number % 50 == 7 { 45 } else { 0 });
+        assert_eq!(delay.target(), BUCKET);
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_in_six_seconds() {
+        let mut delay = RelativeDelay::new();
+        let at = feed(&mut delay, 0, 1000, |number| number % 8 * 20);
+        assert!(delay.target() >= 140 * MS, "{}", delay.target());
+        feed(&mut delay, at, 330, |_| 0);
+        assert_eq!(delay.target(), BUCKET);
+    }
+
+    #[test]
+    fn stalls_that_come_again_are_prepared_for() {
+        let mut delay = RelativeDelay::new();
+        // Every four seconds 100 ms in which nothing comes: 2.5 % of the packets.
+        let stall = |number: i64| (5 - number % 200).max(0) * 20;
+        let at = feed(&mut delay, 0, 1100, stall);
+        assert!((90 * MS..=102 * MS).contains(&delay.target()), "{}", delay.target());
+        feed(&mut delay, at, 500, |_| 0);
+        assert_eq!(delay.target(), BUCKET);
+    }
+
+    #[test]
+    fn a_slower_route_is_a_new_base_and_no_jitter() {
+        let mut delay = RelativeDelay::new();
+        let at = feed(&mut delay, 0, 1000, |_| 0);
+        let at = feed(&mut delay, at, 270, |_| 70);
+        assert!(delay.target() >= 70 * MS);
+        feed(&mut delay, at, 40, |_| 70);
+        assert_eq!((delay.base(), delay.target()), (77 * MS, BUCKET));
     }
 }

@@ -13,11 +13,15 @@ const _: () = assert!(CELLS > CAPACITY && CELLS <= u8::MAX as usize + 1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet {
     pub(super) sequence: i64,
-    pub(super) timestamp: i64,
+    /// Where its sound begins, in nanoseconds.
+    pub(super) time: i64,
     /// Arrival in nanoseconds.
     pub(super) at: i64,
-    pub(super) duration: u32,
+    /// Of its sound, in nanoseconds.
+    pub(super) duration: i64,
     pub(super) payload_type: u8,
+    /// It came in a later packet (RFC 2198).
+    pub(super) copy: bool,
     pub(super) length: u16,
     /// First cell of the payload.
     pub(super) cell: u8,
@@ -25,7 +29,12 @@ pub(super) struct Packet {
 
 impl Packet {
     pub(super) const EMPTY: Packet =
-        Packet { sequence: 0, timestamp: 0, at: 0, duration: 0, payload_type: 0, length: 0, cell: 0 };
+        Packet { sequence: 0, time: 0, at: 0, duration: 0, payload_type: 0, copy: false, length: 0, cell: 0 };
+
+    /// Where its sound ends, in nanoseconds.
+    pub(super) fn end(&self) -> i64 {
+        self.time + self.duration
+    }
 }
 
 /// Packets within a window of [`CAPACITY`] sequence numbers.

@@ -1,5 +1,8 @@
-//! One RTP stream as the jitter buffer follows it: extended sequence numbers and timestamps, what has come, what is next.
-//! It holds no packets.
+//! The RTP streams that the jitter buffer follows as one: sequence numbers extended over all of them, timestamps turned
+//! into nanoseconds on one time line, what has come, what is next. It holds no packets.
+//!
+//! Another source, another clock or a jump begins a new run on the same time line: what is still held of the run before is
+//! played first, and its stragglers find their places.
 
 use super::pool::Packet;
 use super::{Arrival, MS, nanos};
@@ -10,89 +13,212 @@ const MAX_DROPOUT: i16 = 3000;
 const MAX_MISORDER: i16 = 100;
 /// A packet whose timestamp disagrees with its arrival by more than this is on another time line.
 const MAX_TIME_JUMP: i64 = 2_000 * MS;
+/// Packets that change the clock and come later than this after their sequence numbers let expect come after a pause.
+const PAUSE: i64 = 200 * MS;
+/// Longest packet: four times the longest that RTP formats know.
+const MAX_LENGTH: i64 = 500 * MS;
 
-/// Sequence numbers and timestamps are extended to 64 bits.
-pub(super) struct Stream {
-    ssrc: u32,
-    /// Sequence number that the stream began with.
-    first: i64,
-    /// Highest sequence number seen, and the highest one's timestamp among packets with sound.
-    pub(super) highest: i64,
-    timestamp: i64,
-    /// Arrival minus timestamp of the last packet with sound, in nanoseconds.
-    transit: i64,
-    /// Next to be played.
-    pub(super) next: i64,
-    /// Timestamp at which it should begin.
-    pub(super) position: i64,
-    /// Of the last packet played, in timestamp units.
-    pub(super) duration: i64,
-    /// One bit for each sequence number before `next`, lowest bit latest: it came.
-    seen: u128,
+/// Where an arrival belongs.
+pub(super) enum Place {
+    /// Into the present run, or as a straggler (`false`) into the one before.
+    Known(Packet, bool),
+    /// It goes on with the present run, in another clock.
+    OtherClock,
+    /// Another source, or a jump.
+    Strange,
 }
 
-impl Stream {
-    pub(super) fn begin(first: &Arrival<'_>, clock_rate: i64) -> Self {
-        let (sequence, timestamp) = (i64::from(first.sequence), i64::from(first.timestamp));
-        Stream {
-            ssrc: first.ssrc,
+/// Consecutive packets of one source with one clock.
+struct Run {
+    ssrc: u32,
+    clock_rate: i64,
+    /// Extended number of the first packet, and of the one whose number on the wire is known.
+    first: i64,
+    highest: i64,
+    wire: u16,
+    /// Extended timestamp of the highest packet with sound.
+    timestamp: i64,
+    /// A timestamp and its time in nanoseconds.
+    origin: (i64, i64),
+}
+
+impl Run {
+    fn begin(arrival: &Arrival<'_>, sequence: i64, time: i64) -> Self {
+        let timestamp = i64::from(arrival.timestamp);
+        Run {
+            ssrc: arrival.ssrc,
+            clock_rate: clock_rate(arrival),
             first: sequence,
             highest: sequence,
+            wire: arrival.sequence,
             timestamp,
-            transit: first.at_nanos as i64 - nanos(timestamp, clock_rate),
-            next: sequence,
-            position: timestamp,
-            duration: i64::from(first.duration),
-            seen: 0,
+            origin: (timestamp, time),
         }
     }
 
-    /// Whether `arrival` can be a packet of this stream: same source, a sequence number not far off, and (with sound) a
-    /// timestamp that its arrival makes likely.
-    pub(super) fn continued_by(&self, arrival: &Arrival<'_>, clock_rate: i64) -> bool {
-        let ahead = arrival.sequence.wrapping_sub(self.highest as u16) as i16;
-        if arrival.ssrc != self.ssrc || !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
-            return false;
-        }
-        let transit = arrival.at_nanos as i64 - nanos(self.extend(arrival.timestamp), clock_rate);
-        arrival.duration == 0 || (transit - self.transit).abs() <= MAX_TIME_JUMP
-    }
-
-    /// Whether `arrival` is the very next packet.
-    pub(super) fn confirmed_by(&self, arrival: &Arrival<'_>, clock_rate: i64) -> bool {
-        arrival.sequence == (self.highest as u16).wrapping_add(1) && self.continued_by(arrival, clock_rate)
-    }
-
-    /// The packet with extended numbers.
-    pub(super) fn place(&self, arrival: &Arrival<'_>) -> Packet {
-        let ahead = arrival.sequence.wrapping_sub(self.highest as u16) as i16;
-        Packet {
-            sequence: self.highest + i64::from(ahead),
-            // A telephone event's timestamp stands still while it lasts.
-            timestamp: if arrival.duration == 0 { self.timestamp } else { self.extend(arrival.timestamp) },
-            at: arrival.at_nanos as i64,
-            duration: arrival.duration,
-            payload_type: arrival.payload_type,
-            ..Packet::EMPTY
-        }
+    /// How far the number is ahead of the highest one.
+    fn ahead(&self, sequence: u16) -> i16 {
+        sequence.wrapping_sub(self.wire) as i16
     }
 
     fn extend(&self, timestamp: u32) -> i64 {
         self.timestamp + i64::from(timestamp.wrapping_sub(self.timestamp as u32) as i32)
     }
 
-    /// Follows the numbers of a packet that has come; answers its transit time, if it holds sound.
-    pub(super) fn note(&mut self, packet: &Packet, clock_rate: i64) -> Option<i64> {
-        let newest = packet.sequence >= self.highest;
-        self.highest = self.highest.max(packet.sequence);
+    fn time(&self, timestamp: i64) -> i64 {
+        self.origin.1 + nanos(timestamp - self.origin.0, self.clock_rate)
+    }
+
+    fn packet(&self, arrival: &Arrival<'_>) -> Packet {
+        // A telephone event's timestamp stands still while it lasts.
+        let timestamp = if arrival.duration == 0 { self.timestamp } else { self.extend(arrival.timestamp) };
+        Packet {
+            sequence: self.highest + i64::from(self.ahead(arrival.sequence)),
+            time: self.time(timestamp),
+            at: arrival_time(arrival),
+            duration: length(arrival),
+            payload_type: arrival.payload_type,
+            ..Packet::EMPTY
+        }
+    }
+
+    fn follow(&mut self, arrival: &Arrival<'_>) {
+        let ahead = self.ahead(arrival.sequence);
+        if ahead < 0 {
+            return;
+        }
+        self.highest += i64::from(ahead);
+        self.wire = arrival.sequence;
+        if arrival.duration > 0 {
+            self.timestamp = self.extend(arrival.timestamp);
+        }
+    }
+}
+
+/// Times are in nanoseconds; sequence numbers are extended to 64 bits.
+pub(super) struct Stream {
+    run: Run,
+    former: Option<Run>,
+    /// Where the newest packet with sound ends.
+    end: i64,
+    /// Arrival minus time of the last packet with sound.
+    transit: i64,
+    /// Sequence number that the stream began with.
+    first: i64,
+    /// Next to be played.
+    pub(super) next: i64,
+    /// Time at which it should begin.
+    pub(super) position: i64,
+    /// Length of the last packet played.
+    pub(super) duration: i64,
+    /// One bit for each sequence number before `next`, lowest bit latest: it came.
+    seen: u128,
+}
+
+impl Stream {
+    pub(super) fn begin(first: &Arrival<'_>) -> Self {
+        let sequence = i64::from(first.sequence);
+        Stream {
+            run: Run::begin(first, sequence, 0),
+            former: None,
+            end: 0,
+            transit: arrival_time(first),
+            first: sequence,
+            next: sequence,
+            position: 0,
+            duration: length(first),
+            seen: 0,
+        }
+    }
+
+    /// Where `arrival` belongs: to a run by its source, a sequence number not far off, and (with sound) a timestamp that its
+    /// arrival makes likely.
+    pub(super) fn place(&self, arrival: &Arrival<'_>) -> Place {
+        let (run, ahead) = (&self.run, self.run.ahead(arrival.sequence));
+        let near = arrival.ssrc == run.ssrc && (-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead);
+        let sound = arrival.duration > 0;
+        if near && (!sound || clock_rate(arrival) == run.clock_rate) {
+            let packet = run.packet(arrival);
+            if packet.sequence >= run.first || self.former.is_none() {
+                let likely = !sound || (packet.at - packet.time - self.transit).abs() <= MAX_TIME_JUMP;
+                return if likely { Place::Known(packet, true) } else { Place::Strange };
+            }
+        }
+        if let Some(former) = &self.former
+            && arrival.ssrc == former.ssrc
+            && (!sound || clock_rate(arrival) == former.clock_rate)
+            && (-MAX_MISORDER..=MAX_DROPOUT).contains(&former.ahead(arrival.sequence))
+        {
+            let packet = former.packet(arrival);
+            if packet.sequence < run.first {
+                return Place::Known(packet, false);
+            }
+        }
+        if near && sound && ahead > 0 { Place::OtherClock } else { Place::Strange }
+    }
+
+    /// The same source goes on in another clock; `base` and `wait` as the delay knows them.
+    pub(super) fn change_clock(&mut self, arrival: &Arrival<'_>, base: i64, wait: i64) {
+        let ahead = i64::from(self.run.ahead(arrival.sequence));
+        // Timestamps of two clocks have nothing in common (RFC 7160 section 3): sequence numbers tell how much is between,
+        // and a late arrival that the sender had paused.
+        let next = self.end + (ahead - 1).clamp(0, i64::from(MAX_MISORDER)) * self.duration;
+        let by_arrival = arrival_time(arrival) - base;
+        let time = if by_arrival - next > wait + PAUSE { by_arrival } else { next };
+        self.turn(Run::begin(arrival, self.run.highest + ahead, time));
+    }
+
+    /// Another source, or another place in the same one, goes on where this one ended, or later if it came later. `base`:
+    /// the transit time of the fastest packets so far.
+    pub(super) fn change_source(&mut self, newcomer: &Newcomer, base: i64) -> Packet {
+        let time = self.end.max(newcomer.at - base);
+        let run = Run {
+            ssrc: newcomer.ssrc,
+            clock_rate: newcomer.clock_rate,
+            first: self.run.highest + 1,
+            highest: self.run.highest + 1,
+            wire: newcomer.sequence,
+            timestamp: i64::from(newcomer.timestamp),
+            origin: (i64::from(newcomer.timestamp), time),
+        };
+        let packet = Packet { sequence: run.highest, time, ..newcomer.packet };
+        self.turn(run);
+        self.transit = newcomer.at - time;
+        self.end = self.end.max(packet.end());
+        packet
+    }
+
+    fn turn(&mut self, run: Run) {
+        self.former = Some(std::mem::replace(&mut self.run, run));
+    }
+
+    /// Follows the numbers of a packet of the present run; answers its transit time, if it holds sound.
+    pub(super) fn follow(&mut self, arrival: &Arrival<'_>, packet: &Packet) -> Option<i64> {
+        self.run.follow(arrival);
         if packet.duration == 0 {
             return None;
         }
-        if newest {
-            self.timestamp = packet.timestamp;
-        }
-        self.transit = packet.at - nanos(packet.timestamp, clock_rate);
+        self.end = self.end.max(packet.end());
+        self.transit = packet.at - packet.time;
         Some(self.transit)
+    }
+
+    /// Whether more than one packet has come.
+    pub(super) fn is_established(&self) -> bool {
+        self.run.highest > self.run.first || self.former.is_some()
+    }
+
+    /// The number before this one in the present run, extended, and when its sound should begin if it is as long as others.
+    pub(super) fn missing(&self, sequence: u16) -> Option<(i64, i64)> {
+        let sequence = self.run.highest + i64::from(self.run.ahead(sequence.wrapping_sub(1)));
+        let back = self.run.highest - sequence;
+        (sequence >= self.run.first && (0..=i64::from(MAX_MISORDER)).contains(&back))
+            .then(|| (sequence, self.run.time(self.run.timestamp) - back * self.duration))
+    }
+
+    /// Highest sequence number that has come.
+    pub(super) fn highest(&self) -> i64 {
+        self.run.highest
     }
 
     /// Whether the number was played, or dropped, and so has come before.
@@ -116,6 +242,13 @@ impl Stream {
         self.next == self.first
     }
 
+    /// What came before `packet` is forgotten.
+    pub(super) fn begin_with(&mut self, packet: &Packet) {
+        self.former = None;
+        (self.first, self.next, self.seen) = (packet.sequence, packet.sequence, 0);
+        (self.position, self.duration) = (packet.time, packet.duration);
+    }
+
     /// An untouched stream begins no later than with `sequence`.
     pub(super) fn begin_by(&mut self, sequence: i64) {
         if self.untouched() {
@@ -132,8 +265,8 @@ impl Stream {
             self.seen = self.seen << 1 | 1;
         }
         if packet.duration > 0 {
-            self.position = packet.timestamp + i64::from(packet.duration);
-            self.duration = i64::from(packet.duration);
+            self.position = packet.end();
+            self.duration = packet.duration;
         }
         missing
     }
@@ -152,4 +285,64 @@ impl Stream {
         self.skip_to(self.next + 1);
         self.position += self.duration;
     }
+}
+
+/// The first packet of what may be another stream (RFC 3550 A.1: one alone proves nothing). Its payload waits in the pool.
+pub(super) struct Newcomer {
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    clock_rate: i64,
+    at: i64,
+    pub(super) packet: Packet,
+}
+
+impl Newcomer {
+    /// `packet`: as far as it can be known.
+    pub(super) fn new(arrival: &Arrival<'_>, packet: Packet) -> Self {
+        Newcomer {
+            ssrc: arrival.ssrc,
+            sequence: arrival.sequence,
+            timestamp: arrival.timestamp,
+            clock_rate: clock_rate(arrival),
+            at: arrival_time(arrival),
+            packet,
+        }
+    }
+
+    /// What is known of its first packet before it has a place.
+    pub(super) fn packet(arrival: &Arrival<'_>) -> Packet {
+        Packet {
+            at: arrival_time(arrival),
+            duration: length(arrival),
+            payload_type: arrival.payload_type,
+            ..Packet::EMPTY
+        }
+    }
+
+    /// Whether `arrival` is the very next packet.
+    pub(super) fn confirmed_by(&self, arrival: &Arrival<'_>) -> bool {
+        let sent = nanos(i64::from(arrival.timestamp.wrapping_sub(self.timestamp) as i32), self.clock_rate);
+        arrival.ssrc == self.ssrc
+            && arrival.sequence == self.sequence.wrapping_add(1)
+            && (arrival.duration == 0
+                || self.packet.duration == 0
+                || clock_rate(arrival) != self.clock_rate
+                || (arrival_time(arrival) - self.at - sent).abs() <= MAX_TIME_JUMP)
+    }
+}
+
+/// Hertz; no format has fewer than 8000.
+fn clock_rate(arrival: &Arrival<'_>) -> i64 {
+    i64::from(arrival.clock_rate.max(1000))
+}
+
+/// Nanoseconds; sums of a few fit into 64 bits.
+fn arrival_time(arrival: &Arrival<'_>) -> i64 {
+    arrival.at_nanos.min(1 << 60) as i64
+}
+
+/// Of the sound in an arrival, in nanoseconds.
+fn length(arrival: &Arrival<'_>) -> i64 {
+    nanos(i64::from(arrival.duration), clock_rate(arrival)).min(MAX_LENGTH)
 }

@@ -234,6 +234,14 @@ pub fn payload_type(codec: Codec) -> u8 {
         Codec::Pcma => 8,
         Codec::Opus => 96,
         Codec::G722 => 9,
+        Codec::Gsm => 3,
+        Codec::G729 => 18,
+        Codec::L16Full => 98,
+        Codec::L16Wide => 99,
+        Codec::L16Narrow => 100,
+        Codec::G726 => 102,
+        Codec::SpeexWide => 103,
+        Codec::SpeexNarrow => 104,
     }
 }
 
@@ -252,6 +260,7 @@ pub fn plan(codec: Codec, side: usize, remote: SocketAddr) -> StreamPlan {
             bitrate: None,
             fec: false,
             dtx: false,
+            redundancy: None,
         }),
         receive: vec![
             (payload_type(codec), ReceiveKind::Audio(codec)),

@@ -6,12 +6,13 @@ use rtcp_types::{
 };
 
 use super::SentCounters;
+use super::xr::{self, Block};
 
 /// Report blocks that one packet holds.
 pub(super) const MAX_BLOCKS: usize = 31;
 
 /// One thing that a participant says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Statement {
     /// Who speaks, and the time in its sender report.
     Sender { ssrc: u32, ntp: Option<u64> },
@@ -19,6 +20,8 @@ pub(super) enum Statement {
     Heard(Heard),
     /// Someone leaves.
     Bye { ssrc: u32 },
+    /// What someone says in an extended report.
+    Extended { from: u32, block: Block },
 }
 
 /// A report block.
@@ -95,6 +98,12 @@ fn read_part(kind: u8, part: &[u8], statements: &mut Vec<Statement>) -> Option<(
             let bye = Bye::parse(part).ok()?;
             statements.extend(bye.ssrcs().map(|ssrc| Statement::Bye { ssrc }));
         }
+        xr::PACKET_TYPE => {
+            // A broken one must not cost the reports before it.
+            if let Some((from, blocks)) = xr::read(part) {
+                statements.extend(blocks.into_iter().map(|block| Statement::Extended { from, block }));
+            }
+        }
         _ => {}
     }
     Some(())
@@ -124,6 +133,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) sender: Option<(u64, &'a SentCounters)>,
     /// At most [`MAX_BLOCKS`].
     pub(super) blocks: &'a [Heard],
+    /// Of an extended report; few.
+    pub(super) extended: &'a [Block],
     pub(super) bye: bool,
 }
 
@@ -157,13 +168,16 @@ pub(super) fn write(outgoing: &Outgoing<'_>) -> Option<Vec<u8>> {
     let cname = SdesItem::builder(SdesItem::CNAME, outgoing.cname);
     compound =
         compound.add_packet(Sdes::builder().add_chunk(SdesChunk::builder(outgoing.ssrc).add_item(cname)));
-    if outgoing.bye {
-        compound = compound.add_packet(Bye::builder().add_source(outgoing.ssrc));
-    }
-    // SR with 31 blocks, SDES with 255 octets and BYE stay below this.
+    // SR with 31 blocks and SDES with 255 octets stay below this.
     let mut packet = vec![0; 1200];
     let length = compound.write_into(&mut packet).ok()?;
     packet.truncate(length);
+    packet.append(&mut xr::write(outgoing.ssrc, outgoing.extended));
+    if outgoing.bye {
+        let mut bye = [0; 8];
+        Bye::builder().add_source(outgoing.ssrc).write_into(&mut bye).ok()?;
+        packet.extend(bye);
+    }
     Some(packet)
 }
 
@@ -195,7 +209,7 @@ mod tests {
 
     fn written(blocks: &[Heard], bye: bool) -> Vec<u8> {
         let sender = Some((0x0123_4567_89ab_cdef, &SENT));
-        write(&Outgoing { ssrc: 5, cname: "a", sender, blocks, bye }).unwrap()
+        write(&Outgoing { ssrc: 5, cname: "a", sender, blocks, extended: &[], bye }).unwrap()
     }
 
     #[test]
@@ -212,7 +226,9 @@ mod tests {
         let cname = fitting_cname("ü".repeat(300));
         assert_eq!(cname.len(), 254);
         let blocks = [heard(0); MAX_BLOCKS];
-        let packet = write(&Outgoing { ssrc: 5, cname: &cname, sender: None, blocks: &blocks, bye: true });
+        let (sender, extended) = (None, &[]);
+        let packet =
+            write(&Outgoing { ssrc: 5, cname: &cname, sender, blocks: &blocks, extended, bye: true });
         assert_eq!(read(&packet.unwrap()).unwrap().len(), 1 + MAX_BLOCKS + 1);
     }
 

@@ -12,7 +12,12 @@ pub const ALL: [Codec; 3] = [Codec::Opus, Codec::Pcma, Codec::Pcmu];
 
 /// One side of a call with these codecs.
 pub fn side(codecs: &[Codec]) -> Negotiation {
-    Negotiation::new(4711, Preferences { codecs: codecs.to_vec(), ptime_ms: 20 })
+    Negotiation::new(4711, Preferences { codecs: codecs.to_vec(), ptime_ms: 20, redundancy: false })
+}
+
+/// One that offers and takes redundant audio data as well.
+pub fn redundant_side(codecs: &[Codec]) -> Negotiation {
+    Negotiation::new(4711, Preferences { codecs: codecs.to_vec(), ptime_ms: 20, redundancy: true })
 }
 
 /// Where `address` receives.

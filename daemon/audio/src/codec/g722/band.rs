@@ -37,6 +37,7 @@ const NB_MAX_LOW: i32 = 18_432;
 const NB_MAX_HIGH: i32 = 22_528;
 
 /// One band.
+#[derive(Clone)]
 pub(super) struct Band {
     /// Logarithm of the step size.
     nb: i32,

@@ -1,0 +1,249 @@
+//! `voipctl audio`, and `voipctl call --audio -`: a call joined to standard input and output.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use voipd_dbus::{AudioOptions, CallProxy, Dict};
+
+use crate::call::path_of;
+use crate::cli::{AudioArgs, JoinArgs, Mode};
+use crate::daemon::Daemon;
+use crate::exit::{Exit, Failure};
+use crate::objects::{Fit, Object};
+use crate::output::{Output, dict_to_json};
+use crate::text::table;
+use crate::wav::{self, Sound, StreamHeader};
+
+/// From when the peer's jitter buffer has played what was sent last.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the reader of standard output may take for what is left when the call has ended.
+const FLUSH: Duration = Duration::from_secs(2);
+const PIECE: usize = 4096;
+
+/// `voipctl audio`.
+pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result<(), Failure> {
+    let path = path_of(daemon, args.call.call.as_ref(), Fit::Unended).await?;
+    let call = daemon.call(&path).await?;
+    if args.list {
+        return list(&call, out).await;
+    }
+    let mode = args.mode.unwrap_or(Mode::Tap);
+    if args.socket {
+        let side =
+            if args.join.listen.is_none() && mode != Mode::Tap { Some("none") } else { args.join.side() };
+        let options = AudioOptions {
+            mode: Some(mode.word().to_owned()),
+            side: side.map(str::to_owned),
+            end_with_input: Some(mode != Mode::Tap && !args.join.stay),
+            ..args.join.options()
+        };
+        return out.line(&call.open_audio_socket(&options).await?);
+    }
+    let listens = mode == Mode::Tap || args.join.listen.is_some();
+    if listens && io::stdout().is_terminal() {
+        return Err(Failure::usage("standard output is a terminal: send the sound to a file or a program."));
+    }
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
+    let speaks = (mode != Mode::Tap).then_some(mode);
+    let mut joined = Joined::open(&call, &args.join, speaks, listens).await?;
+    loop {
+        tokio::select! {
+            over = joined.next() => match over {
+                Over::Input if args.join.stay => {}
+                Over::Input => return Ok(()),
+                Over::Output(end) => return end,
+            },
+            _ = interrupts.recv() => return Ok(()),
+            failure = out.reader_left(), if listens => return Err(failure),
+        }
+    }
+}
+
+async fn list(call: &CallProxy<'_>, out: Output) -> Result<(), Failure> {
+    let ports = call.list_ports().await?;
+    if out.json {
+        let ports: serde_json::Value =
+            ports.iter().map(|port| serde_json::Value::from(dict_to_json(port))).collect();
+        return out.document(&ports);
+    }
+    if ports.is_empty() {
+        return out.line("No file and no program has joined the call.");
+    }
+    let row = |port: Dict| {
+        let port = Object { path: String::new(), properties: port };
+        let number =
+            |key| Some(port.number(key)).filter(|n| *n > 0).map(|n| n.to_string()).unwrap_or_default();
+        vec![
+            port.text("kind").to_owned(),
+            if port.flag("open") { "open" } else { "waits" }.to_owned(),
+            port.text("mode").to_owned(),
+            port.text("side").to_owned(),
+            port.text("format").to_owned(),
+            number("rate"),
+            format!("{} ms", port.number("dropped-ms")),
+        ]
+    };
+    let rows: Vec<_> = ports.into_iter().map(row).collect();
+    out.lines(&table(&["KIND", "STATE", "MODE", "HEARS", "FORMAT", "RATE", "DROPPED"], &rows))
+}
+
+/// A call's sound at standard input and output.
+pub(crate) struct Joined {
+    /// All input has been heard.
+    heard: Option<oneshot::Receiver<()>>,
+    /// The call has ended, or nobody reads standard output.
+    over: Option<oneshot::Receiver<io::Result<()>>>,
+}
+
+impl Joined {
+    /// Begins to move sound. `speaks`: how standard input is heard; `listens`: the call goes to standard output.
+    pub(crate) async fn open(
+        call: &CallProxy<'_>,
+        args: &JoinArgs,
+        speaks: Option<Mode>,
+        listens: bool,
+    ) -> Result<Self, Failure> {
+        let mut joined = Self { heard: None, over: None };
+        if listens {
+            let options = AudioOptions { side: args.side().map(str::to_owned), ..args.options() };
+            let socket = stream(call.open_audio(&options).await?.into());
+            let header = args.wav.then(|| args.header());
+            let (told, over) = oneshot::channel();
+            spawn("output", move || drop(told.send(write_out(socket, header))))?;
+            joined.over = Some(over);
+        }
+        if let Some(mode) = speaks {
+            let (told, input) = oneshot::channel();
+            spawn("input", move || {
+                let mut stdin = io::stdin().lock();
+                let sound = wav::recognise(&mut stdin);
+                drop(stdin);
+                drop(told.send(sound));
+            })?;
+            let sound = input.await.map_err(|_| Failure::failed("standard input cannot be read."))?;
+            let sound = sound.map_err(|why| Failure::failed(format!("standard input: {why}")))?;
+            let mut options = AudioOptions {
+                mode: Some(mode.word().to_owned()),
+                side: Some("none".to_owned()),
+                end_with_input: Some(true),
+                ..args.options()
+            };
+            if let Some(rate) = sound.rate() {
+                (options.rate, options.format) = (Some(rate), Some("s16le".to_owned()));
+            }
+            let socket = stream(call.open_audio(&options).await?.into());
+            let (told, heard) = oneshot::channel();
+            spawn("input", move || {
+                if read_in(sound, socket).is_ok() {
+                    let _ = told.send(());
+                }
+            })?;
+            joined.heard = Some(heard);
+        }
+        Ok(joined)
+    }
+
+    /// What is over next. Never, when nothing is left.
+    pub(crate) async fn next(&mut self) -> Over {
+        let Self { heard, over } = self;
+        tokio::select! {
+            all = wait(heard) => {
+                *heard = None;
+                match all {
+                    Ok(()) => Over::Input,
+                    // The call has ended before, or standard input broke off.
+                    Err(_) => std::future::pending().await,
+                }
+            }
+            end = wait(over) => {
+                *over = None;
+                Over::Output(end.unwrap_or(Ok(())).map_err(unwritable))
+            }
+        }
+    }
+
+    /// What the call has said last is written, too.
+    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+        let Some(over) = self.over.take() else { return Ok(()) };
+        match tokio::time::timeout(FLUSH, over).await {
+            Ok(Ok(end)) => end.map_err(unwritable),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What has come to its end.
+pub(crate) enum Over {
+    /// The peer has heard all of standard input, but for what its jitter buffer holds.
+    Input,
+    /// The call has ended, or nobody reads standard output.
+    Output(Result<(), Failure>),
+}
+
+async fn wait<T>(told: &mut Option<oneshot::Receiver<T>>) -> Result<T, oneshot::error::RecvError> {
+    match told {
+        Some(told) => told.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unwritable(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::silent(Exit::BrokenPipe),
+        _ => Failure::failed(format!("cannot write to standard output: {error}")),
+    }
+}
+
+fn stream(socket: OwnedFd) -> UnixStream {
+    UnixStream::from(socket)
+}
+
+fn spawn(what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let started = thread::Builder::new().name(format!("voipctl-{what}")).spawn(work);
+    started.map(drop).map_err(|error| Failure::failed(format!("no thread for the sound: {error}")))
+}
+
+/// Until the call has ended.
+fn write_out(mut socket: UnixStream, header: Option<StreamHeader>) -> io::Result<()> {
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    if let Some(header) = &header {
+        stdout.write_all(&header.bytes(None))?;
+    }
+    let (mut piece, mut written) = ([0; PIECE], 0);
+    loop {
+        let count = match socket.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // The call's end may be told so.
+            Err(_) => break,
+        };
+        stdout.write_all(&piece[..count])?;
+        written += count as u64;
+    }
+    match header {
+        Some(header) => header.complete(&mut stdout, written),
+        None => Ok(()),
+    }
+}
+
+/// Until all has been heard, or the call has ended.
+fn read_in(mut sound: Sound, mut socket: UnixStream) -> io::Result<()> {
+    let mut stdin = io::stdin().lock();
+    let mut bytes = Vec::with_capacity(PIECE);
+    while sound.read(&mut stdin, &mut bytes)? {
+        socket.write_all(&bytes)?;
+    }
+    socket.shutdown(Shutdown::Write)?;
+    // voipd closes its end when the peer has heard it all.
+    io::copy(&mut socket, &mut io::sink())?;
+    Ok(())
+}

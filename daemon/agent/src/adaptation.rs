@@ -1,0 +1,157 @@
+//! What the network does with the packets that one stream sends, and how the stream is to send therefore: bit rate, packet
+//! time, forward error correction, redundancy. It knows reports and counters; it sends nothing.
+//!
+//! A queue on the way is seen by the delay of the peer's reports: the time since the first packet was sent that a report
+//! does not know of yet, against the least of such times. What the queue grows by tells the link's rate. Losses without a
+//! queue are met with protection; losses that go away when less is sent were the link's.
+
+mod choice;
+mod delay;
+mod losses;
+
+use std::time::{Duration, Instant};
+
+use voipd_audio::plan::{Steering, StreamCounters};
+use voipd_media::rtcp::RemoteView;
+
+pub use choice::Limits;
+use choice::Choice;
+use delay::Delay;
+use losses::Losses;
+
+/// A queue of this length calls for less, whether it grows or not.
+const LONG: Duration = Duration::from_millis(150);
+/// One of this length does where it grows.
+const GROWING: Duration = Duration::from_millis(70);
+/// Below this it is none, but the measure's own coarseness.
+const SHORT: Duration = Duration::from_millis(60);
+/// Share of what the link carries that is used once it is known.
+const SHARE: f64 = 0.88;
+/// Time in which a queue is to be emptied.
+const DRAIN: Duration = Duration::from_secs(4);
+/// Least share of the link's rate that is sent while a queue empties.
+const LEAST_SHARE: f64 = 0.5;
+/// How long nothing is raised after the link was found too slow: the first time, and at most.
+const HOLD: Duration = Duration::from_secs(10);
+const LONGEST_HOLD: Duration = Duration::from_secs(80);
+/// After so long without trouble the next one is the first again.
+const FORGOTTEN: Duration = Duration::from_secs(180);
+/// Growth a second: where nothing is known of the link, and near the rate at which it was too slow.
+const FAST: f64 = 0.03;
+const SLOW: f64 = 0.006;
+/// Bits per second under which nothing is sent, packet headers included.
+const FLOOR: f64 = 12_000.0;
+
+/// How one stream adapts to its network.
+#[derive(Debug)]
+pub struct Adaptation {
+    limits: Limits,
+    /// Bits per second that may be sent, packet headers included.
+    rate: f64,
+    delay: Delay,
+    losses: Losses,
+    /// The rate at which the link was too slow, as it was estimated last.
+    knee: Option<f64>,
+    hold: Duration,
+    hold_until: Option<Instant>,
+    last: Option<Instant>,
+    choice: Choice,
+}
+
+impl Adaptation {
+    /// For a stream that begins.
+    pub fn new(limits: Limits) -> Self {
+        let rate = limits.most();
+        Adaptation {
+            limits,
+            rate,
+            delay: Delay::default(),
+            losses: Losses::default(),
+            knee: None,
+            hold: HOLD,
+            hold_until: None,
+            last: None,
+            choice: Choice::new(&limits, rate),
+        }
+    }
+
+    /// Another agreement holds: what is known of the network stays known.
+    pub fn set_limits(&mut self, limits: Limits) {
+        if limits != self.limits {
+            // What was not limited by the network before is not now.
+            let free = self.rate >= self.limits.most();
+            self.rate = if free { limits.most() } else { self.rate.min(limits.most()) };
+            self.limits = limits;
+            self.choice = Choice::new(&limits, self.rate);
+        }
+    }
+
+    /// How the stream is to be sent.
+    pub fn steering(&self) -> Steering {
+        self.choice.steering(&self.limits)
+    }
+
+    /// The stream's counters at `now`: to be told every second or so, and before each report.
+    pub fn counted(&mut self, now: Instant, counters: &StreamCounters) {
+        self.delay.sent(now, counters, self.limits.overhead());
+    }
+
+    /// The peer's report has come; [`Adaptation::counted`] was told before. `queued`: how long what comes from the peer, and
+    /// so its report, waits in queues of its own direction.
+    pub fn reported(&mut self, now: Instant, view: &RemoteView, queued: Duration) {
+        let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let Some(seen) = self.delay.report(now, view, queued) else { return };
+        let loss = f64::from(view.fraction_lost);
+        self.losses.report(now, loss, seen.queue > SHORT);
+        let carried = seen.rate * (1.0 - loss) / (1.0 + seen.growth.max(0.0));
+        let overrun = seen.queue >= LONG && seen.growth > -0.05
+            || seen.queue >= GROWING && seen.growth > 0.01
+            || seen.queue >= SHORT && loss > 0.05;
+        if overrun || self.losses.suspects_link(now, self.rate) {
+            self.lower(now, carried, seen.queue);
+        } else if let Some(rate) = self.losses.exonerates_link(now) {
+            self.rate = rate.min(self.limits.most());
+            (self.knee, self.hold_until) = (None, None);
+        } else if seen.queue < SHORT {
+            self.raise(now, since);
+        }
+        self.choice.follow(&self.limits, self.rate, self.losses.level());
+    }
+
+    /// The link carries less than is sent.
+    fn lower(&mut self, now: Instant, carried: f64, queue: Duration) {
+        let carried = carried.clamp(FLOOR, self.limits.most().max(FLOOR));
+        // A try that has failed is made again later and later.
+        self.hold = match self.hold_until {
+            Some(until) if now < until => self.hold,
+            Some(until) if now < until + FORGOTTEN => (2 * self.hold).min(LONGEST_HOLD),
+            _ => HOLD,
+        };
+        self.knee = Some(carried);
+        self.hold_until = Some(now + self.hold);
+        let draining = queue.as_secs_f64() / DRAIN.as_secs_f64();
+        let wanted = carried * (SHARE - draining).max(LEAST_SHARE);
+        self.rate = self.rate.min(wanted).max(FLOOR);
+    }
+
+    /// There is no queue.
+    fn raise(&mut self, now: Instant, since: Duration) {
+        let seconds = since.as_secs_f64().min(10.0);
+        let known = self.knee.map(|knee| (SHARE * knee).min(self.limits.most()));
+        if let Some(known) = known.filter(|known| self.rate < *known) {
+            // It has emptied: back to what the link was found to carry.
+            self.rate = known;
+            return;
+        }
+        if self.hold_until.is_some_and(|until| now < until) {
+            return;
+        }
+        let near = self.knee.is_some_and(|knee| self.rate < 1.1 * knee);
+        let growth = if near { SLOW } else { FAST };
+        self.rate = (self.rate * (1.0 + growth * seconds)).min(self.limits.most());
+        if self.knee.is_some_and(|knee| self.rate >= 1.25 * knee) || self.rate >= self.limits.most() {
+            // It is another link by now.
+            self.knee = None;
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! How a call sounds, in both directions: figures of the last seconds, the E-model's judgement of them, and when it is
+//! worth a warning. It knows counters and reports; where they come from, and who is told, others know.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use voipd_audio::plan::StreamCounters;
+use voipd_media::Codec;
+use voipd_media::emodel::{Impairment, Path, burst_ratio, opinion, rating};
+use voipd_media::rtcp::{RemoteView, VoipMetrics};
+
+/// What is judged are the last seconds; older losses are forgiven.
+const WINDOW: Duration = Duration::from_secs(8);
+/// Looks at the counters that the window holds at most, whatever their distance.
+const MOST_LOOKS: usize = 100;
+/// What a sound device and its drivers add to each end, as far as is known, in milliseconds.
+const DEVICE_MS: f64 = 20.0;
+/// Longest delay of our jitter buffer, in milliseconds.
+const BUFFER_LIMIT_MS: u16 = 400;
+
+/// Ratings below which users are no longer satisfied, and above which they are again (ITU-T G.109: 70 and 80).
+const POOR: f64 = 70.0;
+const GOOD: f64 = 80.0;
+/// For how long a rating must stay there before anybody is told.
+const FALLS: Duration = Duration::from_secs(3);
+const RECOVERS: Duration = Duration::from_secs(8);
+
+/// One direction of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quality {
+    /// The E-model's R: 0 to 93 in narrow band.
+    pub rating: f64,
+    /// Mean opinion score of what is heard, 1.0 to 4.5.
+    pub listening_opinion: f64,
+    /// The same of the conversation: with delay.
+    pub conversation_opinion: f64,
+}
+
+/// Figures of a call's sound beside the plain counters. What cannot be known is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CallQuality {
+    /// How the peer sounds here.
+    pub inbound: Option<Quality>,
+    /// How this end sounds at the peer, by its own figures or by its reports.
+    pub outbound: Option<Quality>,
+    /// What the peer says of how it hears us (RFC 3611).
+    pub reported: Option<VoipMetrics>,
+    /// Network round trip in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// From the peer's microphone to the loudspeaker here, as far as is known: half of the round trip, packets, jitter
+    /// buffer. In milliseconds.
+    pub one_way_ms: Option<f64>,
+    /// Share of the sound of the last seconds that was made up, 0.0 to 1.0.
+    pub concealed: f64,
+}
+
+/// Which direction of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// What the peer says, as it is heard here.
+    Inbound,
+    /// What this end says, as the peer hears it.
+    Outbound,
+}
+
+impl Flow {
+    /// The word on D-Bus.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Flow::Inbound => "inbound",
+            Flow::Outbound => "outbound",
+        }
+    }
+}
+
+/// What makes a call sound bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing: it is good.
+    None,
+    /// Packets do not arrive.
+    Loss,
+    /// They arrive, but too late.
+    Jitter,
+    /// All takes too long.
+    Delay,
+}
+
+impl Cause {
+    /// The word on D-Bus.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::None => "",
+            Cause::Loss => "loss",
+            Cause::Jitter => "jitter",
+            Cause::Delay => "delay",
+        }
+    }
+}
+
+/// A direction's quality has fallen or recovered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Warning {
+    /// Which direction.
+    pub flow: Flow,
+    /// It is bad from now on; else it is good again.
+    pub poor: bool,
+    /// Mean opinion score of the conversation.
+    pub opinion: f64,
+    /// What is most to blame; [`Cause::None`] when it is good again.
+    pub cause: Cause,
+}
+
+/// What is known of a stream at one moment.
+pub(crate) struct Look<'a> {
+    pub(crate) counters: &'a StreamCounters,
+    pub(crate) view: Option<RemoteView>,
+    pub(crate) reported: Option<VoipMetrics>,
+    pub(crate) round_trip: Option<Duration>,
+    pub(crate) codec: Codec,
+    pub(crate) packet_ms: u16,
+}
+
+/// Watches one call.
+#[derive(Debug, Default)]
+pub(crate) struct QualityMonitor {
+    looks: VecDeque<(Instant, StreamCounters)>,
+    quality: CallQuality,
+    inbound: Alarm,
+    outbound: Alarm,
+    /// Longest delay of the jitter buffer so far, in milliseconds.
+    buffer_max_ms: u16,
+}
+
+impl QualityMonitor {
+    pub(crate) fn quality(&self) -> CallQuality {
+        self.quality
+    }
+
+    /// The peer is another one, or the stream is: what was heard before says nothing.
+    pub(crate) fn forget(&mut self) {
+        self.looks.clear();
+    }
+
+    /// Takes in what is known now; answers what somebody should be told.
+    pub(crate) fn look(&mut self, now: Instant, look: &Look<'_>) -> [Option<Warning>; 2] {
+        let Look { counters, .. } = look;
+        while self.looks.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > WINDOW)
+            || self.looks.len() >= MOST_LOOKS
+        {
+            self.looks.pop_front();
+        }
+        let before = self.looks.front().map(|(_, counters)| *counters);
+        self.looks.push_back((now, **counters));
+        self.buffer_max_ms = self.buffer_max_ms.max(milliseconds(counters.buffer_us));
+
+        let recent = Recent::between(before.as_ref(), counters);
+        let round_trip_ms = look.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
+        let codec = Impairment::of(look.codec.name());
+        let packet_ms = f64::from(look.packet_ms);
+        let here = packet_ms + counters.buffer_us as f64 / 1000.0;
+        let one_way_ms = round_trip_ms.map(|trip| trip / 2.0 + here);
+        let inbound = recent.heard.then(|| {
+            let path = Path {
+                codec,
+                loss_percent: 100.0 * recent.concealed,
+                burst_ratio: recent.burst_ratio,
+                delay_ms: one_way_ms.unwrap_or(here) + DEVICE_MS,
+                ..Path::default()
+            };
+            (judged(&path), path)
+        });
+        let outbound = look.view.filter(|_| counters.packets_sent > 0).map(|view| {
+            // Its buffer is not known: what its jitter calls for, if it does not say.
+            let jitter_ms = view.jitter.as_secs_f64() * 1000.0;
+            let buffer =
+                look.reported.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
+            let discarded = look.reported.map_or(0.0, |reported| f64::from(reported.discarded));
+            let path = Path {
+                codec,
+                loss_percent: 100.0 * f64::from(view.fraction_lost),
+                delay_ms: round_trip_ms.unwrap_or(0.0) / 2.0 + packet_ms + buffer + DEVICE_MS,
+                ..Path::default()
+            };
+            (judged(&path), path, discarded)
+        });
+        self.quality = CallQuality {
+            inbound: inbound.map(|(quality, _)| quality),
+            outbound: outbound.map(|(quality, ..)| quality),
+            reported: look.reported,
+            round_trip_ms,
+            one_way_ms: one_way_ms.filter(|_| recent.heard),
+            concealed: recent.concealed,
+        };
+        let told = inbound.and_then(|(quality, path)| {
+            let late = recent.late > recent.lost;
+            self.inbound.look(now, Flow::Inbound, quality, || cause(&path, late))
+        });
+        let reported = outbound.and_then(|(quality, path, discarded)| {
+            let late = discarded > f64::from(look.view.map_or(0.0, |view| view.fraction_lost));
+            self.outbound.look(now, Flow::Outbound, quality, || cause(&path, late))
+        });
+        [told, reported]
+    }
+
+    /// What the peer is told of how it is heard here (RFC 3611 section 4.7): of the whole call, as the RFC wants it.
+    pub(crate) fn metrics(&self, look: &Look<'_>) -> VoipMetrics {
+        let counters = look.counters;
+        let expected = counters.packets_received + counters.packets_lost;
+        let packet_ms = u64::from(look.packet_ms);
+        // There is a gap before, after and between bursts.
+        let mean = |packets: u64, count: u64| {
+            field(packets.saturating_mul(packet_ms).checked_div(count).unwrap_or(0))
+        };
+        let inbound = self.quality.inbound;
+        VoipMetrics {
+            loss: share(counters.packets_lost, expected),
+            discarded: share(counters.packets_late + counters.packets_discarded, expected),
+            burst_density: share(counters.burst_missing, counters.burst_packets),
+            gap_density: share(counters.gap_missing, counters.gap_packets),
+            burst_ms: mean(counters.burst_packets, counters.bursts),
+            gap_ms: mean(counters.gap_packets, counters.bursts + 1),
+            round_trip_ms: look.round_trip.map_or(0, |trip| field(trip.as_millis() as u64)),
+            end_system_ms: milliseconds(counters.buffer_us)
+                .saturating_add(look.packet_ms)
+                .saturating_add(2 * DEVICE_MS as u16),
+            signal_dbov: Some(counters.level_in_dbov).filter(|level| *level > -127),
+            noise_dbov: None,
+            echo_return_loss_db: None,
+            rating: inbound.map(|quality| quality.rating.round().clamp(0.0, 100.0) as u8),
+            listening_opinion: inbound.map(|quality| quality.listening_opinion as f32),
+            conversation_opinion: inbound.map(|quality| quality.conversation_opinion as f32),
+            buffer_ms: milliseconds(counters.buffer_target_us),
+            buffer_max_ms: self.buffer_max_ms,
+            buffer_limit_ms: BUFFER_LIMIT_MS,
+        }
+    }
+}
+
+/// What happened within the window.
+struct Recent {
+    /// Something was played or made up.
+    heard: bool,
+    concealed: f64,
+    burst_ratio: f64,
+    lost: u64,
+    /// Arrived and were not played.
+    late: u64,
+}
+
+impl Recent {
+    fn between(before: Option<&StreamCounters>, now: &StreamCounters) -> Self {
+        let zero = StreamCounters::default();
+        let before = before.unwrap_or(&zero);
+        let since = |field: fn(&StreamCounters) -> u64| field(now).saturating_sub(field(before));
+        let made_up = since(|c| c.frames_concealed);
+        let all = since(|c| c.frames_played) + made_up;
+        let missing = since(|c| c.burst_missing + c.gap_missing);
+        let packets = since(|c| c.burst_packets + c.gap_packets);
+        let mean_run = missing as f64 / since(|c| c.loss_runs).max(1) as f64;
+        Recent {
+            heard: all > 0,
+            concealed: f64::from(share(made_up, all)),
+            burst_ratio: burst_ratio(mean_run, f64::from(share(missing, packets))),
+            lost: since(|c| c.packets_lost),
+            late: since(|c| c.packets_late + c.packets_discarded),
+        }
+    }
+}
+
+fn judged(path: &Path) -> Quality {
+    let rated = rating(path);
+    let listening = rating(&Path { delay_ms: 0.0, ..*path });
+    Quality {
+        rating: rated.clamp(0.0, 100.0),
+        listening_opinion: opinion(listening),
+        conversation_opinion: opinion(rated),
+    }
+}
+
+/// What costs more: delay, or what is missing.
+fn cause(path: &Path, late: bool) -> Cause {
+    let without_delay = rating(&Path { delay_ms: 0.0, ..*path });
+    let without_loss = rating(&Path { loss_percent: 0.0, ..*path });
+    match (without_delay > without_loss, late) {
+        (true, _) => Cause::Delay,
+        (false, true) => Cause::Jitter,
+        (false, false) => Cause::Loss,
+    }
+}
+
+fn share(part: u64, whole: u64) -> f32 {
+    if whole == 0 { 0.0 } else { (part as f32 / whole as f32).min(1.0) }
+}
+
+fn milliseconds(us: u64) -> u16 {
+    field(us / 1000)
+}
+
+fn field(ms: u64) -> u16 {
+    u16::try_from(ms).unwrap_or(u16::MAX)
+}
+
+/// Tells when quality has fallen or recovered, and not each time that it wavers.
+#[derive(Debug, Default)]
+struct Alarm {
+    poor: bool,
+    /// Since when it is otherwise.
+    turned: Option<Instant>,
+}
+
+impl Alarm {
+    fn look(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        quality: Quality,
+        cause: impl FnOnce() -> Cause,
+    ) -> Option<Warning> {
+        let turned = if self.poor { quality.rating > GOOD } else { quality.rating < POOR };
+        if !turned {
+            self.turned = None;
+            return None;
+        }
+        let since = *self.turned.get_or_insert(now);
+        let patience = if self.poor { RECOVERS } else { FALLS };
+        if now.saturating_duration_since(since) < patience {
+            return None;
+        }
+        (self.poor, self.turned) = (!self.poor, None);
+        let cause = if self.poor { cause() } else { Cause::None };
+        Some(Warning { flow, poor: self.poor, opinion: quality.conversation_opinion, cause })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A second of 20 ms packets of which so many get lost; a lost packet is made up.
+    fn second(counters: &mut StreamCounters, lost: u64) {
+        counters.packets_received += 50 - lost;
+        counters.packets_lost += lost;
+        counters.packets_sent += 50;
+        counters.frames_played += 100 - 2 * lost;
+        counters.frames_concealed += 2 * lost;
+        counters.gap_packets += 50;
+        counters.gap_missing += lost;
+        counters.loss_runs += lost;
+        counters.buffer_us = 40_000;
+    }
+
+    fn look(counters: &StreamCounters, sent_lost: f32, trip_ms: u64) -> Look<'_> {
+        let view = RemoteView { fraction_lost: sent_lost, ..RemoteView::default() };
+        let round_trip = Some(Duration::from_millis(trip_ms));
+        Look { counters, view: Some(view), reported: None, round_trip, codec: Codec::Pcmu, packet_ms: 20 }
+    }
+
+    /// Runs through seconds of these inbound losses; answers the second and the warning.
+    fn run(losses: impl IntoIterator<Item = u64>) -> Vec<(usize, Warning)> {
+        let start = Instant::now();
+        let (mut monitor, mut counters, mut warnings) =
+            (QualityMonitor::default(), StreamCounters::default(), Vec::new());
+        for (place, lost) in losses.into_iter().enumerate() {
+            second(&mut counters, lost);
+            let now = start + Duration::from_secs(place as u64);
+            let told = monitor.look(now, &look(&counters, 0.0, 50));
+            warnings.extend(told.into_iter().flatten().map(|warning| (place, warning)));
+        }
+        warnings
+    }
+
+    #[test]
+    fn a_clean_call_is_good_and_nobody_is_told() {
+        assert_eq!(run([0; 60]), []);
+        let counters = {
+            let mut counters = StreamCounters::default();
+            second(&mut counters, 0);
+            counters
+        };
+        let mut monitor = QualityMonitor::default();
+        monitor.look(Instant::now(), &look(&counters, 0.0, 50));
+        let quality = monitor.quality();
+        let (inbound, outbound) = (quality.inbound.unwrap(), quality.outbound.unwrap());
+        assert!(inbound.conversation_opinion > 4.35 && outbound.conversation_opinion > 4.35, "{quality:?}");
+        assert_eq!(quality.one_way_ms, Some(25.0 + 20.0 + 40.0));
+    }
+
+    #[test]
+    fn a_fall_and_a_recovery_are_told_once_each() {
+        let losses = [0; 10].into_iter().chain([10; 20]).chain([0; 30]);
+        let warnings = run(losses);
+        let [(fell, worse), (rose, better)] = warnings[..] else { panic!("{warnings:?}") };
+        assert!((13..20).contains(&fell) && worse.poor && worse.cause == Cause::Loss, "{fell} {worse:?}");
+        assert_eq!(worse.flow, Flow::Inbound);
+        assert!(worse.opinion < 3.6 && better.opinion > 4.0);
+        assert!((37..50).contains(&rose) && !better.poor && better.cause == Cause::None, "{rose} {better:?}");
+    }
+
+    #[test]
+    fn what_wavers_is_told_seldom() {
+        // A bad second in ten, and then one bad second in two.
+        let waver = (0..300).map(|second| if second % 10 == 0 { 8 } else { 0 });
+        assert_eq!(run(waver), []);
+        let waver = (0..300).map(|second| if second % 2 == 0 { 20 } else { 0 });
+        assert_eq!(run(waver).len(), 1);
+    }
+
+    #[test]
+    fn delay_and_late_packets_are_told_apart_from_loss() {
+        let start = Instant::now();
+        let (mut monitor, mut counters, mut causes) =
+            (QualityMonitor::default(), StreamCounters::default(), Vec::new());
+        for place in 0..20 {
+            second(&mut counters, 0);
+            let told = monitor.look(start + Duration::from_secs(place), &look(&counters, 0.0, 900));
+            causes.extend(told.into_iter().flatten().map(|warning| (warning.flow, warning.cause)));
+        }
+        assert_eq!(causes, [(Flow::Inbound, Cause::Delay), (Flow::Outbound, Cause::Delay)]);
+
+        let (mut monitor, mut counters, mut causes) =
+            (QualityMonitor::default(), StreamCounters::default(), Vec::new());
+        for place in 0..20 {
+            second(&mut counters, 10);
+            counters.packets_lost -= 10;
+            counters.packets_late += 10;
+            let told = monitor.look(start + Duration::from_secs(place), &look(&counters, 0.25, 50));
+            causes.extend(told.into_iter().flatten().map(|warning| (warning.flow, warning.cause)));
+        }
+        assert_eq!(causes, [(Flow::Inbound, Cause::Jitter), (Flow::Outbound, Cause::Loss)]);
+    }
+
+    #[test]
+    fn the_peer_is_told_the_figures_of_the_whole_call() {
+        let mut counters = StreamCounters::default();
+        (0..10).for_each(|_| second(&mut counters, 5));
+        let mut monitor = QualityMonitor::default();
+        let look = look(&counters, 0.0, 120);
+        monitor.look(Instant::now(), &look);
+        let metrics = monitor.metrics(&look);
+        assert!((metrics.loss - 0.1).abs() < 1e-6 && metrics.discarded == 0.0);
+        assert!((metrics.gap_density - 0.1).abs() < 1e-6 && metrics.burst_density == 0.0);
+        assert_eq!((metrics.gap_ms, metrics.burst_ms, metrics.round_trip_ms), (10_000, 0, 120));
+        assert!(metrics.rating.is_some_and(|rating| rating < 75), "{metrics:?}");
+    }
+
+    #[test]
+    fn a_call_without_sound_has_no_quality() {
+        let counters = StreamCounters::default();
+        let mut monitor = QualityMonitor::default();
+        let look = Look { view: None, round_trip: None, ..look(&counters, 0.0, 0) };
+        assert_eq!(monitor.look(Instant::now(), &look), [None, None]);
+        assert_eq!((monitor.quality().inbound, monitor.quality().outbound), (None, None));
+    }
+}

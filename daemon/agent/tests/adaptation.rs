@@ -1,0 +1,258 @@
+//! What is sent follows the network: links of 20 to 64 kbit/s, losses and both, over minutes of virtual time. The link is
+//! a queue with a rate and a limit; RTCP is spoken by the real sessions of both sides.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use voipd_agent::adaptation::{Adaptation, Limits};
+use voipd_audio::Codec;
+use voipd_audio::plan::{Steering, StreamCounters};
+use voipd_media::rtcp::{ReceivedCounters, RtcpEvent, RtcpSession, SentCounters};
+
+const LATENCY: Duration = Duration::from_millis(40);
+const STEP: Duration = Duration::from_millis(10);
+const OVERHEAD: u64 = 40;
+
+const OPUS: Limits = Limits {
+    codec: Codec::Opus,
+    ptime_ms: 20,
+    max_ptime_ms: 60,
+    max_bitrate: None,
+    bandwidth: None,
+    fec: true,
+    redundancy: true,
+    packet_overhead: 28,
+};
+const PCMU: Limits = Limits { codec: Codec::Pcmu, max_ptime_ms: 20, fec: false, ..OPUS };
+
+/// What travels.
+enum Cargo {
+    Sound { sequence: u64 },
+    Report(Vec<u8>),
+}
+
+/// A link as a router makes it: what it cannot send at once waits, and what would wait too long is dropped.
+struct Link {
+    /// Bits per second; 0: no limit.
+    rate: f64,
+    longest: Duration,
+    /// Of 1000 packets of sound.
+    losses: u64,
+    random: u64,
+    free_at: Instant,
+    under_way: VecDeque<(Instant, Cargo)>,
+}
+
+impl Link {
+    fn queue(&self, now: Instant) -> Duration {
+        self.free_at.saturating_duration_since(now)
+    }
+
+    fn send(&mut self, now: Instant, bytes: u64, cargo: Cargo) {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let sound = matches!(cargo, Cargo::Sound { .. });
+        if self.queue(now) > self.longest || (sound && (self.random >> 33) % 1000 < self.losses) {
+            return;
+        }
+        if self.rate > 0.0 {
+            let time = Duration::from_secs_f64(bytes as f64 * 8.0 / self.rate);
+            self.free_at = self.free_at.max(now) + time;
+        } else {
+            self.free_at = now;
+        }
+        self.under_way.push_back((self.free_at + LATENCY, cargo));
+    }
+
+    fn arrived(&mut self, now: Instant) -> Option<Cargo> {
+        let due = self.under_way.front().is_some_and(|(at, _)| *at <= now);
+        due.then(|| self.under_way.pop_front().expect("it is there").1)
+    }
+}
+
+/// A second as it was.
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    /// Longest queue.
+    queue: Duration,
+    steering: Steering,
+    /// Sent, in bits per second, headers included.
+    sent: f64,
+}
+
+/// One direction of sound, and reports both ways.
+struct Trial {
+    start: Instant,
+    now: Instant,
+    there: Link,
+    back: Link,
+    limits: Limits,
+    adaptation: Adaptation,
+    sender: RtcpSession,
+    receiver: RtcpSession,
+    sent: StreamCounters,
+    sequence: u64,
+    next_packet: Instant,
+    highest: u64,
+    received: u32,
+    seconds: Vec<Second>,
+}
+
+impl Trial {
+    fn new(limits: Limits) -> Self {
+        let start = Instant::now();
+        let link = || Link {
+            rate: 0.0,
+            longest: Duration::from_secs(4),
+            losses: 0,
+            random: 7,
+            free_at: start,
+            under_way: VecDeque::new(),
+        };
+        let session = |ssrc, seed| RtcpSession::new(start, ssrc, "someone".to_owned(), 48_000, seed);
+        Trial {
+            start,
+            now: start,
+            there: link(),
+            back: link(),
+            limits,
+            adaptation: Adaptation::new(limits),
+            sender: session(1, 3),
+            receiver: session(2, 4),
+            sent: StreamCounters { sent_ssrc: 1, sent_sequence: 100, ..StreamCounters::default() },
+            sequence: 100,
+            next_packet: start,
+            highest: 99,
+            received: 0,
+            seconds: Vec::new(),
+        }
+    }
+
+    /// Bytes of a packet of sound, without headers.
+    fn payload(&self, steering: Steering, ptime: u64) -> u64 {
+        let rate = match self.limits.codec {
+            Codec::Opus => u64::from(steering.bitrate.unwrap_or(32_000)),
+            _ => 64_000,
+        };
+        let frame = rate * ptime / 8000;
+        // Speech is not even: a third more and a third less, by turns of a second.
+        let turn = self.now.duration_since(self.start).as_secs().is_multiple_of(2);
+        let frame = match (self.limits.codec, turn) {
+            (Codec::Opus, true) => frame * 5 / 4,
+            (Codec::Opus, false) => frame * 3 / 4,
+            _ => frame,
+        };
+        let copies = u64::from(steering.copies);
+        frame * (1 + copies) + if copies > 0 { 1 + 4 * copies } else { 0 }
+    }
+
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            let (mut longest, before) = (Duration::ZERO, self.sent);
+            for _ in 0..100 {
+                self.step();
+                longest = longest.max(self.there.queue(self.now));
+            }
+            self.adaptation.counted(self.now, &self.sent);
+            let octets = self.sent.octets_sent - before.octets_sent;
+            let packets = self.sent.packets_sent - before.packets_sent;
+            let sent = (octets + packets * OVERHEAD) as f64 * 8.0;
+            self.seconds.push(Second { queue: longest, steering: self.adaptation.steering(), sent });
+        }
+    }
+
+    fn step(&mut self) {
+        self.now += STEP;
+        let now = self.now;
+        let ntp = (1_000_u64 << 32) + (now.duration_since(self.start).as_secs_f64() * 4_294_967_296.0) as u64;
+        while self.next_packet <= now {
+            let steering = self.adaptation.steering();
+            let ptime = u64::from(steering.ptime_ms.unwrap_or(self.limits.ptime_ms));
+            let bytes = self.payload(steering, ptime);
+            self.there.send(now, bytes + OVERHEAD, Cargo::Sound { sequence: self.sequence });
+            self.sequence += 1;
+            self.sent.packets_sent += 1;
+            self.sent.octets_sent += bytes;
+            (self.sent.sent_sequence, self.sent.send_ptime_ms) = (self.sequence as u16, ptime as u16);
+            self.next_packet += Duration::from_millis(ptime);
+        }
+        let sent = SentCounters { packets: 1, octets: 1, rtp_timestamp: 0, active: true };
+        if let Some(report) = self.sender.poll_packet(now, ntp, &sent, &[]) {
+            self.there.send(now, report.len() as u64 + 28, Cargo::Report(report));
+        }
+        while let Some(cargo) = self.there.arrived(now) {
+            match cargo {
+                Cargo::Sound { sequence } => {
+                    self.highest = self.highest.max(sequence);
+                    self.received += 1;
+                }
+                Cargo::Report(bytes) => drop(self.receiver.handle_packet(now, ntp, &bytes)),
+            }
+        }
+        let heard = ReceivedCounters {
+            ssrc: 1,
+            base_extended_seq: 100,
+            highest_extended_seq: self.highest as u32,
+            packets: self.received,
+            jitter: 0,
+        };
+        if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), &[heard]) {
+            self.back.send(now, report.len() as u64 + 28, Cargo::Report(report));
+        }
+        while let Some(cargo) = self.back.arrived(now) {
+            let Cargo::Report(bytes) = cargo else { continue };
+            self.adaptation.counted(now, &self.sent);
+            for event in self.sender.handle_packet(now, ntp, &bytes) {
+                if let RtcpEvent::Report(view) = event {
+                    self.adaptation.reported(now, &view, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    /// The seconds from here on.
+    fn since(&self, second: usize) -> &[Second] {
+        &self.seconds[second..]
+    }
+
+    fn show(&self) {
+        for (number, second) in self.seconds.iter().enumerate() {
+            println!("{number:4} {:6.0} bit/s, queue {:4} ms, {:?}", second.sent, second.queue.as_millis(), second.steering);
+        }
+    }
+}
+
+fn longest_queue(seconds: &[Second]) -> Duration {
+    seconds.iter().map(|second| second.queue).max().expect("seconds")
+}
+
+fn mean_sent(seconds: &[Second]) -> f64 {
+    seconds.iter().map(|second| second.sent).sum::<f64>() / seconds.len() as f64
+}
+
+fn changes<T: PartialEq>(seconds: &[Second], what: impl Fn(&Second) -> T) -> usize {
+    seconds.windows(2).filter(|pair| what(&pair[0]) != what(&pair[1])).count()
+}
+
+#[test]
+fn a_free_network_is_left_as_it_is() {
+    let mut trial = Trial::new(OPUS);
+    let before = trial.adaptation.steering();
+    assert_eq!((before.bitrate, before.ptime_ms, before.fec, before.copies), (Some(32_000), None, false, 0));
+    trial.run(120);
+    assert!(trial.seconds.iter().all(|second| second.steering == before));
+}
+
+#[test]
+fn opus_shrinks_until_a_narrow_link_has_no_queue() {
+    for (kbits, least) in [(64, 0.6), (32, 0.6), (20, 0.6)] {
+        let mut trial = Trial::new(OPUS);
+        trial.there.rate = f64::from(kbits) * 1000.0;
+        trial.run(300);
+        trial.show();
+        let settled = trial.since(40);
+        println!("{kbits} kbit/s: queue {:?}, {:.0} bit/s", longest_queue(settled), mean_sent(settled));
+        assert!(longest_queue(settled) < Duration::from_millis(200), "{kbits}: {:?}", longest_queue(settled));
+        assert!(mean_sent(settled) > least * f64::from(kbits.min(48)) * 1000.0, "{kbits}: {}", mean_sent(settled));
+        assert!(changes(settled, |second| second.steering.ptime_ms) <= 2, "{kbits} kbit/s");
+    }
+}

@@ -1,0 +1,249 @@
+//! Who wants to hear of talk and silence in which call, and whose patience with silence is at its end. It sends nothing
+//! and asks nothing: it says what is due.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use voipd_agent::view::CallId;
+use voipd_audio::plan::Heard;
+use voipd_dbus::Error;
+use zbus::names::OwnedUniqueName;
+
+use super::outcome::{Failure, invalid};
+
+/// Longest silence that can be asked for, in seconds.
+const LONGEST_SILENCE: u32 = 86_400;
+/// Most calls that one client can listen to, and most listeners altogether.
+const MOST_BY_ONE: usize = 64;
+const MOST: usize = 1024;
+
+/// The word on the bus.
+pub(super) const fn direction(heard: Heard) -> &'static str {
+    match heard {
+        Heard::Near => "near",
+        Heard::Far => "far",
+    }
+}
+
+struct Listener {
+    /// `None`: silence is no event.
+    silence: Option<Duration>,
+    /// When the time-out of a direction comes; `None` while there is talk, and after it was told.
+    near: Option<Instant>,
+    far: Option<Instant>,
+}
+
+impl Listener {
+    fn due(&mut self, heard: Heard) -> &mut Option<Instant> {
+        match heard {
+            Heard::Near => &mut self.near,
+            Heard::Far => &mut self.far,
+        }
+    }
+}
+
+/// Who talks in a call that somebody listens to.
+#[derive(Default)]
+struct Talk {
+    near: bool,
+    far: bool,
+    /// The driver has been asked to tell.
+    asked: bool,
+}
+
+/// A silence that has lasted as long as somebody wanted to know.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TimedOut {
+    pub(super) call: CallId,
+    pub(super) who: OwnedUniqueName,
+    pub(super) heard: Heard,
+    pub(super) seconds: u32,
+}
+
+/// All who listen.
+#[derive(Default)]
+pub(super) struct Listeners {
+    by: BTreeMap<(CallId, OwnedUniqueName), Listener>,
+    talk: BTreeMap<CallId, Talk>,
+}
+
+impl Listeners {
+    /// Begins to listen, or changes the patience with silence (seconds, 0: endless). Answers who is talking just now.
+    pub(super) fn listen(
+        &mut self,
+        call: CallId,
+        who: OwnedUniqueName,
+        silence: u32,
+        now: Instant,
+    ) -> Result<Vec<Heard>, Failure> {
+        if silence > LONGEST_SILENCE {
+            return Err(invalid(format!(
+                "a silence of {silence} s is too long: give 0 to {LONGEST_SILENCE}"
+            )));
+        }
+        let key = (call, who);
+        if !self.by.contains_key(&key) {
+            let by_one = self.by.keys().filter(|(_, other)| *other == key.1).count();
+            if by_one >= MOST_BY_ONE || self.by.len() >= MOST {
+                let message =
+                    "there are too many listeners: call UnwatchActivity on what is no longer needed";
+                return Err(Box::new(Error::LimitReached(message.to_owned())));
+            }
+        }
+        let talk = self.talk.entry(call).or_default();
+        let silence = (silence > 0).then(|| Duration::from_secs(silence.into()));
+        let due = |talking: bool| silence.filter(|_| !talking).map(|silence| now + silence);
+        let listener = Listener { silence, near: due(talk.near), far: due(talk.far) };
+        let talking = [(Heard::Near, talk.near), (Heard::Far, talk.far)];
+        self.by.insert(key, listener);
+        Ok(talking.into_iter().filter(|(_, talking)| *talking).map(|(heard, _)| heard).collect())
+    }
+
+    pub(super) fn leave(&mut self, call: CallId, who: &OwnedUniqueName) {
+        self.by.remove(&(call, who.clone()));
+    }
+
+    /// The listener has left the bus.
+    pub(super) fn left(&mut self, who: &OwnedUniqueName) {
+        self.by.retain(|(_, other), _| other != who);
+    }
+
+    /// The call is no more.
+    pub(super) fn removed(&mut self, call: CallId) {
+        self.by.retain(|(other, _), _| *other != call);
+        self.talk.remove(&call);
+    }
+
+    pub(super) fn has(&self, who: &OwnedUniqueName) -> bool {
+        self.by.keys().any(|(_, other)| other == who)
+    }
+
+    /// What the driver has to be told: calls that it shall listen to from now on, or no more. Those are taken for told
+    /// for which `tell` answers so.
+    pub(super) fn review(&mut self, mut tell: impl FnMut(CallId, bool) -> bool) {
+        let by = &self.by;
+        self.talk.retain(|call, talk| {
+            let wanted = by.keys().any(|(other, _)| other == call);
+            if wanted != talk.asked && tell(*call, wanted) {
+                talk.asked = wanted;
+            }
+            wanted || talk.asked
+        });
+    }
+
+    /// Somebody has begun to talk, or has stopped; answers who is to be told.
+    pub(super) fn heard(
+        &mut self,
+        call: CallId,
+        heard: Heard,
+        talking: bool,
+        now: Instant,
+    ) -> Vec<OwnedUniqueName> {
+        let Some(talk) = self.talk.get_mut(&call) else { return Vec::new() };
+        match heard {
+            Heard::Near => talk.near = talking,
+            Heard::Far => talk.far = talking,
+        }
+        let listeners = self.by.iter_mut().filter(|((other, _), _)| *other == call);
+        listeners
+            .map(|((_, who), listener)| {
+                let silence = listener.silence.filter(|_| !talking);
+                *listener.due(heard) = silence.map(|silence| now + silence);
+                who.clone()
+            })
+            .collect()
+    }
+
+    /// When the next silence has lasted long enough.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.by.values().flat_map(|listener| [listener.near, listener.far]).flatten().min()
+    }
+
+    /// Silences that have lasted as long as somebody wanted to know; each is told once.
+    pub(super) fn timed_out(&mut self, now: Instant) -> Vec<TimedOut> {
+        let mut all = Vec::new();
+        for ((call, who), listener) in &mut self.by {
+            let seconds = listener.silence.map_or(0, |silence| silence.as_secs() as u32);
+            for heard in [Heard::Near, Heard::Far] {
+                if listener.due(heard).take_if(|due| *due <= now).is_some() {
+                    all.push(TimedOut { call: *call, who: who.clone(), heard, seconds });
+                }
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(number: u32) -> OwnedUniqueName {
+        OwnedUniqueName::try_from(format!(":1.{number}")).unwrap()
+    }
+
+    fn told(listeners: &mut Listeners) -> Vec<(u32, bool)> {
+        let mut told = Vec::new();
+        listeners.review(|call, on| {
+            told.push((call.0, on));
+            true
+        });
+        told
+    }
+
+    #[test]
+    fn the_driver_listens_as_long_as_anybody_does() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        listeners.listen(CallId(1), who(1), 0, now).unwrap();
+        listeners.listen(CallId(1), who(2), 0, now).unwrap();
+        listeners.review(|_, _| false);
+        assert_eq!(told(&mut listeners), [(1, true)], "what the driver did not take is told again");
+        assert_eq!(told(&mut listeners), []);
+        listeners.leave(CallId(1), &who(1));
+        assert_eq!(told(&mut listeners), []);
+        assert!(listeners.has(&who(2)) && !listeners.has(&who(1)));
+        listeners.left(&who(2));
+        assert_eq!(told(&mut listeners), [(1, false)]);
+        assert_eq!(told(&mut listeners), []);
+    }
+
+    #[test]
+    fn who_comes_late_hears_who_is_talking() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        assert_eq!(listeners.listen(CallId(1), who(1), 0, now).unwrap(), []);
+        assert_eq!(listeners.heard(CallId(1), Heard::Far, true, now), [who(1)]);
+        assert_eq!(listeners.listen(CallId(1), who(2), 5, now).unwrap(), [Heard::Far]);
+        assert!(listeners.heard(CallId(2), Heard::Far, true, now).is_empty());
+    }
+
+    #[test]
+    fn silence_is_told_once_and_only_while_it_lasts() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        let later = |seconds| now + Duration::from_secs(seconds);
+        listeners.listen(CallId(1), who(1), 5, now).unwrap();
+        listeners.listen(CallId(1), who(2), 0, now).unwrap();
+        listeners.heard(CallId(1), Heard::Near, true, now);
+        assert_eq!(listeners.next_due(), Some(later(5)));
+        assert_eq!(listeners.timed_out(later(4)), []);
+        let far = TimedOut { call: CallId(1), who: who(1), heard: Heard::Far, seconds: 5 };
+        assert_eq!(listeners.timed_out(later(5)), [far]);
+        assert_eq!((listeners.timed_out(later(60)), listeners.next_due()), (vec![], None));
+        listeners.heard(CallId(1), Heard::Near, false, later(60));
+        assert_eq!(listeners.next_due(), Some(later(65)));
+        listeners.removed(CallId(1));
+        assert_eq!(listeners.next_due(), None);
+    }
+
+    #[test]
+    fn patience_and_listeners_are_limited() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        assert!(listeners.listen(CallId(1), who(1), 86_401, now).is_err());
+        for call in 0..MOST_BY_ONE as u32 {
+            listeners.listen(CallId(call), who(1), 86_400, now).unwrap();
+        }
+        assert!(listeners.listen(CallId(99), who(1), 1, now).is_err());
+        assert!(listeners.listen(CallId(3), who(1), 1, now).is_ok());
+        assert!(listeners.listen(CallId(99), who(2), 1, now).is_ok());
+    }
+}

@@ -1,0 +1,528 @@
+//! The sound devices in use: opened while something needs them, opened again when they were lost, stood in for by others
+//! meanwhile.
+
+mod settings;
+mod stand_in;
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
+use voipd_audio::engine::{DevicePort, MediaSocket, Pace};
+use voipd_audio::tone::Tone;
+use voipd_audio::voice::Stages;
+use voipd_audio::{BUS_RATE, PortId};
+
+use super::patchbay::{Patchbay, RING_RETURN};
+use crate::api::devices::{DeviceChange, DeviceSettings};
+use crate::api::{AudioView, DeviceRole, DeviceState, DeviceView};
+use crate::realtime::Scheduling;
+use crate::sound::{DeviceName, FindError, SoundEvent, SoundSystem};
+use settings::{Settings, Voice};
+use stand_in::StandIn;
+
+/// How long a device that failed is left alone.
+const RETRY: Duration = Duration::from_secs(2);
+/// Longest device test.
+const TEST_TIME: Duration = Duration::from_secs(10);
+const TEST_HERTZ: f32 = 440.0;
+const ROLES: [DeviceRole; 3] = [DeviceRole::Input, DeviceRole::Output, DeviceRole::Ringer];
+
+/// Which devices are used, and how.
+pub struct DeviceSetup {
+    /// Names of the chosen devices: input, output, ringer.
+    pub names: [String; 3],
+    /// What is set of a device of which nothing was ever set.
+    pub defaults: DeviceSettings,
+    /// What was set, as the store has it: role, chosen name, settings.
+    pub kept: Vec<(DeviceRole, String, String)>,
+    /// Whether the default device stands in for a chosen one that cannot be had.
+    pub fallback: bool,
+}
+
+/// What happened to a device.
+pub enum DeviceEvent {
+    /// As the sound system tells it.
+    Sound(SoundEvent),
+    /// A device that something stands in for is there again.
+    Back {
+        /// Its role.
+        role: DeviceRole,
+        /// Its name.
+        name: String,
+    },
+}
+
+enum State {
+    Closed,
+    Opening,
+    Open { name: DeviceName, since: Instant },
+    Failed { reason: String, at: Instant },
+}
+
+struct Device {
+    /// As it was chosen.
+    name: String,
+    state: State,
+    wanted: bool,
+    stand_in: Option<StandIn>,
+}
+
+impl Device {
+    fn is_real(&self) -> bool {
+        matches!(&self.state, State::Open { name: DeviceName::Host(..), .. })
+    }
+}
+
+/// Who wants the devices at the moment.
+#[derive(Default)]
+struct Users {
+    calls: bool,
+    ringing: bool,
+    test: Option<Test>,
+}
+
+struct Test {
+    until: Instant,
+    output: bool,
+    input: bool,
+}
+
+/// Microphone, loudspeaker and ringer.
+pub struct Devices {
+    sound: SoundSystem,
+    devices: [Device; 3],
+    fallback: bool,
+    settings: Settings,
+    voice: Voice,
+    users: Users,
+    /// The ringer sounds at the output's device.
+    rings_at_output: bool,
+    found: (mpsc::UnboundedSender<DeviceEvent>, mpsc::UnboundedReceiver<DeviceEvent>),
+    published: Option<AudioView>,
+}
+
+impl Devices {
+    /// Opens nothing.
+    pub fn new(sound: SoundSystem, setup: DeviceSetup) -> Self {
+        let DeviceSetup { names, defaults, kept, fallback } = setup;
+        let devices = names.map(|name| Device { name, state: State::Closed, wanted: false, stand_in: None });
+        Self {
+            sound,
+            devices,
+            fallback,
+            settings: Settings::new(defaults, kept),
+            voice: Voice::default(),
+            users: Users::default(),
+            rings_at_output: false,
+            found: mpsc::unbounded_channel(),
+            published: None,
+        }
+    }
+
+    /// What happened next to a device. Cancelling it loses nothing.
+    pub async fn next_event(&mut self) -> DeviceEvent {
+        tokio::select! {
+            event = self.sound.next_event() => DeviceEvent::Sound(event),
+            Some(event) = self.found.1.recv() => event,
+        }
+    }
+
+    /// All devices that can be chosen.
+    pub fn list(&self) -> impl Future<Output = Vec<DeviceView>> + Send + use<> {
+        self.sound.list()
+    }
+
+    pub fn use_for_calls<S: MediaSocket>(&mut self, wanted: bool, patchbay: &mut Patchbay<S>) {
+        self.users.calls = wanted;
+        self.follow(patchbay);
+    }
+
+    pub fn use_ringer<S: MediaSocket>(&mut self, wanted: bool, patchbay: &mut Patchbay<S>) {
+        self.users.ringing = wanted;
+        self.follow(patchbay);
+    }
+
+    /// Opens the devices for a few seconds, and sounds a tone.
+    pub fn start_test<S: MediaSocket>(&mut self, output: bool, input: bool, patchbay: &mut Patchbay<S>) {
+        self.users.test = Some(Test { until: Instant::now() + TEST_TIME, output, input });
+        self.follow(patchbay);
+        if output && !self.users.calls {
+            patchbay.play_tone(DEVICE_OUTPUT, Some(Tone::test(TEST_HERTZ, TEST_TIME.as_millis() as u32)));
+        }
+    }
+
+    pub fn stop_test<S: MediaSocket>(&mut self, patchbay: &mut Patchbay<S>) {
+        if let Some(test) = self.users.test.take() {
+            if test.output && !self.users.calls {
+                patchbay.play_tone(DEVICE_OUTPUT, None);
+            }
+            self.follow(patchbay);
+        }
+    }
+
+    /// Whether a client of the bus may choose this device for the role: the error says what else. The future does not
+    /// borrow.
+    pub fn find(
+        &self,
+        role: DeviceRole,
+        name: &str,
+    ) -> impl Future<Output = Result<(), FindError>> + Send + use<> {
+        let parsed = match name.parse::<DeviceName>() {
+            // A file is opened with the daemon's rights, not with those of who asks.
+            Ok(DeviceName::File(_)) => Err(FindError::NoSuchDevice(
+                "a file as sound device is chosen in the configuration, not over the bus: set it in [audio], or \
+                 give a call its own files"
+                    .to_owned(),
+            )),
+            Ok(name) => Ok(self.sound.find(role, name)),
+            Err(error) => Err(FindError::NoSuchDevice(error.to_string())),
+        };
+        async move { parsed?.await }
+    }
+
+    /// Chooses another device for a role, from now on.
+    pub fn select<S: MediaSocket>(&mut self, role: DeviceRole, name: &str, patchbay: &mut Patchbay<S>) {
+        let device = &mut self.devices[index(role)];
+        device.name = name.to_owned();
+        if device.wanted {
+            self.shut(role, patchbay);
+            self.open(role);
+        }
+        // Output and ringer may have become one device, or two.
+        self.follow(patchbay);
+    }
+
+    /// Changes what is set of a role's chosen device, from now on: its name, and the settings to be kept.
+    pub fn configure<S: MediaSocket>(
+        &mut self,
+        role: DeviceRole,
+        change: DeviceChange,
+        patchbay: &mut Patchbay<S>,
+    ) -> (String, DeviceSettings) {
+        let name = self.devices[index(role)].name.clone();
+        let settings = self.settings.change(role, &name, change);
+        self.apply(patchbay);
+        (name, settings)
+    }
+
+    pub fn handle_event<S: MediaSocket>(&mut self, event: DeviceEvent, patchbay: &mut Patchbay<S>) {
+        match event {
+            DeviceEvent::Sound(SoundEvent::Opened { role, port, name, description }) => {
+                let opened = patchbay.open_device(port_of(role), port);
+                let device = &mut self.devices[index(role)];
+                match opened {
+                    Ok(()) => {
+                        log::info!("{}: {description} ({name})", role_name(role));
+                        device.state = State::Open { name, since: Instant::now() };
+                        device.stand_in.take_if(|stand_in| stand_in.returning);
+                    }
+                    Err(error) => {
+                        device.state = State::Failed { reason: error.to_string(), at: Instant::now() };
+                    }
+                }
+            }
+            DeviceEvent::Sound(SoundEvent::Failed { role, reason } | SoundEvent::Lost { role, reason }) => {
+                self.failed(role, reason, patchbay);
+            }
+            DeviceEvent::Back { role, name } => {
+                let device = &mut self.devices[index(role)];
+                if let Some(stand_in) = &mut device.stand_in
+                    && device.wanted
+                    && device.name == name
+                {
+                    log::info!("{}: {name} is back", role_name(role));
+                    stand_in.returning = true;
+                    self.shut(role, patchbay);
+                    self.open(role);
+                }
+            }
+        }
+        self.apply(patchbay);
+    }
+
+    /// A device did not open, or was lost.
+    fn failed<S: MediaSocket>(&mut self, role: DeviceRole, reason: String, patchbay: &mut Patchbay<S>) {
+        let now = Instant::now();
+        self.close_port(role, patchbay);
+        let fallback = self.fallback;
+        let device = &mut self.devices[index(role)];
+        if !matches!(&device.state, State::Failed { reason: before, .. } if *before == reason) {
+            log::warn!("{}: {reason}", role_name(role));
+        }
+        let served = matches!(device.state, State::Open { since, .. } if since.elapsed() >= RETRY);
+        let again = match &mut device.stand_in {
+            Some(stand_in) if stand_in.returning => {
+                stand_in.refused(reason.clone(), now);
+                true
+            }
+            None if fallback && StandIn::is_possible(&device.name) => {
+                device.stand_in = Some(StandIn::new(reason.clone(), now));
+                true
+            }
+            // What is default may be another device already.
+            _ => served,
+        };
+        if again {
+            self.open(role);
+        } else {
+            device.state = State::Failed { reason, at: now };
+        }
+    }
+
+    /// Ends a test whose time is over, tries lost devices again, and looks for those that others stand in for.
+    pub fn handle_timeout<S: MediaSocket>(&mut self, now: Instant, patchbay: &mut Patchbay<S>) {
+        if self.users.test.as_ref().is_some_and(|test| test.until <= now) {
+            self.stop_test(patchbay);
+        }
+        for role in ROLES {
+            let device = &mut self.devices[index(role)];
+            if !device.wanted {
+                continue;
+            }
+            let retry = matches!(device.state, State::Failed { at, .. } if at + RETRY <= now);
+            let look = device.stand_in.as_mut().is_some_and(|stand_in| stand_in.is_due(now));
+            if retry {
+                self.request(role);
+            }
+            if look {
+                self.look_for(role);
+            }
+        }
+    }
+
+    /// Asks whether a role's chosen device is there again.
+    fn look_for(&self, role: DeviceRole) {
+        let name = self.devices[index(role)].name.clone();
+        let Ok(parsed) = name.parse::<DeviceName>() else { return };
+        let (there, found) = (self.sound.find(role, parsed), self.found.0.clone());
+        tokio::spawn(async move {
+            if there.await.is_ok() {
+                // The driver is gone when nobody listens.
+                let _ = found.send(DeviceEvent::Back { role, name });
+            }
+        });
+    }
+
+    /// The state for the bus, if it has changed.
+    pub fn changed_view(&mut self, scheduling: &Scheduling) -> Option<AudioView> {
+        let view = self.view(scheduling);
+        let changed = self.published.as_ref() != Some(&view);
+        changed.then(|| {
+            self.published = Some(view.clone());
+            view
+        })
+    }
+
+    /// The state as it is.
+    pub fn view(&self, scheduling: &Scheduling) -> AudioView {
+        let [input, output, ringer] = &self.devices;
+        let wanted = || {
+            ROLES
+                .into_iter()
+                .map(|role| (role, &self.devices[index(role)]))
+                .filter(|(_, device)| device.wanted)
+        };
+        let failure = wanted().find_map(|(_, device)| match (&device.state, &device.stand_in) {
+            (State::Failed { reason, .. }, None) => Some(reason.clone()),
+            (State::Failed { .. } | State::Open { name: DeviceName::Null, .. }, Some(stand_in)) => {
+                Some(stand_in.reason.clone())
+            }
+            _ => None,
+        });
+        let stood_in_for = wanted().find_map(|(role, device)| match (&device.state, &device.stand_in) {
+            (State::Open { name, .. }, Some(stand_in)) => Some(format!(
+                "{}: {}: {}; {name} is used until it is back",
+                role_name(role),
+                device.name,
+                stand_in.reason
+            )),
+            _ => None,
+        });
+        let in_use = |role: DeviceRole| {
+            let rings = role == DeviceRole::Ringer && self.rings_at_output;
+            match &self.devices[index(if rings { DeviceRole::Output } else { role })].state {
+                State::Open { name, .. } => Some((role_name(role).to_owned(), name.to_string())),
+                _ => None,
+            }
+        };
+        let open = self.devices.iter().any(|device| matches!(device.state, State::Open { .. }));
+        AudioView {
+            input: input.name.clone(),
+            output: output.name.clone(),
+            ringer: ringer.name.clone(),
+            in_use: ROLES.into_iter().filter_map(in_use).collect(),
+            settings: ROLES.map(|role| self.settings.of(role, &self.devices[index(role)].name)),
+            state: match (&failure, open) {
+                (Some(_), _) => DeviceState::Unavailable,
+                (None, true) => DeviceState::Open,
+                (None, false) => DeviceState::Closed,
+            },
+            reason: failure.or(stood_in_for).unwrap_or_default(),
+            scheduling: scheduling.policy.name(),
+            scheduling_reason: scheduling.reason.clone(),
+            priority: scheduling.priority,
+            memory_locked: scheduling.memory_locked,
+        }
+    }
+
+    /// Figures of the microphone's processing, by the names that they have on the bus.
+    pub fn figures(&self) -> [(&'static str, u64); 4] {
+        let ((blocks, late), echo) = (self.voice.blocks(), self.voice.echo());
+        [
+            ("voice-blocks", blocks),
+            ("voice-blocks-late", late),
+            ("echo-delay-ms", echo.delay_ms.map_or(0, u64::from)),
+            ("echo-enhancement-db", echo.enhancement_db.map_or(0, |enhancement| enhancement.max(0.0) as u64)),
+        ]
+    }
+
+    /// Opens what is wanted and closes what is not.
+    fn follow<S: MediaSocket>(&mut self, patchbay: &mut Patchbay<S>) {
+        let rings_at_output = self.users.ringing && self.is_one_device();
+        let test = self.users.test.as_ref();
+        let wanted = [
+            self.users.calls || test.is_some_and(|test| test.input),
+            self.users.calls || test.is_some_and(|test| test.output) || rings_at_output,
+            self.users.ringing && !rings_at_output,
+        ];
+        if self.rings_at_output && !rings_at_output {
+            self.rings_at_output = false;
+            patchbay.join(DEVICE_OUTPUT, None);
+            patchbay.close(RING_RETURN);
+            patchbay.close(RINGER);
+        }
+        for (role, wanted) in ROLES.into_iter().zip(wanted) {
+            let device = &mut self.devices[index(role)];
+            if device.wanted == wanted {
+                continue;
+            }
+            device.wanted = wanted;
+            if wanted {
+                self.open(role);
+            } else {
+                device.state = State::Closed;
+                device.stand_in = None;
+                self.shut(role, patchbay);
+            }
+        }
+        if rings_at_output && !self.rings_at_output {
+            self.rings_at_output = true;
+            lead_ringer_to_output(patchbay);
+        }
+        self.apply(patchbay);
+    }
+
+    /// Whether ringer and output are the same device: a card can be opened only once.
+    fn is_one_device(&self) -> bool {
+        let [_, output, ringer] = &self.devices;
+        let is_device = matches!(output.name.parse(), Ok(DeviceName::Default | DeviceName::Host(..)));
+        is_device && output.name == ringer.name
+    }
+
+    /// Brings volumes and processing to what is set.
+    fn apply<S: MediaSocket>(&mut self, patchbay: &mut Patchbay<S>) {
+        for role in ROLES {
+            let device = &self.devices[index(role)];
+            if !matches!(device.state, State::Open { .. }) {
+                continue;
+            }
+            // Whoever rings at the output is alone there: nothing rings during a call.
+            let set_of =
+                if role == DeviceRole::Output && self.rings_at_output { DeviceRole::Ringer } else { role };
+            let gain = self.settings.of(set_of, &device.name).gain();
+            if let Err(error) = patchbay.controller().set_volume(port_of(role), gain) {
+                log::error!("the engine refused the volume of the {}: {error}", role_name(role));
+            }
+        }
+        let [input, output, _] = &self.devices;
+        let set = self.settings.of(DeviceRole::Input, &input.name);
+        if input.is_real() {
+            let wanted = Stages {
+                // Without a loudspeaker there is no echo, and a file hears none.
+                echo: set.echo_cancellation && output.is_real(),
+                noise: set.noise_suppression,
+                gain: set.gain_control,
+            };
+            self.voice.follow(wanted, patchbay);
+        }
+    }
+
+    fn open(&mut self, role: DeviceRole) {
+        self.devices[index(role)].state = State::Opening;
+        self.request(role);
+    }
+
+    /// Asks for the device; a failed one keeps showing its failure until the answer is there.
+    fn request(&mut self, role: DeviceRole) {
+        let device = &mut self.devices[index(role)];
+        if let State::Failed { at, .. } = &mut device.state {
+            *at = Instant::now();
+        }
+        let name = match &device.stand_in {
+            Some(stand_in) if !stand_in.returning => Ok(DeviceName::Default),
+            _ => device.name.parse(),
+        };
+        match name {
+            Ok(name) => self.sound.open(role, name),
+            Err(error) => {
+                let reason = error.to_string();
+                if !matches!(device.state, State::Failed { .. }) {
+                    log::warn!("{}: {reason}", role_name(role));
+                }
+                device.state = State::Failed { reason, at: Instant::now() };
+            }
+        }
+    }
+
+    /// Closes what a role has open, or stops opening it.
+    fn shut<S: MediaSocket>(&mut self, role: DeviceRole, patchbay: &mut Patchbay<S>) {
+        self.sound.close(role);
+        self.close_port(role, patchbay);
+    }
+
+    fn close_port<S: MediaSocket>(&mut self, role: DeviceRole, patchbay: &mut Patchbay<S>) {
+        patchbay.close(port_of(role));
+        if role == DeviceRole::Input {
+            self.voice.end();
+        }
+    }
+}
+
+/// What is played at the ringer's port is heard at the output's, too: a ring leads from the one to the other.
+fn lead_ringer_to_output<S: MediaSocket>(patchbay: &mut Patchbay<S>) {
+    let (playback, capture) = rtrb::RingBuffer::new(BUS_RATE as usize / 10);
+    let end = |capture, playback| DevicePort { capture, playback, rate: BUS_RATE, pace: Pace::Tick };
+    let opened = patchbay
+        .open_device(RINGER, end(None, Some(playback)))
+        .and_then(|()| patchbay.open_device(RING_RETURN, end(Some(capture), None)));
+    match opened {
+        Ok(()) => patchbay.join(DEVICE_OUTPUT, Some(RING_RETURN)),
+        Err(error) => log::warn!("ringer: {error}"),
+    }
+}
+
+fn index(role: DeviceRole) -> usize {
+    match role {
+        DeviceRole::Input => 0,
+        DeviceRole::Output => 1,
+        DeviceRole::Ringer => 2,
+    }
+}
+
+fn port_of(role: DeviceRole) -> PortId {
+    match role {
+        DeviceRole::Input => DEVICE_INPUT,
+        DeviceRole::Output => DEVICE_OUTPUT,
+        DeviceRole::Ringer => RINGER,
+    }
+}
+
+/// As on D-Bus.
+pub fn role_name(role: DeviceRole) -> &'static str {
+    match role {
+        DeviceRole::Input => "input",
+        DeviceRole::Output => "output",
+        DeviceRole::Ringer => "ringer",
+    }
+}

@@ -1,0 +1,161 @@
+//! A call's sound at standard input and output, at sockets and in files, as docs/audio.md says.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use voipd_tests::judge::Sound;
+use voipd_tests::speech::{Speaker, speech};
+use voipd_tests::{Lab, SOON, Voipctl, Voipd, until};
+
+use crate::{ctl, echo_at, friend, phone, talk};
+
+/// A command with files for standard input and output.
+fn piped(voipd: &Voipd, arguments: &[&str], input: &Path, output: &Path) -> Voipctl {
+    let command = voipd.voipctl(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "in=$1 out=$2; shift 2; exec \"$@\" <\"$in\" >\"$out\"", "sh"]).args([input, output]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Voipctl::start(shell)
+}
+
+fn loudest(sound: &Sound) -> f64 {
+    sound.samples.iter().fold(0.0, |loudest, sample| sample.abs().max(loudest))
+}
+
+/// A file of raw samples, as WAV: the judge reads nothing else.
+fn as_wav(raw: &Path, rate: u32) -> Sound {
+    let bytes = std::fs::read(raw).unwrap();
+    let samples =
+        bytes.chunks_exact(2).map(|b| f64::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect();
+    Sound { rate, samples }
+}
+
+#[tokio::test]
+async fn a_wav_file_on_standard_input_is_said_and_the_answer_written() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let (said, heard) = (speech(Speaker::Alice, 16_000), lab.path("heard.wav"));
+    let call = piped(&phone, &["call", &echo_at(&friend), "--audio", "-", "--wav", "--wait"], &said, &heard);
+    let ended = call.ends().await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert!(ended.errors.contains("hung up here after"), "{}", ended.errors);
+    let (said, heard) = (Sound::load(&said), Sound::load(&heard));
+    assert_eq!(heard.rate, 16_000);
+    // Neither its beginning nor its end is missing: the echo of all of it came back.
+    assert!(heard.seconds() > said.seconds(), "{} s of {} s", heard.seconds(), said.seconds());
+    let verdict = voipd_tests::judge::compare(&said, &heard, voipd_tests::judge::Codec::Perceptual);
+    verdict.assert_heard("the echo of standard input", 0.8);
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[tokio::test]
+async fn programs_join_and_leave_a_call_that_goes_on() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let number = talk(&phone, &echo_at(&friend), &[]).await;
+    // The peer hears a tone, and both sides are tapped.
+    let tone = lab.path("tone.raw");
+    let samples = Sound::tone(16_000, 600.0, 2.0, 0.3).samples;
+    let bytes: Vec<u8> = samples.iter().flat_map(|s| ((s * 32_768.0) as i16).to_le_bytes()).collect();
+    std::fs::write(&tone, bytes).unwrap();
+    let (both, nothing) = (lab.path("both.raw"), lab.path("nothing"));
+    let tap = piped(
+        &phone,
+        &["audio", &number, "--listen", "near", "--rate", "8000"],
+        Path::new("/dev/null"),
+        &both,
+    );
+    until("the tap is open", SOON, async || {
+        let ports = ctl(&phone, &["audio", &number, "--list", "--json"]).await.json();
+        (ports[0]["mode"] == "tap" && ports[0]["open"] == true).then_some(())
+    })
+    .await;
+    let speaks = piped(&phone, &["audio", &number, "--mode", "inject"], &tone, &nothing);
+    assert_eq!(speaks.ends().await.code, 0);
+    assert!(std::fs::read(&nothing).unwrap().is_empty(), "it was not asked to listen");
+    ctl(&phone, &["record", "--stop"]).await.fails(1, &["not being recorded"]);
+    ctl(&phone, &["hangup"]).await.silent();
+    assert_eq!(tap.ends().await.code, 0, "the call's end ends it");
+    let told = as_wav(&both, 8000);
+    assert!((told.strongest_frequency() - 600.0).abs() < 10.0, "{}", told.strongest_frequency());
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[tokio::test]
+async fn a_named_socket_takes_a_program_that_cannot_be_handed_one() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let number = talk(&phone, &echo_at(&friend), &["--record", lab.path("echo.wav").to_str().unwrap()]).await;
+    let said = ctl(&phone, &["audio", &number, "--socket", "--mode", "replace", "--listen", "far"]).await;
+    let path = said.well().trim().to_owned();
+    let mut socket = UnixStream::connect(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let tone: Vec<u8> = Sound::tone(16_000, 600.0, 1.0, 0.3)
+        .samples
+        .iter()
+        .flat_map(|sample| ((sample * 32_768.0) as i16).to_le_bytes())
+        .collect();
+    socket.write_all(&tone).unwrap();
+    let mut heard = vec![0; 64_000];
+    socket.read_exact(&mut heard).unwrap();
+    let raw = lab.path("socket.raw");
+    std::fs::write(&raw, &heard).unwrap();
+    assert!((as_wav(&raw, 16_000).strongest_frequency() - 600.0).abs() < 10.0);
+    ctl(&phone, &["hangup"]).await.silent();
+    until("the socket is removed", SOON, async || (!Path::new(&path).exists()).then_some(())).await;
+    ctl(&phone, &["audio", "--mode", "inject"]).await.fails(1, &["there is no call"]);
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[tokio::test]
+async fn files_are_played_and_recorded_in_mid_call() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let number = talk(&phone, &echo_at(&friend), &[]).await;
+    let (tone, both) = (lab.path("tone.wav"), lab.path("both.wav"));
+    Sound::tone(8000, 500.0, 1.0, 0.3).save(&tone);
+    let (tone, both) = (tone.to_str().unwrap(), both.to_str().unwrap());
+    std::fs::write(lab.path("text.txt"), "words").unwrap();
+    ctl(&phone, &["play", lab.path("text.txt").to_str().unwrap()]).await.fails(1, &["cannot be used"]);
+    ctl(&phone, &["record", &number, both, "--side", "stereo"]).await.silent();
+    ctl(&phone, &["record", both]).await.fails(1, &["being recorded"]);
+    ctl(&phone, &["play", &number, tone, "--wait"]).await.silent();
+    ctl(&phone, &["play", tone, "--loop", "--replace"]).await.silent();
+    ctl(&phone, &["play", tone]).await.fails(1, &["stop it first"]);
+    let calls = ctl(&phone, &["calls", "--json"]).await.json();
+    assert_eq!((&calls[0]["playing"], &calls[0]["recording"]), (&true.into(), &true.into()));
+    ctl(&phone, &["play", "--stop"]).await.silent();
+    ctl(&phone, &["play", "--stop", &number]).await.fails(1, &["no file is being played"]);
+    // The file is complete when the command returns.
+    ctl(&phone, &["record", "--stop"]).await.silent();
+    for channel in [0, 1] {
+        let side = Sound::channel(Path::new(both), channel);
+        assert!(
+            (side.strongest_frequency() - 500.0).abs() < 10.0,
+            "{channel}: {}",
+            side.strongest_frequency()
+        );
+        assert!(loudest(&side) > 0.2, "{channel}");
+    }
+    ctl(&phone, &["hangup"]).await.silent();
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_answers_tells_why_also_with_sound_joined() {
+    let lab = Lab::shared();
+    let phone = phone(&lab).await;
+    let nobody = format!("sip:{}:9", lab.address());
+    let (input, output) = (Path::new("/dev/null"), lab.path("nothing.raw"));
+    let ended = piped(&phone, &["call", &nobody, "--audio", "-"], input, &output).ends().await;
+    assert_eq!(ended.code, 13, "{}", ended.errors);
+    phone.stop().await;
+}
