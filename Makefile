@@ -8,8 +8,9 @@ DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(HOME)/.cargo/bin/car
 FUZZ := $(shell command -v cargo-fuzz 2>/dev/null || echo $(HOME)/.cargo/bin/cargo-fuzz)
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 300
+PESQ := target/quality/python
 
-.PHONY: help deps test-deps build run test check bench soak netlab fuzz install systemd-test clean
+.PHONY: help deps test-deps build run test check bench quality soak netlab fuzz install systemd-test clean
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -46,6 +47,14 @@ bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip whe
 soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
 	$(CARGO) build --workspace --bins --locked
 	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test soak -- --ignored --nocapture --test-threads=1
+
+quality: deps ## how speech sounds behind a bad network, by PESQ; writes docs/quality.md
+	@packaging/install-deps quality
+	$(CARGO) build --release --locked -p voipd-quality
+	@[ -x $(PESQ)/bin/python ] || python3 -m venv $(PESQ)
+	@$(PESQ)/bin/python -c 'import pesq, scipy, soundfile' 2>/dev/null || \
+		$(PESQ)/bin/pip install --quiet numpy scipy soundfile pesq
+	target/release/quality target/quality/sound $(PESQ)/bin/python 3 docs/quality.md
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) build --workspace --bins --locked

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use voipd_audio::plan::{SendPlan, Steering, StreamCounters};
 use voipd_audio::{PortId, StreamPlan};
 use voipd_media::rtcp::RtcpSession;
-use voipd_media::{Agreement, Direction, LocalMedia, Negotiation, NegotiationError};
+use voipd_media::{Agreement, Codec, Direction, LocalMedia, Negotiation, NegotiationError};
 use voipd_sip::endpoint::SessionId;
 use voipd_sip::uri::NameAddr;
 
@@ -152,10 +152,12 @@ pub struct SoundChoice {
 }
 
 /// What a caller of `dial` wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DialOptions {
     /// Where the sound comes from and goes to.
     pub sound: SoundChoice,
+    /// In place of the account's codecs, the most wanted first.
+    pub codecs: Option<Vec<Codec>>,
     /// The callee is not told who calls.
     pub anonymous: bool,
     /// The call may go on to whom it is redirected to.

@@ -63,12 +63,12 @@ impl Agent {
                 if call.muted {
                     self.outputs.push_back(Output::SetMuted { port, muted: true });
                 }
+                let adaptation = Adaptation::new(limits(agreement, &plan));
                 let own = SocketAddr::new(local.address, local.rtp_port);
                 let socket = way.and_then(CallIce::socket).unwrap_or(own);
                 if socket != own {
                     self.outputs.push_back(Output::UseSocket { call: id, port, socket });
                 }
-                let adaptation = Adaptation::new(limits(agreement, &plan));
                 let stream = Stream {
                     local: *local,
                     socket,

@@ -11,8 +11,8 @@
 mod common;
 
 mod accounts;
-mod bad_network;
 mod adaptation;
+mod bad_network;
 mod basic_call;
 mod call_ends;
 mod call_ports;

@@ -93,6 +93,10 @@ pub struct EncoderSettings {
     pub fec: bool,
     /// Send nothing while there is nothing to hear.
     pub dtx: bool,
+    /// Every packet has the same length.
+    pub cbr: bool,
+    /// The highest rate in hertz that the peer plays: what lies above half of it is not coded.
+    pub max_playback_rate: Option<u32>,
     /// 0 to 10.
     pub complexity: u8,
 }
@@ -288,6 +292,11 @@ impl Decoder {
                 Ok(duration)
             }
             DecoderKind::G722(decoder, concealment) => {
+                if decoder.is_tracking() {
+                    let mut foreseen = [0.0; g722::TRACKED_BEYOND];
+                    concealment.foresee(&mut foreseen);
+                    decoder.resume(concealment.history(), &foreseen);
+                }
                 decoder.decode(payload, samples);
                 concealment.good(samples);
                 Ok(duration)
@@ -325,9 +334,17 @@ impl Decoder {
     pub fn conceal(&mut self, samples: &mut [f32]) {
         match &mut self.0 {
             DecoderKind::G711(_, concealment)
-            | DecoderKind::G722(_, concealment)
             | DecoderKind::L16(concealment)
             | DecoderKind::G726(_, concealment) => concealment.conceal(samples),
+            DecoderKind::G722(decoder, concealment) => {
+                for step in samples.chunks_mut(interpolation::LONGEST) {
+                    let mut history = [0.0; g722::TRACKED_BEYOND + 2];
+                    let last = concealment.history().len() - history.len();
+                    history.copy_from_slice(&concealment.history()[last..]);
+                    concealment.conceal(step);
+                    decoder.track(&history, step);
+                }
+            }
             #[cfg(feature = "gsm")]
             DecoderKind::Gsm(_, concealment) => concealment.conceal(samples),
             #[cfg(feature = "speex")]
@@ -364,8 +381,22 @@ impl Decoder {
                 let octets = concealment.looked_at() / g722::SAMPLES_PER_OCTET;
                 let next = next.get(..octets).unwrap_or(next);
                 let ahead = ahead.get_mut(..next.len() * g722::SAMPLES_PER_OCTET)?;
-                decoder.clone().decode(next, ahead);
-                concealment.interpolate(ahead, samples).then_some(samples.len())
+                let mut foreseen = [0.0; interpolation::LONGEST + g722::TRACKED_BEYOND];
+                let foreseen = foreseen.get_mut(..samples.len() + g722::TRACKED_BEYOND)?;
+                // What follows can only be decoded once there is something in the gap: a guess for a first look.
+                concealment.foresee(foreseen);
+                let mut first = decoder.clone();
+                first.resume(concealment.history(), foreseen);
+                first.decode(next, ahead);
+                let mut history = [0.0; g722::TRACKED_BEYOND + 2];
+                let last = concealment.history().len() - history.len();
+                history.copy_from_slice(&concealment.history()[last..]);
+                if !concealment.interpolate(ahead, samples) {
+                    return None;
+                }
+                decoder.track(&history, samples);
+                decoder.resume(&history, ahead.get(..g722::TRACKED_BEYOND)?);
+                Some(samples.len())
             }
             _ => None,
         }

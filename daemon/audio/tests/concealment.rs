@@ -10,8 +10,15 @@ const PACKET: usize = 160;
 const TICK: usize = 80;
 
 fn encoded(samples: &[f32]) -> Vec<u8> {
-    let settings =
-        EncoderSettings { codec: Codec::Pcmu, bitrate: None, fec: false, dtx: false, complexity: 5 };
+    let settings = EncoderSettings {
+        codec: Codec::Pcmu,
+        bitrate: None,
+        fec: false,
+        dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        complexity: 5,
+    };
     let mut payload = vec![0; samples.len()];
     Encoder::new(settings).unwrap().encode(samples, &mut payload).unwrap();
     payload
@@ -78,6 +85,80 @@ fn speech_with_gaps_is_nearer_to_itself_concealed_than_silenced() {
         );
         assert!(near < 0.5 * far, "loss {loss}: {near} dB, silenced {far} dB");
     }
+}
+
+#[test]
+fn a_gap_is_filled_better_when_what_follows_it_is_known() {
+    for codec in [Codec::Pcmu, Codec::Pcma] {
+        let rate = codec.sample_rate();
+        let packet = rate as usize / 50;
+        let samples = speech(rate, 20.0, 4);
+        let settings = EncoderSettings {
+            codec,
+            bitrate: None,
+            fec: false,
+            dtx: false,
+            cbr: false,
+            max_playback_rate: None,
+            complexity: 5,
+        };
+        let mut encoder = Encoder::new(settings).unwrap();
+        let payloads: Vec<Vec<u8>> = samples
+            .chunks_exact(packet)
+            .map(|samples| {
+                let mut payload = vec![0; packet];
+                let length = encoder.encode(samples, &mut payload).unwrap();
+                payload.truncate(length);
+                payload
+            })
+            .collect();
+        let hear = |two_sided: bool| -> Vec<f32> {
+            let mut decoder = Decoder::new(codec).unwrap();
+            let mut heard = Vec::new();
+            for (number, payload) in payloads.iter().enumerate() {
+                let mut room = vec![0.0; packet];
+                let lost = number % 9 == 7;
+                let next = payloads.get(number + 1).filter(|_| two_sided);
+                match next {
+                    _ if !lost => assert_eq!(decoder.decode(payload, &mut room), Ok(packet)),
+                    Some(next) => assert_eq!(decoder.interpolate(next, &mut room), Some(packet)),
+                    None => room.chunks_mut(packet / 2).for_each(|tick| decoder.conceal(tick)),
+                }
+                heard.extend(room);
+            }
+            heard
+        };
+        let (one, two) = (hear(false), hear(true));
+        let gain = segmental_snr(&samples, &two, rate) - segmental_snr(&samples, &one, rate);
+        println!("{codec:?}: segmental SNR {gain:+.2} dB");
+        assert!(gain > 2.0, "{codec:?}: {gain} dB");
+    }
+}
+
+#[test]
+fn no_length_and_no_neighbour_breaks_the_filling_of_a_gap() {
+    let loud: Vec<f32> = sine(150.0, 0.5, RATE, 800);
+    for codec in [Codec::Pcmu, Codec::G722] {
+        let mut random = Random::new(3);
+        let noise: Vec<u8> = (0..800).map(|_| random.next() as u8).collect();
+        let mut decoder = Decoder::new(codec).unwrap();
+        let mut room = vec![0.0; 1600];
+        decoder.decode(&encoded(&loud), &mut room).unwrap();
+        for length in [0, 1, 79, 80, 160, 240, 320, 481, 1000] {
+            for next in [0, 1, 20, 40, 41, 80, 160, 800] {
+                let mut samples = vec![7.0; length];
+                match decoder.interpolate(&noise[..next], &mut samples) {
+                    Some(made) => assert!(made == length && samples.iter().all(|sample| sample.abs() <= 1.0)),
+                    None => assert!(samples.iter().all(|sample| *sample == 7.0), "untouched"),
+                }
+            }
+        }
+    }
+    // Silence on both sides stays silent.
+    let mut decoder = Decoder::new(Codec::Pcmu).unwrap();
+    let mut samples = [1.0; PACKET];
+    assert_eq!(decoder.interpolate(&[0xFF; PACKET], &mut samples), Some(PACKET));
+    assert_eq!(energy(&samples), 0.0);
 }
 
 #[test]

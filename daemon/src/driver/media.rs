@@ -309,7 +309,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_changes_between_a_calls_sockets_and_the_others_are_read() {
-        let (mut ports, mut packets) = MediaPorts::new(RtpConfig { bind: None, ports: 42_000..=42_999, dscp: 46 });
+        let (mut ports, mut packets) =
+            MediaPorts::new(RtpConfig { bind: None, ports: 42_000..=42_999, dscp: 46 });
         let addresses: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
         let bound = ports.bind(CALL, addresses[0], &addresses[1..]).expect("sockets");
         let rtp = |local: &LocalMedia| SocketAddr::new(local.address, local.rtp_port);

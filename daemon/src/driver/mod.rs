@@ -27,7 +27,9 @@ use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::{AccountState, CallId};
 use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
 use voipd_audio::PortId;
+use voipd_audio::engine::Clip;
 use voipd_audio::plan::EngineEvent;
+use voipd_audio::tone::Signal;
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
 use voipd_sip::redact::redact;
 use voipd_sip::uri::Host;
@@ -90,6 +92,11 @@ enum Finished {
         port: PortId,
         result: Result<(), String>,
     },
+    /// A file that is heard in the place of a tone.
+    ToneRead {
+        signal: Signal,
+        clip: Result<Clip, String>,
+    },
     /// A program has left a call.
     PortOver {
         port: PortId,
@@ -130,6 +137,8 @@ pub struct Parts {
     pub sockets: Option<PathBuf>,
     /// Which devices are used, and how.
     pub devices: DeviceSetup,
+    /// Files that are heard in the place of tones.
+    pub tone_files: BTreeMap<Signal, PathBuf>,
     /// Ports and marking of media.
     pub rtp: RtpConfig,
     /// The way through NAT.
@@ -210,6 +219,7 @@ impl Driver {
             finished,
             wake_at: None,
         };
+        driver.read_tones(parts.tone_files);
         let (found, mut neighbours) = mpsc::unbounded_channel();
         let search = driver.find_neighbours(&parts.neighbours, found);
         let wake = driver.realtime.wake_signal();
@@ -326,6 +336,7 @@ impl Driver {
             Finished::RecorderOpened { call, port, recorder } => self.recorder_opened(call, port, recorder),
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call, port, result } => self.recording_done(call, port, result),
+            Finished::ToneRead { signal, clip } => self.tone_read(signal, clip),
             Finished::PortOver { port } => self.port_over(port),
             Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
@@ -367,6 +378,23 @@ impl Driver {
                 log::warn!("no TLS connection with {host}: {error}");
                 None
             }
+        }
+    }
+
+    fn read_tones(&self, files: BTreeMap<Signal, PathBuf>) {
+        for (signal, path) in files {
+            let finished = self.finished.clone();
+            tokio::spawn(async move {
+                let clip = crate::sound::read_clip(path).await;
+                let _ = finished.send(Finished::ToneRead { signal, clip });
+            });
+        }
+    }
+
+    fn tone_read(&mut self, signal: Signal, clip: Result<Clip, String>) {
+        match clip {
+            Ok(clip) => self.patchbay.set_clip(signal, clip),
+            Err(why) => log::warn!("the usual tone is heard instead of a file of [audio]: {why}"),
         }
     }
 
@@ -443,9 +471,6 @@ impl Driver {
             }
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
-            Output::SteerStream { port, steering } => {
-                report("steer a stream", self.patchbay.controller().steer(port, steering));
-            }
             Output::UpdateStream { port, plan } => {
                 if let Some(call) = self.media.call_at(port) {
                     self.attach_relay(call, port, &plan);
@@ -466,6 +491,9 @@ impl Driver {
             Output::OpenPort { call, port, stream } => self.open_port(call, port, stream),
             Output::ClosePort { port } => self.close_port(port),
             Output::Connect { sink, sources } => self.patchbay.connect(sink, sources),
+            Output::SteerStream { port, steering } => {
+                report("steer a stream", self.patchbay.controller().steer(port, steering));
+            }
             Output::SetMuted { port, muted } => {
                 let result = self.patchbay.controller().set_muted(port, muted);
                 report("mute a stream", result);

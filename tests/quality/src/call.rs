@@ -51,7 +51,11 @@ fn steering(cell: Cell, channel: Channel) -> Steering {
         1..5 => 1,
         _ => 2,
     };
-    Steering { fec: channel.loss >= 8 && !cell.redundancy, copies: if cell.redundancy { copies } else { 0 }, ..Steering::default() }
+    Steering {
+        fec: channel.loss >= 8 && !cell.redundancy,
+        copies: if cell.redundancy { copies } else { 0 },
+        ..Steering::default()
+    }
 }
 
 /// Speaks `speech`, which is at the cell's rate, through a call.
@@ -81,7 +85,8 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
     world.run_ms(ms);
     /// IPv4 and UDP.
     const HEADERS: usize = 28;
-    let bytes: usize = world.network().sent_from(address(0)).iter().map(|sent| sent.bytes.len() + HEADERS).sum();
+    let bytes: usize =
+        world.network().sent_from(address(0)).iter().map(|sent| sent.bytes.len() + HEADERS).sum();
     Heard {
         samples: far.recorded(),
         wire: bytes as f64 * 8000.0 / ms as f64,

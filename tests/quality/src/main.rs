@@ -1,11 +1,13 @@
 //! How speech sounds behind a bad network. `make quality` runs it; docs/quality.md holds method and figures.
 //!
-//! `quality DIRECTORY PYTHON [SEEDS] [CELL[/CHANNEL]...]` renders into DIRECTORY, scores with PYTHON's `pesq`.
+//! `quality DIRECTORY PYTHON SEEDS [PAGE | CELL[/NETWORK]...]` renders into DIRECTORY and scores with PYTHON's `pesq`. The
+//! figures of a whole run go into PAGE; parts of it are only printed.
 
 mod call;
 mod channel;
 mod corpus;
 mod reference;
+mod report;
 mod score;
 mod wav;
 #[path = "../../../daemon/audio/tests/world/mod.rs"]
@@ -18,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use call::{CELLS, Cell, call};
 use channel::{CHANNELS, Channel};
 use corpus::{VOICES, resampled};
+use report::{Row, table, write_into};
 use score::{Question, Score, score};
 use voipd_audio::Codec;
 
@@ -29,6 +32,7 @@ enum Kind {
     Call(Channel),
 }
 
+/// One rendering.
 struct Job {
     cell: Cell,
     kind: Kind,
@@ -36,6 +40,8 @@ struct Job {
     seed: u64,
 }
 
+/// What came of it.
+#[derive(Clone, Copy, Default)]
 struct Done {
     wire: f64,
     concealed: f64,
@@ -44,10 +50,11 @@ struct Done {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let directory = PathBuf::from(arguments.next().expect("a directory"));
-    let python = PathBuf::from(arguments.next().expect("a Python"));
-    let seeds: u64 = arguments.next().map_or(3, |seeds| seeds.parse().expect("a number of seeds"));
-    let wanted: Vec<String> = arguments.collect();
+    let mut next = |what: &str| arguments.next().unwrap_or_else(|| panic!("quality: {what} is missing"));
+    let (directory, python) = (PathBuf::from(next("DIRECTORY")), PathBuf::from(next("PYTHON")));
+    let seeds = next("SEEDS").parse().expect("a number of seeds");
+    let mut wanted: Vec<String> = arguments.collect();
+    let page = wanted.pop_if(|last| last.ends_with(".md"));
     std::fs::create_dir_all(&directory).unwrap();
     let voices: Vec<Vec<f32>> = VOICES.iter().map(|voice| voice.speech(&directory)).collect();
     for rate in [8000, 16_000] {
@@ -55,43 +62,19 @@ fn main() {
             wav::save(&spoken(&directory, number, rate), rate, &resampled(voice, corpus::RATE, rate));
         }
     }
-    let jobs = jobs(seeds, |cell, channel| {
-        wanted.is_empty()
-            || wanted.iter().any(|wanted| {
-                let (cells, channels) = wanted.split_once('/').unwrap_or((wanted, ""));
-                cell.name.starts_with(cells) && channel.is_none_or(|channel| channel.name.starts_with(channels))
-            })
-    });
+    let is_wanted = |cell: Cell, channel: Option<Channel>| {
+        let fits = |wanted: &String| {
+            let (cells, channels) = wanted.split_once('/').unwrap_or((wanted, ""));
+            cell.name.starts_with(cells) && channel.is_none_or(|channel| channel.name.starts_with(channels))
+        };
+        wanted.is_empty() || wanted.iter().any(fits)
+    };
+    let jobs = jobs(seeds, is_wanted);
     let results = run(&directory, &python, &voices, &jobs);
-    for cell in CELLS {
-        for kind in kinds(cell) {
-            let of: Vec<(&Job, &Done)> =
-                jobs.iter().zip(&results).filter(|(job, _)| job.cell == cell && job.kind == kind).collect();
-            if of.is_empty() {
-                continue;
-            }
-            let mean = |of: &[(&Job, &Done)], figure: &dyn Fn(&Done) -> f64| {
-                of.iter().map(|(_, done)| figure(done)).sum::<f64>() / of.len() as f64
-            };
-            let name = match kind {
-                Kind::Alone => "codec alone".to_owned(),
-                Kind::PlainFec(channel) => format!("libopus, plain FEC: {}", channel.name),
-                Kind::Call(channel) => channel.name.to_owned(),
-            };
-            print!(
-                "{:<16} {name:<40} {:.3}  {:6.1} kbit/s  {:6.1} ms  {:4.1} %  ",
-                cell.name,
-                mean(&of, &|done| done.score.pesq),
-                mean(&of, &|done| done.wire) / 1000.0,
-                mean(&of, &|done| done.score.delay),
-                mean(&of, &|done| done.concealed) * 100.0,
-            );
-            for voice in 0..VOICES.len() {
-                let own: Vec<(&Job, &Done)> = of.iter().copied().filter(|(job, _)| job.voice == voice).collect();
-                print!(" {:.2}", mean(&own, &|done| done.score.pesq));
-            }
-            println!();
-        }
+    let table = table(&rows(&jobs, &results));
+    println!("{table}");
+    if let Some(page) = page {
+        write_into(Path::new(&page), &table);
     }
 }
 
@@ -99,19 +82,15 @@ fn spoken(directory: &Path, voice: usize, rate: u32) -> PathBuf {
     directory.join(format!("voice-{voice}-{rate}.wav"))
 }
 
-fn kinds(cell: Cell) -> Vec<Kind> {
-    let mut kinds = vec![Kind::Alone];
-    if cell.codec == Codec::Opus {
-        kinds.extend(CHANNELS.map(Kind::PlainFec));
-    }
-    kinds.extend(CHANNELS.map(Kind::Call));
-    kinds
-}
-
 fn jobs(seeds: u64, wanted: impl Fn(Cell, Option<Channel>) -> bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for cell in CELLS {
-        for kind in kinds(cell) {
+        let mut kinds = vec![Kind::Alone];
+        if cell.codec == Codec::Opus {
+            kinds.extend(CHANNELS.map(Kind::PlainFec));
+        }
+        kinds.extend(CHANNELS.map(Kind::Call));
+        for kind in kinds {
             let channel = match kind {
                 Kind::Alone => None,
                 Kind::PlainFec(channel) | Kind::Call(channel) => Some(channel),
@@ -121,46 +100,65 @@ fn jobs(seeds: u64, wanted: impl Fn(Cell, Option<Channel>) -> bool) -> Vec<Job> 
             }
             let chance = channel.is_some_and(|channel| channel.loss > 0 || channel.jitter > 0);
             for voice in 0..VOICES.len() {
-                for seed in 1..=if chance { seeds } else { 1 } {
-                    jobs.push(Job { cell, kind, voice, seed });
-                }
+                jobs.extend((1..=if chance { seeds } else { 1 }).map(|seed| Job { cell, kind, voice, seed }));
             }
         }
     }
     jobs
 }
 
+fn rows(jobs: &[Job], results: &[Done]) -> Vec<Row> {
+    let of = |cell: Cell, kind: Kind, voice: Option<usize>| -> Vec<Done> {
+        let fits =
+            |job: &Job| job.cell == cell && job.kind == kind && voice.is_none_or(|voice| job.voice == voice);
+        jobs.iter().zip(results).filter(|(job, _)| fits(job)).map(|(_, done)| *done).collect()
+    };
+    let mean = |of: &[Done], figure: fn(&Done) -> f64| of.iter().map(figure).sum::<f64>() / of.len() as f64;
+    let mut rows = Vec::new();
+    for cell in CELLS {
+        for channel in CHANNELS {
+            let heard = of(cell, Kind::Call(channel), None);
+            if heard.is_empty() {
+                continue;
+            }
+            let alone = of(cell, Kind::Alone, None);
+            let fec = of(cell, Kind::PlainFec(channel), None);
+            let voice = |voice| mean(&of(cell, Kind::Call(channel), Some(voice)), |done| done.score.pesq);
+            rows.push(Row {
+                cell,
+                channel,
+                pesq: mean(&heard, |done| done.score.pesq),
+                voices: (0..VOICES.len()).map(voice).collect(),
+                alone: mean(&alone, |done| done.score.pesq),
+                plain_fec: (!fec.is_empty()).then(|| mean(&fec, |done| done.score.pesq)),
+                wire: mean(&heard, |done| done.wire),
+                delay: mean(&heard, |done| done.score.delay),
+                alone_delay: mean(&alone, |done| done.score.delay),
+                concealed: mean(&heard, |done| done.concealed),
+            });
+        }
+    }
+    rows
+}
+
 /// Renders with as many threads as there are processors, then scores.
 fn run(directory: &Path, python: &Path, voices: &[Vec<f32>], jobs: &[Job]) -> Vec<Done> {
     let next = AtomicUsize::new(0);
-    let rendered: Vec<Mutex<(f64, f64)>> = jobs.iter().map(|_| Mutex::default()).collect();
+    let rendered: Vec<Mutex<Done>> = jobs.iter().map(|_| Mutex::default()).collect();
     let file = |number: usize| directory.join(format!("heard-{number}.wav"));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        while let number = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(job) = jobs.get(number)
+        {
+            let speech = resampled(&voices[job.voice], corpus::RATE, job.cell.rate);
+            let (samples, done) = render(job, &speech);
+            wav::save(&file(number), job.cell.rate, &samples);
+            *rendered[number].lock().unwrap() = done;
+        }
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(Job { cell, kind, voice, seed }) = jobs.get(number) else { break };
-                    let speech = resampled(&voices[*voice], corpus::RATE, cell.rate);
-                    // Each voice meets other weather.
-                    let seed = seed * 1000 + *voice as u64;
-                    let (samples, wire, concealed) = match kind {
-                        Kind::Alone => (reference::codec_alone(*cell, &speech), 0.0, 0.0),
-                        Kind::PlainFec(channel) => {
-                            (reference::plain_fec(*cell, *channel, seed, &speech), 0.0, 0.0)
-                        }
-                        Kind::Call(channel) => {
-                            let heard = call(*cell, *channel, seed, &speech);
-                            let figures = heard.counters;
-                            let all = figures.frames_concealed + figures.frames_played;
-                            (heard.samples, heard.wire, figures.frames_concealed as f64 / all as f64)
-                        }
-                    };
-                    wav::save(&file(number), cell.rate, &samples);
-                    *rendered[number].lock().unwrap() = (wire, concealed);
-                }
-            });
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
         }
     });
     let question = |(number, job): (usize, &Job)| Question {
@@ -170,9 +168,22 @@ fn run(directory: &Path, python: &Path, voices: &[Vec<f32>], jobs: &[Job]) -> Ve
     };
     let questions: Vec<Question> = jobs.iter().enumerate().map(question).collect();
     let scores = score(python, &questions);
-    let done = |(score, rendered): (Score, Mutex<(f64, f64)>)| {
-        let (wire, concealed) = rendered.into_inner().unwrap();
-        Done { wire, concealed, score }
-    };
+    let done = |(score, rendered): (Score, Mutex<Done>)| Done { score, ..rendered.into_inner().unwrap() };
     scores.into_iter().zip(rendered).map(done).collect()
+}
+
+fn render(job: &Job, speech: &[f32]) -> (Vec<f32>, Done) {
+    // Each voice meets other weather.
+    let seed = job.seed * 1000 + job.voice as u64;
+    match job.kind {
+        Kind::Alone => (reference::codec_alone(job.cell, speech), Done::default()),
+        Kind::PlainFec(channel) => (reference::plain_fec(job.cell, channel, seed, speech), Done::default()),
+        Kind::Call(channel) => {
+            let heard = call(job.cell, channel, seed, speech);
+            let figures = heard.counters;
+            let all = (figures.frames_concealed + figures.frames_played).max(1);
+            let concealed = figures.frames_concealed as f64 / all as f64;
+            (heard.samples, Done { wire: heard.wire, concealed, ..Done::default() })
+        }
+    }
 }

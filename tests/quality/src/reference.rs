@@ -31,8 +31,7 @@ pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
 /// libopus with in-band FEC, told the true loss, decoded with one packet of look-ahead.
 pub fn plain_fec(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Vec<f32> {
     const PACKET: usize = 960;
-    let mut encoder =
-        OpusEncoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).unwrap();
+    let mut encoder = OpusEncoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).unwrap();
     encoder.set_bitrate(Bitrate::BitsPerSecond(cell.bitrate.unwrap_or(OPUS_BITRATE) as i32)).unwrap();
     encoder.set_signal(Signal::Voice).unwrap();
     encoder.set_complexity(10).unwrap();

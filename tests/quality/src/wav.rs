@@ -4,7 +4,8 @@ use std::path::Path;
 
 /// Rate in hertz, and samples from -1 to 1.
 pub fn load(file: &Path) -> (u32, Vec<f32>) {
-    let mut reader = hound::WavReader::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut reader =
+        hound::WavReader::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     // A synthesiser that writes to a pipe or stops early leaves a wrong length behind: what is there counts.
     let samples = reader.samples::<i16>().map_while(Result::ok).map(|sample| f32::from(sample) / 32768.0);
     let samples = samples.collect();

@@ -910,6 +910,7 @@ impl Pair {
 
 pub fn config() -> AgentConfig {
     AgentConfig {
+        tones: None,
         product: "voipd-test".to_owned(),
         instance: Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".to_owned()),
         max_calls: 20,
@@ -943,6 +944,7 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        silence_suppression: false,
         redundancy: true,
         redirect: RedirectPolicy::Ask,
         dtmf: DtmfMethod::Auto,

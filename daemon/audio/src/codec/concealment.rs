@@ -131,6 +131,16 @@ impl Concealment {
         }
     }
 
+    /// What was heard and made up last, oldest first.
+    pub(super) fn history(&self) -> &[f32] {
+        &self.history
+    }
+
+    /// What would be made up next, without any consequence.
+    pub(super) fn foresee(&self, samples: &mut [f32]) {
+        self.interpolation.carry_on(&self.history, samples);
+    }
+
     /// Most samples of what follows a gap that [`Concealment::interpolate`] looks at.
     pub(super) fn looked_at(&self) -> usize {
         self.interpolation.looked_at()

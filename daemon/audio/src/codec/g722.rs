@@ -90,15 +90,31 @@ impl Encoder {
 pub(super) struct Decoder {
     bands: Bands,
     synthesis: DelayLine,
+    /// The sending side of sound that was made up; `None` while all is well.
+    tracking: Option<Tracking>,
 }
+
+/// Codes what is made up in a gap, so that predictors and step sizes are at its end about where the far encoder's are.
+#[derive(Clone)]
+struct Tracking {
+    analysis: DelayLine,
+    /// Pairs of samples whose codes have been decoded.
+    known: usize,
+}
+
+/// Pairs of samples by which both mirror filters delay sound: codes of a pair are known only when so many more are.
+const FILTERS_DELAY: usize = TAPS / 2 - 1;
+/// Samples behind made-up ones that [`Decoder::resume`] needs.
+pub(super) const TRACKED_BEYOND: usize = FILTERS_DELAY * SAMPLES_PER_OCTET;
 
 impl Decoder {
     pub(super) const fn new() -> Self {
-        Decoder { bands: Bands::new(), synthesis: DelayLine::new() }
+        Decoder { bands: Bands::new(), synthesis: DelayLine::new(), tracking: None }
     }
 
     /// `samples` has two places for each octet of `payload`.
     pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) {
+        self.tracking = None;
         for (octet, pair) in payload.iter().zip(samples.chunks_exact_mut(SAMPLES_PER_OCTET)) {
             let (low, high) = self.bands.decode(*octet);
             self.synthesis.push(low + high, low - high);
@@ -106,6 +122,40 @@ impl Decoder {
             pair[0] = saturate(odd >> 11) as f32 / FULL_SCALE;
             pair[1] = saturate(even >> 11) as f32 / FULL_SCALE;
         }
+    }
+
+    /// Takes note of samples that were made up behind `history` and those noted before.
+    pub(super) fn track(&mut self, history: &[f32], samples: &[f32]) {
+        let Decoder { bands, synthesis, tracking } = self;
+        let tracking = tracking.get_or_insert_with(|| {
+            let mut analysis = DelayLine::new();
+            let last = history.get(history.len().saturating_sub(TAPS)..).unwrap_or_default();
+            last.chunks_exact(SAMPLES_PER_OCTET)
+                .for_each(|pair| analysis.push(to_i32(pair[0]), to_i32(pair[1])));
+            Tracking { analysis, known: FILTERS_DELAY }
+        });
+        for pair in samples.chunks_exact(SAMPLES_PER_OCTET) {
+            tracking.analysis.push(to_i32(pair[0]), to_i32(pair[1]));
+            if tracking.known > 0 {
+                tracking.known -= 1;
+                continue;
+            }
+            let (even, odd) = tracking.analysis.halves();
+            let (low, high) = ((odd + even) >> 14, (odd - even) >> 14);
+            bands.encode(low, high);
+            synthesis.push(low + high, low - high);
+        }
+    }
+
+    /// The gap is over, and is followed by about these [`TRACKED_BEYOND`] samples.
+    pub(super) fn resume(&mut self, history: &[f32], following: &[f32]) {
+        self.track(history, following);
+        self.tracking = None;
+    }
+
+    /// Whether a gap has been tracked and not been resumed from.
+    pub(super) fn is_tracking(&self) -> bool {
+        self.tracking.is_some()
     }
 }
 

@@ -13,6 +13,8 @@ use super::concealment::{MAX_RATE, dot, pitch_of};
 
 /// Most samples of what follows that are looked at, at any rate.
 pub(super) const MAX_LOOKED_AT: usize = Lengths::at(MAX_RATE).max_following;
+/// Longest gap in samples that is filled, at any rate.
+pub(super) const LONGEST: usize = Lengths::at(MAX_RATE).max_gap;
 
 /// Longest gap that is filled so, in steps of 10 ms: over longer ones repetition with a fade is as good.
 const MAX_GAP: usize = 3;
@@ -101,6 +103,15 @@ impl Interpolation {
     /// Most samples of what follows that are looked at.
     pub(super) fn looked_at(&self) -> usize {
         self.lengths.max_following
+    }
+
+    /// Carries `history` on, period by period.
+    pub(super) fn carry_on(&self, history: &[f32], samples: &mut [f32]) {
+        let Lengths { min_pitch, max_pitch, compared, .. } = self.lengths;
+        let cycle = Cycle::at_end_of(history, min_pitch, max_pitch, compared);
+        for (index, sample) in samples.iter_mut().enumerate() {
+            *sample = cycle.sample(index);
+        }
     }
 
     /// Fills `gap` between `history` and `following`; `false`, and nothing touched, where the gap is too long or there is
@@ -308,9 +319,8 @@ mod tests {
     fn levinson_solves_what_it_is_given() {
         let row: Vec<f64> = (0..40).map(|lag| 0.9_f64.powi(lag) * f64::from(lag).cos()).collect();
         let truth: Vec<f64> = (0..40).map(|n| f64::from(n * n % 17) - 8.0).collect();
-        let wanted: Vec<f64> = (0..40_usize)
-            .map(|i| (0..40_usize).map(|j| row[i.abs_diff(j)] * truth[j]).sum())
-            .collect();
+        let wanted: Vec<f64> =
+            (0..40_usize).map(|i| (0..40_usize).map(|j| row[i.abs_diff(j)] * truth[j]).sum()).collect();
         let (mut solution, mut scratch) = ([0.0; 40], [0.0; 40]);
         solve_toeplitz(&row, &wanted, &mut solution, &mut scratch);
         for (found, truth) in solution.iter().zip(truth) {

@@ -1,0 +1,84 @@
+//! The table of what was measured, for people and for docs/quality.md.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::call::Cell;
+use crate::channel::{Channel, LATENCY};
+use crate::corpus::VOICES;
+
+/// Between these lines docs/quality.md holds what the last whole run found.
+const BEGIN: &str = "<!-- figures: written by make quality -->";
+const END: &str = "<!-- end of figures -->";
+
+/// Length of the packets of every cell, in milliseconds.
+const PACKET: f64 = 20.0;
+
+/// Means of one cell behind one channel.
+pub struct Row {
+    pub cell: Cell,
+    pub channel: Channel,
+    pub pesq: f64,
+    /// Of each voice.
+    pub voices: Vec<f64>,
+    /// The codec alone, and libopus with plain FEC behind the same losses.
+    pub alone: f64,
+    pub plain_fec: Option<f64>,
+    /// Bits per second.
+    pub wire: f64,
+    /// How late sound came, and how late the codec alone gives it, in milliseconds.
+    pub delay: f64,
+    pub alone_delay: f64,
+    /// Share of what was heard that was made up.
+    pub concealed: f64,
+}
+
+impl Row {
+    /// Buffer above the network's own delay, in milliseconds; the packet itself is none.
+    fn buffer(&self) -> f64 {
+        self.delay - self.alone_delay - PACKET - LATENCY as f64 / 1e6
+    }
+}
+
+/// The table.
+pub fn table(rows: &[Row]) -> String {
+    let mut table = String::from(
+        "| | network | PESQ | codec alone | libopus, plain FEC | on the wire | buffer | made up |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let fec = row.plain_fec.map_or_else(String::new, |fec| format!("{fec:.2}"));
+        let too_late = if row.buffer() > row.channel.allowed { " (too much: does not count)" } else { "" };
+        writeln!(
+            table,
+            "| {} | {} | **{:.2}** | {:.2} | {fec} | {:.0} kbit/s | {:.0} ms{too_late} | {:.1} % |",
+            row.cell.name,
+            row.channel.name,
+            row.pesq,
+            row.alone,
+            row.wire / 1000.0,
+            row.buffer(),
+            100.0 * row.concealed,
+        )
+        .unwrap();
+    }
+    table.push_str("\nThe same by voice:\n\n| | network |");
+    VOICES.iter().for_each(|voice| write!(table, " {} |", voice.name).unwrap());
+    table.push_str("\n|---|---|");
+    VOICES.iter().for_each(|_| table.push_str("---|"));
+    table.push('\n');
+    for row in rows {
+        write!(table, "| {} | {} |", row.cell.name, row.channel.name).unwrap();
+        row.voices.iter().for_each(|score| write!(table, " {score:.2} |").unwrap());
+        table.push('\n');
+    }
+    table
+}
+
+/// Puts the table into `page`, in the place of the one before.
+pub fn write_into(page: &Path, table: &str) {
+    let text = std::fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+    let (before, rest) = text.split_once(BEGIN).expect("a place for the figures");
+    let (_, after) = rest.split_once(END).expect("an end of the figures");
+    std::fs::write(page, format!("{before}{BEGIN}\n\n{table}\n{END}{after}")).unwrap();
+}
