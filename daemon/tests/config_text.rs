@@ -111,6 +111,7 @@ fn realms_are_one_or_several_and_md5_and_push_are_asked_for() {
     let account = |text: &str| read(&format!("{home}{text}")).unwrap().accounts.remove(0);
     let plain = account("");
     assert!(plain.realms.is_empty() && plain.allow_md5 && !plain.gruu && plain.push.is_none());
+    assert!(plain.redundancy && !account("redundancy = false").redundancy);
     assert_eq!(account("realm = \"a, b\"").realms, ["a, b"]);
     let all = account(
         "realm = [\"a\", \"b\"]\nallow-md5 = false\ngruu = true\npush-provider = \"apns\"\npush-prid = \"t=\"",
