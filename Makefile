@@ -44,6 +44,10 @@ test: test-deps check ## everything CI runs
 bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip where it is installed
 	$(CARGO) test --release --locked -p voipd-tests --test bench -- --ignored --nocapture --test-threads=1
 
+soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
+	$(CARGO) build --workspace --bins --locked
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test soak -- --ignored --nocapture --test-threads=1
+
 quality: deps ## how speech sounds behind a bad network, by PESQ; writes docs/quality.md
 	@packaging/install-deps quality
 	$(CARGO) build --release --locked -p voipd-quality
@@ -51,10 +55,6 @@ quality: deps ## how speech sounds behind a bad network, by PESQ; writes docs/qu
 	@$(PESQ)/bin/python -c 'import pesq, scipy, soundfile' 2>/dev/null || \
 		$(PESQ)/bin/pip install --quiet numpy scipy soundfile pesq
 	target/release/quality target/quality/sound $(PESQ)/bin/python 3 docs/quality.md
-
-soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
-	$(CARGO) build --workspace --bins --locked
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test soak -- --ignored --nocapture --test-threads=1
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) build --workspace --bins --locked

@@ -256,12 +256,18 @@ pub(crate) struct AddArgs {
     /// Which address of this machine servers are told: auto, or local where auto does harm
     #[arg(long, value_name = "POLICY")]
     pub(crate) contact: Option<String>,
-    /// Codecs, the most wanted first: opus,G722,PCMU,PCMA
+    /// Codecs, the most wanted first: opus,G722,PCMU,PCMA; voipctl status names all
     #[arg(long, value_delimiter = ',', value_name = "CODEC")]
     pub(crate) codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet
     #[arg(long, value_name = "MS")]
     pub(crate) ptime: Option<u32>,
+    /// Neither offer nor take packets that repeat what was in earlier ones (RFC 2198)
+    #[arg(long)]
+    pub(crate) no_redundancy: bool,
+    /// Send no sound in pauses but a description of their noise (RFC 3389), and ask peers for the same
+    #[arg(long)]
+    pub(crate) silence_suppression: bool,
     /// What becomes of calls that are redirected: ask, follow or never
     #[arg(long, value_name = "POLICY")]
     pub(crate) redirect: Option<String>,
@@ -328,6 +334,9 @@ pub(crate) struct DialArgs {
     pub(crate) audio: Option<String>,
     #[command(flatten)]
     pub(crate) join: JoinArgs,
+    /// Codecs for this call in place of the account's, the most wanted first
+    #[arg(long, value_delimiter = ',', value_name = "CODEC")]
+    pub(crate) codecs: Option<Vec<String>>,
     /// Do not tell the callee who calls
     #[arg(long)]
     pub(crate) anonymous: bool,
@@ -551,7 +560,7 @@ pub(crate) struct ResumeArgs {
 #[derive(Debug, Args)]
 #[command(override_usage = "voipctl codec [OPTIONS] [CALL] <CODEC>")]
 pub(crate) struct CodecArgs {
-    /// Number or object path of the call, when there are several; then opus, G722, PCMU or PCMA
+    /// Number or object path of the call, when there are several; then the codec: opus, G722, PCMU, …
     #[arg(required = true, num_args = 1..=2, value_names = ["CALL", "CODEC"])]
     pub(crate) words: Vec<String>,
 }

@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::keys::{HELP, Key, Keys};
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
-use crate::stats::{opinions, quality_words};
+use crate::stats::{opinions, quality_words, short_opinions};
 use crate::text::{clock, cut, meter};
 
 /// How often the live line gets new figures.
@@ -38,6 +38,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         record: files.record.map(Into::into),
         programs: args.audio.is_some().then_some(true),
         mix: args.sound.mix.then_some(true),
+        codecs: args.codecs.clone(),
         anonymous: args.anonymous.then_some(true),
         follow: args.follow.then_some(true),
     };
@@ -370,7 +371,7 @@ fn live_line(call: &Object, figures: &Figures, note: &str) -> String {
     if !call.text("Codec").is_empty() {
         parts.push(call.text("Codec").to_owned());
         parts.push(format!("loss {:.1} %", figures.loss_percent));
-        parts.extend(opinions(figures));
+        parts.extend(short_opinions(figures));
         parts.push(format!("in {}", meter(figures.level_in)));
         parts.push(format!("out {}", meter(figures.level_out)));
     }
@@ -401,7 +402,6 @@ fn summary(call: &Object, states: &[String], media_way: &str, figures: &Figures)
     }
     if figures.packets_sent + figures.packets_received > 0 {
         lines.push(format!("  {}", figures_words(figures)));
-        lines.extend(opinions(figures).map(|words| format!("  at the end, {words}")));
     }
     lines
 }
@@ -419,8 +419,9 @@ fn figures_words(figures: &Figures) -> String {
         unknown if unknown < 0.0 => "unknown".to_owned(),
         known => format!("{known:.1} ms"),
     };
+    let opinions = opinions(figures).map(|words| format!(", {words}")).unwrap_or_default();
     format!(
-        "{} packets sent, {} received, {} lost ({:.1} %), {} of {frames} frames concealed, jitter {:.1} ms, round trip {round_trip}",
+        "{} packets sent, {} received, {} lost ({:.1} %), {} of {frames} frames concealed, jitter {:.1} ms, round trip {round_trip}{opinions}",
         figures.packets_sent,
         figures.packets_received,
         figures.packets_lost,
@@ -524,8 +525,7 @@ mod tests {
             [
                 "Call 3 with sip:b@example.org: the peer hung up after 0:12",
                 "  dialing, ringing, active, ended; opus, relayed path",
-                "  620 packets sent, 618 received, 2 lost (0.3 %), 2 of 620 frames concealed, jitter 1.2 ms, round trip 0.5 ms",
-                "  at the end, MOS 4.4 here, 3.9 at the peer",
+                "  620 packets sent, 618 received, 2 lost (0.3 %), 2 of 620 frames concealed, jitter 1.2 ms, round trip 0.5 ms, MOS 4.4 here, 3.9 at the peer",
             ]
         );
         let unknown = Figures { packets_sent: 1, round_trip_ms: -1.0, ..Figures::default() };
@@ -561,7 +561,7 @@ mod tests {
         };
         assert_eq!(
             live_line(&active, &figures, "the peer sent 5"),
-            "active, muted  0:12  opus  loss 1.0 %  MOS 4.1 here  in ###...  -30  out ...... -127  the peer sent 5"
+            "active, muted  0:12  opus  loss 1.0 %  MOS 4.1/-  in ###...  -30  out ...... -127  the peer sent 5"
         );
     }
 

@@ -129,6 +129,13 @@ pub(crate) fn opinions(figures: &Figures) -> Option<String> {
     (!words.is_empty()).then(|| format!("MOS {}", words.join(", ")))
 }
 
+/// The same in little room: here, and at the peer.
+pub(crate) fn short_opinions(figures: &Figures) -> Option<String> {
+    let word = |mos: f64| if mos < 0.0 { "-".to_owned() } else { format!("{mos:.1}") };
+    let both = (word(figures.mos_conversation_in), word(figures.mos_conversation_out));
+    (both.0 != "-" || both.1 != "-").then(|| format!("MOS {}/{}", both.0, both.1))
+}
+
 /// The figures that change, in one line.
 fn line(f: &Figures) -> String {
     let mut parts = vec![
@@ -173,6 +180,11 @@ fn lines(f: &Figures) -> Vec<String> {
         ("Discarded", format!("{} packets", f.packets_discarded)),
         ("Played", format!("{} frames", f.frames_played)),
         ("Concealed", format!("{} frames, {:.1} % of late", f.frames_concealed, f.concealed_percent)),
+        (
+            "Brought back",
+            format!("{} packets by copies, {} by error correction", f.packets_restored, f.packets_corrected),
+        ),
+        ("Sent now", sending(f)),
         ("Jitter", format!("{:.1} ms", f.jitter_ms)),
         ("Jitter buffer", format!("{:.0} ms, aims at {:.0} ms", f.buffer_ms, f.buffer_target_ms)),
         ("Round trip", known(f.round_trip_ms, "ms")),
@@ -186,6 +198,24 @@ fn lines(f: &Figures) -> Vec<String> {
     .into_iter()
     .map(|(key, value)| format!("{:<20}{value}", format!("{key}:")))
     .collect()
+}
+
+/// How the network has the stream sent at the moment.
+fn sending(f: &Figures) -> String {
+    if f.send_ptime_ms == 0 {
+        return "nothing".to_owned();
+    }
+    let mut parts = vec![format!("{} ms packets", f.send_ptime_ms)];
+    if f.send_bitrate > 0 {
+        parts.push(format!("{:.1} kbit/s", f64::from(f.send_bitrate) / 1000.0));
+    }
+    if f.send_fec {
+        parts.push("error correction".to_owned());
+    }
+    if f.send_copies > 0 {
+        parts.push(format!("{} in each from before", f.send_copies));
+    }
+    parts.join(", ")
 }
 
 #[cfg(test)]

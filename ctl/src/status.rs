@@ -25,6 +25,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
             "version": manager.text("Version"),
             "scope": manager.text("Scope"),
             "bus": daemon.bus.name(),
+            "codecs": manager.list("Codecs"),
             "do_not_disturb": manager.flag("DoNotDisturb"),
             "audio": dict_to_json(&audio.properties),
             "accounts": snapshot.accounts.iter().map(Object::to_json).collect::<Vec<_>>(),
@@ -35,6 +36,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
     if manager.flag("DoNotDisturb") {
         out.line("Do not disturb: inbound calls are refused")?;
     }
+    out.line(&format!("Codecs: {}", manager.list("Codecs")))?;
     out.lines(&audio_lines(&audio))?;
     out.line("")?;
     match snapshot.accounts.is_empty() {

@@ -65,7 +65,7 @@ impl Encoding {
 /// ITU-T G.711.
 fn ulaw(code: u8) -> i32 {
     let code = !code;
-    let magnitude = ((i32::from(code & 0x0f) << 3) + 0x84 << (code >> 4 & 7)) - 0x84;
+    let magnitude = (((i32::from(code & 0x0f) << 3) + 0x84) << (code >> 4 & 7)) - 0x84;
     if code & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
@@ -75,7 +75,7 @@ fn alaw(code: u8) -> i32 {
     let (step, segment) = (i32::from(code & 0x0f) << 4, code >> 4 & 7);
     let magnitude = match segment {
         0 => step + 8,
-        _ => step + 0x108 << (segment - 1),
+        _ => (step + 0x108) << (segment - 1),
     };
     if code & 0x80 == 0 { -magnitude } else { magnitude }
 }

@@ -84,6 +84,8 @@ pub enum Request {
         account: Option<AccountChoice>,
         sound: CallSound,
         /// The callee is not told who calls.
+        /// In place of the account's, the most wanted first.
+        codecs: Option<Vec<Codec>>,
         anonymous: bool,
         /// The call may go on to whom it is redirected to.
         follow: bool,

@@ -106,7 +106,7 @@ fn run(config: Config, config_source: ConfigSource, state: &Path) -> Result<(), 
 }
 
 async fn serve(
-    config: Config,
+    mut config: Config,
     config_source: ConfigSource,
     store: Store,
     mut contents: Contents,
@@ -147,6 +147,7 @@ async fn serve(
         sound: SoundSystem::start()?,
         sockets: voipd::programs::directory(scope),
         devices: agent.1,
+        tone_files: std::mem::take(&mut config.audio.tone_files),
         rtp: config.rtp,
         nat: config.nat,
         mappings,
@@ -207,6 +208,7 @@ fn make_agent(
 ) -> Result<(Agent, DeviceSetup), Box<dyn std::error::Error>> {
     let now = Instant::now();
     let agent_config = AgentConfig {
+        tones: config.audio.tones,
         product: config.sip.user_agent.clone(),
         instance: Some(instance(contents.instance, store)?),
         max_calls: config.calls.max,

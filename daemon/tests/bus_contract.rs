@@ -178,6 +178,10 @@ async fn methods_take_and_answer_what_the_contract_says() {
                     let account = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");
                     invoke(client, path, name, member, &account).await
                 }
+                (_, "ha{sv}") => {
+                    let file = std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+                    invoke(client, path, name, member, &(zbus::OwnedFd::from(file), none())).await
+                }
                 ("SetCodec", _) => invoke(client, path, name, member, &"opus").await,
                 ("Reject", _) => invoke(client, path, name, member, &"busy").await,
                 (_, "s") => invoke(client, path, name, member, &"12#").await,
@@ -198,7 +202,9 @@ async fn signals_carry_what_the_contract_says() {
     let mut messages = subscribe(&desk.client).await;
     invoke(&desk.client, object_of(names::AUDIO), names::AUDIO, "Watch", &100u32).await.unwrap();
     invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "Watch", &100u32).await.unwrap();
-    invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "WatchActivity", &1u32).await.unwrap();
+    invoke(&desk.client, object_of(names::CALL), names::CALL_STATISTICS, "WatchActivity", &1u32)
+        .await
+        .unwrap();
     desk.tell(Update::Activity { call: CallId(7), heard: Heard::Near, talking: true, level_dbov: -20 });
     let warning = Warning { flow: Flow::Inbound, poor: true, opinion: 2.5, cause: Cause::Delay };
     desk.tell(Update::QualityChanged { call: CallId(7), warning });

@@ -55,6 +55,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     let config = config::load(Some(&file), Scope::Session).unwrap().config;
     let now = Instant::now();
     let agent_config = AgentConfig {
+        tones: None,
         product: "voipd-test".to_owned(),
         instance: None,
         max_calls: 8,
@@ -96,6 +97,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
             kept: Vec::new(),
             fallback: true,
         },
+        tone_files: Default::default(),
         rtp: config.rtp,
         nat: config.nat,
         mappings,
@@ -122,7 +124,15 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let (reply, answer) = oneshot::channel();
         let target = format!("sip:echo@127.0.0.1:{port}");
         requests
-            .send(Request::Dial { target, account: None, sound, anonymous: false, follow: false, reply })
+            .send(Request::Dial {
+                target,
+                account: None,
+                sound,
+                codecs: None,
+                anonymous: false,
+                follow: false,
+                reply,
+            })
             .await
             .ok()
             .unwrap();

@@ -8,16 +8,19 @@ mod guard;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
 use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
-use voipd_audio::engine::{Controller, DevicePort, Pace, RelayPacket, engine, insert, relay_rings};
-use voipd_audio::plan::{Codec, EngineEvent, Path, Protection, ReceiveKind, SendPlan, Steering};
-use voipd_audio::tone::Tone;
+use voipd_audio::engine::{
+    Clip, Controller, DevicePort, Listener, Pace, ProgramPort, RelayPacket, Side, engine, insert, relay_rings,
+};
+use voipd_audio::plan::{Codec, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering};
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Signal, Tone};
 use voipd_audio::voice::Stages;
 use voipd_audio::{PortId, StreamPlan};
 
@@ -90,6 +93,9 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         bitrate: None,
         fec: true,
         dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        comfort_noise: None,
         redundancy: Some(REDUNDANT),
     };
     StreamPlan {
@@ -211,6 +217,43 @@ fn processed(scene: &mut Scene, [microphone, loudspeaker]: [PortId; 2], waker: E
     assert!(!ends.process(), "the port is gone");
 }
 
+/// Programs that listen and speak at odd rates, one of which stops reading; and own sound in the place of a tone.
+fn programs(scene: &mut Scene, stream: PortId, ports: [PortId; 2]) {
+    let mut clients = Vec::new();
+    for (port, (side, rate)) in ports.into_iter().zip([(Side::Stereo, 44_100), (Side::Both, 11_025)]) {
+        let (mut said, source) = rtrb::RingBuffer::new(rate as usize);
+        let (ring, heard) = rtrb::RingBuffer::new(rate as usize / 5 * side.channels());
+        let dropped = Arc::new(AtomicU64::new(0));
+        let listener = Some(Listener { side, ring, dropped: dropped.clone() });
+        scene
+            .controller
+            .open_program(port, ProgramPort { source: Some(source), listener, rate }, stream)
+            .expect("room");
+        said.push_entire_slice(&vec![0.1; rate as usize / 3 + 7]).expect("room");
+        clients.push((said, heard, dropped));
+    }
+    scene.controller.connect(stream, &ports).expect("open");
+    let tone = scene.controller.play_clip(stream, Arc::new(Clip::new(&[0.1; 9600])));
+    tone.expect("open");
+    for _ in 0..40 {
+        scene.run(10);
+        // The second does not read.
+        while clients[0].1.pop().is_ok() {}
+    }
+    assert_eq!(clients[0].2.load(Ordering::Relaxed), 0);
+    assert!(clients[1].2.load(Ordering::Relaxed) > 0);
+    scene
+        .controller
+        .play_tone(stream, Some(Country::by_code("27").expect("known").tone(Signal::Dial)))
+        .expect("open");
+    scene.run(100);
+    scene.controller.play_tone(stream, None).expect("open");
+    for port in ports {
+        scene.controller.close(port);
+    }
+    scene.run(50);
+}
+
 /// The engine under guard, and what has happened in it.
 struct Scene {
     controller: Controller<UdpMediaSocket>,
@@ -275,10 +318,38 @@ impl Scene {
     }
 }
 
+/// All hear each other; of the first it is watched whether it talks, and it does after a while.
+fn confer(scene: &mut Scene, members: [PortId; 6]) {
+    for member in members {
+        let others: Vec<PortId> = members.into_iter().filter(|other| *other != member).collect();
+        scene.controller.connect(member, &others).expect("open");
+    }
+    let [first, second, ..] = members;
+    scene.controller.set_muted(first, true).expect("open");
+    for port in [first, second] {
+        scene.controller.watch_activity(port, true).expect("a stream");
+    }
+    scene.run(100);
+    scene.controller.set_muted(first, false).expect("open");
+    scene.run(200);
+    let talks = |event: &EngineEvent| matches!(event, EngineEvent::Activity { port, heard: Heard::Near, talking: true, .. } if *port == first);
+    assert!(scene.saw(talks), "{:?}", scene.events);
+    for port in [first, second] {
+        scene.controller.watch_activity(port, false).expect("a stream");
+    }
+}
+
 /// A peer that misbehaves: loses, doubles and reorders packets, changes its SSRC and codec, sends garbage.
 fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
-    let settings =
-        EncoderSettings { codec: Codec::Opus, bitrate: None, fec: true, dtx: false, complexity: 5 };
+    let settings = EncoderSettings {
+        codec: Codec::Opus,
+        bitrate: None,
+        fec: true,
+        dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        complexity: 5,
+    };
     let mut encoder = Encoder::new(settings).expect("an encoder");
     encoder.set_fec(true);
     let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");
@@ -365,7 +436,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.open_card(card, 48_000, Pace::Device { target: 960 });
     scene.open_card(fast_card, 44_100, Pace::Device { target: 882 });
     scene.open_card(file, 16_000, Pace::Tick);
-    for (sink, sources) in [
+    let connections = [
         (g722, vec![card, pcma]),
         (g722_far, vec![g722_far, file, opus]),
         (pcmu, vec![card, file, opus, g722]),
@@ -377,9 +448,13 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
         (card, vec![pcmu, opus, pcma, g722]),
         (fast_card, vec![opus, opus_far]),
         (file, vec![pcmu, pcma_far]),
-    ] {
-        scene.controller.connect(sink, &sources).expect("open ports");
-    }
+    ];
+    let connect = |scene: &mut Scene| {
+        for (sink, sources) in &connections {
+            scene.controller.connect(*sink, sources).expect("open ports");
+        }
+    };
+    connect(&mut scene);
     scene.run(300);
     assert_eq!(findings(), clean, "four calls, two cards and a file");
 
@@ -388,7 +463,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
             scene.controller.send_dtmf(port, digit, 60).expect("events");
         }
     }
-    scene.controller.play_tone(card, Some(Tone::RINGBACK)).expect("open");
+    scene.controller.play_tone(card, Some(Country::RECOMMENDED.tone(Signal::Ringback))).expect("open");
     scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
     scene.controller.set_muted(card, true).expect("open");
     let steering = Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, copies: 2 };
@@ -399,6 +474,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.play_tone(card, None).expect("open");
     scene.controller.set_muted(card, false).expect("open");
     assert_eq!(findings(), clean, "digits and tones");
+
+    confer(&mut scene, [pcmu, pcma, opus, g722, card, file]);
+    connect(&mut scene);
+    assert_eq!(findings(), clean, "a conference in which talk is watched for");
 
     // Plans: another codec, hold and resume, another SSRC and packet time.
     let remote = |scene: &Scene, port: PortId| scene.controller.stream_counters(port).expect("a stream");
@@ -425,6 +504,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.connect(peer, &[peer]).expect("open");
     misbehave(&mut scene, &socket, to);
     assert_eq!(findings(), clean, "a peer that misbehaves");
+
+    programs(&mut scene, opus, [PortId(14), PortId(15)]);
+    scene.controller.connect(opus, &[fast_card, pcmu]).expect("open");
+    assert_eq!(findings(), clean, "programs, and clips in the place of tones");
 
     relayed(&mut scene, [PortId(14), PortId(15)]);
     assert_eq!(findings(), clean, "peers behind relays");

@@ -150,6 +150,9 @@ fn plan(generation: u32, path: Path, sends: bool) -> StreamPlan {
         bitrate: None,
         fec: false,
         dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        comfort_noise: None,
         redundancy: None,
     };
     let receive = vec![(0, ReceiveKind::Audio(Codec::Pcmu))];

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sound_lab::*;
 use voipd::api::DeviceRole;
-use voipd::api::ports::RecordWish;
+use voipd::api::ports::{RecordFormat, RecordWish};
 use voipd::sound::{self, RECORDING_RATE, Recording, SoundEvent, SoundSystem};
 use voipd_audio::engine::{DevicePort, Pace};
 
@@ -135,6 +135,112 @@ fn formats_of_all_widths_rates_and_channels_are_understood() {
         assert_eq!(port.rate, *rate);
         assert_eq!(drain(port), *expected, "{rate} Hz");
     }
+}
+
+/// Amplitude of one frequency.
+fn level(samples: &[f32], hertz: f32, rate: u32) -> f32 {
+    let turn = std::f32::consts::TAU * hertz / rate as f32;
+    let (mut re, mut im) = (0.0, 0.0);
+    for (n, sample) in samples.iter().enumerate() {
+        let angle = n as f32 * turn;
+        (re, im) = (re + sample * angle.cos(), im + sample * angle.sin());
+    }
+    2.0 * f32::hypot(re, im) / samples.len() as f32
+}
+
+/// A second of 500 Hz at 10 dB below full scale on both channels, in each of the formats.
+#[test]
+fn other_formats_than_wav_are_played() {
+    for name in ["tone.flac", "tone.ogg"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sound_lab").join(name);
+        let port = play(&path).unwrap();
+        let rate = port.rate;
+        assert_eq!(rate, 8000, "{name}");
+        let played = drain(port);
+        assert!(played.len().abs_diff(8000) < 1300, "{name}: {} samples", played.len());
+        let loud = level(&played[2000..6000], 500.0, rate);
+        assert!((loud - 0.316).abs() < 0.02, "{name}: {loud}");
+    }
+}
+
+/// Frames of MPEG-1 layer III at 128 kbit/s, one channel at 44.1 kHz, whose granules have no data: silence.
+#[test]
+fn mp3_is_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("silence.mp3");
+    let mut frame = vec![0xff, 0xfb, 0x90, 0xc4];
+    frame.resize(417, 0);
+    fs::write(&path, frame.repeat(80)).unwrap();
+    let port = play(&path).unwrap();
+    assert_eq!(port.rate, 44_100);
+    let played = drain(port);
+    assert!(played.len().abs_diff(80 * 1152) <= 2 * 1152, "{} samples", played.len());
+    assert!(played.iter().all(|sample| *sample == 0.0));
+}
+
+#[test]
+fn a_damaged_file_is_played_as_far_as_it_goes_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged");
+    for name in ["tone.flac", "tone.ogg"] {
+        let whole =
+            fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sound_lab").join(name)).unwrap();
+        for length in [0, 3, 20, 64, whole.len() / 3, whole.len() - 1] {
+            fs::write(&path, &whole[..length]).unwrap();
+            if let Ok(port) = play(&path) {
+                assert!(drain(port).len() <= 10_000, "{name} of {length} bytes");
+            }
+        }
+        // Bytes turned over, everywhere a little.
+        for step in [7, 61, 509] {
+            let mut bytes = whole.clone();
+            bytes.iter_mut().skip(step).step_by(step).for_each(|byte| *byte ^= 0x5a);
+            fs::write(&path, &bytes).unwrap();
+            if let Ok(port) = play(&path) {
+                drain(port);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recording_in_ogg_is_as_long_as_the_sound_and_can_be_played_at_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("call.ogg");
+    let wish = RecordWish { format: RecordFormat::Ogg, ..RecordWish::default() };
+    let file = OwnedFd::from(File::create(&path).unwrap());
+    let recording = run(sound::record_file(file, wish, Arc::default())).unwrap();
+    let mut ring = recording.port.listener.unwrap().ring;
+    // Neither a whole number of packets nor of pages.
+    let tone = sine(440.0, 0.4, RECORDING_RATE, 70_123);
+    ring.push_entire_slice(&tone).unwrap();
+    let second =
+        || play(&path).is_ok_and(|port| port.capture.unwrap().slots() >= RECORDING_RATE as usize / 2);
+    wait_until(Duration::from_secs(10), "the first page is there", second);
+    drop(ring);
+    assert_eq!(run(recording.finished).unwrap(), Ok(()));
+    let port = play(&path).unwrap();
+    assert_eq!(port.rate, RECORDING_RATE);
+    let played = drain(port);
+    assert_eq!(played.len(), tone.len());
+    let loud = level(&played[4800..68_000], 440.0, RECORDING_RATE);
+    assert!((loud - 0.4).abs() < 0.05, "{loud}");
+    assert!(level(&played[69_000..], 440.0, RECORDING_RATE) > 0.2, "its end is there");
+}
+
+#[test]
+fn a_file_is_played_again_and_again_until_nobody_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.wav");
+    fs::write(&path, riff(&[fmt(1, 1, 8_000, 16), chunk(b"data", &[0, 0x40].repeat(3000))])).unwrap();
+    let file = OwnedFd::from(File::open(&path).unwrap());
+    let mut ring = run(sound::play_file(file, true)).unwrap().capture.unwrap();
+    let mut heard = 0;
+    let many = || {
+        heard += std::iter::from_fn(|| ring.pop().ok()).inspect(|sample| assert_eq!(*sample, 0.5)).count();
+        heard > 20_000
+    };
+    wait_until(Duration::from_secs(10), "more than the file holds", many);
 }
 
 #[test]

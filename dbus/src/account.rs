@@ -54,6 +54,10 @@ pub struct AccountSettings {
     pub codecs: Option<Vec<String>>,
     /// Milliseconds of sound in a packet.
     pub ptime: Option<u32>,
+    /// Whether packets may repeat what was in earlier ones (RFC 2198).
+    pub redundancy: Option<bool>,
+    /// Whether pauses are not sent (RFC 3389; Opus in its own way).
+    pub silence_suppression: Option<bool>,
     /// Which address of ours the servers are told: `auto` or `local`.
     pub contact: Option<String>,
     /// What becomes of calls that are redirected: `ask`, `follow` or `never`.
@@ -180,6 +184,14 @@ pub trait Account {
     /// Codecs, most wanted first.
     #[zbus(property)]
     fn codecs(&self) -> zbus::Result<Vec<String>>;
+
+    /// Whether redundant audio data (RFC 2198) is offered and taken.
+    #[zbus(property)]
+    fn redundancy(&self) -> zbus::Result<bool>;
+
+    /// Whether pauses are not sent, in either direction.
+    #[zbus(property)]
+    fn silence_suppression(&self) -> zbus::Result<bool>;
 
     /// `ask`, `follow` or `never`.
     #[zbus(property)]

@@ -18,6 +18,8 @@ pub struct DialOptions {
     pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.
     pub mix: Option<bool>,
+    /// Codecs for this call in place of the account's, most wanted first.
+    pub codecs: Option<Vec<String>>,
     /// Do not tell the callee who calls.
     pub anonymous: Option<bool>,
     /// Go on to whom the call is redirected to.
@@ -58,6 +60,10 @@ pub trait Manager {
     /// Version of the daemon.
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;
+
+    /// Codecs that this daemon has.
+    #[zbus(property)]
+    fn codecs(&self) -> zbus::Result<Vec<String>>;
 
     /// `system` or `session`.
     #[zbus(property)]

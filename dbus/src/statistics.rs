@@ -113,6 +113,20 @@ figures! {
     reported_discard_percent: f64 = "ReportedDiscardPercent" or -1.0,
     /// Jitter buffer of the peer; -1 when not known.
     reported_buffer_ms: f64 = "ReportedBufferMs" or -1.0,
+    /// Packets lost whose sound came in a later packet (RFC 2198).
+    packets_restored: u64 = "PacketsRestored" or 0,
+    /// Packets lost whose sound Opus's forward error correction brought back.
+    packets_corrected: u64 = "PacketsCorrected" or 0,
+    /// Waiting time in queues on the way from the peer.
+    queued_ms: f64 = "QueuedMs" or 0.0,
+    /// Bits per second that Opus is asked for; 0 for other codecs.
+    send_bitrate: u32 = "SendBitrate" or 0,
+    /// Sound in each packet sent.
+    send_ptime_ms: u32 = "SendPtimeMs" or 0,
+    /// Earlier packets that each packet sent repeats (RFC 2198).
+    send_copies: u32 = "SendCopies" or 0,
+    /// Whether packets sent carry Opus's forward error correction.
+    send_fec: bool = "SendFec" or false,
 }
 
 /// The figures of a call; the proxy's path is the call's.
@@ -274,6 +288,34 @@ pub trait CallStatistics {
     /// Jitter buffer of the peer; -1 when not known.
     #[zbus(property(emits_changed_signal = "false"))]
     fn reported_buffer_ms(&self) -> zbus::Result<f64>;
+
+    /// Packets lost whose sound came in a later packet (RFC 2198).
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn packets_restored(&self) -> zbus::Result<u64>;
+
+    /// Packets lost whose sound Opus's forward error correction brought back.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn packets_corrected(&self) -> zbus::Result<u64>;
+
+    /// Waiting time in queues on the way from the peer.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn queued_ms(&self) -> zbus::Result<f64>;
+
+    /// Bits per second that Opus is asked for; 0 for other codecs.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn send_bitrate(&self) -> zbus::Result<u32>;
+
+    /// Sound in each packet sent.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn send_ptime_ms(&self) -> zbus::Result<u32>;
+
+    /// Earlier packets that each packet sent repeats (RFC 2198).
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn send_copies(&self) -> zbus::Result<u32>;
+
+    /// Whether packets sent carry Opus's forward error correction.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn send_fec(&self) -> zbus::Result<bool>;
 
     /// The parts of the media path as it runs now: `id`, `kind`, `name`, `to` and figures of each.
     fn graph(&self) -> Result<Vec<Dict>>;

@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy, DeviceSettings,
-    DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions, RecordOptions,
-    ResumeOptions, TestOptions, TraceOptions, XML,
+    AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy,
+    DeviceSettings, DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions,
+    RecordOptions, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -165,6 +165,7 @@ async fn use_everything(client: &Connection) {
         record: null(),
         programs: Some(true),
         mix: Some(true),
+        codecs: Some(vec!["PCMU".into()]),
         anonymous: Some(true),
         follow: Some(true),
     };
@@ -174,11 +175,11 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, scope, do_not_disturb, accounts, calls, neighbours);
+    get!(manager: diagnose, version, codecs, scope, do_not_disturb, accounts, calls, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
-        registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redirect, dtmf,
+        registrar, outbound_proxy, transport, security, auth_user, has_password, registers, codecs, redundancy, silence_suppression, redirect, dtmf,
         state, reason,
         dial_plan, sip_status, expires, retry_in, allow_md5, push_provider, digest_algorithm, public_gruu, temporary_gruu,
         associated_addresses, service_route, push_service, ice, stun, relays);
@@ -204,7 +205,7 @@ async fn use_everything(client: &Connection) {
     let statistics = proxy!(CallStatisticsProxy, client);
     statistics.watch(1000).await.unwrap();
     statistics.watch_activity(10).await.unwrap();
-    get!(statistics: get, unwatch, graph, unwatch_activity, bursts, burst_density, gap_density, concealed_percent, one_way_delay_ms, rating_in, mos_listening_in, mos_conversation_in, rating_out, mos_listening_out, mos_conversation_out, reported_mos, reported_burst_density, reported_discard_percent, reported_buffer_ms, packets_sent, packets_received, octets_sent, octets_received, packets_lost,
+    get!(statistics: get, unwatch, graph, unwatch_activity, bursts, burst_density, gap_density, concealed_percent, one_way_delay_ms, rating_in, mos_listening_in, mos_conversation_in, rating_out, mos_listening_out, mos_conversation_out, reported_mos, reported_burst_density, reported_discard_percent, reported_buffer_ms, packets_restored, packets_corrected, queued_ms, send_bitrate, send_ptime_ms, send_copies, send_fec, packets_sent, packets_received, octets_sent, octets_received, packets_lost,
         packets_late, packets_duplicate, packets_reordered, packets_invalid, packets_discarded, frames_played,
         frames_concealed, loss_percent, jitter_ms, buffer_ms, buffer_target_ms, round_trip_ms,
         remote_loss_percent, remote_jitter_ms, level_in, level_out);

@@ -92,7 +92,7 @@ impl Baresip {
         account: &str,
         lines: &str,
     ) -> Self {
-        let directory = lab.directory("baresip");
+        let directory = lab.directory(&format!("baresip-{host}"));
         // As codecs are written there: name, rate of the sound, channels.
         let mut shape = codec.split('/').skip(1).map(|number| number.parse::<u32>().unwrap());
         let (rate, channels) = (shape.next().unwrap(), shape.next().unwrap());

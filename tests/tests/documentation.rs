@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::process::{Process, program};
+use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Call, Config, Lab, SOON, Voipd, pause};
 
 /// The lines in the page's `busctl` blocks.
@@ -33,6 +34,12 @@ async fn call_for(line: &str, phone: &Voipd, friend: &Voipd) -> Call {
     }
     let call = phone.dial(&format!("sip:echo@{}", friend.address)).await;
     call.is("active").await;
+    if needs(&["StopPlaying"]) {
+        phone.ctl(&["play", "--loop", speech(Speaker::Alice, 8000).to_str().unwrap()]);
+    }
+    if needs(&["StopRecording"]) {
+        phone.ctl(&["record", phone.directory().join("call.wav").to_str().unwrap()]);
+    }
     if needs(&["Resume"]) {
         call.hold().await;
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use voipd_tests::exchange::{Conversation, Exchange};
-use voipd_tests::netlab::{Internet, Kind, Nat};
-use voipd_tests::{Lab, needs_root};
+use voipd_tests::netlab::{Internet, Kind, Nat, Site};
+use voipd_tests::{Config, Lab, SOON, Voipd, needs_root};
 
 /// Whether datagrams of one side can reach the other without a relay.
 fn reach_each_other(one: Kind, other: Kind) -> bool {
@@ -54,6 +54,57 @@ pair!(cone_calls_two_nats, Kind::Behind(Nat::Cone), Kind::TwoNats);
 pair!(symmetric_calls_full_cone, Kind::Behind(Nat::Symmetric), Kind::Behind(Nat::FullCone));
 pair!(symmetric_calls_symmetric, Kind::Behind(Nat::Symmetric), Kind::Behind(Nat::Symmetric));
 pair!(udp_blocked_calls_cone, Kind::Behind(Nat::TcpOnly), Kind::Behind(Nat::Cone));
+
+/// A friend at a site, who has joined by an invitation and is registered.
+async fn joined(lab: &Lab, point: &Voipd, name: &str, site: &Site) -> Voipd {
+    let phone = Voipd::start(lab, name, Config::on(site.client(), site.address)).await;
+    let invitation = point.ctl(&["friends", "invite", name]);
+    phone.ctl(&["friends", "join", invitation.trim()]);
+    phone.account_is(&point.address.to_string(), "registered", SOON).await;
+    phone
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn three_friends_behind_nats_need_nobody_but_their_meeting_point() {
+    if !needs_root("three_friends_behind_nats_need_nobody_but_their_meeting_point") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let host = internet.host("point");
+    let config = Config::on(&host.namespace, host.address)
+        .line("rendezvous", "enabled = true")
+        .line("rendezvous", format!("address = \"{}\"", host.address))
+        .line("rendezvous", "relay = true");
+    let mut point = Voipd::start(&lab, "point", config).await;
+    let kinds = [Kind::Behind(Nat::Cone), Kind::Behind(Nat::Symmetric), Kind::TwoNats];
+    let sites = kinds.map(|kind| internet.site(kind));
+    let names = ["alice", "bob", "carol"];
+    let mut friends = Vec::new();
+    for (name, site) in names.into_iter().zip(&sites) {
+        friends.push(joined(&lab, &point, name, site).await);
+    }
+    for (caller, callee) in [(0, 1), (1, 2), (2, 0)] {
+        let what = format!("{} calls {}", kinds[caller], kinds[callee]);
+        let conversation =
+            Conversation::begin(&lab, &friends[caller], (names[callee], &friends[callee])).await;
+        let way = conversation.way().await;
+        println!("{what}: {way:?}");
+        conversation.end().await.assert_both_heard(&what);
+        let relayed = way.iter().any(|end| end == "relay");
+        assert_eq!(relayed, !reach_each_other(kinds[caller], kinds[callee]), "{what}: {way:?}");
+    }
+
+    // What goes on while the meeting point restarts goes on, as long as it does not pass there.
+    let conversation = Conversation::begin_after(&lab, &friends[2], ("alice", &friends[0]), 10.0).await;
+    conversation.way().await;
+    point.restart().await;
+    conversation.end_after(10.0).await.assert_both_heard("the meeting point has restarted");
+    for phone in friends.into_iter().chain([point]) {
+        phone.stop().await;
+    }
+}
 
 #[tokio::test]
 #[ignore = "takes minutes: make netlab"]

@@ -242,18 +242,8 @@ async fn a_call_goes_on_when_its_relay_is_gone() {
     stop(phones).await;
 }
 
-/// A telephone that has nothing but IPv6 talks with one that has both.
-#[tokio::test]
-async fn a_telephone_with_ipv6_alone_calls() {
-    if !needs_root("a_telephone_with_ipv6_alone_calls") {
-        return;
-    }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let sites = [internet.site(CONE), internet.site(CONE)];
-    internet.add_ipv6(&[&sites[0], &sites[1]]);
-    let exchange = Exchange::start(&lab, &internet).await;
-    // Its registrar is reached by IPv6; the other telephone has both.
+/// A telephone that has nothing but IPv6, alice's, and one that has both and uses IPv4 with the registrar, bob's.
+async fn ipv6_alone(lab: &Lab, exchange: &Exchange, sites: &[Site; 2]) -> [Voipd; 2] {
     sites[0].remove_ipv4();
     let server = format!("registrar = \"sip:[{0}]\"\noutbound-proxy = \"sip:[{0}]\"", Internet::SERVER6);
     let account = |user: &str| {
@@ -261,12 +251,29 @@ async fn a_telephone_with_ipv6_alone_calls() {
         account.replace(&format!("@{}", Internet::SERVER), "@voipd.test")
     };
     let alice = format!("{}\n{server}\nice = \"auto\"", account("alice"));
-    let alice = phone(&lab, "alice", &sites[0], alice).await;
+    let alice = phone(lab, "alice", &sites[0], alice).await;
     let server = format!("registrar = \"sip:{0}\"\noutbound-proxy = \"sip:{0}\"", Internet::SERVER);
     let stun = format!("stun = [\"stun:{}\"]", Internet::SERVER);
-    let bob = phone(&lab, "bob", &sites[1], format!("{}\n{server}\n{stun}", account("bob"))).await;
+    let bob = phone(lab, "bob", &sites[1], format!("{}\n{server}\n{stun}", account("bob"))).await;
+    [alice, bob]
+}
+
+#[tokio::test]
+async fn a_telephone_with_ipv6_alone_calls_and_is_called() {
+    if !needs_root("a_telephone_with_ipv6_alone_calls_and_is_called") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    internet.add_ipv6(&[&sites[0], &sites[1]]);
+    let exchange = Exchange::start(&lab, &internet).await;
+    let [alice, bob] = ipv6_alone(&lab, &exchange, &sites).await;
     let conversation = Conversation::begin(&lab, &alice, ("bob", &bob)).await;
     println!("{:?}", conversation.way().await);
-    conversation.end().await.assert_both_heard("IPv6 alone");
+    conversation.end().await.assert_both_heard("calling with IPv6 alone");
+    let conversation = Conversation::begin(&lab, &bob, ("alice", &alice)).await;
+    println!("{:?}", conversation.way().await);
+    conversation.end().await.assert_both_heard("called with IPv6 alone");
     stop([alice, bob]).await;
 }

@@ -7,13 +7,14 @@ use voipd_tests::pulse::Pulse;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
 
-/// A telephone with the microphone and the loudspeaker of one of the two people.
+/// A telephone with the microphone and the loudspeaker of one of the two people, who are not in one room.
 async fn phone(lab: &Lab, pulse: &Pulse, name: &str) -> Voipd {
     let config = Config::at(lab.address())
         .environment("PULSE_SERVER", pulse.server())
         .line("audio", format!("input = \"pulseaudio:{name}-microphone\""))
         .line("audio", format!("output = \"pulseaudio:{name}-loudspeaker\""))
         .line("audio", "ringer = \"pulseaudio:bell\"")
+        .line("audio", "echo-cancellation = false")
         .line("direct", "codecs = [\"PCMU\"]");
     Voipd::start(lab, name, config).await
 }
@@ -167,6 +168,159 @@ async fn a_sound_server_that_goes_away_does_not_end_the_call() {
     assert_eq!(call.state().await, "active");
     assert!(after.packets_sent > before.packets_sent + 20, "{before:?} {after:?}");
     call.hang_up().await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
+/// The device that is open for a role.
+async fn in_use(phone: &Voipd, role: &str) -> Option<String> {
+    phone.audio().await.in_use().await.unwrap().remove(role)
+}
+
+#[tokio::test]
+async fn a_device_that_is_not_there_is_stood_in_for_until_it_is_and_again_when_it_goes() {
+    let lab = Lab::alone();
+    let pulse = Pulse::start(&lab).await;
+    let config = Config::at(lab.address())
+        .environment("PULSE_SERVER", pulse.server())
+        .line("audio", "input = \"pulseaudio:headset.monitor\"")
+        .line("audio", "output = \"pulseaudio:headset\"");
+    let alice = Voipd::start(&lab, "alice", config).await;
+    let bob = Voipd::start(&lab, "bob", Config::at(lab.address())).await;
+    let call = alice.dial(&format!("sip:{}", bob.address)).await;
+    bob.incoming().await.accept().await;
+    call.is("active").await;
+    let both = async |input: &str, output: &str| {
+        let what = format!("{input} and {output} are used");
+        until(&what, SOON, async || {
+            let used = (in_use(&alice, "input").await?, in_use(&alice, "output").await?);
+            (used == (format!("pulseaudio:{input}"), format!("pulseaudio:{output}"))).then_some(())
+        })
+        .await;
+    };
+    both("alice-microphone", "alice-loudspeaker").await;
+    let audio = alice.audio().await;
+    assert_eq!(audio.state().await.unwrap(), "open");
+    let reason = audio.reason().await.unwrap();
+    assert!(reason.contains("headset") && reason.contains("until it is back"), "{reason}");
+    assert_eq!(audio.output().await.unwrap(), "pulseaudio:headset", "the choice stays");
+    // Settings belong to the device that is chosen.
+    alice.ctl(&["devices", "volume", "output", "40"]);
+
+    let plugged = pulse.control(&["load-module", "module-null-sink", "sink_name=headset", "channels=1"]);
+    both("headset.monitor", "headset").await;
+    until("nothing is amiss any more", SOON, async || audio.reason().await.unwrap().is_empty().then_some(()))
+        .await;
+    assert_eq!(alice.ctl(&["devices", "volume", "output"]).trim(), "40 %");
+
+    // From one that goes while it is used, PulseAudio itself leads the sound to its default.
+    let number_of = |sink: &str| {
+        let sinks = pulse.control(&["list", "short", "sinks"]);
+        let line = sinks.lines().find(|line| line.split_whitespace().nth(1) == Some(sink)).map(str::to_owned);
+        line.and_then(|line| line.split_whitespace().next().map(str::to_owned))
+    };
+    let plays_at = |sink: &str| {
+        let (number, streams) = (number_of(sink), pulse.control(&["list", "short", "sink-inputs"]));
+        let ours = streams.lines().find(|line| line.contains("protocol-native"));
+        ours.is_some_and(|line| line.split_whitespace().nth(1) == number.as_deref())
+    };
+    assert!(plays_at("headset"));
+    pulse.control(&["unload-module", plugged.trim()]);
+    until("the sound is led elsewhere", SOON, async || plays_at("alice-loudspeaker").then_some(())).await;
+    let before = call.figures().await;
+    until("the call goes on", SOON, async || {
+        (call.figures().await.packets_sent > before.packets_sent + 20).then_some(())
+    })
+    .await;
+    assert_eq!((call.state().await.as_str(), audio.state().await.unwrap().as_str()), ("active", "open"));
+    call.hang_up().await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
+async fn one_card_rings_and_plays() {
+    let lab = Lab::alone();
+    let pulse = Pulse::start(&lab).await;
+    let config = Config::at(lab.address())
+        .environment("PULSE_SERVER", pulse.server())
+        .line("audio", "input = \"pulseaudio:bob-microphone\"")
+        .line("audio", "output = \"pulseaudio:bell\"")
+        .line("audio", "ringer = \"pulseaudio:bell\"");
+    let bob = Voipd::start(&lab, "bob", config).await;
+    let alice = Voipd::start(&lab, "alice", Config::at(lab.address())).await;
+    bob.ctl(&["devices", "mute", "output"]);
+    let mut bell = pulse.record("bell", &lab.path("bell.wav")).await;
+    let call = alice.dial(&format!("sip:{}", bob.address)).await;
+    let answered = bob.incoming().await;
+    until("it rings at the output's device", SOON, async || {
+        (in_use(&bob, "ringer").await? == "pulseaudio:bell").then_some(())
+    })
+    .await;
+    let streams = pulse.control(&["list", "short", "sink-inputs"]);
+    // The others are the laboratory's own.
+    let of_clients = streams.lines().filter(|line| line.contains("protocol-native")).count();
+    assert_eq!(of_clients, 1, "opened once: {streams}");
+    pause(2.0).await;
+    bell.stop().await;
+    let rung = Sound::channel(&lab.path("bell.wav"), 0);
+    assert!(rung.level() > -45.0, "the ringer is not muted with the output: {} dBFS", rung.level());
+    answered.accept().await;
+    call.is("active").await;
+    until("the ring is over", SOON, async || in_use(&bob, "ringer").await.is_none().then_some(())).await;
+    assert_eq!(in_use(&bob, "output").await.as_deref(), Some("pulseaudio:bell"), "the device stays open");
+    call.hang_up().await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
+async fn the_peer_does_not_hear_itself_out_of_a_loudspeaker_beside_the_microphone() {
+    let lab = Lab::alone();
+    let pulse = Pulse::start(&lab).await;
+    // Alice's loudspeaker is heard by her microphone, as loud as it plays, a while later.
+    pulse.control(&[
+        "load-module",
+        "module-remap-source",
+        "source_name=alice-room",
+        "master=bob-to-alice.monitor",
+        "channels=1",
+        "channel_map=mono",
+        "master_channel_map=front-right",
+        "remix=no",
+    ]);
+    pulse.control(&[
+        "load-module",
+        "module-loopback",
+        "source=alice-room",
+        "sink=alice-mouth",
+        "latency_msec=80",
+    ]);
+    let alice = phone(&lab, &pulse, "alice").await;
+    let bob =
+        Voipd::start(&lab, "bob", Config::at(lab.address()).line("direct", "codecs = [\"PCMU\"]")).await;
+    alice.ctl(&["devices", "processing", "echo", "on"]);
+    let call = alice.dial(&format!("sip:{}", bob.address)).await;
+    let (words, heard) = (speech(Speaker::Bob, 8000), lab.path("heard.wav"));
+    let answered = bob.incoming().await;
+    answered.accept_speaking(&words, &heard).await;
+    call.is("active").await;
+    let found = async |key: &str| {
+        let counters = alice.audio().await.counters().await.unwrap();
+        counters.get(key).copied().unwrap_or_default()
+    };
+    until("the echo is found", SOON, async || (found("echo-delay-ms").await > 0).then_some(())).await;
+    pause(Sound::load(&words).seconds() - 1.0).await;
+    let (blocks, late) = (found("voice-blocks").await, found("voice-blocks-late").await);
+    println!("echo {} ms behind, {late} of {blocks} blocks late", found("echo-delay-ms").await);
+    answered.hang_up().await;
+    call.ended().await;
+    let (said, heard) = (Sound::load(&words), Sound::load(&heard));
+    // The first half teaches, the second tests; behind the sentence there is silence.
+    let (half, end) = (said.seconds() / 2.0, said.seconds() - 0.5);
+    let (said, heard) = (said.between(half, end).level(), heard.between(half, end).level());
+    println!("said at {said:.1} dBFS, echo at {heard:.1} dBFS");
+    assert!(heard < said - 12.0, "said at {said:.1} dBFS, echo at {heard:.1} dBFS");
     alice.stop().await;
     bob.stop().await;
 }

@@ -105,6 +105,8 @@ pub struct AccountSettings {
     pub ptime_ms: u16,
     /// Redundant audio data (RFC 2198) is offered and taken.
     pub redundancy: bool,
+    /// Pauses are not sent: a description of their noise is (RFC 3389), or nothing (Opus).
+    pub silence_suppression: bool,
     /// What becomes of its calls that are redirected.
     pub redirect: RedirectPolicy,
     /// How it sends digits.

@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 use voipd_audio::plan::{Steering, StreamCounters};
 use voipd_media::rtcp::RemoteView;
 
-pub use choice::Limits;
 use choice::Choice;
+pub use choice::Limits;
 use delay::Delay;
 use losses::Losses;
 
 /// A queue of this length calls for less, whether it grows or not.
-const LONG: Duration = Duration::from_millis(150);
+const LONG: Duration = Duration::from_millis(95);
 /// One of this length does where it grows.
-const GROWING: Duration = Duration::from_millis(70);
+const GROWING: Duration = Duration::from_millis(60);
 /// Below this it is none, but the measure's own coarseness.
-const SHORT: Duration = Duration::from_millis(60);
+const SHORT: Duration = Duration::from_millis(50);
 /// Share of what the link carries that is used once it is known.
 const SHARE: f64 = 0.88;
 /// Time in which a queue is to be emptied.
@@ -37,8 +37,8 @@ const LONGEST_HOLD: Duration = Duration::from_secs(80);
 /// After so long without trouble the next one is the first again.
 const FORGOTTEN: Duration = Duration::from_secs(180);
 /// Growth a second: where nothing is known of the link, and near the rate at which it was too slow.
-const FAST: f64 = 0.03;
-const SLOW: f64 = 0.006;
+const FAST: f64 = 0.012;
+const SLOW: f64 = 0.004;
 /// Bits per second under which nothing is sent, packet headers included.
 const FLOOR: f64 = 12_000.0;
 
@@ -102,17 +102,16 @@ impl Adaptation {
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let Some(seen) = self.delay.report(now, view, queued) else { return };
         let loss = f64::from(view.fraction_lost);
-        self.losses.report(now, loss, seen.queue > SHORT);
-        let carried = seen.rate * (1.0 - loss) / (1.0 + seen.growth.max(0.0));
+        self.losses.report(now, loss, seen.queue >= LONG);
         let overrun = seen.queue >= LONG && seen.growth > -0.05
             || seen.queue >= GROWING && seen.growth > 0.01
-            || seen.queue >= SHORT && loss > 0.05;
+            || seen.queue >= SHORT / 2 && seen.earlier >= LONG && seen.growth > -0.05;
         if overrun || self.losses.suspects_link(now, self.rate) {
-            self.lower(now, carried, seen.queue);
+            self.lower(now, seen.carried, seen.queue);
         } else if let Some(rate) = self.losses.exonerates_link(now) {
             self.rate = rate.min(self.limits.most());
             (self.knee, self.hold_until) = (None, None);
-        } else if seen.queue < SHORT {
+        } else if seen.queue.max(seen.earlier) < SHORT {
             self.raise(now, since);
         }
         self.choice.follow(&self.limits, self.rate, self.losses.level());
@@ -146,10 +145,10 @@ impl Adaptation {
         if self.hold_until.is_some_and(|until| now < until) {
             return;
         }
-        let near = self.knee.is_some_and(|knee| self.rate < 1.1 * knee);
+        let near = self.knee.is_some_and(|knee| self.rate < 1.3 * knee);
         let growth = if near { SLOW } else { FAST };
         self.rate = (self.rate * (1.0 + growth * seconds)).min(self.limits.most());
-        if self.knee.is_some_and(|knee| self.rate >= 1.25 * knee) || self.rate >= self.limits.most() {
+        if self.knee.is_some_and(|knee| self.rate >= 2.0 * knee) || self.rate >= self.limits.most() {
             // It is another link by now.
             self.knee = None;
         }

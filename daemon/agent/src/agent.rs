@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use voipd_audio::PortId;
 use voipd_audio::plan::{EngineEvent, StreamCounters};
+use voipd_audio::tone::national::Country;
 use voipd_media::LocalMedia;
 use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{
@@ -43,6 +44,8 @@ const MAX_ENDED: usize = 128;
 /// What the whole agent has in common.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
+    /// Whose signals callers hear; `None`: those of the account's country, where its dial plan names one.
+    pub tones: Option<&'static Country>,
     /// User-Agent and Server, `voipd/0.1.0`.
     pub product: String,
     /// URN that names this device for good, `urn:uuid:…`; see [`Identity::instance`](endpoint::Identity::instance).
@@ -194,6 +197,13 @@ impl Agent {
     ) {
         self.media_resolved(now, id, result);
         self.settle(now);
+    }
+
+    /// Sockets that are bound for a call beside those that the answer to [`Output::BindMedia`] or [`Output::MoveMedia`] will
+    /// name, at other addresses of this machine, the best first: ICE offers them, too. To be told before that answer, where
+    /// [`Agent::wants_sockets_beside`]; those of before are void by then.
+    pub fn handle_media_beside(&mut self, call: CallId, beside: Vec<LocalMedia>) {
+        self.media_beside(call, beside);
     }
 
     /// The answer to [`Output::BindMedia`]; the error is a sentence for the log.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use voipd_audio::plan::{SendPlan, Steering, StreamCounters};
 use voipd_audio::{PortId, StreamPlan};
 use voipd_media::rtcp::RtcpSession;
-use voipd_media::{Agreement, Direction, LocalMedia, Negotiation, NegotiationError};
+use voipd_media::{Agreement, Codec, Direction, LocalMedia, Negotiation, NegotiationError};
 use voipd_sip::endpoint::SessionId;
 use voipd_sip::uri::NameAddr;
 
@@ -56,6 +56,8 @@ pub(crate) enum Media {
 /// A running stream.
 pub(crate) struct Stream {
     pub(crate) local: LocalMedia,
+    /// The RTP socket that the stream is on: at `local`, or where ICE has found a better way.
+    pub(crate) socket: SocketAddr,
     pub(crate) plan: StreamPlan,
     pub(crate) rtcp: RtcpSession,
     /// Of the sound sent, in hertz.
@@ -150,10 +152,12 @@ pub struct SoundChoice {
 }
 
 /// What a caller of `dial` wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DialOptions {
     /// Where the sound comes from and goes to.
     pub sound: SoundChoice,
+    /// In place of the account's codecs, the most wanted first.
+    pub codecs: Option<Vec<Codec>>,
     /// The callee is not told who calls.
     pub anonymous: bool,
     /// The call may go on to whom it is redirected to.
@@ -195,6 +199,8 @@ pub(crate) struct Call {
     pub(crate) advertised: Option<LocalMedia>,
     /// The far end of signalling.
     pub(crate) faces: Option<IpAddr>,
+    /// Media sockets at other addresses of the machine, for ICE.
+    pub(crate) beside: Vec<LocalMedia>,
     /// Where the media ports are reached from outside, by the router's account.
     pub(crate) mapped: Option<LocalMedia>,
     /// Where the peer was last told to send.

@@ -71,6 +71,9 @@ impl Agent {
         );
         if let Some(call) = self.calls.get_mut(&id) {
             call.known.anonymous = options.anonymous;
+            if let Some(codecs) = options.codecs {
+                call.negotiation.use_codecs(codecs);
+            }
         }
         self.place_sound(now, id, options.sound);
         self.note(Weight::Info, Some(id), "call placed".to_owned());
@@ -244,8 +247,14 @@ impl Agent {
             codecs: account.settings.codecs.clone(),
             ptime_ms: account.settings.ptime_ms,
             redundancy: account.settings.redundancy,
+            silence_suppression: account.settings.silence_suppression,
         });
-        let preferences = preferences.unwrap_or(Preferences { codecs: Vec::new(), ptime_ms: 20, redundancy: false });
+        let preferences = preferences.unwrap_or(Preferences {
+            codecs: Vec::new(),
+            ptime_ms: 20,
+            redundancy: false,
+            silence_suppression: false,
+        });
         // 62 bits: some peers read the o= number as a signed 64-bit one.
         let negotiation = Negotiation::new(self.rng.next_u64() >> 2, preferences);
         let call = Call {
@@ -268,6 +277,7 @@ impl Agent {
             ice_news: false,
             advertised: None,
             faces: None,
+            beside: Vec::new(),
             mapped: None,
             told_media: None,
             offering: Offering::Idle,

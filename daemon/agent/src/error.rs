@@ -64,8 +64,8 @@ pub enum AgentError {
          either, or the account's dtmf setting excludes it"
     )]
     NoDtmf,
-    /// The account's settings leave the codec out.
-    #[error("the call's account does not have the codec {0} among its codecs: add it there")]
+    /// The account's settings, or the call's, leave the codec out.
+    #[error("the call does not have the codec {0} among its codecs: add it to those of its account")]
     CodecNotAllowed(&'static str),
     /// Leave to follow was given, and the account never follows.
     #[error(

@@ -23,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 const MOST_TRIES: u8 = 8;
 /// Candidates that came too late for a description are told in another one if no way is found without them by then.
 const LATE: Duration = Duration::from_millis(500);
+/// Between the local preferences of two addresses of the machine (RFC 8445 section 5.1.2.1).
+const APART: u16 = 256;
 /// A side that does not control leaves the first restart to the other for so long.
 const COURTESY: Duration = Duration::from_secs(3);
 
@@ -30,6 +32,8 @@ const COURTESY: Duration = Duration::from_secs(3);
 pub(crate) struct Beginning {
     pub(crate) policy: IcePolicy,
     pub(crate) local: LocalMedia,
+    /// At other addresses of the machine, the best first.
+    pub(crate) beside: Vec<LocalMedia>,
     /// We offer.
     pub(crate) offers: bool,
     /// RTCP has no socket of its own.
@@ -48,6 +52,7 @@ pub(crate) struct CallIce {
     policy: IcePolicy,
     abroad: bool,
     local: LocalMedia,
+    beside: Vec<LocalMedia>,
     /// When anything happened last.
     latest: Instant,
     /// When servers were asked in doubt.
@@ -87,11 +92,11 @@ pub(crate) enum RtcpWay {
 
 impl CallIce {
     pub(crate) fn new(now: Instant, beginning: Beginning) -> Self {
-        let Beginning { policy, local, offers, muxed, abroad, stun, relays, seed } = beginning;
+        let Beginning { policy, local, beside, offers, muxed, abroad, stun, relays, seed } = beginning;
         let settings = Settings {
             role: if offers { Role::Controlling } else { Role::Controlled },
             components: if muxed { 1 } else { 2 },
-            bases: bases(local, muxed),
+            bases: bases(local, &beside, muxed),
             stun_servers: stun,
             relays,
         };
@@ -104,6 +109,7 @@ impl CallIce {
             policy,
             abroad,
             local,
+            beside,
             latest: now,
             asked_at: None,
             waits_until: Some(now + PATIENCE),
@@ -310,7 +316,7 @@ impl CallIce {
             self.selected = [None, None];
         }
         self.agent.give_up_silent_relays(now);
-        self.agent.restart(now, local.map(|local| bases(local, false)));
+        self.agent.restart(now, local.map(|local| bases(local, &self.beside, false)));
         let patience = self.asked_at.take().unwrap_or(now) + PATIENCE;
         self.waits_until = (!self.agent.is_gathered() && now < patience).then_some(patience);
         self.recovery.at = None;
@@ -403,6 +409,16 @@ impl CallIce {
 
     // The way of media.
 
+    /// Sockets at other addresses, for the next restart on another network.
+    pub(crate) fn set_beside(&mut self, beside: Vec<LocalMedia>) {
+        self.beside = beside;
+    }
+
+    /// The RTP socket that media leaves from, where that is settled.
+    pub(crate) fn socket(&self) -> Option<SocketAddr> {
+        self.selected[0].and_then(|pair| local_of(pair.path))
+    }
+
     /// Puts the way that was found into a plan; before there is one, media goes where the peer's description says, as it
     /// would without ICE. Nothing is sent to a peer that has stopped consenting (RFC 7675), or past the relays where
     /// nothing else is wanted.
@@ -478,17 +494,18 @@ impl CallIce {
     }
 }
 
-fn bases(local: LocalMedia, muxed: bool) -> Vec<Base> {
-    let base = |component: u16, port: u16| Base {
-        component,
-        address: SocketAddr::new(local.address, port),
-        preference: u16::MAX,
+/// The sockets, the best first.
+fn bases(local: LocalMedia, beside: &[LocalMedia], muxed: bool) -> Vec<Base> {
+    let of = |(place, local): (u16, &LocalMedia)| {
+        let base = |component: u16, port: u16| Base {
+            component,
+            address: SocketAddr::new(local.address, port),
+            preference: u16::MAX - place * APART,
+        };
+        let rtcp = (!muxed).then(|| base(2, local.rtcp_port));
+        [Some(base(1, local.rtp_port)), rtcp].into_iter().flatten()
     };
-    let mut bases = vec![base(1, local.rtp_port)];
-    if !muxed {
-        bases.push(base(2, local.rtcp_port));
-    }
-    bases
+    (0..).zip(std::iter::once(&local).chain(beside)).flat_map(of).collect()
 }
 
 fn credentials(written: &voipd_media::ice::Credentials) -> Option<ice::Credentials> {

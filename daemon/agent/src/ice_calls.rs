@@ -18,11 +18,17 @@ use crate::view::{CallDirection, CallId, Reason};
 
 impl Agent {
     /// A packet on a media socket of a call that is neither RTP nor RTCP (RFC 7983): STUN, or what a relay passes on.
-    /// `rtp`: it came to the socket of RTP, else to that of RTCP.
-    pub fn handle_stun(&mut self, now: Instant, call: CallId, rtp: bool, source: SocketAddr, bytes: &[u8]) {
+    /// `at`: the socket's address.
+    pub fn handle_stun(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        at: SocketAddr,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) {
         if let Some(ice) = self.ice_of(call) {
-            let base = ice.base(rtp);
-            ice.agent_mut().handle_datagram(now, base, source, bytes);
+            ice.agent_mut().handle_datagram(now, at, source, bytes);
             self.drain_ice(now, call);
         }
         self.settle(now);
@@ -58,44 +64,74 @@ impl Agent {
         Ok(())
     }
 
-    /// Media sockets are bound, or were: gathering begins, where the account wants it and the peer may.
-    pub(crate) fn begin_ice(&mut self, now: Instant, id: CallId, local: LocalMedia) {
-        let Some(call) = self.calls.get(&id) else { return };
-        let Some(account) = self.accounts.get(call.account) else { return };
+    /// Whether a call has a use for media sockets at further addresses of the machine: with ICE, unless it shall not tell them.
+    /// To be asked when [`Output::BindMedia`] or [`Output::MoveMedia`] comes.
+    pub fn wants_sockets_beside(&self, id: CallId) -> bool {
+        let Some(call) = self.calls.get(&id) else { return false };
+        let policy = self.accounts.get(call.account).map(|account| account.settings.ice.policy);
+        policy == Some(IcePolicy::Auto)
+            && match &call.ice {
+                Some(_) => true,
+                None => !call.is_streaming() && self.wants_ice(call),
+            }
+    }
+
+    fn wants_ice(&self, call: &Call) -> bool {
+        let Some(account) = self.accounts.get(call.account) else { return false };
         let settings = &account.settings.ice;
-        let theirs = call.negotiation.offered_ice();
-        let wanted = match (settings.policy, theirs) {
+        match (settings.policy, call.negotiation.offered_ice()) {
             (IcePolicy::Off, _) => false,
             (_, Some(theirs)) => matches!(theirs, PeerIce::Offered(_) | PeerIce::Mismatch),
             (IcePolicy::Relay, None) => true,
-            // Nothing but the machine's own address is no more than an offer says in any case.
+            // Nothing but the machine's own addresses is hardly more than an offer says in any case.
             (IcePolicy::Auto, None) => self.servers.has_any(settings),
-        };
-        if !wanted {
-            return;
         }
-        let ipv4 = local.address.is_ipv4();
+    }
+
+    pub(crate) fn media_beside(&mut self, id: CallId, beside: Vec<LocalMedia>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Some(ice) = &mut call.ice {
+            ice.set_beside(beside.clone());
+        }
+        call.beside = beside;
+    }
+
+    /// Media sockets are bound, or were: gathering begins, where the account wants it and the peer may.
+    pub(crate) fn begin_ice(&mut self, now: Instant, id: CallId, local: LocalMedia) {
+        let Some(call) = self.calls.get(&id).filter(|call| self.wants_ice(call)) else { return };
+        let Some(account) = self.accounts.get(call.account) else { return };
+        let settings = &account.settings.ice;
+        let theirs = call.negotiation.offered_ice();
+        let beside = call.beside.clone();
+        let families: Vec<bool> =
+            [&local].into_iter().chain(&beside).map(|local| local.address.is_ipv4()).collect();
         let beginning = Beginning {
             policy: settings.policy,
             local,
+            beside,
             offers: theirs.is_none(),
             muxed: call.negotiation.offered_rtcp_mux() == Some(true),
             abroad: call.faces.is_none_or(is_abroad),
-            stun: self.servers.stun_for(settings, ipv4),
-            relays: self.servers.relays_for(settings, ipv4),
+            stun: self.servers.stun_for(settings, &families),
+            relays: self.servers.relays_for(settings, &families),
             seed: [0; 32],
         };
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let mut ice = Box::new(CallIce::new(now, Beginning { seed, ..beginning }));
-        if let Some(mapped) = call.mapped {
-            for (is_rtp, port) in [(true, mapped.rtp_port), (false, mapped.rtcp_port)] {
-                let base = ice.base(is_rtp);
-                ice.agent_mut().add_mapped(now, base, SocketAddr::new(mapped.address, port));
-            }
+        call.ice = Some(Box::new(CallIce::new(now, Beginning { seed, ..beginning })));
+        self.offer_mapped(now, id);
+        self.drain_ice(now, id);
+    }
+
+    /// What a router has mapped is an address at which ICE may be reached, also where the mapping comes late.
+    pub(crate) fn offer_mapped(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some((mapped, ice)) = call.mapped.zip(call.ice.as_mut()) else { return };
+        for (is_rtp, port) in [(true, mapped.rtp_port), (false, mapped.rtcp_port)] {
+            let base = ice.base(is_rtp);
+            ice.agent_mut().add_mapped(now, base, SocketAddr::new(mapped.address, port));
         }
-        call.ice = Some(ice);
         self.drain_ice(now, id);
     }
 
@@ -234,8 +270,7 @@ impl Agent {
                     break;
                 }
                 IceOutput::Transmit { base, remote, bytes } => {
-                    let rtp = base == ice.base(true);
-                    self.outputs.push_back(Output::SendStun { call: id, rtp, remote, bytes });
+                    self.outputs.push_back(Output::SendStun { call: id, from: base, remote, bytes });
                 }
                 IceOutput::OpenStream { stream, server } => {
                     self.outputs.push_back(Output::OpenRelay { call: id, stream, server });

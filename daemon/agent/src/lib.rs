@@ -6,8 +6,8 @@
 )]
 
 pub mod account;
-pub mod adaptation;
 mod accounts;
+pub mod adaptation;
 pub mod agent;
 mod call;
 mod call_ports;

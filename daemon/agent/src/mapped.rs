@@ -32,6 +32,10 @@ impl Agent {
         let old = std::mem::replace(&mut known.mapped, mapped);
         known.advertised = known.advertised.filter(|advertised| Some(*advertised) != old);
         let told = old.is_some() && known.told_media == old;
+        if mapped.is_some() && old != mapped {
+            self.offer_mapped(now, call);
+        }
+        let Some(known) = self.calls.get(&call) else { return };
         if told && old != mapped && known.phase == Phase::Active && known.is_streaming() {
             self.offer_anew(now, call);
         }

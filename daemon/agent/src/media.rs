@@ -13,6 +13,7 @@ use crate::adaptation::Adaptation;
 use crate::agent::{Agent, ENDED_FOR};
 use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
+use crate::ice::CallIce;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
 use crate::quality::{CallQuality, Look, QualityMonitor};
@@ -63,8 +64,14 @@ impl Agent {
                     self.outputs.push_back(Output::SetMuted { port, muted: true });
                 }
                 let adaptation = Adaptation::new(limits(agreement, &plan));
+                let own = SocketAddr::new(local.address, local.rtp_port);
+                let socket = way.and_then(CallIce::socket).unwrap_or(own);
+                if socket != own {
+                    self.outputs.push_back(Output::UseSocket { call: id, port, socket });
+                }
                 let stream = Stream {
                     local: *local,
+                    socket,
                     plan,
                     rtcp: new_rtcp(now, &mut self.rng, ssrc, rate),
                     clock_rate: rate,
@@ -90,6 +97,12 @@ impl Agent {
                 let mut plan = stream_plan(agreement, ssrc, old.generation, call.local_hold);
                 if let Some(ice) = way {
                     ice.apply(&mut plan, agreement);
+                }
+                let own = SocketAddr::new(stream.local.address, stream.local.rtp_port);
+                let socket = way.map_or(Some(own), CallIce::socket).unwrap_or(stream.socket);
+                if socket != stream.socket {
+                    stream.socket = socket;
+                    self.outputs.push_back(Output::UseSocket { call: id, port, socket });
                 }
                 if plan == *old {
                     return;

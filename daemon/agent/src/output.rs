@@ -78,9 +78,12 @@ pub enum Output {
     UseRinger(bool),
     /// Send an RTCP packet from the call's RTCP socket, or from its RTP socket where both share one (RFC 5761).
     SendRtcp { call: CallId, remote: SocketAddr, muxed: bool, bytes: Vec<u8> },
-    /// Send a packet of ICE's or TURN's from the call's RTP socket, or else from its RTCP socket. What such sockets receive
-    /// that is neither RTP nor RTCP goes to [`crate::Agent::handle_stun`].
-    SendStun { call: CallId, rtp: bool, remote: SocketAddr, bytes: Vec<u8> },
+    /// Send a packet of ICE's or TURN's from the call's socket at this address, which is one for RTP or one for RTCP. What
+    /// such sockets receive that is neither RTP nor RTCP goes to [`crate::Agent::handle_stun`].
+    SendStun { call: CallId, from: SocketAddr, remote: SocketAddr, bytes: Vec<u8> },
+    /// Let the call's stream go on with that of its RTP sockets which is at this address (see
+    /// [`crate::Agent::handle_media_beside`]); the others go on being read for ICE.
+    UseSocket { call: CallId, port: PortId, socket: SocketAddr },
     /// Connect to a relay by TCP or TLS; all that comes of it goes to [`crate::Agent::handle_relay`].
     OpenRelay { call: CallId, stream: StreamId, server: RelayServer },
     /// Send a message by such a connection.

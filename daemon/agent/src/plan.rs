@@ -2,7 +2,7 @@
 
 use voipd_audio::plan::{Path, Protection, ReceiveKind, SendPlan, StreamPlan};
 use voipd_media::negotiation::ReceiveFormat;
-use voipd_media::{Agreement, Codec};
+use voipd_media::{Agreement, COMFORT_NOISE, Codec};
 
 use crate::adaptation::Limits;
 
@@ -20,20 +20,28 @@ pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, loc
         bitrate: format.max_bitrate,
         fec: format.fec,
         dtx: format.dtx,
+        cbr: format.cbr,
+        max_playback_rate: format.max_playback_rate,
+        comfort_noise: format.comfort_noise,
         redundancy: format.redundancy,
     });
-    let receive = agreement
+    let mut receive: Vec<(u8, ReceiveKind)> = agreement
         .receive
         .iter()
         .map(|(payload_type, format)| {
             let kind = match format {
                 ReceiveFormat::Audio(codec) => ReceiveKind::Audio(engine_codec(*codec)),
                 ReceiveFormat::Events(rate) => ReceiveKind::Events(*rate),
+                ReceiveFormat::ComfortNoise(rate) => ReceiveKind::ComfortNoise(*rate),
                 ReceiveFormat::Redundant(_) => ReceiveKind::Redundant,
             };
             (*payload_type, kind)
         })
         .collect();
+    // Some send it without having agreed to; its number means nothing else.
+    if receive.iter().all(|(number, _)| *number != COMFORT_NOISE) {
+        receive.push((COMFORT_NOISE, ReceiveKind::ComfortNoise(8_000)));
+    }
     StreamPlan {
         generation,
         path: Path::Udp { remote: agreement.remote_rtp, symmetric: true },

@@ -1,5 +1,6 @@
 //! Reasons: what the ends of sessions mean to a person.
 
+use voipd_audio::tone::Signal;
 use voipd_media::NegotiationError;
 use voipd_sip::endpoint::{CertificateFault, EndCause, SessionEnd, TransportError};
 use voipd_sip::reason::{self as sip, Protocol};
@@ -101,7 +102,12 @@ pub(crate) fn of_negotiation(error: &NegotiationError) -> Reason {
     }
 }
 
-/// Whether a caller whose call ended so hears the busy tone: it did not come about, and not by the caller's will.
-pub(crate) fn sounds_busy(reason: Reason) -> bool {
-    !matches!(reason, Reason::Local | Reason::Remote | Reason::Cancelled)
+/// What a caller hears whose call ended so: nothing, where it came about or by the caller's own will.
+pub(crate) fn signal(reason: Reason) -> Option<Signal> {
+    match reason {
+        Reason::Local | Reason::Remote | Reason::Cancelled | Reason::AnsweredElsewhere => None,
+        Reason::Busy | Reason::Declined | Reason::NoAnswer => Some(Signal::Busy),
+        Reason::NotFound | Reason::Unresolvable | Reason::Redirected => Some(Signal::Information),
+        _ => Some(Signal::Congestion),
+    }
 }

@@ -2,7 +2,7 @@
 //! route leads to waits for a network, for a while.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use voipd_media::LocalMedia;
@@ -127,7 +127,7 @@ impl Agent {
     /// The ways that may change with the network.
     pub fn faced(&self) -> Faced {
         let live = self.calls.values().filter(|call| !call.is_ended());
-        let way = |call: &Call| Some((call.local()?.address, call.media_peer()?));
+        let way = |call: &Call| Some((call.media_address()?, call.media_peer()?));
         Faced { signalling: self.endpoint.ways(), media: live.filter_map(way).collect() }
     }
 
@@ -181,15 +181,15 @@ impl Agent {
             *address = fallback.unwrap_or(*address);
             return false;
         }
-        let Some(local) = call.local() else { return false };
+        let Some(address) = call.media_address() else { return false };
         let face = match call.media_peer() {
-            Some(peer) => network.media.face(local.address, peer),
+            Some(peer) => network.media.face(address, peer),
             None => Face::Same,
         };
-        let gone = network.media.is_gone(local.address);
+        let gone = network.media.is_gone(address);
         let to = match face {
             Face::Moved(ip) => Some(ip),
-            Face::Same if gone => fallback.filter(|ip| *ip != local.address),
+            Face::Same if gone => fallback.filter(|ip| *ip != address),
             Face::Same | Face::Nowhere => None,
         };
         if face == Face::Nowhere {
@@ -232,6 +232,7 @@ impl Agent {
             Ok(local) => {
                 if let Some(stream) = call.stream_mut() {
                     stream.local = *local;
+                    stream.socket = SocketAddr::new(local.address, local.rtp_port);
                     stream.quiet_since = now;
                 }
                 let wanted = self.endpoint.wants_offer(call.session);
@@ -281,13 +282,28 @@ impl Call {
         self.whereabouts.is_due() && !self.ice.as_ref().is_some_and(|ice| ice.is_waiting())
     }
 
-    /// Where the peer receives media.
+    /// The address of ours that media goes from.
+    fn media_address(&self) -> Option<IpAddr> {
+        match &self.media {
+            Media::Streaming(stream) => Some(stream.socket.ip()),
+            _ => self.local().map(|local| local.address),
+        }
+    }
+
+    /// Where our media goes: to the peer, or to a relay of ours.
     fn media_peer(&self) -> Option<IpAddr> {
         let said = self.agreement().map(|agreement| agreement.remote_rtp.ip());
         let heard = match &self.media {
+            Media::Streaming(stream) if self.has_ice_way() => Some(stream.plan.path.remote().ip()),
             Media::Streaming(stream) => stream.moved_to.map(|moved| moved.ip()),
             _ => None,
         };
-        heard.or(said).filter(|ip| !ip.is_unspecified())
+        // ICE may not have found yet how a peer of the other family is reached.
+        let family = self.media_address().map(|ip| ip.is_ipv4());
+        heard.or(said).filter(|ip| !ip.is_unspecified() && Some(ip.is_ipv4()) == family)
+    }
+
+    fn has_ice_way(&self) -> bool {
+        self.uses_ice() && self.ice.as_ref().is_some_and(|ice| ice.socket().is_some())
     }
 }

@@ -112,12 +112,14 @@ impl Servers {
         settings.has_servers() || !self.common.is_empty()
     }
 
-    /// Addresses of STUN servers that can be asked from a socket of this family.
-    pub(crate) fn stun_for(&self, settings: &IceSettings, ipv4: bool) -> Vec<SocketAddr> {
-        let own = settings.stun.iter().filter_map(|server| {
-            self.address(&Place { host: server.host.clone(), port: server.port, relay: None }, ipv4)
+    /// Addresses of STUN servers that can be asked from sockets of these families (whether each is IPv4).
+    pub(crate) fn stun_for(&self, settings: &IceSettings, families: &[bool]) -> Vec<SocketAddr> {
+        let own = settings.stun.iter().flat_map(|server| {
+            let place = Place { host: server.host.clone(), port: server.port, relay: None };
+            let of = |ipv4| families.contains(&ipv4).then(|| self.address(&place, ipv4)).flatten();
+            [of(true), of(false)].into_iter().flatten()
         });
-        let common = self.common.iter().copied().filter(|server| server.is_ipv4() == ipv4);
+        let common = self.common.iter().copied().filter(|server| families.contains(&server.is_ipv4()));
         let mut all: Vec<SocketAddr> = Vec::new();
         for server in own.chain(common) {
             if !all.contains(&server) {
@@ -128,17 +130,18 @@ impl Servers {
     }
 
     /// The relays that a call takes, the nearest first. Connections are worth their cost only where no relay is known to
-    /// answer by UDP.
-    pub(crate) fn relays_for(&self, settings: &IceSettings, ipv4: bool) -> Vec<RelayServer> {
+    /// answer by UDP. `families`: of the sockets (whether each is IPv4), the most liked first.
+    pub(crate) fn relays_for(&self, settings: &IceSettings, families: &[bool]) -> Vec<RelayServer> {
         let Some(login) = &settings.login else { return Vec::new() };
         let mut found: Vec<(&Known, RelayServer)> = Vec::new();
         for relay in &settings.relays {
             let place = relay_place(relay);
             let address = match relay.transport {
-                RelayTransport::Udp => self.address(&place, ipv4),
+                RelayTransport::Udp => families.iter().find_map(|ipv4| self.address(&place, *ipv4)),
                 // A connection does not begin at the media's socket.
                 RelayTransport::Tcp | RelayTransport::Tls => {
-                    self.address(&place, ipv4).or_else(|| self.address(&place, !ipv4))
+                    let first = families.first().copied().unwrap_or(true);
+                    self.address(&place, first).or_else(|| self.address(&place, !first))
                 }
             };
             let (Some(address), Some(known)) = (address, self.known.get(&place)) else { continue };

@@ -415,18 +415,16 @@ impl Agent {
         call.ring_deadline = None;
         call.next_check = None;
         call.dtmf = DtmfQueue::default();
-        let hears_busy = call.direction == CallDirection::Outbound
-            && !answered
-            && call.uses_device()
-            && !call.local_hold
-            && reason::sounds_busy(reason);
+        let listens = call.direction == CallDirection::Outbound && call.uses_device() && !call.local_hold;
+        let signal = reason::signal(reason).filter(|_| listens && !answered);
         let had_media = !matches!(call.media, Media::None | Media::Wanted(_));
         call.media = Media::None;
         let mut ports = vec![call.stream_port];
         ports.extend(call.ports.drain(..).map(|port| port.port));
         self.by_port.remove(&call.stream_port);
-        if hears_busy {
-            self.routing.sound_busy(now);
+        if let Some(signal) = signal {
+            let tone = self.country_of(self.calls.get(&id)).tone(signal);
+            self.routing.sound_failure(now, tone);
         }
         for port in &ports {
             self.routing.forget(*port);

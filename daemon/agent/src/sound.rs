@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use voipd_audio::PortId;
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Signal, Tone};
 
 use crate::agent::Agent;
 use crate::call::{Call, Phase, Sound};
 use crate::output::{DEVICE_INPUT, DEVICE_OUTPUT, Output, RINGER};
 
-/// How long the busy tone sounds.
+/// How long it is told that a call did not come about: busy, or so; special information, which needs two rounds.
 const BUSY_TONE: Duration = Duration::from_secs(3);
+const INFORMATION_TONE: Duration = Duration::from_secs(4);
 
 /// What was last asked of the engine and of the devices.
 #[derive(Default)]
@@ -20,21 +22,23 @@ pub(crate) struct Routing {
     tones: BTreeMap<PortId, Tone>,
     device: bool,
     ringer: bool,
-    busy_until: Option<Instant>,
+    /// What became of the last call that did not come about, and until when it is told.
+    failure: Option<(Tone, Instant)>,
 }
 
 impl Routing {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.busy_until
+        self.failure.map(|(_, until)| until)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.busy_until = self.busy_until.filter(|until| *until > now);
+        self.failure = self.failure.filter(|(_, until)| *until > now);
     }
 
-    /// A call to somebody who does not want it ended: let it be heard.
-    pub(crate) fn sound_busy(&mut self, now: Instant) {
-        self.busy_until = Some(now + BUSY_TONE);
+    /// A call did not come about: let it be heard.
+    pub(crate) fn sound_failure(&mut self, now: Instant, tone: Tone) {
+        let time = if tone.signal == Signal::Information { INFORMATION_TONE } else { BUSY_TONE };
+        self.failure = Some((tone, now + time));
     }
 
     /// A port is gone, and with it what was connected to it.
@@ -121,20 +125,32 @@ impl Agent {
         self.routing.tones = wanted;
     }
 
+    /// Whose signals are heard in a call.
+    pub(crate) fn country_of(&self, call: Option<&Call>) -> &'static Country {
+        let of_account = || {
+            let account = self.accounts.get(call?.account)?;
+            Country::by_code(account.settings.dial_plan.country.as_deref()?)
+        };
+        self.config.tones.or_else(of_account).unwrap_or(&Country::RECOMMENDED)
+    }
+
     fn wanted_tones(&self, now: Instant, talking: bool) -> BTreeMap<PortId, Tone> {
         let rings = self.calls.values().any(|call| call.phase == Phase::Incoming { silenced: false });
-        let hears_ringback =
-            self.calls.values().any(|call| call.phase == Phase::Ringing && prepares_device(call));
+        let ringing = self.calls.values().find(|call| call.phase == Phase::Ringing && prepares_device(call));
+        let talks = self.calls.values().find(|call| call.uses_device() && call.is_audible());
+        let national = |call: Option<&Call>, signal| self.country_of(call).tone(signal);
         let mut tones = BTreeMap::new();
         if rings && !talking {
             tones.insert(RINGER, Tone::RING);
         }
         if rings && talking {
-            tones.insert(DEVICE_OUTPUT, Tone::CALL_WAITING);
-        } else if hears_ringback && !talking {
-            tones.insert(DEVICE_OUTPUT, Tone::RINGBACK);
-        } else if self.routing.busy_until.is_some_and(|until| until > now) && !talking {
-            tones.insert(DEVICE_OUTPUT, Tone::BUSY);
+            tones.insert(DEVICE_OUTPUT, national(talks, Signal::CallWaiting));
+        } else if ringing.is_some() && !talking {
+            tones.insert(DEVICE_OUTPUT, national(ringing, Signal::Ringback));
+        } else if let Some((tone, _)) = self.routing.failure.filter(|(_, until)| *until > now)
+            && !talking
+        {
+            tones.insert(DEVICE_OUTPUT, tone);
         }
         tones
     }

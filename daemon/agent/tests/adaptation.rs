@@ -49,7 +49,8 @@ impl Link {
     }
 
     fn send(&mut self, now: Instant, bytes: u64, cargo: Cargo) {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let sound = matches!(cargo, Cargo::Sound { .. });
         if self.queue(now) > self.longest || (sound && (self.random >> 33) % 1000 < self.losses) {
             return;
@@ -216,7 +217,12 @@ impl Trial {
 
     fn show(&self) {
         for (number, second) in self.seconds.iter().enumerate() {
-            println!("{number:4} {:6.0} bit/s, queue {:4} ms, {:?}", second.sent, second.queue.as_millis(), second.steering);
+            println!(
+                "{number:4} {:6.0} bit/s, queue {:4} ms, {:?}",
+                second.sent,
+                second.queue.as_millis(),
+                second.steering
+            );
         }
     }
 }
@@ -252,7 +258,107 @@ fn opus_shrinks_until_a_narrow_link_has_no_queue() {
         let settled = trial.since(40);
         println!("{kbits} kbit/s: queue {:?}, {:.0} bit/s", longest_queue(settled), mean_sent(settled));
         assert!(longest_queue(settled) < Duration::from_millis(200), "{kbits}: {:?}", longest_queue(settled));
-        assert!(mean_sent(settled) > least * f64::from(kbits.min(48)) * 1000.0, "{kbits}: {}", mean_sent(settled));
+        assert!(
+            mean_sent(settled) > least * f64::from(kbits.min(48)) * 1000.0,
+            "{kbits}: {}",
+            mean_sent(settled)
+        );
         assert!(changes(settled, |second| second.steering.ptime_ms) <= 2, "{kbits} kbit/s");
     }
+}
+
+#[test]
+fn a_link_that_recovers_is_used_again() {
+    let mut trial = Trial::new(OPUS);
+    trial.run(30);
+    trial.there.rate = 24_000.0;
+    trial.run(90);
+    assert!(
+        longest_queue(trial.since(70)) < Duration::from_millis(200),
+        "{:?}",
+        longest_queue(trial.since(70))
+    );
+    trial.there.rate = 0.0;
+    trial.run(180);
+    trial.show();
+    let last = trial.seconds.last().unwrap().steering;
+    assert_eq!((last.bitrate, last.ptime_ms), (Some(32_000), None));
+}
+
+#[test]
+fn a_short_queue_loses_packets_and_is_found_all_the_same() {
+    let mut trial = Trial::new(OPUS);
+    (trial.there.rate, trial.there.longest) = (32_000.0, Duration::from_millis(50));
+    trial.run(200);
+    trial.show();
+    assert!(mean_sent(trial.since(30)) < 33_000.0, "{}", mean_sent(trial.since(30)));
+    assert!(mean_sent(trial.since(30)) > 18_000.0, "{}", mean_sent(trial.since(30)));
+}
+
+#[test]
+fn random_losses_are_met_with_protection_and_no_less_sound() {
+    for losses in [30, 100, 200] {
+        let mut trial = Trial::new(OPUS);
+        trial.there.losses = losses;
+        trial.run(300);
+        trial.show();
+        let settled = trial.since(60);
+        let protected = settled.iter().filter(|second| second.steering.fec).count();
+        assert!(protected * 10 > settled.len() * 9, "{losses}: {protected} of {}", settled.len());
+        // Headers that longer packets save pay for the protection.
+        assert!(
+            mean_sent(settled) > 36_000.0 && mean_sent(settled) < 52_000.0,
+            "{losses}: {}",
+            mean_sent(settled)
+        );
+        assert!(changes(settled, |second| second.steering.ptime_ms) <= 4, "{losses}");
+        trial.there.losses = 0;
+        trial.run(120);
+        let last = trial.seconds.last().unwrap().steering;
+        assert_eq!((last.fec, last.bitrate, last.ptime_ms), (false, Some(32_000), None), "{losses}");
+    }
+}
+
+#[test]
+fn a_peer_without_error_correction_gets_copies_and_one_without_either_nothing() {
+    let settled = |limits: Limits| {
+        let mut trial = Trial::new(limits);
+        trial.there.losses = 50;
+        trial.run(60);
+        trial.seconds.last().unwrap().steering
+    };
+    let copies = settled(Limits { fec: false, ..OPUS });
+    assert_eq!((copies.copies, copies.fec, copies.ptime_ms), (1, false, Some(40)));
+    let neither = settled(Limits { fec: false, redundancy: false, ..OPUS });
+    assert_eq!((neither.copies, neither.fec), (0, false));
+    assert_eq!(settled(Limits { redundancy: false, ..PCMU }).copies, 0);
+    assert_eq!(settled(PCMU).copies, 1);
+    // 64 kbit/s of sound twice, and headers, is more than the peer wants.
+    assert_eq!(settled(Limits { bandwidth: Some(128_000), ..PCMU }).copies, 0);
+    assert_eq!(settled(Limits { max_ptime_ms: 20, ..OPUS }).ptime_ms, None);
+}
+
+#[test]
+fn copies_that_the_link_does_not_carry_are_given_up() {
+    let mut trial = Trial::new(PCMU);
+    (trial.there.rate, trial.there.losses) = (100_000.0, 50);
+    trial.run(300);
+    trial.show();
+    let with_copies = trial.since(60).iter().filter(|second| second.steering.copies > 0).count();
+    assert!(with_copies < 60, "{with_copies} seconds");
+    let crowded = trial.since(60).iter().filter(|second| second.queue > Duration::from_millis(300)).count();
+    assert!(crowded < 40, "{crowded} seconds");
+}
+
+#[test]
+fn what_the_peer_wants_is_not_exceeded() {
+    let mut trial = Trial::new(Limits { bandwidth: Some(32_000), ..OPUS });
+    let before = trial.adaptation.steering();
+    assert_eq!((before.bitrate, before.ptime_ms), (Some(24_000), Some(40)));
+    trial.there.losses = 50;
+    trial.run(60);
+    let after = trial.adaptation.steering();
+    assert_eq!((after.bitrate, after.ptime_ms, after.fec), (Some(24_000), Some(40), true));
+    let modest = Adaptation::new(Limits { max_bitrate: Some(12_000), ..OPUS }).steering();
+    assert_eq!((modest.bitrate, modest.ptime_ms), (Some(12_000), None));
 }

@@ -141,7 +141,7 @@ fn an_anonymous_call_says_so_here_and_nothing_there() {
     let mut world = World::new();
     let alice = world.phone("192.0.2.1:5060");
     let peer = world.raw("192.0.2.9:5060");
-    let options = DialOptions { sound: SoundChoice::default(), anonymous: true, follow: false };
+    let options = DialOptions { sound: SoundChoice::default(), codecs: None, anonymous: true, follow: false };
     let call = world.dial_with(alice, "sip:peer@192.0.2.9", options);
     world.run_ms(50);
     assert!(world.view(alice, call).anonymous);

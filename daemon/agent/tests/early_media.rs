@@ -5,7 +5,8 @@ use crate::common::peer::{Peer, sdp};
 use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::Signal;
+use voipd_audio::tone::national::Country;
 use voipd_sip::message::Request;
 
 /// A call to a scripted peer, and the INVITE that it got.
@@ -26,7 +27,7 @@ fn a_183_with_sound_is_heard_before_the_answer() {
     peer.answer(&mut world, &invite, 180, "");
     world.run_ms(50);
     assert_eq!(world.state(alice, call), CallState::Ringing);
-    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Tone::RINGBACK));
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::Ringback)));
 
     peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
     world.run_ms(50);

@@ -7,7 +7,8 @@ use crate::common::{HostId, World, crlf, status};
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_audio::StreamPlan;
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::Signal;
+use voipd_audio::tone::national::Country;
 use voipd_sip::message::Request;
 
 /// Alice's call by a proxy that forks it.
@@ -147,7 +148,10 @@ fn an_early_dialog_that_is_over_gives_way_to_the_one_before() {
 fn a_phone_that_only_rings_does_not_silence_one_that_speaks() {
     let mut forked = Forked::new();
     forked.respond("desk", 180, "");
-    assert_eq!(forked.world.tone(forked.alice, DEVICE_OUTPUT), Some(Tone::RINGBACK));
+    assert_eq!(
+        forked.world.tone(forked.alice, DEVICE_OUTPUT),
+        Some(Country::RECOMMENDED.tone(Signal::Ringback))
+    );
     forked.respond("mobile", 183, &sdp("192.0.2.22", 5000, "sendrecv"));
     forked.respond("desk", 180, "");
     assert_eq!(forked.world.tone(forked.alice, DEVICE_OUTPUT), None);

@@ -393,8 +393,10 @@ fn nothing_that_strangers_send_to_media_sockets_ends_a_call() {
             packet[0] = [0, 1, 2, 3, 64, 79][round % 6];
         }
         let source = if round % 5 == 0 { address(TURN) } else { stranger };
+        let (rtp, rtcp) = (address("10.0.0.2:10000"), address("10.0.0.2:10001"));
         two.world.act(two.alice, |agent, now| {
-            agent.handle_stun(now, out, round.is_multiple_of(2), source, &packet);
+            let at = if round.is_multiple_of(2) { rtp } else { rtcp };
+            agent.handle_stun(now, out, at, source, &packet);
         });
     }
     two.world.run_s(5);

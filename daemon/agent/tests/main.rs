@@ -11,8 +11,8 @@
 mod common;
 
 mod accounts;
-mod bad_network;
 mod adaptation;
+mod bad_network;
 mod basic_call;
 mod call_ends;
 mod call_ports;
@@ -22,6 +22,7 @@ mod dtmf;
 mod early_media;
 mod forks;
 mod hold;
+mod ice_addresses;
 mod ice_calls;
 mod ice_ways;
 mod inbound;

@@ -6,8 +6,12 @@ use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_agent::{AccountSettings, AgentError, DialOptions, RedirectPolicy, SoundChoice};
 use voipd_sip::message::Request;
 
-const FOLLOW: DialOptions =
-    DialOptions { sound: SoundChoice { ports: false, mix: false }, anonymous: false, follow: true };
+const FOLLOW: DialOptions = DialOptions {
+    sound: SoundChoice { ports: false, mix: false },
+    codecs: None,
+    anonymous: false,
+    follow: true,
+};
 
 struct Call {
     world: World,

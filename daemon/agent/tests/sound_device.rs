@@ -4,7 +4,8 @@ use crate::common::{HostId, Pair, World};
 use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Signal, Tone};
 
 const MIX: SoundChoice = SoundChoice { ports: false, mix: true };
 
@@ -115,7 +116,7 @@ fn accepting_a_second_call_holds_the_first() {
     three.world.run_ms(100);
     let carol = *three.world.calls(alice).last().unwrap();
     assert_eq!(three.states([bob, carol]), [CallState::Active, CallState::Incoming]);
-    assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), Some(Tone::CALL_WAITING));
+    assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::CallWaiting)));
     assert!(!three.world.ringer_open(alice), "no ringing into a conversation");
     three.world.accept(alice, carol);
     three.world.run_ms(200);
@@ -152,7 +153,7 @@ fn a_call_held_before_its_answer_can_be_resumed_before_it() {
     three.world.hang_up(alice, carol);
     assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), None, "a held call is not listened to");
     three.world.resume(alice, bob);
-    assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), Some(Tone::RINGBACK));
+    assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::Ringback)));
     three.answer(three.bob);
     assert_eq!(three.world.state(alice, bob), CallState::Active);
     let at_bob = three.world.live_call(three.bob);
@@ -180,7 +181,7 @@ fn tones_sound_where_they_belong() {
     assert!(world.device_open(alice), "ready before the peer speaks");
     assert_eq!(world.tone(alice, DEVICE_OUTPUT), None, "nobody rings yet");
     world.run_ms(100);
-    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Tone::RINGBACK));
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::Ringback)));
     assert_eq!(world.tone(bob, RINGER), Some(Tone::RING));
     assert!(world.ringer_open(bob) && !world.device_open(bob));
 
@@ -194,9 +195,9 @@ fn tones_sound_where_they_belong() {
 
     world.act(bob, |agent, now| agent.reject(now, inb, Reason::Busy)).unwrap();
     world.run_ms(100);
-    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Tone::BUSY));
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::Busy)));
     world.run_ms(2800);
-    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Tone::BUSY));
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::Busy)));
     world.run_ms(300);
     assert_eq!(world.tone(alice, DEVICE_OUTPUT), None);
     assert!(!world.device_open(alice), "closed when the tone is over");
@@ -236,7 +237,7 @@ fn ringing_stops_when_one_of_two_is_answered() {
     assert_eq!(three.world.tone(alice, RINGER), Some(Tone::RING));
     three.world.accept(alice, calls[0]);
     assert_eq!(three.world.tone(alice, RINGER), None);
-    assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), Some(Tone::CALL_WAITING));
+    assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), Some(Country::RECOMMENDED.tone(Signal::CallWaiting)));
     three.world.hang_up(alice, calls[0]);
     assert_eq!(three.world.tone(alice, RINGER), Some(Tone::RING), "the other one still waits");
 }

@@ -30,8 +30,15 @@ fn main() {
         };
         (0..count).map(sample).collect()
     };
-    let settings =
-        |codec, complexity| EncoderSettings { codec, bitrate: None, fec: false, dtx: false, complexity };
+    let settings = |codec, complexity| EncoderSettings {
+        codec,
+        bitrate: None,
+        fec: false,
+        dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        complexity,
+    };
 
     for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
         let samples = voice(codec.sample_rate(), codec.sample_rate() as usize / 50);

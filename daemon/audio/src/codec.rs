@@ -93,6 +93,10 @@ pub struct EncoderSettings {
     pub fec: bool,
     /// Send nothing while there is nothing to hear.
     pub dtx: bool,
+    /// Every packet has the same length.
+    pub cbr: bool,
+    /// The highest rate in hertz that the peer plays: what lies above half of it is not coded.
+    pub max_playback_rate: Option<u32>,
     /// 0 to 10.
     pub complexity: u8,
 }

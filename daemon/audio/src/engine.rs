@@ -21,6 +21,7 @@ mod relay;
 mod route;
 mod send;
 mod stream;
+mod suppression;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +38,7 @@ use crate::plan::{EngineCounters, PortId};
 
 pub use crate::engine::controller::Controller;
 pub use crate::engine::insert::{InsertEnds, InsertPort, InsertSwitch, insert};
+pub use crate::engine::port::Clip;
 pub use crate::engine::processor::Processor;
 pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};

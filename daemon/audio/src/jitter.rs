@@ -33,6 +33,8 @@ const SILENT_AFTER: i64 = 500 * MS;
 /// A packet late by so much or less loses what was made up in its stead, if the delay would else grow for nothing. Later
 /// ones are played whole: the gap was heard anyway, and words count more.
 const SKIPPED: i64 = 2 * TICK;
+/// Where the clock or the source changes, the time between is known by arrivals only: so little is no pause.
+const TURNED: i64 = 60 * MS;
 /// Length of the clock's tick.
 const TICK: i64 = crate::TICK_NANOS as i64;
 const MS: i64 = 1_000_000;
@@ -207,9 +209,8 @@ impl JitterBuffer {
                 self.accept(&arrival, packet, current)
             }
             Place::OtherClock => {
-                let (base, wait) = (self.delay.base(), self.wait());
                 if let Some(stream) = &mut self.stream {
-                    stream.change_clock(&arrival, base, wait);
+                    stream.change_clock(&arrival, self.delay.base());
                 }
                 self.insert_again(arrival, Inserted::Kept)
             }
@@ -243,17 +244,6 @@ impl JitterBuffer {
         }
     }
 
-    /// Real-time thread: a packet that has been inserted holds a copy of the one before it (Opus in-band FEC). Where that is
-    /// missing, this is the time at which it has come after all: delay grows so far that the copy is of use.
-    pub fn copies_former(&mut self, sequence: u16, at_nanos: u64) {
-        let Some(stream) = &self.stream else { return };
-        let Some((sequence, time)) = stream.missing(sequence) else { return };
-        if !self.pool.holds(sequence) && !stream.has_seen(sequence) {
-            let at = at_nanos.min(1 << 60) as i64;
-            self.delay.observe(at, at - time);
-        }
-    }
-
     /// Real-time thread: called when the decoder has run out of samples.
     pub fn next(&mut self, now_nanos: u64) -> Next<'_> {
         let step = self.step(now_nanos.min(1 << 60) as i64);
@@ -284,7 +274,8 @@ impl JitterBuffer {
         let remainder = unplayed % TICK;
         let delay = now + unplayed - stream.position - self.delay.base();
         self.figures.held_us = ((delay + self.packet_length()).max(0) / 1000) as u64;
-        let standing = Standing { lateness: delay - remainder, remainder, wait: self.wait() };
+        let (lateness, wait) = (delay - remainder, self.wait());
+        let standing = Standing { lateness, remainder, wait, enough: self.enough().min(wait) };
         self.level.advise(now, standing, quiet)
     }
 
@@ -476,7 +467,8 @@ impl JitterBuffer {
             let following = (oldest.sequence == stream.next).then_some(oldest);
             return Some(Step::Lost { following });
         }
-        if gap >= TICK && now < self.due(&oldest) {
+        let turned = gap <= TURNED && stream.begins_run(oldest.sequence);
+        if gap >= TICK && !turned && now < self.due(&oldest) {
             // The sender had paused: its next sound starts by the clock.
             return Some(self.starve());
         }
@@ -545,6 +537,11 @@ impl JitterBuffer {
         let packet = self.packet_length();
         let longest = (self.max - packet).max(TICK);
         self.delay.target().max(self.min - packet).max(self.least_wait).min(longest)
+    }
+
+    /// How long after it a packet can be played at the least before the delay has to grow.
+    fn enough(&self) -> i64 {
+        self.delay.enough().max(self.min - self.packet_length())
     }
 
     fn packet_length(&self) -> i64 {

@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod codec;
+pub mod comfort;
 pub mod engine;
 pub mod jitter;
 pub mod plan;

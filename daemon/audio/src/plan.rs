@@ -154,6 +154,13 @@ pub struct SendPlan {
     pub fec: bool,
     /// Opus only: nothing is sent in silence.
     pub dtx: bool,
+    /// Opus only: every packet has the same length.
+    pub cbr: bool,
+    /// Opus only: the highest rate in hertz that the peer plays (RFC 7587 `maxplaybackrate`).
+    pub max_playback_rate: Option<u32>,
+    /// The peer's number for comfort noise (RFC 3389) at the codec's clock, where silence is to be suppressed: then a
+    /// description of the noise is sent in pauses, and nothing else. Opus has its own way ([`SendPlan::dtx`]).
+    pub comfort_noise: Option<u8>,
     /// The peer's number for redundant audio data (RFC 2198) at the codec's clock, where it takes that. Nothing is sent
     /// so before [`Steering`] asks for it.
     pub redundancy: Option<u8>,
@@ -180,6 +187,8 @@ pub enum ReceiveKind {
     Audio(Codec),
     /// telephone-event with its clock rate in hertz.
     Events(u32),
+    /// Comfort noise (RFC 3389) with its clock rate in hertz.
+    ComfortNoise(u32),
     /// Packets of RFC 2198, whose blocks have payload types of their own.
     Redundant,
 }

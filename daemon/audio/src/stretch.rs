@@ -68,7 +68,8 @@ impl Cut<'_> {
             return 0;
         }
         let behind = lengths.behind.min(unheard - longest);
-        let Some(lag) = self.find(lengths, longest, behind, likeness, Direction::Later) else { return 0 };
+        let around = Around { samples: &*self.samples, place: self.place, lengths };
+        let Some(lag) = around.find(longest, behind, likeness, Direction::Later) else { return 0 };
         // One piece fades out as the next fades in; then everything moves up.
         let fade = lag.min(unheard - lag);
         let (place, end) = (self.place, self.end);
@@ -79,18 +80,19 @@ impl Cut<'_> {
         lag
     }
 
-    /// Puts in a piece at the cut under the same condition. Answers how many samples there are more.
-    pub fn lengthen(&mut self, likeness: f32) -> usize {
+    /// Puts in a piece of at most `most` samples at the cut under the same condition. Answers how many samples there are more.
+    pub fn lengthen(&mut self, most: usize, likeness: f32) -> usize {
         let lengths = Lengths::at(self.rate);
         let unheard = self.end.saturating_sub(self.place);
         let room = self.samples.len().saturating_sub(self.end);
         let heard = self.place.saturating_sub(lengths.before);
-        let longest = lengths.longest.min(unheard).min(room).min(heard);
+        let longest = lengths.longest.min(most).min(unheard).min(room).min(heard);
         if longest < lengths.shortest {
             return 0;
         }
         let behind = lengths.behind.min(unheard);
-        let Some(lag) = self.find(lengths, longest, behind, likeness, Direction::Earlier) else { return 0 };
+        let around = Around { samples: &*self.samples, place: self.place, lengths };
+        let Some(lag) = around.find(longest, behind, likeness, Direction::Earlier) else { return 0 };
         // What is to come fades into what was heard one piece ago, and follows once more behind that.
         let (place, end) = (self.place, self.end);
         self.samples.copy_within(place..end, place + lag);
@@ -99,41 +101,58 @@ impl Cut<'_> {
         self.end += lag;
         lag
     }
+}
 
-    /// The lag at which the sound around the cut is most like the sound that much later or earlier.
-    fn find(
-        &self,
-        lengths: Lengths,
-        longest: usize,
-        behind: usize,
-        likeness: f32,
-        direction: Direction,
-    ) -> Option<usize> {
-        let before = lengths.before.min(self.place);
+/// Writes what `sound`, at `rate` hertz, would go on with: its last period over and over.
+pub fn go_on(sound: &[f32], rate: u32, tail: &mut [f32]) {
+    let lengths = Lengths::at(rate);
+    let longest = lengths.longest.min(sound.len().saturating_sub(lengths.before));
+    let lag = if longest < lengths.shortest {
+        None
+    } else {
+        Around { samples: sound, place: sound.len(), lengths }.find(longest, 0, 0.0, Direction::Earlier)
+    };
+    let period = lag.and_then(|lag| sound.get(sound.len() - lag..)).unwrap_or(&[0.0]);
+    for (sample, from) in tail.iter_mut().zip(period.iter().cycle()) {
+        *sample = *from;
+    }
+}
+
+/// The sound around a place.
+struct Around<'a> {
+    samples: &'a [f32],
+    place: usize,
+    lengths: Lengths,
+}
+
+impl Around<'_> {
+    /// The lag at which it is most like the sound that much later or earlier. `behind`: how many samples behind the place are
+    /// compared.
+    fn find(&self, longest: usize, behind: usize, likeness: f32, direction: Direction) -> Option<usize> {
+        let Around { samples, place, lengths } = *self;
+        let before = lengths.before.min(place);
         let (start, end) = match direction {
-            Direction::Later => (self.place - before, self.place + behind + longest),
-            Direction::Earlier => ((self.place - before).checked_sub(longest)?, self.place + behind),
+            Direction::Later => (place - before, place + behind + longest),
+            Direction::Earlier => ((place - before).checked_sub(longest)?, place + behind),
         };
-        let sound = self.samples.get(start..end)?;
-        let window = before + behind;
-        let mut coarse = [0.0; COARSE];
-        let step = lengths.coarse;
+        let sound = samples.get(start..end)?;
+        let (window, step) = (before + behind, lengths.coarse);
         let best = if step == 1 {
             best_lag(sound, window, lengths.shortest, longest, direction)
         } else {
+            let mut coarse = [0.0; COARSE];
             let count = (sound.len() / step).min(COARSE);
             let coarse = coarse.get_mut(..count)?;
-            // The end is kept where the beginning cannot be: lags are what counts, places do not.
             for (sample, piece) in coarse.iter_mut().zip(sound.chunks_exact(step)) {
                 *sample = piece.iter().sum();
             }
             let (shortest, furthest) = (lengths.shortest.div_ceil(step), longest / step);
-            let window = (window / step).min(count.checked_sub(furthest)?);
-            let (lag, _) = best_lag(coarse, window, shortest, furthest, direction)?;
+            let coarse_window = (window / step).min(count.checked_sub(furthest)?);
+            let (lag, _) = best_lag(coarse, coarse_window, shortest, furthest, direction)?;
             let near = (lag * step).saturating_sub(step).max(lengths.shortest);
-            best_lag(sound, window * step, near, (lag * step + step).min(longest), direction)
+            best_lag(sound, window, near, (lag * step + step).min(longest), direction)
         };
-        best.filter(|(_, found)| *found >= likeness).map(|(lag, _)| lag)
+        best.filter(|(_, found)| likeness <= 0.0 || *found >= likeness).map(|(lag, _)| lag)
     }
 }
 

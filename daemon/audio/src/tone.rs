@@ -1,55 +1,113 @@
-//! Tones: ring, ringback, busy, DTMF and test tones, synthesised without allocation. It does not know who hears them.
+//! Tones: ring, DTMF, test tones and the signals of telephone networks, synthesised without allocation. It does not know
+//! who hears them.
 
-/// Up to two frequencies with a cadence.
+pub mod national;
+
+/// Most beats of a tone.
+pub const MOST_BEATS: usize = 8;
+
+/// A part of a tone: sound or silence for some time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tone {
+pub struct Beat {
     /// Hertz; 0.0 for none.
     pub frequencies: [f32; 2],
+    /// Hertz by which their amplitude swings between nothing and all; 0.0: it does not.
+    pub modulation: f32,
+    /// Milliseconds; 0: the beat is left out, [`Beat::FOREVER`]: it does not end.
+    pub ms: u32,
+}
+
+impl Beat {
+    /// The length of what does not end.
+    pub const FOREVER: u32 = u32::MAX;
+    /// A beat that is none.
+    pub const NONE: Beat = Beat::silence(0);
+
+    /// One frequency.
+    pub const fn tone(hertz: f32, ms: u32) -> Self {
+        Beat { frequencies: [hertz, 0.0], modulation: 0.0, ms }
+    }
+
+    /// Two frequencies.
+    pub const fn pair(first: f32, second: f32, ms: u32) -> Self {
+        Beat { frequencies: [first, second], modulation: 0.0, ms }
+    }
+
+    /// One frequency whose amplitude swings.
+    pub const fn modulated(hertz: f32, modulation: f32, ms: u32) -> Self {
+        Beat { frequencies: [hertz, 0.0], modulation, ms }
+    }
+
+    /// None.
+    pub const fn silence(ms: u32) -> Self {
+        Beat { frequencies: [0.0; 2], modulation: 0.0, ms }
+    }
+}
+
+/// What a tone tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// Somebody calls.
+    Ring,
+    /// Number, please.
+    Dial,
+    /// It rings at the other end.
+    Ringback,
+    /// The one called is busy.
+    Busy,
+    /// The network is.
+    Congestion,
+    /// Somebody else calls.
+    CallWaiting,
+    /// The number leads nowhere: an announcement would say why.
+    Information,
+    /// Nothing of that.
+    Other,
+}
+
+/// Beats one after the other, again and again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tone {
+    /// What it tells.
+    pub signal: Signal,
+    /// Those of no length are left out.
+    pub beats: [Beat; MOST_BEATS],
     /// Peak of each frequency, 0.0 to 1.0.
     pub amplitude: f32,
-    /// On and off times in milliseconds, repeated; an off time of 0 ends a steady tone's pair.
-    pub cadence_ms: [(u32, u32); 2],
     /// Total length in milliseconds; `None`: until stopped.
     pub length_ms: Option<u32>,
 }
 
 impl Tone {
-    /// Ringback, 425 Hz, 1 s on, 4 s off (the commonest in ITU-T E.180 Supplement 2).
-    pub const RINGBACK: Tone = Tone {
-        frequencies: [425.0, 0.0],
-        amplitude: 0.2,
-        cadence_ms: [(1000, 4000), (0, 0)],
-        length_ms: None,
-    };
-    /// Busy, 425 Hz, 0.5 s on, 0.5 s off.
-    pub const BUSY: Tone = Tone {
-        frequencies: [425.0, 0.0],
-        amplitude: 0.2,
-        cadence_ms: [(500, 500), (0, 0)],
-        length_ms: Some(3000),
-    };
     /// Ring for an inbound call, two beats.
     pub const RING: Tone = Tone {
-        frequencies: [440.0, 480.0],
         amplitude: 0.3,
-        cadence_ms: [(400, 200), (400, 2000)],
-        length_ms: None,
+        ..Tone::of(
+            Signal::Ring,
+            &[
+                Beat::pair(440.0, 480.0, 400),
+                Beat::silence(200),
+                Beat::pair(440.0, 480.0, 400),
+                Beat::silence(2000),
+            ],
+        )
     };
-    /// Call waiting: a short beep every few seconds.
-    pub const CALL_WAITING: Tone = Tone {
-        frequencies: [425.0, 0.0],
-        amplitude: 0.1,
-        cadence_ms: [(200, 200), (200, 4000)],
-        length_ms: None,
-    };
+
+    /// The first [`MOST_BEATS`] of these beats, until stopped.
+    pub const fn of(signal: Signal, beats: &[Beat]) -> Tone {
+        let mut tone = Tone { signal, beats: [Beat::NONE; MOST_BEATS], amplitude: 0.2, length_ms: None };
+        let mut place = 0;
+        while place < beats.len() && place < MOST_BEATS {
+            tone.beats[place] = beats[place];
+            place += 1;
+        }
+        tone
+    }
+
     /// A steady test tone.
     pub const fn test(frequency: f32, length_ms: u32) -> Tone {
-        Tone {
-            frequencies: [frequency, 0.0],
-            amplitude: 0.3,
-            cadence_ms: [(1, 0), (0, 0)],
-            length_ms: Some(length_ms),
-        }
+        let steady = Tone::of(Signal::Other, &[Beat::tone(frequency, Beat::FOREVER)]);
+        Tone { amplitude: 0.3, length_ms: Some(length_ms), ..steady }
     }
 
     /// The two frequencies of a DTMF key (ITU-T Q.23), `0`–`9 * # A`–`D`; `None` for any other character.
@@ -73,12 +131,8 @@ impl Tone {
             'D' | 'd' => (941.0, 1633.0),
             _ => return None,
         };
-        Some(Tone {
-            frequencies: [row, column],
-            amplitude: 0.2,
-            cadence_ms: [(1, 0), (0, 0)],
-            length_ms: Some(length_ms),
-        })
+        let steady = Tone::of(Signal::Other, &[Beat::pair(row, column, Beat::FOREVER)]);
+        Some(Tone { length_ms: Some(length_ms), ..steady })
     }
 }
 
@@ -87,9 +141,7 @@ const RAMP_MS: u32 = 5;
 
 /// A tone being played, at one sample rate.
 pub struct Generator {
-    oscillators: [Oscillator; 2],
-    /// The cadence in samples; empty spans last for no time.
-    spans: [Span; 2],
+    spans: [Span; MOST_BEATS],
     /// Which span, and the place in it.
     span: usize,
     position: u64,
@@ -98,31 +150,37 @@ pub struct Generator {
     ramp: f32,
 }
 
-/// Sound, then silence.
-#[derive(Clone, Copy, Debug, Default)]
+/// A beat in samples.
 struct Span {
+    oscillators: [Oscillator; 2],
+    /// `None`: the amplitude does not swing.
+    modulator: Option<Oscillator>,
+    sounds: bool,
     /// `u64::MAX`: never ends.
-    on: u64,
-    off: u64,
+    length: u64,
 }
 
 impl Generator {
     /// `rate` in hertz. A frequency that the rate cannot carry is left out.
     pub fn new(tone: Tone, rate: u32) -> Self {
         let samples = |ms: u32| u64::from(ms) * u64::from(rate) / 1000;
-        let spans = tone.cadence_ms.map(|(on, off)| match (on, off) {
-            (0, off) => Span { on: 0, off: samples(off) },
-            (_, 0) => Span { on: u64::MAX, off: 0 },
-            (on, off) => Span { on: samples(on), off: samples(off) },
+        let spans = tone.beats.map(|beat| Span {
+            oscillators: beat.frequencies.map(|frequency| Oscillator::new(frequency, tone.amplitude, rate)),
+            modulator: (beat.modulation > 0.0).then(|| Oscillator::new(beat.modulation, 0.5, rate)),
+            sounds: beat.frequencies.iter().any(|frequency| *frequency > 0.0),
+            length: if beat.ms == Beat::FOREVER { u64::MAX } else { samples(beat.ms) },
         });
-        Generator {
-            oscillators: tone.frequencies.map(|frequency| Oscillator::new(frequency, tone.amplitude, rate)),
+        let mut generator = Generator {
             spans,
             span: 0,
             position: 0,
             remaining: tone.length_ms.map(samples),
             ramp: samples(RAMP_MS).max(1) as f32,
+        };
+        if generator.spans.iter().all(|span| span.length == 0) {
+            generator.remaining = Some(0);
         }
+        generator
     }
 
     /// Adds the next samples of the tone to `samples`; `false` when it has ended. No clicks: edges are ramped over 5 ms.
@@ -130,46 +188,34 @@ impl Generator {
     pub fn mix_into(&mut self, samples: &mut [f32]) -> bool {
         let mut rest = samples;
         while !rest.is_empty() && self.remaining != Some(0) {
-            let span = self.spans[self.span];
-            let sounding = self.position < span.on;
-            let until = if sounding { span.on } else { span.on.saturating_add(span.off) };
-            let left = until.saturating_sub(self.position).min(self.remaining.unwrap_or(u64::MAX));
+            let Some(span) = self.spans.get_mut(self.span) else { return false };
+            let left = span.length.saturating_sub(self.position).min(self.remaining.unwrap_or(u64::MAX));
             let length = left.min(rest.len() as u64);
             let (now, later) = rest.split_at_mut(length as usize);
-            if sounding {
-                self.sound(now, left);
+            if span.sounds {
+                span.sound(now, self.position, left, self.ramp);
             }
             rest = later;
             self.position += length;
             self.remaining = self.remaining.map(|remaining| remaining - length);
-            if self.position >= span.on.saturating_add(span.off) && !self.next_span() {
-                self.remaining = Some(0);
+            if self.position >= span.length {
+                (self.span, self.position) = ((self.span + 1) % MOST_BEATS, 0);
             }
         }
         self.remaining != Some(0)
     }
+}
 
-    /// Adds sound; `left` samples are to come until it stops.
-    fn sound(&mut self, samples: &mut [f32], left: u64) {
+impl Span {
+    /// Adds sound; `position` samples of it have sounded, `left` are to come until it stops.
+    fn sound(&mut self, samples: &mut [f32], position: u64, left: u64, ramp: f32) {
+        let [first, second] = &mut self.oscillators;
         for (index, sample) in samples.iter_mut().enumerate() {
-            let (since, until) = (self.position + index as u64, left - index as u64);
-            let envelope = (since.min(until) as f32 / self.ramp).min(1.0);
-            let [first, second] = &mut self.oscillators;
+            let (since, until) = (position + index as u64, left - index as u64);
+            let swing = self.modulator.as_mut().map_or(1.0, |modulator| 0.5 + modulator.next());
+            let envelope = swing * (since.min(until) as f32 / ramp).min(1.0);
             *sample += envelope * (first.next() + second.next());
         }
-    }
-
-    /// On to the next span that lasts; `false` if there is none.
-    fn next_span(&mut self) -> bool {
-        self.position = 0;
-        for _ in 0..self.spans.len() {
-            self.span = (self.span + 1) % self.spans.len();
-            let Span { on, off } = self.spans[self.span];
-            if on > 0 || off > 0 {
-                return true;
-            }
-        }
-        false
     }
 }
 

@@ -1,11 +1,14 @@
 //! Device ports: clocks that drift, callbacks that stall, files that end, tones.
 
+use std::sync::Arc;
+
 use crate::world::sound::{amplitude, rms};
 use crate::world::{STREAM, World, address, plan};
 use voipd_audio::PortId;
-use voipd_audio::engine::{DevicePort, Pace};
+use voipd_audio::engine::{Clip, DevicePort, Pace};
 use voipd_audio::plan::{Codec, EngineEvent};
-use voipd_audio::tone::Tone;
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Signal, Tone};
 
 const DEVICE: PortId = PortId(5);
 
@@ -188,6 +191,33 @@ fn a_file_that_is_read_too_slowly_makes_a_gap_and_loses_nothing() {
 }
 
 #[test]
+fn a_clip_sounds_in_the_place_of_a_tone_until_it_is_stopped() {
+    for rate in [8000_u32, 16_000, 48_000] {
+        let mut world = World::new(1);
+        let mut tape = world.sides[0].open_tape(DEVICE, rate);
+        // A tenth of a second, then as much silence.
+        let step = std::f32::consts::TAU * 500.0 / 48_000.0;
+        let sound: Vec<f32> =
+            (0..9600).map(|n| if n < 4800 { 0.3 * (n as f32 * step).sin() } else { 0.0 }).collect();
+        world.sides[0].controller.play_clip(DEVICE, Arc::new(Clip::new(&sound))).unwrap();
+        world.run_ms(1000);
+        let heard = tape.recorded();
+        let tenth = rate as usize / 10;
+        for (number, piece) in heard.chunks_exact(tenth).enumerate() {
+            let middle = &piece[tenth / 10..tenth * 9 / 10];
+            let level = if number % 2 == 0 { 0.3 } else { 0.0 };
+            assert!((amplitude(middle, 500.0, rate) - level).abs() < 0.02, "{rate}: piece {number}");
+        }
+        assert!(world.sides[0].events.is_empty(), "it does not end");
+        world.sides[0].controller.play_tone(DEVICE, None).unwrap();
+        world.run_ms(50);
+        tape.recorded();
+        world.run_ms(200);
+        assert_eq!(rms(&tape.recorded()), 0.0);
+    }
+}
+
+#[test]
 fn tones_sound_at_devices_and_at_peers_and_end() {
     let (mut world, mut near, mut far) = World::call(Codec::Pcmu, 48_000);
     world.run_ms(500);
@@ -207,7 +237,10 @@ fn tones_sound_at_devices_and_at_peers_and_end() {
     near.recorded();
     world.run_ms(200);
     assert!(rms(&near.recorded()) < 1e-3);
-    world.sides[0].controller.play_tone(crate::world::TAPE, Some(Tone::RINGBACK)).unwrap();
+    world.sides[0]
+        .controller
+        .play_tone(crate::world::TAPE, Some(Country::RECOMMENDED.tone(Signal::Ringback)))
+        .unwrap();
     world.run_ms(300);
     assert!(rms(&near.recorded()) > 0.05);
     world.sides[0].controller.play_tone(crate::world::TAPE, None).unwrap();

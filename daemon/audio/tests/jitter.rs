@@ -131,7 +131,7 @@ impl Ear {
         };
         if by != 0 {
             self.buffer.stretched(self.now, by);
-            self.unplayed = self.unplayed.strict_add_signed(by);
+            self.unplayed = (self.unplayed as i64 + by) as u64;
             self.stretched = (self.stretched.0 + 1, self.stretched.1 + by);
         }
         while self.unplayed < 10 * MS {

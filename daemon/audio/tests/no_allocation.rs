@@ -5,10 +5,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use voipd_audio::Codec;
+use voipd_audio::activity::ActivityDetector;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
 use voipd_audio::jitter::{Arrival, JitterBuffer, Next};
 use voipd_audio::resample::{DriftControl, Resampler};
-use voipd_audio::tone::{Generator, Tone};
+use voipd_audio::tone::national::Country;
+use voipd_audio::tone::{Generator, Signal, Tone};
 
 /// Counts what the current thread allocates and frees.
 struct Counting;
@@ -60,7 +62,15 @@ fn the_counter_counts() {
 fn codecs_and_concealment() {
     for codec in Codec::ALL.into_iter().filter(|codec| codec.is_built()) {
         let packet = codec.sample_rate() as usize / 50;
-        let settings = EncoderSettings { codec, bitrate: None, fec: true, dtx: true, complexity: 10 };
+        let settings = EncoderSettings {
+            codec,
+            bitrate: None,
+            fec: true,
+            dtx: true,
+            cbr: false,
+            max_playback_rate: None,
+            complexity: 10,
+        };
         let mut encoder = Encoder::new(settings).unwrap();
         let mut decoder = Decoder::new(codec).unwrap();
         let (mut payload, mut samples) = ([0; 2000], vec![0.0; packet]);
@@ -149,7 +159,24 @@ fn resampling_and_drift_control() {
 
 #[test]
 fn tones() {
-    let mut generator = Generator::new(Tone::BUSY, 48_000);
+    let waiting = Country::by_letters("za").unwrap().tone(Signal::CallWaiting);
+    let mut generator = Generator::new(Tone { length_ms: Some(9000), ..waiting }, 48_000);
     let mut samples = [0.0; 480];
     assert_eq!(allocations(|| while generator.mix_into(&mut samples) {}), 0);
+}
+
+#[test]
+fn the_activity_detector() {
+    let mut detector = ActivityDetector::new(48_000, 200);
+    let mut frame = [0.0; 480];
+    let counted = allocations(|| {
+        for round in 0..1000_usize {
+            let level = if round / 100 % 2 == 0 { 0.3 } else { 0.001 };
+            for (index, sample) in frame.iter_mut().enumerate() {
+                *sample = level * (((index + round) * 31 % 97) as f32 - 48.0) / 48.0;
+            }
+            std::hint::black_box(detector.frame(&frame));
+        }
+    });
+    assert_eq!(counted, 0);
 }

@@ -8,6 +8,11 @@ use crate::redundancy;
 /// Clock rates of telephone-event that we know, in hertz: those of our codecs.
 const EVENT_RATES: [u32; 3] = [8_000, 16_000, 48_000];
 
+/// Clock rates of comfort noise that we know, in hertz: those of our codecs but Opus and L16 at 48 kHz, which do without.
+pub(crate) const NOISE_RATES: [u32; 2] = [8_000, 16_000];
+/// The number of comfort noise at 8000 Hz (RFC 3389 section 4).
+pub const COMFORT_NOISE: u8 = 13;
+
 /// What a payload type that arrives means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveFormat {
@@ -15,6 +20,8 @@ pub enum ReceiveFormat {
     Audio(Codec),
     /// telephone-event with its clock rate in hertz (RFC 4733).
     Events(u32),
+    /// Comfort noise with its clock rate in hertz (RFC 3389).
+    ComfortNoise(u32),
     /// Redundant audio data with its clock rate in hertz (RFC 2198).
     Redundant(u32),
 }
@@ -46,12 +53,17 @@ impl ReceiveFormat {
                 let rate = EVENT_RATES.into_iter().find(|rate| is("telephone-event", *rate));
                 rate.map(ReceiveFormat::Events)
             })
+            .or_else(|| {
+                let rate = NOISE_RATES.into_iter().find(|rate| is("CN", *rate));
+                rate.map(ReceiveFormat::ComfortNoise)
+            })
     }
 
     /// What a payload type without a=rtpmap means (RFC 3551 section 6).
     pub(crate) fn from_static_type(payload_type: u8) -> Option<Self> {
         let known = |codec: &Codec| codec.static_payload_type() == Some(payload_type);
-        Codec::ALL.into_iter().find(known).map(ReceiveFormat::Audio)
+        let noise = (payload_type == COMFORT_NOISE).then_some(ReceiveFormat::ComfortNoise(8_000));
+        Codec::ALL.into_iter().find(known).map(ReceiveFormat::Audio).or(noise)
     }
 
     pub(crate) fn rtpmap(self, payload_type: u8) -> RtpMap {
@@ -63,15 +75,22 @@ impl ReceiveFormat {
                 RtpMap::new(payload_type, codec.encoding_name(), codec.clock_rate())
             }
             ReceiveFormat::Events(rate) => RtpMap::new(payload_type, "telephone-event", rate),
+            ReceiveFormat::ComfortNoise(rate) => RtpMap::new(payload_type, "CN", rate),
             ReceiveFormat::Redundant(rate) => redundancy::rtpmap(payload_type, rate),
         }
     }
 
-    /// What we say about how we want to receive this format, among `formats`.
-    pub(crate) fn fmtp(self, formats: &[(u8, ReceiveFormat)]) -> Option<String> {
+    /// What we say about how we want to receive this format, among `formats`. `silence_suppression`: pauses need not be
+    /// sent to us.
+    pub(crate) fn fmtp(self, formats: &[(u8, ReceiveFormat)], silence_suppression: bool) -> Option<String> {
         match self {
-            ReceiveFormat::Audio(Codec::Opus) => Some("stereo=0;sprop-stereo=0;useinbandfec=1".to_owned()),
-            ReceiveFormat::Audio(_) => None,
+            ReceiveFormat::Audio(Codec::Opus) => {
+                let pauses = if silence_suppression { ";usedtx=1" } else { "" };
+                Some(format!("stereo=0;sprop-stereo=0;useinbandfec=1{pauses}"))
+            }
+            // Annex B is a way of its own to send pauses (RFC 4856 section 2.1.9).
+            ReceiveFormat::Audio(Codec::G729) if !silence_suppression => Some("annexb=no".to_owned()),
+            ReceiveFormat::Audio(_) | ReceiveFormat::ComfortNoise(_) => None,
             ReceiveFormat::Events(_) => Some("0-15".to_owned()),
             ReceiveFormat::Redundant(rate) => Some(redundancy::fmtp(rate, formats)),
         }
@@ -84,6 +103,8 @@ impl ReceiveFormat {
             ReceiveFormat::Events(48_000) => 97,
             ReceiveFormat::Events(16_000) => 105,
             ReceiveFormat::Events(_) => 101,
+            ReceiveFormat::ComfortNoise(16_000) => 118,
+            ReceiveFormat::ComfortNoise(_) => COMFORT_NOISE,
             ReceiveFormat::Redundant(rate) => redundancy::usual_payload_type(rate),
         }
     }
@@ -105,13 +126,16 @@ pub(crate) const fn static_name(payload_type: u8) -> Option<&'static str> {
     }
 }
 
-/// How the peer wants Opus (RFC 7587 section 6.1). Its `maxplaybackrate` and `stereo` need no answer: what we send is
-/// mono, and a decoder plays any bandwidth.
+/// How the peer wants Opus (RFC 7587 section 6.1). `stereo` needs no answer: what we send is mono; nor does
+/// `sprop-maxcapturerate`: our decoder plays what comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OpusParameters {
     pub(crate) max_bitrate: Option<u32>,
     pub(crate) fec: bool,
     pub(crate) dtx: bool,
+    pub(crate) cbr: bool,
+    /// In hertz.
+    pub(crate) max_playback_rate: Option<u32>,
 }
 
 impl From<&Fmtp> for OpusParameters {
@@ -128,6 +152,8 @@ impl From<&Fmtp> for OpusParameters {
             max_bitrate: value("maxaveragebitrate").map(|rate| rate.clamp(6_000, 510_000)),
             fec: value("useinbandfec") == Some(1),
             dtx: value("usedtx") == Some(1),
+            cbr: value("cbr") == Some(1),
+            max_playback_rate: value("maxplaybackrate"),
         }
     }
 }
@@ -228,7 +254,10 @@ mod tests {
     fn what_we_write_is_what_we_read() {
         let events = EVENT_RATES.map(ReceiveFormat::Events);
         let redundant = redundancy::RATES.map(ReceiveFormat::Redundant);
-        for format in Codec::ALL.map(ReceiveFormat::Audio).into_iter().chain(events).chain(redundant) {
+        let noise = NOISE_RATES.map(ReceiveFormat::ComfortNoise);
+        for format in
+            Codec::ALL.map(ReceiveFormat::Audio).into_iter().chain(events).chain(noise).chain(redundant)
+        {
             assert_eq!(ReceiveFormat::from_rtpmap(&format.rtpmap(99)), Some(format));
         }
     }
@@ -238,7 +267,11 @@ mod tests {
         let read = |text: &str| OpusParameters::from(&Fmtp::from_str(text).unwrap());
         assert_eq!(
             read("96 stereo=0; sprop-stereo=0; UseInbandFEC = 1; usedtx=1; maxaveragebitrate=24000"),
-            OpusParameters { max_bitrate: Some(24_000), fec: true, dtx: true }
+            OpusParameters { max_bitrate: Some(24_000), fec: true, dtx: true, ..Default::default() }
+        );
+        assert_eq!(
+            read("96 maxplaybackrate=16000;sprop-maxcapturerate=8000;cbr=1"),
+            OpusParameters { max_playback_rate: Some(16_000), cbr: true, ..Default::default() }
         );
         assert_eq!(
             read("96 maxaveragebitrate=1"),

@@ -20,5 +20,5 @@ mod sdp;
 pub use codec::Codec;
 pub use direction::Direction;
 pub use error::NegotiationError;
-pub use format::ReceiveFormat;
+pub use format::{COMFORT_NOISE, ReceiveFormat};
 pub use negotiation::{Agreement, LocalMedia, Negotiation, Preferences, SendFormat};

@@ -7,8 +7,8 @@ use sdp_types::{Media, Session};
 use crate::codec::Codec;
 pub use crate::direction::Direction;
 pub use crate::error::NegotiationError;
-use crate::format::PayloadTypes;
 pub use crate::format::ReceiveFormat;
+use crate::format::{NOISE_RATES, PayloadTypes};
 use crate::ice::{LocalIce, PeerIce};
 use crate::redundancy;
 use crate::sdp::{self, LineIce, LocalWay, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
@@ -25,6 +25,8 @@ pub struct Preferences {
     pub ptime_ms: u16,
     /// Redundant audio data (RFC 2198) is offered and taken.
     pub redundancy: bool,
+    /// Pauses need not be sent, in either direction: comfort noise (RFC 3389) is offered and taken, and Opus's own way.
+    pub silence_suppression: bool,
 }
 
 /// Where this side receives.
@@ -78,8 +80,14 @@ pub struct SendFormat {
     pub max_bitrate: Option<u32>,
     /// Opus: the peer can use in-band FEC.
     pub fec: bool,
-    /// Opus: the peer prefers that silence is not sent.
+    /// Opus: silence is not to be sent, because the peer or this side prefers that.
     pub dtx: bool,
+    /// Opus: the peer wants packets of one length (`cbr`).
+    pub cbr: bool,
+    /// Opus: the highest rate in hertz that the peer plays (`maxplaybackrate`).
+    pub max_playback_rate: Option<u32>,
+    /// The peer's number for comfort noise at this codec's clock (RFC 3389), if it takes that and this side wants it.
+    pub comfort_noise: Option<u8>,
     /// The peer's number for redundant audio data with this codec in it (RFC 2198), if it takes that.
     pub redundancy: Option<u8>,
     /// Longest packet time that the peer takes, in milliseconds, 60 at most.
@@ -124,6 +132,16 @@ enum Wish {
     Offered(Codec),
 }
 
+fn once_each(codecs: Vec<Codec>) -> Vec<Codec> {
+    let mut seen = Vec::new();
+    for codec in codecs {
+        if !seen.contains(&codec) {
+            seen.push(codec);
+        }
+    }
+    seen
+}
+
 /// Whose offer stands.
 #[derive(Clone, Debug)]
 enum Exchange {
@@ -161,12 +179,7 @@ struct RemoteOffer {
 impl Negotiation {
     /// `session_id` is the o= line's number, drawn by the caller.
     pub fn new(session_id: u64, mut preferences: Preferences) -> Self {
-        let mut seen = Vec::new();
-        preferences.codecs.retain(|codec| {
-            let new = !seen.contains(codec);
-            seen.push(*codec);
-            new
-        });
+        preferences.codecs = once_each(preferences.codecs);
         Negotiation {
             preferences,
             session_id,
@@ -178,6 +191,11 @@ impl Negotiation {
             agreement: None,
             wish: Wish::None,
         }
+    }
+
+    /// From now on these are our codecs, the most wanted first.
+    pub fn use_codecs(&mut self, codecs: Vec<Codec>) {
+        self.preferences.codecs = once_each(codecs);
     }
 
     /// Names this codec first in the next offer, in place of the agreed one; `false` where it is none of ours. What comes
@@ -267,9 +285,8 @@ impl Negotiation {
         let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed };
         let ice = self.ice.as_ref().map_or(LineIce::Silent, wanted);
         let way = LocalWay { media: local, rtcp_mux: true, extended_reports: true, ice };
-        let medias = self.media_lines(|profile| {
-            sdp::audio_line(way, profile, &formats, self.preferences.ptime_ms, direction)
-        });
+        let medias =
+            self.media_lines(|profile| sdp::audio_line(way, profile, &formats, &self.preferences, direction));
         let index = self.slots.iter().position(|slot| matches!(slot, Slot::Audio(_))).unwrap_or_default();
         let offer = Offer { address: local.address, direction, index, formats, ice: self.ice.is_some() };
         self.exchange = Exchange::Ours { offer, agreed_before: self.agreement.clone() };
@@ -366,7 +383,7 @@ impl Negotiation {
         };
         let way = LocalWay { media: local, rtcp_mux, extended_reports: audio.extended_reports, ice };
         let medias = self.media_lines(|profile| {
-            sdp::audio_line(way, profile, &formats, self.preferences.ptime_ms, agreement.direction)
+            sdp::audio_line(way, profile, &formats, &self.preferences, agreement.direction)
         });
         Ok((self.write(local.address, medias), agreement))
     }
@@ -398,7 +415,7 @@ impl Negotiation {
     fn check_codecs<'a>(&self, audio: &'a RemoteAudio) -> Result<&'a RemoteAudio, NegotiationError> {
         let usable = |format: &RemoteFormat| match format.known {
             Some(ReceiveFormat::Audio(codec)) => self.preferences.codecs.contains(&codec),
-            Some(ReceiveFormat::Events(_) | ReceiveFormat::Redundant(_)) | None => false,
+            Some(_) | None => false,
         };
         if audio.formats.iter().any(usable) { Ok(audio) } else { Err(self.no_common_codec(audio)) }
     }
@@ -407,11 +424,20 @@ impl Negotiation {
         match format {
             ReceiveFormat::Audio(codec) => self.preferences.codecs.contains(&codec),
             ReceiveFormat::Redundant(_) => self.preferences.redundancy,
+            ReceiveFormat::ComfortNoise(rate) => {
+                self.preferences.silence_suppression && self.has_pauses_at(rate)
+            }
             ReceiveFormat::Events(8_000) => true,
             ReceiveFormat::Events(rate) => {
                 self.preferences.codecs.iter().any(|codec| codec.clock_rate() == rate)
             }
         }
+    }
+
+    /// A codec of ours leaves pauses to comfort noise at this clock rate in hertz.
+    fn has_pauses_at(&self, rate: u32) -> bool {
+        let codecs = self.preferences.codecs.iter();
+        NOISE_RATES.contains(&rate) && codecs.into_iter().any(|codec| codec.clock_rate() == rate)
     }
 
     fn no_common_codec(&self, audio: &RemoteAudio) -> NegotiationError {
@@ -431,8 +457,11 @@ impl Negotiation {
         let clocked = |rate: &u32| codecs.iter().any(|codec| codec.clock_rate() == *rate);
         let wider =
             [48_000, 16_000].into_iter().filter(clocked).map(ReceiveFormat::Events).collect::<Vec<_>>();
+        let suppressed = NOISE_RATES.into_iter().filter(|_| self.preferences.silence_suppression);
+        let noise: Vec<_> =
+            suppressed.filter(|rate| self.has_pauses_at(*rate)).map(ReceiveFormat::ComfortNoise).collect();
         let formats = codecs.into_iter().map(ReceiveFormat::Audio);
-        let formats = formats.chain(wider).chain([ReceiveFormat::Events(8_000)]);
+        let formats = formats.chain(noise).chain(wider).chain([ReceiveFormat::Events(8_000)]);
         // Last: it is sent where packets get lost, not instead of the codecs themselves.
         let redundant = redundancy::RATES.into_iter().map(ReceiveFormat::Redundant);
         let mut formats: Vec<_> = formats.chain(redundant.filter(|_| self.preferences.redundancy)).collect();
@@ -452,7 +481,7 @@ impl Negotiation {
     ) -> Result<Agreement, NegotiationError> {
         let sound = common.iter().find_map(|format| match format.known {
             Some(ReceiveFormat::Audio(codec)) => Some((codec, *format)),
-            Some(ReceiveFormat::Events(_) | ReceiveFormat::Redundant(_)) | None => None,
+            Some(_) | None => None,
         });
         let (codec, format) = sound.ok_or_else(|| self.no_common_codec(audio))?;
         let remote = audio.rtp.ip();
@@ -463,12 +492,15 @@ impl Negotiation {
         }
         let events = common.iter().filter_map(|format| match format.known {
             Some(ReceiveFormat::Events(rate)) => Some((format.payload_type, rate)),
-            Some(ReceiveFormat::Audio(_) | ReceiveFormat::Redundant(_)) | None => None,
+            Some(_) | None => None,
         });
         let clock = ReceiveFormat::Redundant(codec.clock_rate());
         let redundant = |red: &&&RemoteFormat| {
             red.known == Some(clock) && self.accepts(clock) && red.blocks.may_hold(format.payload_type)
         };
+        let pauses = ReceiveFormat::ComfortNoise(codec.clock_rate());
+        let comfort_noise = common.iter().find(|noise| noise.known == Some(pauses));
+        let comfort_noise = comfort_noise.map(|noise| noise.payload_type);
         let redundancy = common.iter().find(redundant).map(|red| red.payload_type);
         let longest = audio.maxptime.unwrap_or(LONGEST_PTIME).min(LONGEST_PTIME);
         let wanted_ptime = audio.ptime.unwrap_or(self.preferences.ptime_ms);
@@ -487,7 +519,10 @@ impl Negotiation {
                 ptime_ms: codec.packet_time(ptime),
                 max_bitrate: format.opus.max_bitrate,
                 fec: format.opus.fec,
-                dtx: format.opus.dtx,
+                dtx: format.opus.dtx || self.preferences.silence_suppression,
+                cbr: format.opus.cbr,
+                max_playback_rate: format.opus.max_playback_rate,
+                comfort_noise,
                 redundancy,
                 max_ptime_ms: codec.packet_time(longest),
                 bandwidth: audio.bandwidth,

@@ -13,6 +13,7 @@ use crate::error::{NegotiationError, printable};
 use crate::format::{OpusParameters, ReceiveFormat, static_name};
 use crate::ice::{self, Defaults, LocalIce, PeerIce};
 use crate::negotiation::LocalMedia;
+use crate::negotiation::Preferences;
 use crate::redundancy::{self, Blocks};
 
 /// Longest session description that is read, in bytes.
@@ -297,7 +298,7 @@ pub(crate) fn audio_line(
     way: LocalWay<'_>,
     profile: Profile,
     formats: &[(u8, ReceiveFormat)],
-    ptime_ms: u16,
+    preferences: &Preferences,
     direction: Direction,
 ) -> Media {
     let LocalWay { media: local, rtcp_mux, extended_reports, ice } = way;
@@ -306,10 +307,12 @@ pub(crate) fn audio_line(
     for (number, format) in formats {
         attributes.push(Attribute::with_value("rtpmap", format.rtpmap(*number)));
         attributes.extend(
-            format.fmtp(formats).map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))),
+            format
+                .fmtp(formats, preferences.silence_suppression)
+                .map(|fmtp| Attribute::with_value("fmtp", format!("{number} {fmtp}"))),
         );
     }
-    attributes.push(Attribute::with_value("ptime", ptime_ms));
+    attributes.push(Attribute::with_value("ptime", preferences.ptime_ms));
     let with_ice = matches!(ice, LineIce::Wanted { .. });
     // RFC 5761 section 5.1.3 wants the port for RTCP named beside ICE.
     if with_ice || local.rtp_port.checked_add(1) != Some(local.rtcp_port) {

@@ -49,6 +49,8 @@ pub(super) fn properties(account: &Account) -> Dict {
         ("Registers", settings.register.into()),
         ("PushProvider", text(&provider).into()),
         ("Codecs", codecs.into()),
+        ("Redundancy", settings.redundancy.into()),
+        ("SilenceSuppression", settings.silence_suppression.into()),
         ("DialPlan", dialplan::lines(&settings.dial_plan).into()),
         ("Redirect", redirect_name(settings.redirect).into()),
         ("Dtmf", dtmf_name(settings.dtmf).into()),

@@ -1,8 +1,9 @@
 //! `org.voipd.Manager1`: the telephone as a whole.
 
 use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, Neighbour};
+use voipd_agent::{AccountId, Neighbour, built_codecs};
 use voipd_dbus::{Error, names};
+use voipd_media::Codec;
 use zbus::message::Body;
 use zbus::{OwnedObjectPath, Variant};
 
@@ -21,6 +22,7 @@ pub(super) fn properties(tree: &Tree) -> Dict {
     let calls: Vec<_> = tree.calls.keys().map(|id| Object::Call(*id).path()).collect();
     Dict::from([
         ("Version", env!("CARGO_PKG_VERSION").into()),
+        ("Codecs", built_codecs().map(Codec::name).collect::<Vec<_>>().into()),
         ("Scope", tree.scope.to_string().into()),
         ("DoNotDisturb", tree.do_not_disturb.into()),
         ("Accounts", accounts.into()),
@@ -45,11 +47,12 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
             let mut options = Options::new(options);
             let account = options.account("account")?;
             let sound = options.sound()?;
+            let codecs = options.codecs("codecs")?;
             let anonymous = options.flag("anonymous")?.unwrap_or(false);
             let follow = options.flag("follow")?.unwrap_or(false);
             options.finish()?;
             requests.ask(
-                |reply| Request::Dial { target, account, sound, anonymous, follow, reply },
+                |reply| Request::Dial { target, account, sound, codecs, anonymous, follow, reply },
                 |call| Ok(Reply::Path(Object::Call(call).path())),
             )
         }

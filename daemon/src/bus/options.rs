@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use voipd_dbus::{Error, names};
+use voipd_media::Codec;
 use zbus::{OwnedVariant, Variant};
 
 use super::outcome::{Failure, invalid};
 use crate::api::{AccountChoice, CallSound};
+use crate::config::account::codec;
 use crate::config::fields::{Entry, Placed, Value, closest};
 
 /// An `a{sv}` as it is received.
@@ -45,6 +47,22 @@ impl Options {
             None => Ok(None),
             Some(Variant::Str(text)) => Ok(Some(text.as_str().to_owned())),
             Some(other) => Err(wrong_type(key, "a text (s)", &other)),
+        }
+    }
+
+    /// Names of codecs, at least one.
+    pub(super) fn codecs(&mut self, key: &'static str) -> Result<Option<Vec<Codec>>, Failure> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let Ok(names) = Vec::<String>::try_from(value.clone()) else {
+            return Err(wrong_type(key, "texts (as)", &value));
+        };
+        let codecs: Result<Vec<Codec>, String> = names.iter().map(|name| codec(name)).collect();
+        match codecs {
+            Ok(codecs) if codecs.is_empty() => {
+                Err(invalid(format!("the option '{key}' is empty: name at least one codec, or leave it out")))
+            }
+            Ok(codecs) => Ok(Some(codecs)),
+            Err(fault) => Err(invalid(format!("the option '{key}' {fault}"))),
         }
     }
 

@@ -59,6 +59,13 @@ fn figures(statistics: &CallStatistics) -> Dict {
         ("ReportedBurstDensity", reported(|told| 100.0 * f64::from(told.burst_density))),
         ("ReportedDiscardPercent", reported(|told| 100.0 * f64::from(told.discarded))),
         ("ReportedBufferMs", reported(|told| f64::from(told.buffer_ms))),
+        ("PacketsRestored", stream.packets_restored.into()),
+        ("PacketsCorrected", stream.packets_corrected.into()),
+        ("QueuedMs", ms(stream.queued_us).into()),
+        ("SendBitrate", stream.send_bitrate.into()),
+        ("SendPtimeMs", u32::from(stream.send_ptime_ms).into()),
+        ("SendCopies", u32::from(stream.send_copies).into()),
+        ("SendFec", (stream.send_fec > 0).into()),
     ])
 }
 

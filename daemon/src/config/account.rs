@@ -112,8 +112,7 @@ pub fn read(
     let expires = fields.number("expires", 60..=86_400).unwrap_or(EXPIRES);
     let gruu = fields.flag("gruu").unwrap_or(false);
     let push = push(&mut fields);
-    let (codecs, ptime_ms) = media(&mut fields);
-    let redundancy = fields.flag("redundancy").unwrap_or(true);
+    let MediaSettings { codecs, ptime_ms, redundancy, silence_suppression } = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, read_file);
     let enabled = fields.flag("enabled").unwrap_or(true);
@@ -183,6 +182,7 @@ pub fn read(
         codecs,
         ptime_ms,
         redundancy,
+        silence_suppression,
         redirect,
         dtmf,
         ice,
@@ -209,8 +209,7 @@ pub fn read_direct(
             .reject("announce", "means nothing while calls are not taken: set \"inbound = true\" beside it");
     }
     let display_name = fields.parse("display-name", limited);
-    let (codecs, ptime_ms) = media(&mut fields);
-    let redundancy = fields.flag("redundancy").unwrap_or(true);
+    let MediaSettings { codecs, ptime_ms, redundancy, silence_suppression } = media(&mut fields);
     let (redirect, dtmf) = calls(&mut fields);
     let ice = ice::read(&mut fields, Some(read_file));
     let settings = fields.finish().then(|| AccountSettings {
@@ -235,6 +234,7 @@ pub fn read_direct(
         codecs,
         ptime_ms,
         redundancy,
+        silence_suppression,
         redirect,
         dtmf,
         ice,
@@ -301,7 +301,15 @@ pub fn transport_name(transport: Transport) -> &'static str {
     }
 }
 
-fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
+/// How sound is coded and sent.
+struct MediaSettings {
+    codecs: Vec<Codec>,
+    ptime_ms: u16,
+    redundancy: bool,
+    silence_suppression: bool,
+}
+
+fn media(fields: &mut Fields<'_>) -> MediaSettings {
     let codecs = fields.parse_list("codecs", codec);
     if codecs.as_ref().is_some_and(Vec::is_empty) {
         fields.reject("codecs", format!("is empty: name at least one of {}", built_names()));
@@ -319,7 +327,10 @@ fn media(fields: &mut Fields<'_>) -> (Vec<Codec>, u16) {
             PTIME_MS
         }
     };
-    (codecs.unwrap_or_else(|| CODECS.to_vec()), ptime_ms)
+    let redundancy = fields.flag("redundancy").unwrap_or(true);
+    let silence_suppression = fields.flag("silence-suppression").unwrap_or(false);
+    let codecs = codecs.unwrap_or_else(|| CODECS.to_vec());
+    MediaSettings { codecs, ptime_ms, redundancy, silence_suppression }
 }
 
 /// How calls go that are redirected, and how digits are sent.

@@ -12,6 +12,7 @@ mod sections;
 mod security;
 mod text;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -19,6 +20,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use voipd_agent::AccountSettings;
+use voipd_audio::tone::Signal;
+use voipd_audio::tone::national::Country;
 
 use crate::api::devices::DeviceSettings;
 use crate::neighbours::NeighbourConfig;
@@ -122,6 +125,10 @@ pub struct AudioConfig {
     pub fallback: bool,
     /// What is set of a device as long as nobody has set anything.
     pub defaults: DeviceSettings,
+    /// Whose signals are heard; `None`: those of the country of the account's dial plan.
+    pub tones: Option<&'static Country>,
+    /// Files that are heard in their place.
+    pub tone_files: BTreeMap<Signal, PathBuf>,
 }
 
 /// Limits of calls.

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::LevelFilter;
 use voipd_agent::AccountSettings;
 use voipd_agent::account::AccountOrigin;
+use voipd_audio::tone::Signal;
+use voipd_audio::tone::national::Country;
 
 use super::account::{self, ReadFile};
 use super::fields::{Entry, Fault, Fields, Placed, Source};
@@ -179,6 +181,16 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     Ok(first..=last)
 }
 
+/// Keys of files that are heard in place of synthesised signals.
+const TONE_FILES: [(&str, Signal); 6] = [
+    ("ring-file", Signal::Ring),
+    ("ringback-file", Signal::Ringback),
+    ("busy-file", Signal::Busy),
+    ("congestion-file", Signal::Congestion),
+    ("call-waiting-file", Signal::CallWaiting),
+    ("information-file", Signal::Information),
+];
+
 fn read_audio(mut fields: Fields<'_>) -> Option<AudioConfig> {
     let known = |text: &str| match device_name(text)?.parse::<DeviceName>() {
         Ok(_) => Ok(text.to_owned()),
@@ -195,7 +207,19 @@ fn read_audio(mut fields: Fields<'_>) -> Option<AudioConfig> {
         gain_control: fields.flag("gain-control"),
         ..DeviceChange::default()
     });
-    fields.finish().then_some(AudioConfig { input, output, ringer, fallback, defaults })
+    let tones = fields.parse("tones", |letters| {
+        Country::by_letters(letters).ok_or_else(|| {
+            let known: Vec<&str> = Country::all().iter().map(|country| country.iso).collect();
+            format!("is '{letters}': write the two letters of a country: {}", known.join(", "))
+        })
+    });
+    let file = |path: &str| match Path::new(path).is_absolute() {
+        true => Ok(PathBuf::from(path)),
+        false => Err(format!("is '{path}': write the file with its whole path")),
+    };
+    let tone_files =
+        TONE_FILES.into_iter().filter_map(|(key, signal)| Some((signal, fields.parse(key, file)?))).collect();
+    fields.finish().then_some(AudioConfig { input, output, ringer, fallback, defaults, tones, tone_files })
 }
 
 /// Checks how a device is named; whether there is one is known only when it is used.

@@ -11,6 +11,7 @@ use voipd_agent::view::CallId;
 use voipd_agent::{Agent, RelayStream, ServerId};
 use voipd_audio::PortId;
 use voipd_audio::plan::{Path, StreamPlan};
+use voipd_media::LocalMedia;
 use voipd_nat::ice::StreamId;
 use voipd_nat::turn::{RelayServer, RelayTransport};
 use voipd_sip::uri::Host;
@@ -33,11 +34,11 @@ pub(super) fn is_ice(bytes: &[u8]) -> bool {
 }
 
 impl Driver {
-    /// A packet on a media socket that is not RTP. `rtp`: it came to the socket of RTP.
-    pub(super) fn control_packet(&mut self, call: CallId, rtp: bool, source: SocketAddr, bytes: &[u8]) {
+    /// A packet on the media socket at `at` that is not RTP.
+    pub(super) fn control_packet(&mut self, call: CallId, at: SocketAddr, source: SocketAddr, bytes: &[u8]) {
         let now = Instant::now();
         match is_ice(bytes) {
-            true => self.agent.handle_stun(now, call, rtp, source, bytes),
+            true => self.agent.handle_stun(now, call, at, source, bytes),
             false => self.agent.handle_rtcp(now, call, source, bytes),
         }
     }
@@ -66,6 +67,26 @@ impl Driver {
             RelayTransport::Udp | RelayTransport::Tcp => None,
         };
         self.relays.open(call, stream, server, tls);
+    }
+
+    /// Binds a call's media sockets on an address, and beside it where the call has a use for more.
+    pub(super) fn bind_media(&mut self, call: CallId, address: IpAddr) -> Result<LocalMedia, String> {
+        let beside = match self.agent.wants_sockets_beside(call) {
+            true => self.network.beside(address),
+            false => Vec::new(),
+        };
+        let mut bound = self.media.bind(call, address, &beside)?.into_iter();
+        let first = bound.next().ok_or("no socket is bound")?;
+        self.agent.handle_media_beside(call, bound.collect());
+        Ok(first)
+    }
+
+    /// The stream of a call goes on with another of its sockets.
+    pub(super) fn use_socket(&mut self, call: CallId, port: PortId, socket: SocketAddr) {
+        let Some(socket) = self.media.switch(call, socket) else {
+            return log::error!(call = call.0; "a stream was to use a socket that the call does not have");
+        };
+        super::report("move a stream", self.patchbay.controller().move_stream(port, socket));
     }
 
     /// A stream whose packets take a connection with a relay gets the rings to it.

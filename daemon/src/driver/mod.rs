@@ -27,7 +27,9 @@ use voipd_agent::output::{Note, Weight};
 use voipd_agent::view::{AccountState, CallId};
 use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
 use voipd_audio::PortId;
+use voipd_audio::engine::Clip;
 use voipd_audio::plan::EngineEvent;
+use voipd_audio::tone::Signal;
 use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
 use voipd_sip::redact::redact;
 use voipd_sip::uri::Host;
@@ -90,6 +92,11 @@ enum Finished {
         port: PortId,
         result: Result<(), String>,
     },
+    /// A file that is heard in the place of a tone.
+    ToneRead {
+        signal: Signal,
+        clip: Result<Clip, String>,
+    },
     /// A program has left a call.
     PortOver {
         port: PortId,
@@ -130,6 +137,8 @@ pub struct Parts {
     pub sockets: Option<PathBuf>,
     /// Which devices are used, and how.
     pub devices: DeviceSetup,
+    /// Files that are heard in the place of tones.
+    pub tone_files: BTreeMap<Signal, PathBuf>,
     /// Ports and marking of media.
     pub rtp: RtpConfig,
     /// The way through NAT.
@@ -210,6 +219,7 @@ impl Driver {
             finished,
             wake_at: None,
         };
+        driver.read_tones(parts.tone_files);
         let (found, mut neighbours) = mpsc::unbounded_channel();
         let search = driver.find_neighbours(&parts.neighbours, found);
         let wake = driver.realtime.wake_signal();
@@ -241,7 +251,7 @@ impl Driver {
                 Some(found) = neighbours.recv() => driver.neighbours_found(found),
                 () = wake.woken() => driver.serve_engine(),
                 Some(packet) = rtcp.recv() => {
-                    driver.control_packet(packet.call, packet.rtp, packet.source, &packet.bytes);
+                    driver.control_packet(packet.call, packet.at, packet.source, &packet.bytes);
                 }
                 Some(event) = relay_events.recv() => driver.relay_event(&event),
                 event = watch.next() => driver.network_event(event),
@@ -326,6 +336,7 @@ impl Driver {
             Finished::RecorderOpened { call, port, recorder } => self.recorder_opened(call, port, recorder),
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call, port, result } => self.recording_done(call, port, result),
+            Finished::ToneRead { signal, clip } => self.tone_read(signal, clip),
             Finished::PortOver { port } => self.port_over(port),
             Finished::Server(answer) => answer.tell(&mut self.agent),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
@@ -370,6 +381,23 @@ impl Driver {
         }
     }
 
+    fn read_tones(&self, files: BTreeMap<Signal, PathBuf>) {
+        for (signal, path) in files {
+            let finished = self.finished.clone();
+            tokio::spawn(async move {
+                let clip = crate::sound::read_clip(path).await;
+                let _ = finished.send(Finished::ToneRead { signal, clip });
+            });
+        }
+    }
+
+    fn tone_read(&mut self, signal: Signal, clip: Result<Clip, String>) {
+        match clip {
+            Ok(clip) => self.patchbay.set_clip(signal, clip),
+            Err(why) => log::warn!("the usual tone is heard instead of a file of [audio]: {why}"),
+        }
+    }
+
     /// After a wake of the audio engine: its events, and packets on media ports that are not RTP.
     fn serve_engine(&mut self) {
         self.patchbay.controller().service();
@@ -388,8 +416,9 @@ impl Driver {
             self.carry_out();
         }
         while let Some(stray) = self.patchbay.controller().poll_stray() {
-            if let Some(call) = self.media.call_at(stray.port) {
-                self.control_packet(call, true, stray.source, &stray.bytes);
+            let call = self.media.call_at(stray.port);
+            if let Some((call, at)) = call.and_then(|call| Some((call, self.media.socket_of(call)?))) {
+                self.control_packet(call, at, stray.source, &stray.bytes);
                 self.carry_out();
             }
         }
@@ -432,7 +461,7 @@ impl Driver {
             Output::BindMedia { call, address, peer } => {
                 // Where SDP names the peer's media, the route to it decides; else the one that signalling takes.
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
-                let bound = self.media.bind(call, address);
+                let bound = self.bind_media(call, address);
                 self.media_bound(call, bound);
             }
             Output::MoveMedia { call, port, address, peer } => {
@@ -442,9 +471,6 @@ impl Driver {
             }
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),
-            Output::SteerStream { port, steering } => {
-                report("steer a stream", self.patchbay.controller().steer(port, steering));
-            }
             Output::UpdateStream { port, plan } => {
                 if let Some(call) = self.media.call_at(port) {
                     self.attach_relay(call, port, &plan);
@@ -465,6 +491,9 @@ impl Driver {
             Output::OpenPort { call, port, stream } => self.open_port(call, port, stream),
             Output::ClosePort { port } => self.close_port(port),
             Output::Connect { sink, sources } => self.patchbay.connect(sink, sources),
+            Output::SteerStream { port, steering } => {
+                report("steer a stream", self.patchbay.controller().steer(port, steering));
+            }
             Output::SetMuted { port, muted } => {
                 let result = self.patchbay.controller().set_muted(port, muted);
                 report("mute a stream", result);
@@ -485,7 +514,10 @@ impl Driver {
             Output::SendRtcp { call, remote, muxed, bytes } => {
                 self.media.send_rtcp(call, remote, muxed, &bytes);
             }
-            Output::SendStun { call, rtp, remote, bytes } => self.media.send_stun(call, rtp, remote, &bytes),
+            Output::SendStun { call, from, remote, bytes } => {
+                self.media.send_stun(call, from, remote, &bytes);
+            }
+            Output::UseSocket { call, port, socket } => self.use_socket(call, port, socket),
             Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
             Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
             Output::CloseRelay { call, stream } => self.relays.close(call, stream),

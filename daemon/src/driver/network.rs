@@ -89,7 +89,7 @@ impl Driver {
         port: PortId,
         address: IpAddr,
     ) -> Result<LocalMedia, String> {
-        let local = self.media.bind(call, address)?;
+        let local = self.bind_media(call, address)?;
         let socket = self.media.take_rtp(call, port).ok_or("the sockets are taken")?;
         self.patchbay.controller().move_stream(port, socket).map_err(|error| error.to_string())?;
         Ok(local)

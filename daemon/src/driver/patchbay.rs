@@ -1,9 +1,10 @@
 //! The patchbay: which port hears which and which tone sounds where, remembered for ports that are not open yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use voipd_audio::engine::{Controller, EngineError, MediaSocket, ProgramPort};
-use voipd_audio::tone::Tone;
+use voipd_audio::engine::{Clip, Controller, EngineError, MediaSocket, ProgramPort};
+use voipd_audio::tone::{Signal, Tone};
 use voipd_audio::{PortId, StreamPlan};
 
 /// Where the ringer's sound comes back, when it sounds at the output's device.
@@ -17,6 +18,8 @@ pub struct Patchbay<S: MediaSocket> {
     /// What a sink hears besides.
     joined: BTreeMap<PortId, PortId>,
     tones: BTreeMap<PortId, Tone>,
+    /// What is heard in the place of tones.
+    clips: BTreeMap<Signal, Arc<Clip>>,
     /// Programs whose stream is not open yet, and which stream that is.
     waiting: BTreeMap<PortId, (ProgramPort, PortId)>,
 }
@@ -30,6 +33,7 @@ impl<S: MediaSocket> Patchbay<S> {
             wanted: BTreeMap::new(),
             joined: BTreeMap::new(),
             tones: BTreeMap::new(),
+            clips: BTreeMap::new(),
             waiting: BTreeMap::new(),
         }
     }
@@ -150,7 +154,19 @@ impl<S: MediaSocket> Patchbay<S> {
             None => self.tones.remove(&port),
         };
         if self.open.contains(&port) {
-            self.report(port, |controller| controller.play_tone(port, tone));
+            self.sound(port, tone);
+        }
+    }
+
+    /// What is heard in the place of a tone from now on.
+    pub fn set_clip(&mut self, signal: Signal, clip: Clip) {
+        self.clips.insert(signal, Arc::new(clip));
+    }
+
+    fn sound(&mut self, port: PortId, tone: Option<Tone>) {
+        match tone.and_then(|tone| self.clips.get(&tone.signal)).cloned() {
+            Some(clip) => self.report(port, |controller| controller.play_clip(port, clip)),
+            None => self.report(port, |controller| controller.play_tone(port, tone)),
         }
     }
 
@@ -167,7 +183,7 @@ impl<S: MediaSocket> Patchbay<S> {
             self.apply(sink);
         }
         if let Some(tone) = self.tones.get(&port).copied() {
-            self.report(port, |controller| controller.play_tone(port, Some(tone)));
+            self.sound(port, Some(tone));
         }
     }
 

@@ -67,8 +67,8 @@ impl Driver {
     pub(super) fn carry_out_request(&mut self, request: Request) {
         let now = Instant::now();
         match request {
-            Request::Dial { target, account, sound, anonymous, follow, reply } => {
-                let options = DialOptions { sound: choice(&sound), anonymous, follow };
+            Request::Dial { target, account, sound, codecs, anonymous, follow, reply } => {
+                let options = DialOptions { sound: choice(&sound), codecs, anonymous, follow };
                 let result = self.dial(now, &target, account, sound, options);
                 self.answer(reply, result);
             }

@@ -1,6 +1,7 @@
 //! The network as the system tells of it: addresses, links and routes (netlink), and sleep (logind and the clocks). It
 //! knows no call and no account.
 
+mod beside;
 mod netlink;
 mod sleep;
 mod snapshot;

@@ -6,9 +6,12 @@
 //! corrects the drift of each.
 
 mod cards;
+mod decode;
 mod hardware;
 mod listing;
 mod name;
+mod ogg;
+mod player;
 mod server;
 mod stream;
 mod wav;
@@ -17,15 +20,19 @@ mod worker;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc as async_mpsc, oneshot};
-use voipd_audio::engine::{DevicePort, Listener, ProgramPort};
+use voipd_audio::BUS_RATE;
+use voipd_audio::engine::{Clip, DevicePort, Listener, ProgramPort};
 
-use crate::api::ports::RecordWish;
+use voipd_audio::resample::Resampler;
+
+use crate::api::ports::{RecordFormat, RecordWish};
 use crate::api::{DeviceRole, DeviceView};
 use hardware::{Hosts, OpenError};
 use worker::{Message, Ticket, Told, Worker};
@@ -33,6 +40,9 @@ use worker::{Message, Ticket, Told, Worker};
 pub use name::{DeviceName, HostKind, NameError};
 pub use stream::SoundCounters;
 pub use wav::RECORDING_RATE;
+
+/// Sound in the place of a tone is kept in memory.
+const LONGEST_CLIP: Duration = Duration::from_secs(60);
 
 /// Looking at a file's header takes longer than this only where its file system hangs.
 const FILE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -209,7 +219,7 @@ fn role_index(role: DeviceRole) -> usize {
 /// Says in a sentence which of a call's files cannot be used, before the call is placed or answered.
 pub async fn check_files(play: Option<OwnedFd>, record: Option<OwnedFd>) -> Result<(), String> {
     on_thread(move || {
-        let play = play.map_or(Ok(()), |file| wav::check_to_play(File::from(file)));
+        let play = play.map_or(Ok(()), |file| player::check_to_play(File::from(file)));
         play.map_err(|words| format!("the file to be played cannot be used: {words}"))?;
         let record = record.map_or(Ok(()), |file| wav::check_to_record(&File::from(file)));
         record.map_err(|words| format!("the file to be recorded into cannot be used: {words}"))
@@ -217,9 +227,22 @@ pub async fn check_files(play: Option<OwnedFd>, record: Option<OwnedFd>) -> Resu
     .await
 }
 
-/// Plays a WAV file that a client has opened, once or again and again. The engine hears of the end by the abandoned ring.
+/// Plays a sound file that a client has opened, once or again and again. The engine hears of the end by the abandoned ring.
 pub async fn play_file(file: OwnedFd, looped: bool) -> Result<DevicePort, String> {
-    on_thread(move || wav::play(File::from(file), looped)).await
+    on_thread(move || player::play(File::from(file), looped)).await
+}
+
+/// Reads a sound file that is heard in the place of a tone: a minute of it at most.
+pub async fn read_clip(path: PathBuf) -> Result<Clip, String> {
+    on_thread(move || {
+        let words = |why: String| format!("{}: {why}", path.display());
+        let (samples, rate) = player::read_all(wav::open_to_play(&path)?, LONGEST_CLIP).map_err(words)?;
+        let mut sound =
+            vec![0.0; (samples.len() as u64 * u64::from(BUS_RATE) / u64::from(rate.max(1))) as usize];
+        Resampler::new(rate, BUS_RATE, BUS_RATE as usize / 100).process(&samples, &mut sound);
+        Ok(Clip::new(&sound))
+    })
+    .await
 }
 
 /// Records into a file that a client has opened for writing, from its beginning: 16 bits, [`RECORDING_RATE`]. What finds no
@@ -237,7 +260,11 @@ pub async fn record_file(
         let _ = told.send(result);
     };
     let channels = wish.side.channels();
-    let ring = on_thread(move || wav::record(File::from(file), channels, done)).await?;
+    let ring = on_thread(move || match wish.format {
+        RecordFormat::Wav => wav::record(File::from(file), channels, done),
+        RecordFormat::Ogg => ogg::record(File::from(file), done),
+    })
+    .await?;
     let listener = Some(Listener { side: wish.side, ring, dropped });
     let port = ProgramPort { source: None, listener, rate: RECORDING_RATE };
     Ok(Recording { port, finished })

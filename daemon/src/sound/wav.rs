@@ -1,5 +1,5 @@
-//! WAV files as sound devices: a thread for each keeps the ring to the engine filled, or empties it. Knows files and
-//! samples, not who plays or records them.
+//! WAV files: their samples, and recordings, each written by a thread that empties the ring from the engine. Knows files
+//! and samples, not who plays or records them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek};
@@ -11,18 +11,15 @@ use std::time::Duration;
 use hound::{SampleFormat, WavSpec, WavWriter};
 use nix::fcntl::{FcntlArg, fcntl};
 use rtrb::{Consumer, Producer, RingBuffer};
-use voipd_audio::engine::{DevicePort, Pace};
 
 /// Sampling rate of recordings in hertz.
 pub const RECORDING_RATE: u32 = 48_000;
 /// Rates of files that are played, in hertz.
-const RATES: std::ops::RangeInclusive<u32> = 4_000..=384_000;
+pub(super) const RATES: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 /// Chunks before the sound: a hostile file could have millions.
 const MOST_CHUNKS: usize = 1000;
 /// The 32-bit lengths of a WAV file end at 4 GiB: over 12 hours.
 const LONGEST_RECORDING: u64 = (4 << 30) - (1 << 20);
-/// How often a player looks whether its ring of one second wants more.
-const PLAYER_PAUSE: Duration = Duration::from_millis(200);
 /// How often a recorder empties its ring of two seconds.
 const RECORDER_PAUSE: Duration = Duration::from_millis(20);
 
@@ -53,7 +50,7 @@ pub(super) fn open_to_record(path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-fn io_words(error: &io::Error) -> String {
+pub(super) fn io_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "voipd may not open this file".to_owned(),
@@ -65,20 +62,10 @@ fn io_words(error: &io::Error) -> String {
     }
 }
 
-fn require_regular(file: &File) -> Result<(), String> {
+pub(super) fn require_regular(file: &File) -> Result<(), String> {
     let data = file.metadata().map_err(|error| io_words(&error))?;
     // A pipe or a terminal would hold up the thread that waits for it.
     if data.is_file() { Ok(()) } else { Err("this is not a regular file".to_owned()) }
-}
-
-/// Says in words why an open file cannot be played. The file is read on from where it was.
-pub(super) fn check_to_play(mut file: File) -> Result<(), String> {
-    require_regular(&file)?;
-    let begin = file.stream_position().map_err(|error| io_words(&error))?;
-    let reader = file.try_clone().map_err(|error| io_words(&error))?;
-    let header = read_header(&mut BufReader::new(reader));
-    file.seek(io::SeekFrom::Start(begin)).map_err(|error| io_words(&error))?;
-    header.map(drop)
 }
 
 /// Says in words why an open file cannot be recorded into. Nothing is written.
@@ -89,61 +76,6 @@ pub(super) fn check_to_record(file: &File) -> Result<(), String> {
         libc::O_RDONLY => Err("it is open for reading only".to_owned()),
         _ => Ok(()),
     }
-}
-
-/// Plays a file once, or again and again. After its last sample the ring's producer is dropped, which tells the engine of
-/// the end.
-///
-/// Any rate from 4 to 384 kHz, integers of 8, 16, 24 or 32 bits or 32-bit floating point; channels are mixed to one.
-pub(super) fn play(mut file: File, looped: bool) -> Result<DevicePort, String> {
-    require_regular(&file)?;
-    let begin = file.stream_position().map_err(|error| io_words(&error))?;
-    let again = match looped {
-        true => Some((file.try_clone().map_err(|error| io_words(&error))?, begin)),
-        false => None,
-    };
-    let mut decoder = Decoder::new(BufReader::new(file))?;
-    let rate = decoder.format.rate;
-    let (mut ring, capture) = RingBuffer::new(rate as usize);
-    if decoder.fill(&mut ring).map_err(|error| io_words(&error))? || looped {
-        thread::Builder::new()
-            .name("voipd-play".to_owned())
-            .spawn(move || run_player(decoder, ring, again))
-            .map_err(|error| format!("no thread to play the file: {error}"))?;
-    }
-    Ok(DevicePort { capture: Some(capture), playback: None, rate, pace: Pace::Tick })
-}
-
-/// `again`: the file and where it begins, where it is played again and again.
-fn run_player(mut decoder: Decoder, mut ring: Producer<f32>, again: Option<(File, u64)>) {
-    let broke_off = |why: &str| log::warn!("the sound file being played broke off: {why}");
-    while !ring.is_abandoned() {
-        thread::sleep(PLAYER_PAUSE);
-        let mut filled = decoder.fill(&mut ring);
-        while let (Ok(false), Some((file, begin))) = (&filled, &again) {
-            match restart(file, *begin) {
-                Ok(restarted) => decoder = restarted,
-                Err(why) => return broke_off(&why),
-            }
-            let before = ring.slots();
-            filled = decoder.fill(&mut ring);
-            // A file that has become empty meanwhile would be begun for ever.
-            if matches!(filled, Ok(false)) && ring.slots() == before {
-                return;
-            }
-        }
-        match filled {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return broke_off(&io_words(&error)),
-        }
-    }
-}
-
-fn restart(file: &File, begin: u64) -> Result<Decoder, String> {
-    let mut file = file.try_clone().map_err(|error| io_words(&error))?;
-    file.seek(io::SeekFrom::Start(begin)).map_err(|error| io_words(&error))?;
-    Decoder::new(BufReader::new(file))
 }
 
 /// How a sample lies in the file.
@@ -184,7 +116,7 @@ impl Encoding {
 }
 
 /// Reads mono samples from a WAV file.
-struct Decoder {
+pub(super) struct Decoder {
     reader: BufReader<File>,
     format: Format,
     /// Bytes of sound not yet read, by the header; the file may end before.
@@ -197,14 +129,19 @@ impl Decoder {
     /// Frames read at a time.
     const BLOCK: usize = 1024;
 
-    fn new(mut reader: BufReader<File>) -> Result<Self, String> {
+    pub(super) fn new(mut reader: BufReader<File>) -> Result<Self, String> {
         let (format, left) = read_header(&mut reader)?;
         let block = vec![0; Self::BLOCK * format.frame()].into_boxed_slice();
         Ok(Self { reader, format, left, block })
     }
 
+    /// Hertz.
+    pub(super) fn rate(&self) -> u32 {
+        self.format.rate
+    }
+
     /// Fills the ring as far as it has room; `false` when the file has ended.
-    fn fill(&mut self, ring: &mut Producer<f32>) -> io::Result<bool> {
+    pub(super) fn fill(&mut self, ring: &mut Producer<f32>) -> io::Result<bool> {
         let Format { encoding, channels, .. } = self.format;
         let frame = self.format.frame();
         loop {

@@ -14,7 +14,7 @@ use super::hardware::{Direction, Hosts, OpenError, OpenStream, Opened, User};
 use super::name::{DeviceName, HOST_DEFAULT, HostKind};
 use super::server::Servers;
 use super::stream::{Lost, SoundCounters};
-use super::{SoundEvent, listing, role_index, wav};
+use super::{SoundEvent, listing, player, role_index, wav};
 use crate::api::{DeviceRole, DeviceView};
 use crate::realtime::serve_devices_in_time;
 
@@ -289,7 +289,7 @@ fn open_device(hosts: &Hosts, role: DeviceRole, name: DeviceName, lost: &Lost) -
         DeviceName::Null => Ok(silence(String::new())),
         DeviceName::File(path) => {
             let port = match Direction::of(role) {
-                Direction::Capture => wav::play(wav::open_to_play(&path)?, false),
+                Direction::Capture => player::play(wav::open_to_play(&path)?, false),
                 Direction::Playback => {
                     let lost = lost.clone();
                     let ring = wav::record(wav::open_to_record(&path)?, 1, move |result| {

@@ -56,6 +56,8 @@ fn columns(account: &AccountSettings) -> Vec<(&'static str, Box<dyn ToSql + '_>)
         ("push_prid", Box::new(account.push.as_ref().map(|push| &push.prid))),
         ("push_param", Box::new(account.push.as_ref().and_then(|push| push.param.as_ref()))),
         ("gruu", Box::new(account.gruu)),
+        ("redundancy", Box::new(account.redundancy)),
+        ("silence_suppression", Box::new(account.silence_suppression)),
         ("redirect", Box::new(redirect_name(account.redirect))),
         ("dtmf", Box::new(dtmf_name(account.dtmf))),
         ("contact", Box::new(contact_name(account.contact))),
@@ -148,8 +150,14 @@ fn entries(row: &Row<'_>) -> rusqlite::Result<Vec<Entry>> {
     for key in ["expires", "ptime"] {
         entries.push(Entry::new(key, Value::Number(row.get(key)?)));
     }
-    let flags =
-        [("register", "register"), ("enabled", "enabled"), ("allow-md5", "allow_md5"), ("gruu", "gruu")];
+    let flags = [
+        ("register", "register"),
+        ("enabled", "enabled"),
+        ("allow-md5", "allow_md5"),
+        ("gruu", "gruu"),
+        ("redundancy", "redundancy"),
+        ("silence-suppression", "silence_suppression"),
+    ];
     for (key, column) in flags {
         entries.push(Entry::new(key, Value::Flag(row.get(column)?)));
     }

@@ -86,6 +86,12 @@ const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE contact (one TEXT NOT NULL, other TEXT NOT NULL, PRIMARY KEY (one, other)) STRICT;
 ",
+    "
+    ALTER TABLE account ADD COLUMN redundancy INTEGER NOT NULL DEFAULT 1;
+",
+    "
+    ALTER TABLE account ADD COLUMN silence_suppression INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

@@ -10,7 +10,12 @@ use voipd_media::{Codec, Direction, LocalMedia, Negotiation, Preferences};
 const NTP: u64 = 3_976_214_400 << 32;
 
 fn preferences() -> Preferences {
-    Preferences { codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu], ptime_ms: 20, redundancy: true }
+    Preferences {
+        codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
+        ptime_ms: 20,
+        redundancy: true,
+        silence_suppression: false,
+    }
 }
 
 fn here(six: bool) -> LocalMedia {

@@ -67,6 +67,9 @@ pub fn rtp(bytes: &[u8]) {
             fec: false,
             dtx: false,
             redundancy: Some(102),
+            cbr: false,
+            max_playback_rate: None,
+            comfort_noise: Some(13),
         }),
         receive: vec![
             (0, ReceiveKind::Audio(Codec::Pcmu)),

@@ -9,6 +9,7 @@ mod interrupts;
 mod json;
 mod mistakes;
 mod places;
+mod quality;
 mod terminal;
 mod waiting;
 

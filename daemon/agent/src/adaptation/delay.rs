@@ -10,22 +10,28 @@ use voipd_media::rtcp::RemoteView;
 const MOMENTS: usize = 64;
 /// How long the least delay counts, at least; at most twice as long.
 const BASE: Duration = Duration::from_secs(60);
-/// Reports that follow each other faster tell no growth.
+/// Reports that follow each other faster tell nothing new.
 const SHORTEST: Duration = Duration::from_millis(200);
 /// Packets that cover a smaller share of the time were not sent all the time. They may have become shorter in it.
 const FULL: f64 = 0.3;
-/// A queue that grows faster, in seconds a second, is measured wrongly.
-const STEEPEST: f64 = 8.0;
+/// A source that has sent for no longer is thought to have sent all the time.
+const YOUNG: Duration = Duration::from_secs(10);
+/// As long as the first reports come, no way is taken for longer than this.
+const FARTHEST: Duration = Duration::from_millis(800);
+const FIRST_REPORTS: u32 = 3;
 
 /// What one report shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     /// Waiting time in the queue on the way to the peer.
     pub(super) queue: Duration,
+    /// The same by the round trip of our last report but one: exact, and some seconds old.
+    pub(super) earlier: Duration,
     /// Seconds a second that it has grown by since the report before.
     pub(super) growth: f64,
-    /// Bits per second that were sent in the meantime, packet headers included.
-    pub(super) rate: f64,
+    /// Bits per second that have left the queue in the meantime, packet headers included: where there is one, that is what
+    /// the link carries.
+    pub(super) carried: f64,
 }
 
 /// What had been sent at a moment.
@@ -45,17 +51,35 @@ pub(super) struct Delay {
     moments: VecDeque<Moment>,
     ssrc_sent: u32,
     base: Least,
-    last: Option<(Instant, Duration, f64)>,
+    round_trip: Least,
+    last: Option<Last>,
+    /// When the first packet was sent, where that is known.
+    beginning: Option<Last>,
+    reports: u32,
+}
+
+/// What the report before has shown.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    at: Instant,
+    queue: Duration,
+    /// Sent until the first packet that the peer did not have.
+    bits: f64,
 }
 
 impl Delay {
     /// `overhead`: bytes of each packet around its payload.
     pub(super) fn sent(&mut self, now: Instant, counters: &StreamCounters, overhead: u32) {
+        let ptime = Duration::from_millis(counters.send_ptime_ms.into());
         if counters.sent_ssrc != self.ssrc_sent {
             // Its sequence numbers have nothing to do with those before.
             self.ssrc_sent = counters.sent_ssrc;
             self.moments.clear();
             self.last = None;
+            // The stream has been sent since its first packet, or there were others before.
+            let age = ptime.saturating_mul(counters.packets_sent.min(u32::MAX.into()) as u32);
+            let at = now.checked_sub(age).filter(|_| age <= YOUNG && !ptime.is_zero());
+            self.beginning = at.map(|at| Last { at, queue: Duration::ZERO, bits: 0.0 });
         }
         let octets = counters.octets_sent + counters.packets_sent * u64::from(overhead);
         let next = match self.moments.back() {
@@ -65,7 +89,6 @@ impl Delay {
             // Room for packets from before.
             None => u64::from(counters.sent_sequence) + (1 << 16),
         };
-        let ptime = Duration::from_millis(counters.send_ptime_ms.into());
         while self.moments.len() >= MOMENTS {
             self.moments.pop_front();
         }
@@ -84,35 +107,61 @@ impl Delay {
         // Where nothing is under way, or little is sent, nothing is known of a queue, and there can hardly be one.
         let queue = self.sent_at(missing).map_or(Duration::ZERO, |sent_at| {
             let way = now.saturating_duration_since(sent_at).saturating_sub(queued);
-            way.saturating_sub(self.base.add(now, way))
+            let base = self.base.add(now, way);
+            // A queue may have been there from the beginning.
+            let base = if self.reports < FIRST_REPORTS { base.min(FARTHEST) } else { base };
+            // The report may have left right before the packet's arrival, or a packet time earlier.
+            way.saturating_sub(base + newest.ptime / 2)
         });
-        let (growth, rate) = match self.last {
-            Some((at, before, bits)) if now.saturating_duration_since(at) >= SHORTEST => {
-                let seconds = now.saturating_duration_since(at).as_secs_f64();
-                let growth = (queue.as_secs_f64() - before.as_secs_f64()) / seconds;
-                (growth.min(STEEPEST), (newest.bits - bits) / seconds)
-            }
-            _ => {
-                let oldest = self.moments.front()?;
-                let seconds = now.saturating_duration_since(oldest.at).as_secs_f64().max(0.1);
-                (queue.as_secs_f64() / seconds, (newest.bits - oldest.bits) / seconds)
-            }
-        };
-        self.last = Some((now, queue, newest.bits));
-        Some(Seen { queue, growth, rate })
+        let earlier = view.round_trip.map_or(Duration::ZERO, |round_trip| {
+            let way = round_trip.saturating_sub(queued);
+            way.saturating_sub(self.round_trip.add(now, way))
+        });
+        self.reports = self.reports.saturating_add(1);
+        let bits = self.bits_before(missing)?;
+        let loss = f64::from(view.fraction_lost);
+        let before = self.last.filter(|last| now.saturating_duration_since(last.at) >= SHORTEST);
+        let before = before.or(self.beginning);
+        self.last = Some(Last { at: now, queue, bits });
+        let before = before?;
+        let seconds = now.saturating_duration_since(before.at).max(SHORTEST).as_secs_f64();
+        let growth = (queue.as_secs_f64() - before.queue.as_secs_f64()) / seconds;
+        let carried = (bits - before.bits).max(0.0) * (1.0 - loss) / seconds;
+        Some(Seen { queue, earlier, growth, carried })
+    }
+
+    /// The moments around the sending of this packet, and where between them it was; `None` where it is newer than all.
+    fn around(&self, sequence: u64) -> Option<(Moment, Moment, f64)> {
+        let later = self.moments.iter().position(|moment| moment.next > sequence)?;
+        let after = *self.moments.get(later)?;
+        let before = later.checked_sub(1).and_then(|place| self.moments.get(place));
+        let earlier = before.copied().or_else(|| {
+            let beginning = self.beginning?;
+            let packets =
+                after.at.saturating_duration_since(beginning.at).as_secs_f64() / after.ptime.as_secs_f64();
+            let next = after.next.checked_sub(packets.round() as u64)?;
+            Some(Moment { at: beginning.at, next, bits: beginning.bits, ptime: after.ptime })
+        });
+        let before = earlier.filter(|before| before.next <= sequence && before.next < after.next)?;
+        let share = (sequence - before.next) as f64 / (after.next - before.next) as f64;
+        Some((before, after, share))
+    }
+
+    /// Bits that were sent before this packet.
+    fn bits_before(&self, sequence: u64) -> Option<f64> {
+        let newest = self.moments.back()?;
+        let bits = self
+            .around(sequence)
+            .map(|(before, after, share)| before.bits + (after.bits - before.bits) * share);
+        Some(bits.unwrap_or(newest.bits))
     }
 
     /// When this packet was sent, between the moments that are known; `None` where it is newer than all, and where packets
     /// were not sent all the time, so that it might have been at any.
     fn sent_at(&self, sequence: u64) -> Option<Instant> {
-        let later = self.moments.iter().position(|moment| moment.next > sequence)?;
-        let after = self.moments.get(later)?;
-        let Some(before) = later.checked_sub(1).and_then(|place| self.moments.get(place)) else {
-            return Some(after.at);
-        };
-        let (packets, time) = (after.next - before.next, after.at.saturating_duration_since(before.at));
-        let share = (sequence - before.next) as f64 / packets as f64;
-        let full = after.ptime.mul_f64(packets as f64) >= time.mul_f64(FULL);
+        let (before, after, share) = self.around(sequence)?;
+        let time = after.at.saturating_duration_since(before.at);
+        let full = after.ptime.mul_f64((after.next - before.next) as f64) >= time.mul_f64(FULL);
         full.then(|| before.at + time.mul_f64(share))
     }
 }

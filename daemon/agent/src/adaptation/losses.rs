@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const RISING: f64 = 0.6;
 const FALLING: f64 = 0.25;
 /// Losses from here on may be the link's.
-const SUSPICIOUS: f64 = 0.12;
+const SUSPICIOUS: f64 = 0.08;
 /// How long a trial with less takes: two reports at the usual pace.
 const TRIAL: Duration = Duration::from_secs(11);
 /// How long losses are taken for random afterwards.

@@ -29,6 +29,8 @@ pub struct Books {
     pub streams: BTreeMap<PortId, SimStream>,
     /// RTP and RTCP address of each call.
     pub bound: BTreeMap<CallId, (SocketAddr, SocketAddr)>,
+    /// Those of it at other addresses.
+    pub beside: BTreeMap<CallId, Vec<(SocketAddr, SocketAddr)>>,
     pub connected: BTreeMap<PortId, Vec<PortId>>,
     pub tones: BTreeMap<PortId, Tone>,
     pub digits: Vec<(CallId, char)>,
@@ -64,6 +66,22 @@ impl Books {
         assert!(self.bound.insert(call, (rtp, rtcp)).is_none(), "{call:?} has sockets already");
     }
 
+    pub fn bind_beside(&mut self, call: CallId, beside: &[LocalMedia]) {
+        let pair = |local: &LocalMedia| {
+            let at = |port| SocketAddr::new(local.address, port);
+            (at(local.rtp_port), at(local.rtcp_port))
+        };
+        self.beside.insert(call, beside.iter().map(pair).collect());
+    }
+
+    /// Whose socket is at an address, and whether it is one for RTP.
+    pub fn socket(&self, at: SocketAddr) -> Option<(CallId, bool)> {
+        let beside = self.beside.iter().flat_map(|(call, pairs)| pairs.iter().map(move |pair| (call, pair)));
+        let mut all = self.bound.iter().chain(beside);
+        let (call, (rtp, _)) = all.find(|(_, (rtp, rtcp))| [*rtp, *rtcp].contains(&at))?;
+        Some((*call, *rtp == at))
+    }
+
     /// The stream of a call goes on with other sockets.
     pub fn move_to(&mut self, call: CallId, port: PortId, local: LocalMedia) {
         self.bound.remove(&call);
@@ -96,6 +114,7 @@ impl Books {
                     "{call:?} asks for sockets while its stream has some"
                 );
                 self.bound.remove(call);
+                self.beside.remove(call);
             }
             Output::MoveMedia { call, port, .. } => {
                 assert_eq!(self.streams[port].call, *call, "a stream of another call is moved");
@@ -123,6 +142,7 @@ impl Books {
             }
             Output::CloseMedia { call, ports } => {
                 self.bound.remove(call);
+                self.beside.remove(call);
                 for port in ports {
                     self.streams.remove(port);
                     self.call_ports.remove(port);
@@ -172,8 +192,14 @@ impl Books {
                 assert!(self.bound.contains_key(call), "RTCP without a socket");
                 assert!(!remote.ip().is_unspecified() && remote.port() != 0, "RTCP to {remote}");
             }
-            Output::SendStun { call, remote, .. } => {
-                assert!(self.bound.contains_key(call), "STUN without a socket");
+            Output::UseSocket { call, port, socket } => {
+                assert_eq!(self.socket(*socket), Some((*call, true)), "no socket of the call is there");
+                let stream = self.streams.get_mut(port).expect("an open stream");
+                assert_ne!(stream.local, *socket, "it is there already");
+                stream.local = *socket;
+            }
+            Output::SendStun { call, from, remote, .. } => {
+                assert_eq!(self.socket(*from).map(|(of, _)| of), Some(*call), "STUN without a socket");
                 assert!(!remote.ip().is_unspecified() && remote.port() != 0, "STUN to {remote}");
             }
             Output::RelaysChanged(relays) => {

@@ -79,7 +79,7 @@ impl Two {
             for (side, (host, call)) in ends.into_iter().enumerate() {
                 longest[side] = longest[side].max(self.world.now - latest[side]);
                 let now = self.world.played(host, call);
-                if now > played[side] {
+                if now != played[side] {
                     (played[side], latest[side]) = (now, self.world.now);
                 }
             }

@@ -82,6 +82,8 @@ pub struct Station {
     pub hold_binding: bool,
     /// Other local addresses, and the networks that they face.
     pub faces: Vec<(Network, IpAddr)>,
+    /// Further addresses of the machine.
+    pub beside: Vec<IpAddr>,
     waiting: Vec<(CallId, IpAddr)>,
     /// Where media sockets are bound, if not where signalling is.
     pub media_at: Option<IpAddr>,
@@ -199,6 +201,7 @@ impl World {
             faces: Vec::new(),
             waiting: Vec::new(),
             media_at: None,
+            beside: Vec::new(),
             wake_at: None,
             place: network::Place::default(),
         };
@@ -319,7 +322,8 @@ impl World {
 
     /// Where a call receives.
     pub fn local_media(&self, host: HostId, call: CallId) -> SocketAddr {
-        self.books(host).bound[&call].0
+        let books = self.books(host);
+        books.stream_of(call).map_or(books.bound[&call].0, |stream| stream.local)
     }
 
     /// What `sink` hears.
@@ -575,11 +579,9 @@ impl World {
                 self.rtcp.push((local, *remote, bytes.clone()));
                 self.media_leaves(local, *remote, bytes.clone());
             }
-            Output::SendStun { call, rtp, remote, bytes } => {
-                let bound = self.books(host).bound[call];
-                let local = if *rtp { bound.0 } else { bound.1 };
+            Output::SendStun { from, remote, bytes, .. } => {
                 self.internet.asked.push(*remote);
-                self.media_leaves(local, *remote, bytes.clone());
+                self.media_leaves(*from, *remote, bytes.clone());
             }
             Output::OpenRelay { call, stream, .. } => {
                 self.station(host).agent.handle_relay(now, *call, *stream, RelayStream::Opened);
@@ -621,6 +623,12 @@ impl World {
         };
         if let Ok(local) = &result {
             station.books.bind(call, *local);
+            if station.agent.wants_sockets_beside(call) {
+                let with = |ip: &IpAddr| voipd_media::LocalMedia { address: *ip, ..*local };
+                let beside: Vec<_> = station.beside.iter().map(with).collect();
+                station.books.bind_beside(call, &beside);
+                station.agent.handle_media_beside(call, beside);
+            }
         }
         station.agent.handle_media_bound(now, call, result);
     }
@@ -738,9 +746,8 @@ impl World {
             if !matches!(self.hosts[host.0].role, Role::Agent(_)) {
                 continue;
             }
-            let mut bound = self.books(host).bound.iter();
-            if let Some((&call, &(rtp, _))) = bound.find(|(_, (rtp, rtcp))| [*rtp, *rtcp].contains(&to)) {
-                return self.at_socket(host, call, rtp == to, to, packet);
+            if let Some((call, rtp)) = self.books(host).socket(to) {
+                return self.at_socket(host, call, rtp, to, packet);
             }
         }
     }
@@ -753,7 +760,7 @@ impl World {
         }
         match (bytes[0], bytes[1]) {
             (0..=3 | 64..=79, _) => {
-                self.act(host, |agent, now| agent.handle_stun(now, call, rtp, from, &bytes));
+                self.act(host, |agent, now| agent.handle_stun(now, call, at, from, &bytes));
             }
             (128..=191, 0..=127) => self.internet.play(at, from, bytes),
             _ => {
@@ -903,6 +910,7 @@ impl Pair {
 
 pub fn config() -> AgentConfig {
     AgentConfig {
+        tones: None,
         product: "voipd-test".to_owned(),
         instance: Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".to_owned()),
         max_calls: 20,
@@ -936,6 +944,7 @@ pub fn direct() -> AccountSettings {
         push: None,
         codecs: vec![Codec::Opus, Codec::Pcma, Codec::Pcmu],
         ptime_ms: 20,
+        silence_suppression: false,
         redundancy: true,
         redirect: RedirectPolicy::Ask,
         dtmf: DtmfMethod::Auto,

@@ -20,6 +20,8 @@ pub(super) struct Encoder {
     coder: coder::Encoder,
     /// The peer can use FEC.
     fec: bool,
+    /// Widest band that the peer plays.
+    band: Bandwidth,
     /// Most bits per second that the peer wants.
     most: Option<u32>,
     bitrate: u32,
@@ -27,16 +29,18 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(settings: EncoderSettings) -> Result<Self, CodecError> {
+        let band = settings.max_playback_rate.map_or(Bandwidth::Fullband, widest_band);
         let make = || -> audiopus::Result<coder::Encoder> {
             let mut coder = coder::Encoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip)?;
-            coder.set_vbr(true)?;
+            coder.set_vbr(!settings.cbr)?;
+            coder.set_max_bandwidth(band)?;
             coder.set_signal(Signal::Voice)?;
             coder.set_complexity(settings.complexity.min(10))?;
             coder.set_dtx(settings.dtx)?;
             Ok(coder)
         };
         let coder = make().map_err(|error| CodecError::Opus(error.to_string()))?;
-        let mut encoder = Encoder { coder, fec: settings.fec, most: settings.bitrate, bitrate: 0 };
+        let mut encoder = Encoder { coder, fec: settings.fec, band, most: settings.bitrate, bitrate: 0 };
         encoder.set_bitrate(None);
         Ok(encoder)
     }
@@ -67,13 +71,25 @@ impl Encoder {
 
     pub(super) fn set_fec(&mut self, wanted: bool) -> bool {
         let on = wanted && self.fec;
-        let (loss, band) =
-            if on { (FEC_LOSS_PERCENT, Bandwidth::Wideband) } else { (0, Bandwidth::Fullband) };
+        let wider = matches!(self.band, Bandwidth::Superwideband | Bandwidth::Fullband);
+        let band = if on && wider { Bandwidth::Wideband } else { self.band };
+        let loss = if on { FEC_LOSS_PERCENT } else { 0 };
         // Every one of these values is valid.
         let _ = self.coder.set_inband_fec(on);
         let _ = self.coder.set_packet_loss_perc(loss);
         let _ = self.coder.set_max_bandwidth(band);
         on
+    }
+}
+
+/// The widest band that is of use to whoever plays at this rate in hertz (RFC 7587 section 6.1).
+fn widest_band(playback_rate: u32) -> Bandwidth {
+    match playback_rate {
+        0..12_000 => Bandwidth::Narrowband,
+        12_000..16_000 => Bandwidth::Mediumband,
+        16_000..24_000 => Bandwidth::Wideband,
+        24_000..48_000 => Bandwidth::Superwideband,
+        _ => Bandwidth::Fullband,
     }
 }
 

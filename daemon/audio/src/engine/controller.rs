@@ -12,7 +12,7 @@ use crate::engine::device::Device;
 use crate::engine::dtmf::{QUEUE, code_of};
 use crate::engine::insert::{Insert, InsertPort};
 use crate::engine::load::FULL_COMPLEXITY;
-use crate::engine::port::{Converters, Kind, PlayedTone, Port, PortSet, RATES};
+use crate::engine::port::{Clip, Converters, Kind, PlayedTone, Port, PortSet, RATES};
 use crate::engine::program::{Program, ProgramPort};
 use crate::engine::relay::RelayPort;
 use crate::engine::stream::{Stream, StreamSetup};
@@ -225,6 +225,13 @@ impl<S: MediaSocket> Controller<S> {
         Ok(())
     }
 
+    /// Mixes sound into what `port` plays, again and again, in the place of a tone; [`Controller::play_tone`] stops it.
+    pub fn play_clip(&mut self, port: PortId, clip: Arc<Clip>) -> Result<(), EngineError> {
+        let slot = self.slot(port)?;
+        self.send(Command::Tone { slot, tone: Some(Box::new(PlayedTone::clip(clip))) });
+        Ok(())
+    }
+
     /// Sends waiting commands and frees what came back. Call after every wake and from time to time.
     pub fn service(&mut self) {
         while let Ok(returned) = self.returned.pop() {
@@ -356,8 +363,9 @@ fn equip(plan: &StreamPlan, has: &mut Equipment) -> Result<StreamSetup, EngineEr
     }
     let send = plan.send.map(|send| SendPlan { ptime_ms: packet_time(send.codec, send.ptime_ms), ..send });
     let mut encoder = None;
-    if let Some(SendPlan { codec, bitrate, fec, dtx, .. }) = send {
-        let settings = EncoderSettings { codec, bitrate, fec, dtx, complexity: FULL_COMPLEXITY };
+    if let Some(SendPlan { codec, bitrate, fec, dtx, cbr, max_playback_rate, .. }) = send {
+        let complexity = FULL_COMPLEXITY;
+        let settings = EncoderSettings { codec, bitrate, fec, dtx, cbr, max_playback_rate, complexity };
         if has.encoder != Some(settings) {
             encoder = Some(Encoder::new(settings)?);
             has.encoder = Some(settings);

@@ -2,7 +2,7 @@
 //! be stretched and carried over a change of rate. It knows samples, not packets.
 
 use crate::engine::port::frame_len;
-use crate::stretch::{Cut, HISTORY_MS, LONGEST_MS};
+use crate::stretch::{Cut, HISTORY_MS, LONGEST_MS, go_on};
 use crate::{BUS_RATE, MAX_FRAME};
 
 /// Longest packet that is played: 120 ms, the longest that Opus has (RFC 6716 section 2.1.4).
@@ -28,7 +28,7 @@ pub(crate) struct Playout {
     end: usize,
     /// In hertz.
     rate: u32,
-    /// What the codec before would have gone on with, fading out under the first sound of another.
+    /// What the sound before would have gone on with, fading out under the first of what is added next.
     bridge: [f32; MAX_FRAME],
     bridged: usize,
     /// Mean square of the quietest sound lately.
@@ -143,10 +143,12 @@ impl Playout {
         self.rate = rate;
     }
 
-    /// `tail` at `rate` is what the codec before would have gone on with: it fades out under what is added next.
-    pub(crate) fn bridge(&mut self, tail: &[f32], rate: u32) {
-        self.bridged = (tail.len() * self.rate as usize / rate.max(1) as usize).min(MAX_FRAME);
-        convert(tail, self.bridge.get_mut(..self.bridged).unwrap_or_default());
+    /// What is added next takes over from the sound before, within `ms` milliseconds.
+    pub(crate) fn bridge(&mut self, ms: usize) {
+        self.bridged = (ms * self.rate as usize / 1000).min(MAX_FRAME);
+        let first = self.end.saturating_sub(HISTORY_MS * self.rate as usize / 1000);
+        let sound = self.samples.get(first..self.end).unwrap_or_default();
+        go_on(sound, self.rate, self.bridge.get_mut(..self.bridged).unwrap_or_default());
     }
 
     /// Whether nothing but a pause is to be played: every piece of 5 ms is quiet.
@@ -171,9 +173,11 @@ impl Playout {
         -nanos(gone, rate)
     }
 
-    /// Puts in a piece; answers its length in nanoseconds, or 0 as above.
-    pub(crate) fn lengthen(&mut self, likeness: f32) -> i64 {
-        let more = self.cut(|cut| cut.lengthen(likeness));
+    /// Puts in a piece of at most `wanted` nanoseconds, or 10 ms; answers its length in nanoseconds, or 0 as above.
+    pub(crate) fn lengthen(&mut self, wanted: i64, likeness: f32) -> i64 {
+        let most = (wanted.max(0) / 1000 * i64::from(self.rate) / 1_000_000) as usize;
+        let most = most.max(frame_len(self.rate));
+        let more = self.cut(|cut| cut.lengthen(most, likeness));
         self.end += more;
         nanos(more, self.rate)
     }
@@ -300,7 +304,7 @@ mod tests {
             let before = playout.len();
             match round % 3 {
                 0 => drop(playout.shorten((round as i64 * 7 % 40) * 1_000_000, 0.0)),
-                1 if before <= 60 * MS => drop(playout.lengthen(0.0)),
+                1 if before <= 60 * MS => drop(playout.lengthen(0, 0.0)),
                 _ => {}
             }
             let mut out = [0.0; MAX_FRAME];

@@ -1,5 +1,7 @@
 //! Ports of the mixer as the tick sees them: slots, sets of slots, and the sound each gives in this tick.
 
+use std::sync::Arc;
+
 use crate::engine::device::Device;
 use crate::engine::program::Program;
 use crate::engine::stream::Stream;
@@ -113,26 +115,77 @@ impl<S> Port<S> {
     }
 }
 
-/// A tone on its way into what a port hears.
+/// A tone, or sound in its place, on its way into what a port hears.
 pub(crate) struct PlayedTone {
-    tone: Tone,
-    rate: u32,
-    generator: Generator,
+    sound: PlayedSound,
     over: bool,
+}
+
+enum PlayedSound {
+    Tone { tone: Tone, rate: u32, generator: Generator },
+    Clip { clip: Arc<Clip>, position: usize },
+}
+
+/// Sound in the place of a tone, again and again: the same at each of the engine's rates.
+pub struct Clip {
+    /// By the place of the rate in [`RATES`].
+    sound: [Box<[f32]>; RATES.len()],
+}
+
+impl Clip {
+    /// Control thread. `samples` at 48 kHz, mono.
+    #[must_use]
+    pub fn new(samples: &[f32]) -> Self {
+        let sound = RATES.map(|rate| {
+            if rate == BUS_RATE {
+                return samples.into();
+            }
+            let mut made = vec![0.0; samples.len() * rate as usize / BUS_RATE as usize];
+            Resampler::new(BUS_RATE, rate, frame_len(rate)).process(samples, &mut made);
+            made.into_boxed_slice()
+        });
+        Clip { sound }
+    }
+
+    /// At another rate than before it goes on where it was, give or take.
+    fn mix_into(&self, position: &mut usize, frame: &mut [f32], rate: u32) {
+        let sound =
+            place(rate).and_then(|place| self.sound.get(place)).map(AsRef::as_ref).unwrap_or_default();
+        for sample in frame {
+            *position = if *position < sound.len() { *position } else { 0 };
+            *sample += sound.get(*position).copied().unwrap_or_default();
+            *position += 1;
+        }
+    }
 }
 
 impl PlayedTone {
     pub(crate) fn new(tone: Tone, rate: u32) -> Self {
-        PlayedTone { tone, rate, generator: Generator::new(tone, rate), over: false }
+        PlayedTone {
+            sound: PlayedSound::Tone { tone, rate, generator: Generator::new(tone, rate) },
+            over: false,
+        }
+    }
+
+    pub(crate) fn clip(clip: Arc<Clip>) -> Self {
+        PlayedTone { sound: PlayedSound::Clip { clip, position: 0 }, over: false }
     }
 
     /// Adds 10 ms to `frame`, which is at `rate`; `false` when the tone has ended.
     pub(crate) fn mix_into(&mut self, frame: &mut [f32], rate: u32) -> bool {
-        if rate != self.rate {
-            // The port's codec has changed: the tone begins again at the new rate.
-            *self = PlayedTone::new(self.tone, rate);
-        }
-        self.over = !self.generator.mix_into(frame);
+        self.over = match &mut self.sound {
+            PlayedSound::Tone { tone, rate: before, generator } => {
+                if rate != *before {
+                    // The port's codec has changed: the tone begins again at the new rate.
+                    (*before, *generator) = (rate, Generator::new(*tone, rate));
+                }
+                !generator.mix_into(frame)
+            }
+            PlayedSound::Clip { clip, position } => {
+                clip.mix_into(position, frame, rate);
+                false
+            }
+        };
         !self.over
     }
 

@@ -1,7 +1,7 @@
 //! The receiving half of a stream: from RTP packets to 10 ms of sound. It knows no sockets and no addresses.
 
-use crate::MAX_FRAME;
 use crate::codec::Decoder;
+use crate::comfort::{Description, Generator};
 use crate::engine::bursts::Bursts;
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
 use crate::engine::playout::{MAX_PACKET, Playout};
@@ -42,6 +42,8 @@ pub(crate) enum Content {
     },
     /// At this clock rate.
     Event(u32),
+    /// A description of the noise in a pause, at this clock rate.
+    Noise(u32),
     /// No payload: something that keeps a NAT's binding open (RFC 6263 section 4.6).
     Nothing,
 }
@@ -77,6 +79,10 @@ pub(crate) struct Receiver {
     /// Samples of the packet decoded last.
     last_duration: usize,
     playout: Playout,
+    /// What a pause sounds like.
+    noise: Generator,
+    /// The sender has told of a pause, and not spoken since.
+    in_pause: bool,
     events: EventReceiver,
     events_until_nanos: u64,
     played_us: u64,
@@ -105,6 +111,8 @@ impl Receiver {
             clock_rate,
             last_duration: 2 * frame_len(rate),
             playout: Playout::new(rate),
+            noise: Generator::default(),
+            in_pause: false,
             events: EventReceiver::new(),
             events_until_nanos: 0,
             played_us: 0,
@@ -144,6 +152,7 @@ impl Receiver {
         }
         match kind {
             ReceiveKind::Events(rate) => Some(Content::Event(rate)),
+            ReceiveKind::ComfortNoise(rate) => Some(Content::Noise(rate)),
             // A block in a block.
             ReceiveKind::Redundant => None,
             ReceiveKind::Audio(codec) => {
@@ -281,6 +290,16 @@ impl Receiver {
         self.events.packet(packet.timestamp, packet.payload, rate, packet.at_nanos)
     }
 
+    /// An admitted description of noise (RFC 3389) at `rate` hertz: it takes its place among the sound.
+    pub(crate) fn noise(&mut self, packet: Packet<'_>, rate: u32) {
+        self.reception.packet(packet.sequence);
+        self.bursts.packet(packet.sequence, true);
+        // Whoever sends no sound at that clock has nothing to pause.
+        if self.play && rate == self.clock_rate {
+            self.insert(packet, rate, frame_len(rate) as u32);
+        }
+    }
+
     /// An admitted packet without sound: it only takes its place in the sequence.
     pub(crate) fn nothing(&mut self, packet: Packet<'_>) {
         self.reception.packet(packet.sequence);
@@ -324,7 +343,7 @@ impl Receiver {
         let Receiver { jitter, playout, .. } = self;
         let by = match jitter.advise(now_nanos, playout.len_nanos(), || playout.is_quiet()) {
             Advice::Keep => return false,
-            Advice::Lengthen { likeness } => playout.lengthen(likeness),
+            Advice::Lengthen { wanted, likeness } => playout.lengthen(wanted, likeness),
             Advice::Shorten { most, likeness } => {
                 // What is to be left out is here: the more of it is seen, the better the cut.
                 for _ in 0..3 {
@@ -347,23 +366,33 @@ impl Receiver {
         match self.jitter.next(now_nanos) {
             Next::Packet { payload_type, payload, skip, duration } => {
                 let meaning = self.meanings.get(usize::from(payload_type)).copied().flatten();
+                if let Some(ReceiveKind::ComfortNoise(_)) = meaning {
+                    let description = Description::read(payload);
+                    return self.pause(description);
+                }
                 // It was good when it came; a new plan may have no place for it.
                 let Some(ReceiveKind::Audio(codec)) = meaning else { return self.playout.silence_frame() };
-                if self.codec != Some(codec) {
-                    change_codec(&mut self.playout, &mut self.decoders, self.codec, codec);
-                    self.codec = Some(codec);
-                    self.last_duration = 2 * frame_len(self.playout.rate());
-                }
                 let Some(Some(decoder)) = self.decoders.get_mut(codec.index()) else {
                     return self.playout.silence_frame();
                 };
+                if self.codec != Some(codec) {
+                    // What is left of the codec before is played at the rate of this one, and fades over into it.
+                    decoder.reset();
+                    self.playout.set_rate(codec.sample_rate());
+                    if self.codec.is_some() {
+                        self.playout.bridge(10);
+                    }
+                    self.codec = Some(codec);
+                    self.last_duration = 2 * frame_len(self.playout.rate());
+                }
                 let rate = self.playout.rate();
+                if std::mem::take(&mut self.in_pause) {
+                    // The noise fades out under the first word.
+                    self.playout.bridge(10);
+                }
                 if skip > 0 && skip < duration {
                     // What was made up fades out where the packet's sound takes over in its midst.
-                    let mut tail = [0.0; MAX_FRAME];
-                    let tail = tail.get_mut(..frame_len(rate) / 2).unwrap_or_default();
-                    decoder.conceal(tail);
-                    self.playout.bridge(tail, rate);
+                    self.playout.bridge(5);
                 }
                 match decoder.decode(payload, self.playout.room()) {
                     Ok(samples) if samples > 0 => {
@@ -378,6 +407,7 @@ impl Receiver {
                     }
                 }
             }
+            _ if self.in_pause => self.noise_frame(),
             Next::Silence => self.playout.silence_frame(),
             Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
             Next::Empty if in_event => self.playout.silence(frame_len(self.playout.rate())),
@@ -412,8 +442,34 @@ impl Receiver {
         }
     }
 
+    /// The sender has told what its pause sounds like.
+    fn pause(&mut self, description: Option<Description>) {
+        if let Some(description) = description {
+            if self.in_pause {
+                self.noise.describe(description);
+            } else {
+                self.noise.restart(description);
+                self.in_pause = true;
+                // The last word fades out under the noise.
+                self.playout.bridge(10);
+            }
+        }
+        self.noise_frame();
+    }
+
+    /// Adds the noise of the pause up to one frame.
+    fn noise_frame(&mut self) {
+        let count = frame_len(self.playout.rate()).saturating_sub(self.playout.len());
+        let room = self.playout.room().get_mut(..count).unwrap_or_default();
+        self.noise.fill(room);
+        let count = room.len();
+        self.playout.add(count);
+        self.played_us += duration_us(count, self.playout.rate());
+    }
+
     /// Begins anew.
     fn begin(&mut self) {
+        self.in_pause = false;
         self.jitter.restart();
         self.reception.reset_timing();
         self.queueing.restart();
@@ -477,26 +533,4 @@ fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize) -> usize
         made += samples;
     }
     made
-}
-
-/// Another codec takes over: what is left of the one before is played at the new one's rate, and what it would have gone on
-/// with fades out under the first sound of the new one.
-fn change_codec(
-    playout: &mut Playout,
-    decoders: &mut [Option<Decoder>; Codec::COUNT],
-    before: Option<Codec>,
-    codec: Codec,
-) {
-    let mut tail = [0.0; MAX_FRAME];
-    let former = before.and_then(|before| decoders.get_mut(before.index())?.as_mut());
-    let rate = playout.rate();
-    playout.set_rate(codec.sample_rate());
-    if let Some(decoder) = former {
-        let tail = tail.get_mut(..frame_len(rate)).unwrap_or_default();
-        decoder.conceal(tail);
-        playout.bridge(tail, rate);
-    }
-    if let Some(Some(decoder)) = decoders.get_mut(codec.index()) {
-        decoder.reset();
-    }
 }

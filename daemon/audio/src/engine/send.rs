@@ -7,6 +7,7 @@ use crate::engine::controller::packet_time;
 use crate::engine::dtmf::{Clocks, EventSender, Turn};
 use crate::engine::port::frame_len;
 use crate::engine::redundancy::{History, MAX_COPIES};
+use crate::engine::suppression::{self, Suppressor};
 use crate::plan::{Codec, SendPlan, Steering, StreamCounters};
 
 /// Bytes of an RTP header without CSRC list and extension (RFC 3550 section 5.1).
@@ -38,6 +39,7 @@ pub(crate) struct Sender {
     /// The encoder spends bits on FEC.
     fec: bool,
     history: History,
+    suppressor: Suppressor,
     sequence: u16,
     /// RTP timestamp of the tick that comes: it goes on with time, whether something is sent or not.
     clock: u32,
@@ -67,6 +69,7 @@ impl Sender {
             steering: Steering::default(),
             fec: false,
             history: History::new(),
+            suppressor: Suppressor::new(codec),
             sequence,
             clock,
             codec,
@@ -116,7 +119,7 @@ impl Sender {
             self.complexity = u8::MAX;
             self.steer(self.steering);
         }
-        let shape = |plan: &SendPlan| (plan.codec, plan.ptime_ms, plan.events);
+        let shape = |plan: &SendPlan| (plan.codec, plan.ptime_ms, plan.events, plan.comfort_noise);
         let reshaped = plan.as_ref().map(shape) != self.plan.as_ref().map(shape);
         let mut broken_off = None;
         if anew || reshaped {
@@ -235,9 +238,16 @@ impl Sender {
                 });
             }
             self.pause();
+            self.suppressor.forget();
             return sent;
         }
-        let (payload_type, redundancy) = (plan.payload_type, plan.redundancy);
+        let SendPlan { payload_type, redundancy, comfort_noise, .. } = *plan;
+        if let Some(number) = comfort_noise
+            && self.codec != Codec::Opus
+            && self.suppress(number, samples, start, &mut emit)
+        {
+            return None;
+        }
         let encoder = self.encoder.as_mut()?;
         if complexity != self.complexity {
             encoder.set_complexity(complexity);
@@ -265,6 +275,30 @@ impl Sender {
             _ => self.pause(),
         }
         None
+    }
+
+    /// Sends a description of the noise, or nothing, where the packet has no talk in it; then answers `true`.
+    fn suppress(
+        &mut self,
+        payload_type: u8,
+        samples: usize,
+        start: u32,
+        emit: &mut impl FnMut(Outgoing<'_>),
+    ) -> bool {
+        let sound = self.samples.get(..samples).unwrap_or_default();
+        let room = self.packet.get_mut(HEADER..).unwrap_or_default();
+        match self.suppressor.packet(sound, self.codec, room) {
+            suppression::Turn::Talk => return false,
+            suppression::Turn::Silence => {}
+            suppression::Turn::Describe(octets) => {
+                self.write_header(false, payload_type, start);
+                self.sequence = self.sequence.wrapping_add(1);
+                let len = HEADER + octets;
+                emit(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(start) });
+            }
+        }
+        self.pause();
+        true
     }
 
     fn write_header(&mut self, marker: bool, payload_type: u8, timestamp: u32) {

@@ -252,6 +252,7 @@ impl<S: MediaSocket> Stream<S> {
                     outbox.event(dtmf_received(id, event));
                 }
             }
+            Content::Noise(rate) => self.receiver.noise(packet, rate),
             Content::Nothing => self.receiver.nothing(packet),
         }
     }

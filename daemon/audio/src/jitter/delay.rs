@@ -11,10 +11,12 @@ const BUCKETS: usize = 512;
 /// Share of packets that shall be in time at the least.
 const QUANTILE: f32 = 0.97;
 /// Delay that is paid, in nanoseconds, to have all packets in time instead of none. One per cent of late packets weighs as
-/// much as 20 ms of delay: the E-model (ITU-T G.107) would pay more for it on short delays, and less on long ones.
-const WORTH: f32 = 100.0 * 20e6;
+/// much as 25 ms of delay: the E-model (ITU-T G.107) would pay more for it on short delays, and less on long ones.
+const WORTH: f32 = 100.0 * 25e6;
 /// What a packet counts less than the one after it: the last 670 packets, 13 s of 20 ms, have most of the say.
 const FORGET: f32 = 0.9985;
+/// So many packets are enough to guess from, and too few to know: from 0.2 s to 6 s of 20 ms.
+const YOUNG: std::ops::Range<u64> = 10..300;
 /// The fastest packet and the slowest are looked for in so many spans of so many nanoseconds: what has not come for six
 /// seconds is waited for no longer.
 const SPANS: usize = 12;
@@ -28,6 +30,8 @@ pub(super) struct RelativeDelay {
     histogram: Box<[f32; BUCKETS]>,
     weight: f32,
     total: f32,
+    /// Packets seen.
+    count: u64,
     /// Least and greatest transit time in each of the last spans; the first is filling.
     fastest: [i64; SPANS],
     slowest: [i64; SPANS],
@@ -38,6 +42,8 @@ pub(super) struct RelativeDelay {
     usual: i64,
     peaks: Peaks,
     target: i64,
+    /// The wait below which packets are late, or soon will be.
+    enough: i64,
 }
 
 impl RelativeDelay {
@@ -46,6 +52,7 @@ impl RelativeDelay {
             histogram: Box::new([0.0; BUCKETS]),
             weight: 1.0,
             total: 0.0,
+            count: 0,
             fastest: [i64::MAX; SPANS],
             slowest: [i64::MIN; SPANS],
             span_start: 0,
@@ -53,6 +60,7 @@ impl RelativeDelay {
             usual: 0,
             peaks: Peaks::new(),
             target: 0,
+            enough: 0,
         }
     }
 
@@ -60,11 +68,12 @@ impl RelativeDelay {
         self.histogram.fill(0.0);
         self.weight = 1.0;
         self.total = 0.0;
+        self.count = 0;
         self.fastest = [i64::MAX; SPANS];
         self.slowest = [i64::MIN; SPANS];
         self.base = 0;
         self.peaks = Peaks::new();
-        (self.usual, self.target) = (0, 0);
+        (self.usual, self.target, self.enough) = (0, 0, 0);
     }
 
     /// Takes note of a packet that arrived at `at` after `transit` (of unknown origin, both in nanoseconds).
@@ -93,6 +102,7 @@ impl RelativeDelay {
         self.weight /= FORGET;
         self.histogram[bucket] += self.weight;
         self.total += self.weight;
+        self.count += 1;
         if self.weight > 1e6 {
             self.histogram.iter_mut().for_each(|weight| *weight /= self.weight);
             // Summed anew: rounding does not pile up.
@@ -100,9 +110,14 @@ impl RelativeDelay {
             self.weight = 1.0;
         }
         let worst = self.slowest.iter().copied().max().unwrap_or(transit) - base;
-        let longest = (worst / BUCKET + 1) * BUCKET;
-        self.usual = self.best_wait().min(longest);
-        self.target = self.usual.max(self.peaks.held(at));
+        // Somewhat more than the worst: as many packets to come may have one that is worse.
+        let longest = (worst * 5 / 4 / BUCKET + 1) * BUCKET;
+        let (best, guess, held) = (self.best_wait().min(longest), self.guess(), self.peaks.held(at));
+        self.usual = best.max(guess);
+        self.target = self.usual.max(held);
+        let seen = (best - (best - BUCKET) / 8).min(worst + BUCKET / 10);
+        let expected = guess.max(held);
+        self.enough = seen.max(expected - expected / 8);
     }
 
     /// Transit time of the fastest packet of the last seconds; 0 before the first.
@@ -113,6 +128,32 @@ impl RelativeDelay {
     /// How long after the fastest packets' arrival it pays to wait, in nanoseconds.
     pub(super) fn target(&self) -> i64 {
         self.target
+    }
+
+    /// While few packets have come, the worst of them says little of what is to come; how the others are spread says more.
+    /// What is waited for then is where most distributions of delay have their end, seen from their 0.5 and 0.9 quantiles.
+    fn guess(&self) -> i64 {
+        if !YOUNG.contains(&self.count) {
+            return 0;
+        }
+        let (mut below, mut median) = (0.0, None);
+        for (bucket, weight) in self.histogram.iter().enumerate() {
+            below += weight;
+            if median.is_none() && below >= 0.5 * self.total {
+                median = Some(bucket);
+            }
+            if below >= 0.9 * self.total {
+                let spread = bucket - median.unwrap_or(bucket);
+                return (bucket + spread * 6 / 5) as i64 * BUCKET;
+            }
+        }
+        0
+    }
+
+    /// The wait below which it has to grow, in nanoseconds: less than [`RelativeDelay::target`], so that not every change of
+    /// it is followed, and no more than the slowest of the last packets needed.
+    pub(super) fn enough(&self) -> i64 {
+        self.enough
     }
 
     /// What was seen relative to a base that is past is now relative to one `buckets` later.
@@ -171,11 +212,11 @@ mod tests {
     #[test]
     fn rare_lateness_is_waited_for_where_it_is_cheap_alone() {
         let mut delay = RelativeDelay::new();
-        // Two of a hundred: 40 ms are worth it, 80 are not.
-        feed(&mut delay, 0, 3000, |number| if number % 50 == 7 { 30 } else { 0 });
-        assert_eq!(delay.target(), 32 * MS);
-        let mut delay = RelativeDelay::new();
+        // Two of a hundred: 45 ms are worth it, 60 are not.
         feed(&mut delay, 0, 3000, |number| if number % 50 == 7 { 45 } else { 0 });
+        assert_eq!(delay.target(), 46 * MS);
+        let mut delay = RelativeDelay::new();
+        feed(&mut delay, 0, 3000, |number| if number % 50 == 7 { 60 } else { 0 });
         assert_eq!(delay.target(), BUCKET);
     }
 

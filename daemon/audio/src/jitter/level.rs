@@ -24,6 +24,8 @@ pub enum Advice {
     },
     /// Put sound in.
     Lengthen {
+        /// So much is wanted, in nanoseconds; up to 10 ms may be put in where less is.
+        wanted: i64,
         /// As for [`Advice::Shorten`].
         likeness: f32,
     },
@@ -38,6 +40,8 @@ pub(super) struct Standing {
     pub(super) remainder: i64,
     /// The lateness aimed at.
     pub(super) wait: i64,
+    /// The lateness below which packets are late, or soon will be.
+    pub(super) enough: i64,
 }
 
 impl Standing {
@@ -50,11 +54,11 @@ impl Standing {
     }
 
     /// What must be put in so that packets have `wait` again: whole ticks, less what is left over.
-    fn deficit(&self, margin: i64) -> i64 {
-        let short = self.wait - self.lateness;
-        if short <= margin {
+    fn deficit(&self) -> i64 {
+        if self.lateness >= self.enough {
             return 0;
         }
+        let short = (self.wait - self.lateness).max(1);
         ((short + TICK - 1) / TICK * TICK - self.remainder).max(SHORTEST)
     }
 }
@@ -79,17 +83,16 @@ impl Level {
     pub(super) fn advise(&mut self, now: i64, standing: Standing, quiet: impl FnOnce() -> bool) -> Advice {
         let eighth = standing.wait / 8;
         let surplus = standing.surplus(eighth.max(3 * MS));
-        let deficit = standing.deficit(eighth.max(MS));
-        // In a pause the marks are closer together.
+        let deficit = standing.deficit();
+        // In a pause the mark is lower.
         let gentle = standing.surplus((eighth / 2).max(MS));
-        let gentle_deficit = standing.deficit((eighth / 2).max(MS / 2));
         let lasting = if gentle < TICK {
             self.surplus_since = None;
             0
         } else {
             now - *self.surplus_since.get_or_insert(now)
         };
-        if gentle < SHORTEST && gentle_deficit == 0 {
+        if gentle < SHORTEST && deficit == 0 {
             self.waiting_since = None;
             return Advice::Keep;
         }
@@ -100,13 +103,13 @@ impl Level {
             let weary = (waited - PATIENCE).max(0) as f32 / (50_000 * MS) as f32;
             (0.9 - pressed - weary).max(0.3)
         };
-        if gentle_deficit > 0 {
+        if deficit > 0 {
             if quiet() {
-                return Advice::Lengthen { likeness: 0.0 };
+                return Advice::Lengthen { wanted: deficit, likeness: 0.0 };
             }
             let pace = if deficit < 40 * MS { 100 * MS } else { 40 * MS };
-            if deficit > 0 && since >= pace {
-                return Advice::Lengthen { likeness: likeness(deficit).max(0.6) };
+            if since >= pace {
+                return Advice::Lengthen { wanted: deficit, likeness: likeness(deficit).max(0.6) };
             }
             return Advice::Keep;
         }

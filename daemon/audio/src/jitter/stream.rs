@@ -13,8 +13,6 @@ const MAX_DROPOUT: i16 = 3000;
 const MAX_MISORDER: i16 = 100;
 /// A packet whose timestamp disagrees with its arrival by more than this is on another time line.
 const MAX_TIME_JUMP: i64 = 2_000 * MS;
-/// Packets that change the clock and come later than this after their sequence numbers let expect come after a pause.
-const PAUSE: i64 = 200 * MS;
 /// Longest packet: four times the longest that RTP formats know.
 const MAX_LENGTH: i64 = 500 * MS;
 
@@ -157,14 +155,13 @@ impl Stream {
         if near && sound && ahead > 0 { Place::OtherClock } else { Place::Strange }
     }
 
-    /// The same source goes on in another clock; `base` and `wait` as the delay knows them.
-    pub(super) fn change_clock(&mut self, arrival: &Arrival<'_>, base: i64, wait: i64) {
+    /// The same source goes on in another clock. `base`: the transit time of the fastest packets so far.
+    pub(super) fn change_clock(&mut self, arrival: &Arrival<'_>, base: i64) {
         let ahead = i64::from(self.run.ahead(arrival.sequence));
-        // Timestamps of two clocks have nothing in common (RFC 7160 section 3): sequence numbers tell how much is between,
-        // and a late arrival that the sender had paused.
+        // Timestamps of two clocks have nothing in common (RFC 7160 section 3): sequence numbers tell how much is between at
+        // the least, and the arrival how much at the most.
         let next = self.end + (ahead - 1).clamp(0, i64::from(MAX_MISORDER)) * self.duration;
-        let by_arrival = arrival_time(arrival) - base;
-        let time = if by_arrival - next > wait + PAUSE { by_arrival } else { next };
+        let time = next.max(arrival_time(arrival) - base);
         self.turn(Run::begin(arrival, self.run.highest + ahead, time));
     }
 
@@ -203,17 +200,14 @@ impl Stream {
         Some(self.transit)
     }
 
+    /// Whether the packet with this number is the first of another source or clock.
+    pub(super) fn begins_run(&self, sequence: i64) -> bool {
+        self.former.is_some() && sequence == self.run.first
+    }
+
     /// Whether more than one packet has come.
     pub(super) fn is_established(&self) -> bool {
         self.run.highest > self.run.first || self.former.is_some()
-    }
-
-    /// The number before this one in the present run, extended, and when its sound should begin if it is as long as others.
-    pub(super) fn missing(&self, sequence: u16) -> Option<(i64, i64)> {
-        let sequence = self.run.highest + i64::from(self.run.ahead(sequence.wrapping_sub(1)));
-        let back = self.run.highest - sequence;
-        (sequence >= self.run.first && (0..=i64::from(MAX_MISORDER)).contains(&back))
-            .then(|| (sequence, self.run.time(self.run.timestamp) - back * self.duration))
     }
 
     /// Highest sequence number that has come.

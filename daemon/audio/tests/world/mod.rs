@@ -50,6 +50,8 @@ pub type Weather = Box<dyn FnMut(&Sent) -> Vec<u64> + Send>;
 /// The network.
 pub struct Network {
     pub now_nanos: u64,
+    /// Whoever looks at the network now has a clock of its own: what it shows, and the network's time.
+    pub clock: Option<(u64, u64)>,
     inboxes: BTreeMap<SocketAddr, Vec<(u64, SocketAddr, Vec<u8>)>>,
     pub weather: Weather,
     /// Everything that was sent, in order.
@@ -81,7 +83,7 @@ pub struct Socket {
 impl MediaSocket for Socket {
     fn receive(&mut self, batch: &mut Batch) {
         let mut network = self.network.lock().unwrap();
-        let now = network.now_nanos;
+        let (own, now) = network.clock.unwrap_or((network.now_nanos, network.now_nanos));
         let Some(inbox) = network.inboxes.get_mut(&self.local) else { return };
         inbox.sort_by_key(|(at, ..)| *at);
         while batch.len < batch.datagrams.len() && inbox.first().is_some_and(|(at, ..)| *at <= now) {
@@ -89,7 +91,7 @@ impl MediaSocket for Socket {
             let datagram = &mut batch.datagrams[batch.len];
             datagram.len = if bytes.len() > datagram.bytes.len() { 0 } else { bytes.len() };
             datagram.bytes[..datagram.len].copy_from_slice(&bytes[..datagram.len]);
-            (datagram.source, datagram.at_nanos) = (from, at);
+            (datagram.source, datagram.at_nanos) = (from, (at + own).saturating_sub(now));
             batch.len += 1;
         }
     }
@@ -166,6 +168,7 @@ impl World {
     pub fn new(sides: usize) -> Self {
         let network = Arc::new(Mutex::new(Network {
             now_nanos: 1_000_000_000,
+            clock: None,
             inboxes: BTreeMap::new(),
             weather: Box::new(|_| vec![LATENCY]),
             sent: Vec::new(),
@@ -260,6 +263,9 @@ pub fn plan(codec: Codec, side: usize, remote: SocketAddr) -> StreamPlan {
             bitrate: None,
             fec: false,
             dtx: false,
+            cbr: false,
+            max_playback_rate: None,
+            comfort_noise: None,
             redundancy: None,
         }),
         receive: vec![

@@ -12,12 +12,18 @@ pub const ALL: [Codec; 3] = [Codec::Opus, Codec::Pcma, Codec::Pcmu];
 
 /// One side of a call with these codecs.
 pub fn side(codecs: &[Codec]) -> Negotiation {
-    Negotiation::new(4711, Preferences { codecs: codecs.to_vec(), ptime_ms: 20, redundancy: false })
+    Negotiation::new(
+        4711,
+        Preferences { codecs: codecs.to_vec(), ptime_ms: 20, redundancy: false, silence_suppression: false },
+    )
 }
 
 /// One that offers and takes redundant audio data as well.
 pub fn redundant_side(codecs: &[Codec]) -> Negotiation {
-    Negotiation::new(4711, Preferences { codecs: codecs.to_vec(), ptime_ms: 20, redundancy: true })
+    Negotiation::new(
+        4711,
+        Preferences { codecs: codecs.to_vec(), ptime_ms: 20, redundancy: true, silence_suppression: false },
+    )
 }
 
 /// Where `address` receives.

@@ -1,0 +1,134 @@
+//! Recordings as Opus in Ogg (RFC 7845): mono, 20 ms a packet, a page each second. Knows files and samples, not who is
+//! recorded.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, Write};
+use std::thread;
+use std::time::Duration;
+
+use ogg::{PacketWriteEndInfo, PacketWriter};
+use rtrb::{Consumer, Producer, RingBuffer};
+use voipd_audio::Codec;
+use voipd_audio::codec::{Encoder, EncoderSettings};
+
+use super::wav::{RECORDING_RATE, io_words, require_regular};
+
+/// How often the ring of two seconds is emptied.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Samples of a packet.
+const FRAME: usize = RECORDING_RATE as usize / 50;
+/// Packets of a page.
+const PAGE: u64 = 50;
+/// Samples that the decoder throws away at first: what libopus needs to begin (its look-ahead at 48 kHz).
+const PRE_SKIP: u16 = 312;
+/// Bits per second.
+const BITRATE: u32 = 32_000;
+/// A call has one stream: any number names it.
+const SERIAL: u32 = 1;
+
+/// Records into a file, from its beginning: mono, [`RECORDING_RATE`]. What was written a second ago can be played whatever
+/// happens. When the engine drops its end of the ring, the file is completed and `finished` called.
+pub(super) fn record(
+    file: File,
+    finished: impl FnOnce(Result<(), String>) + Send + 'static,
+) -> Result<Producer<f32>, String> {
+    require_regular(&file)?;
+    let words = |error: io::Error| format!("the recording cannot be written: {}", io_words(&error));
+    let recorder = Recorder::new(file).map_err(words)?;
+    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize);
+    thread::Builder::new()
+        .name("voipd-record".to_owned())
+        .spawn(move || finished(recorder.run(ring).map_err(words)))
+        .map_err(|error| format!("no thread to record the file: {error}"))?;
+    Ok(playback)
+}
+
+struct Recorder {
+    writer: PacketWriter<'static, BufWriter<File>>,
+    encoder: Encoder,
+    frame: Vec<f32>,
+    /// The last packet stays here: it must say that it is the last.
+    packet: Option<Vec<u8>>,
+    packets: u64,
+    samples: u64,
+}
+
+impl Recorder {
+    fn new(mut file: File) -> io::Result<Self> {
+        file.set_len(0)?;
+        file.rewind()?;
+        let mut writer = PacketWriter::new(BufWriter::new(file));
+        let mut head = b"OpusHead\x01\x01".to_vec();
+        head.extend(PRE_SKIP.to_le_bytes());
+        head.extend(RECORDING_RATE.to_le_bytes());
+        // Neither gain nor a map of channels.
+        head.extend([0; 3]);
+        writer.write_packet(head, SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+        let mut tags = b"OpusTags\x05\0\0\0voipd".to_vec();
+        tags.extend([0; 4]);
+        writer.write_packet(tags, SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+        writer.inner_mut().flush()?;
+        let settings = EncoderSettings {
+            codec: Codec::Opus,
+            bitrate: Some(BITRATE),
+            fec: false,
+            dtx: false,
+            cbr: false,
+            max_playback_rate: None,
+            complexity: 5,
+        };
+        let encoder = Encoder::new(settings).map_err(io::Error::other)?;
+        let frame = Vec::with_capacity(FRAME);
+        Ok(Self { writer, encoder, frame, packet: None, packets: 0, samples: 0 })
+    }
+
+    fn run(mut self, mut ring: Consumer<f32>) -> io::Result<()> {
+        loop {
+            // Asked before the ring is emptied: what comes before the engine lets go is not lost.
+            let ended = ring.is_abandoned();
+            while let Ok(sample) = ring.pop() {
+                self.samples += 1;
+                self.add(sample)?;
+            }
+            if ended {
+                return self.complete();
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn add(&mut self, sample: f32) -> io::Result<()> {
+        self.frame.push(sample);
+        if self.frame.len() < FRAME {
+            return Ok(());
+        }
+        let mut payload = vec![0; 1275];
+        let length = self.encoder.encode(&self.frame, &mut payload).map_err(io::Error::other)?;
+        payload.truncate(length);
+        self.frame.clear();
+        if let Some(before) = self.packet.replace(payload) {
+            self.packets += 1;
+            let page_ends = self.packets.is_multiple_of(PAGE);
+            let end = if page_ends { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
+            self.writer.write_packet(before, SERIAL, end, self.packets * FRAME as u64)?;
+            if page_ends {
+                self.writer.inner_mut().flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the encoder still holds is pushed out, and the last page says how much of its end is no sound.
+    fn complete(mut self) -> io::Result<()> {
+        let sounding = self.samples;
+        let wanted = (sounding + u64::from(PRE_SKIP)).next_multiple_of(FRAME as u64);
+        for _ in sounding..wanted {
+            self.add(0.0)?;
+        }
+        if let Some(last) = self.packet.take() {
+            let end = u64::from(PRE_SKIP) + sounding;
+            self.writer.write_packet(last, SERIAL, PacketWriteEndInfo::EndStream, end)?;
+        }
+        self.writer.inner_mut().flush()
+    }
+}

@@ -1,0 +1,57 @@
+//! Every codec that Debian's baresip has too, with it: the sentence of each side is heard at the other.
+
+use voipd_tests::baresip::{Answer, Baresip};
+use voipd_tests::host::Wire;
+use voipd_tests::judge::{Codec, Sound, compare};
+use voipd_tests::speech::{Speaker, speech};
+use voipd_tests::{Config, Lab, Voipd, needs_root, pause};
+
+/// A codec by both names, the module that has it there, and how it is judged.
+struct Case {
+    ours: &'static str,
+    theirs: &'static str,
+    module: &'static str,
+    rate: u32,
+    kind: Codec,
+    likeness: f64,
+}
+
+async fn crosses(lab: &Lab, case: &Case) {
+    let Case { ours, theirs, module, rate, kind, likeness } = *case;
+    let wire = Wire::new();
+    let config = Config::at(wire.here).line("direct", format!("codecs = [\"{ours}\"]"));
+    let phone = Voipd::start(lab, &format!("voipd-{}", wire.name()), config).await;
+    let mut baresip =
+        Baresip::start_with(lab, &wire, theirs, Answer::Auto, &format!("module {module}\n")).await;
+    let (said, heard) = (speech(Speaker::Alice, rate), lab.path(&format!("heard-{}.wav", wire.name())));
+    let call = phone.dial_speaking(&format!("sip:bob@{}", wire.there), &said, &heard).await;
+    baresip.event("CALL_ESTABLISHED").await;
+    call.is("active").await;
+    assert_eq!(call.proxy.codec().await.unwrap(), ours);
+    pause(6.0).await;
+    let figures = call.figures().await;
+    assert_eq!(figures.packets_invalid, 0, "{ours}: {figures:?}");
+    call.hang_up().await;
+    baresip.event("CALL_CLOSED").await;
+    pause(0.3).await;
+    let bob = Sound::load(&speech(Speaker::Bob, rate));
+    compare(&bob, &Sound::load(&heard), kind).assert_heard(&format!("{ours} at voipd"), likeness);
+    compare(&Sound::load(&said), &baresip.heard(), kind)
+        .assert_heard(&format!("{ours} at baresip"), likeness);
+    phone.stop().await;
+}
+
+#[tokio::test]
+async fn every_codec_that_baresip_has_crosses_both_ways() {
+    if !needs_root("every_codec_that_baresip_has_crosses_both_ways") {
+        return;
+    }
+    let lab = Lab::alone();
+    let case =
+        |ours, theirs, module, rate, kind, likeness| Case { ours, theirs, module, rate, kind, likeness };
+    let g726 = case("G726-32", "G726-32/8000/1", "g726.so", 8000, Codec::Waveform, 0.95);
+    let gsm = case("GSM", "GSM/8000/1", "gsm.so", 8000, Codec::Perceptual, 0.7);
+    let narrow = case("L16/8000", "L16/8000/1", "l16.so", 8000, Codec::Waveform, 0.99);
+    let wide = case("L16/16000", "L16/16000/1", "l16.so", 16_000, Codec::Wideband, 0.95);
+    tokio::join!(crosses(&lab, &g726), crosses(&lab, &gsm), crosses(&lab, &narrow), crosses(&lab, &wide));
+}
