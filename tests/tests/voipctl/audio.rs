@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use voipd_tests::judge::Sound;
+use voipd_tests::process::Process;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Lab, SOON, Voipctl, Voipd, until};
 
@@ -158,4 +159,51 @@ async fn a_call_that_nobody_answers_tells_why_also_with_sound_joined() {
     let ended = piped(&phone, &["call", &nobody, "--audio", "-"], input, &output).ends().await;
     assert_eq!(ended.code, 13, "{}", ended.errors);
     phone.stop().await;
+}
+
+/// The page's `sh` blocks.
+fn examples() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/audio.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_example_of_the_page_works() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    Sound::tone(16_000, 600.0, 0.5, 0.3).save(&lab.path("announcement.wav"));
+    let voipctl = voipd_tests::voipd::built("voipctl");
+    let path = std::env::join_paths(
+        std::iter::once(voipctl.parent().unwrap().to_owned())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+    let examples = examples();
+    assert!(examples.len() >= 6, "only {} examples were found", examples.len());
+    for (number, example) in examples.iter().enumerate() {
+        let call = match example.contains("$CALL") {
+            true => talk(&phone, &echo_at(&friend), &[]).await,
+            false => String::new(),
+        };
+        let mut shell = Command::new("bash");
+        shell.args(["-e", "-o", "pipefail", "-c", example]).current_dir(lab.path("")).env("PATH", &path);
+        let like = phone.voipctl(&[]);
+        shell.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.env("CALL", &call).env("TARGET", echo_at(&friend));
+        let mut ran = Process::start("example", shell, &lab.path(&format!("example-{number}.log")));
+        let status = ran.wait(Duration::from_secs(30)).await;
+        assert!(status.success(), "{example} failed ({status}):\n{}", ran.output());
+        // Where the example has not ended the call, it ends here.
+        ctl(&phone, &["hangup", "--all"]).await.silent();
+    }
+    assert!(Sound::load(&lab.path("answer.wav")).seconds() > 1.0);
+    // The echo comes back what was said, left and right.
+    for channel in [0, 1] {
+        assert!(loudest(&Sound::channel(&lab.path("both.wav"), channel)) > 0.05, "{channel}");
+        assert!(loudest(&Sound::channel(&lab.path("call.wav"), channel)) > 0.05, "{channel}");
+    }
+    assert!(loudest(&as_wav(&lab.path("answer.raw"), 8000)) > 0.05);
+    phone.stop().await;
+    friend.stop().await;
 }
