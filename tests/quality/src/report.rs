@@ -11,8 +11,9 @@ use crate::corpus::VOICES;
 const BEGIN: &str = "<!-- figures: written by make quality -->";
 const END: &str = "<!-- end of figures -->";
 
-/// Length of the packets of every cell, in milliseconds.
-const PACKET: f64 = 20.0;
+/// How long the first sample of a packet waits for the last tick of it, in milliseconds: packets are of 20 ms, and a tape
+/// gives each 10 ms at once.
+const PACKET: f64 = 10.0;
 
 /// Means of one cell behind one channel.
 pub struct Row {
