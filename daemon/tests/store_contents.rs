@@ -38,6 +38,7 @@ fn account(name: &str) -> AccountSettings {
         Entry::new("realm", list(&["example.org", "core, of \"example\""])),
         Entry::new("allow-md5", Value::Flag(false)),
         Entry::new("gruu", Value::Flag(true)),
+        Entry::new("redundancy", Value::Flag(false)),
         Entry::new("push-provider", text("webpush")),
         Entry::new("push-prid", text("https://push.example.org/a?b=c")),
         Entry::new("push-param", text("key")),
@@ -148,7 +149,7 @@ fn a_store_of_the_first_format_is_brought_up_to_date() {
             (kept.name.as_str(), kept.realms.as_slice()),
             ("work", ["example.org".to_owned()].as_slice())
         );
-        assert!(kept.allow_md5 && !kept.gruu && kept.push.is_none());
+        assert!(kept.allow_md5 && !kept.gruu && kept.push.is_none() && kept.redundancy);
         assert!(contents.do_not_disturb && contents.instance.is_none());
         drop(store);
     }

@@ -81,6 +81,10 @@ pub trait Manager {
     #[zbus(property)]
     fn accounts(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
 
+    /// Path of the call whose peer talks; `/` for nobody.
+    #[zbus(property)]
+    fn active_speaker(&self) -> zbus::Result<OwnedObjectPath>;
+
     /// Paths of all calls.
     #[zbus(property)]
     fn calls(&self) -> zbus::Result<Vec<OwnedObjectPath>>;

@@ -175,7 +175,7 @@ async fn use_everything(client: &Connection) {
     manager.remove_account(&path).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, codecs, scope, do_not_disturb, accounts, calls, neighbours);
+    get!(manager: diagnose, version, codecs, scope, do_not_disturb, accounts, calls, active_speaker, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,

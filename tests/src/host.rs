@@ -114,8 +114,8 @@ impl Wire {
         program_in(&self.name, name)
     }
 
-    /// Name of the far host, for [`program_in`].
-    pub(crate) fn name(&self) -> &str {
+    /// Name of the far host.
+    pub fn name(&self) -> &str {
         &self.name
     }
 

@@ -276,6 +276,7 @@ async fn mouth_to_ear() {
                 .line("log", "level = \"info\"")
                 .line("audio", format!("input = \"pulseaudio:{who}-microphone\""))
                 .line("audio", format!("output = \"pulseaudio:{who}-loudspeaker\""))
+                .line("audio", "echo-cancellation = false")
                 .line("direct", "codecs = [\"PCMU\"]")
                 .environment("PULSE_SERVER", pulse.server())
         };

@@ -55,6 +55,27 @@ pair!(symmetric_calls_full_cone, Kind::Behind(Nat::Symmetric), Kind::Behind(Nat:
 pair!(symmetric_calls_symmetric, Kind::Behind(Nat::Symmetric), Kind::Behind(Nat::Symmetric));
 pair!(udp_blocked_calls_cone, Kind::Behind(Nat::TcpOnly), Kind::Behind(Nat::Cone));
 
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn two_homes_with_the_same_private_addresses_talk() {
+    if !needs_root("two_homes_with_the_same_private_addresses_talk") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let first = internet.site(Kind::Behind(Nat::Cone));
+    let second = internet.twin(Kind::Behind(Nat::Cone), &first);
+    assert_eq!(first.address, second.address);
+    let exchange = Exchange::start(&lab, &internet).await;
+    let alice = exchange.phone(&lab, "alice", &first).await;
+    let bob = exchange.phone(&lab, "bob", &second).await;
+    let conversation = Conversation::begin(&lab, &alice, ("bob", &bob)).await;
+    assert_eq!(conversation.way().await, ["srflx", "srflx"]);
+    conversation.end().await.assert_both_heard("homes with the same addresses");
+    alice.stop().await;
+    bob.stop().await;
+}
+
 /// A friend at a site, who has joined by an invitation and is registered.
 async fn joined(lab: &Lab, point: &Voipd, name: &str, site: &Site) -> Voipd {
     let phone = Voipd::start(lab, name, Config::on(site.client(), site.address)).await;

@@ -143,13 +143,29 @@ async fn a_call_goes_on_after_a_blackout() {
 #[tokio::test]
 #[ignore = "takes long: make netlab"]
 async fn a_call_goes_on_when_the_router_gets_another_address() {
-    if !needs_root("a_call_goes_on_when_the_router_gets_another_address") {
-        return;
+    if needs_root("a_call_goes_on_when_the_router_gets_another_address") {
+        routers_change("").await;
     }
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn a_call_goes_on_when_connections_of_signalling_break_with_the_routers_address() {
+    if needs_root("a_call_goes_on_when_connections_of_signalling_break_with_the_routers_address") {
+        routers_change("\ntransport = \"tcp\"").await;
+    }
+}
+
+/// First the caller's router gets another address in mid-call, then the callee's. `transport`: a line of the accounts.
+async fn routers_change(transport: &str) {
     let lab = Lab::alone();
     let internet = Internet::new();
     let exchange = Exchange::start(&lab, &internet).await;
-    let (sites, phones) = cones(&lab, &internet, &exchange).await;
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    let account = |user: &str| format!("{}{transport}", exchange.account(user, CONE));
+    let alice = phone(&lab, "alice", &sites[0], account("alice")).await;
+    let bob = phone(&lab, "bob", &sites[1], account("bob")).await;
+    let phones = [alice, bob];
     let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
     conversation.way().await;
     // All of ICE is done by then, not only the choice of a way.

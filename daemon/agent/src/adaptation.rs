@@ -2,7 +2,7 @@
 //! time, forward error correction, redundancy. It knows reports and counters; it sends nothing.
 //!
 //! A queue on the way is seen by the delay of the peer's reports: the time since the first packet was sent that a report
-//! does not know of yet, against the least of such times. What the queue grows by tells the link's rate. Losses without a
+//! does not know of yet, against the least of such times. What has left the queue in the meantime tells the link's rate. Losses without a
 //! queue are met with protection; losses that go away when less is sent were the link's.
 
 mod choice;
@@ -25,6 +25,9 @@ const LONG: Duration = Duration::from_millis(95);
 const GROWING: Duration = Duration::from_millis(60);
 /// Below this it is none, but the measure's own coarseness.
 const SHORT: Duration = Duration::from_millis(50);
+/// With so many losses a queue must be seen twice, or be of this length.
+const LOSSY: f64 = 0.02;
+const BEYOND_DOUBT: Duration = Duration::from_millis(400);
 /// Share of what the link carries that is used once it is known.
 const SHARE: f64 = 0.88;
 /// Time in which a queue is to be emptied.
@@ -102,16 +105,19 @@ impl Adaptation {
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let Some(seen) = self.delay.report(now, view, queued) else { return };
         let loss = f64::from(view.fraction_lost);
-        self.losses.report(now, loss, seen.queue >= LONG);
+        self.losses.report(now, loss, seen.queue >= LONG && seen.earlier >= SHORT);
+        // Packets that were lost right before the report look like late ones, which the round trip does not confirm.
+        let doubtful = loss > LOSSY && seen.queue < BEYOND_DOUBT && seen.earlier < SHORT;
         let overrun = seen.queue >= LONG && seen.growth > -0.05
             || seen.queue >= GROWING && seen.growth > 0.01
             || seen.queue >= SHORT / 2 && seen.earlier >= LONG && seen.growth > -0.05;
+        let overrun = overrun && !doubtful;
         if overrun || self.losses.suspects_link(now, self.rate) {
             self.lower(now, seen.carried, seen.queue);
         } else if let Some(rate) = self.losses.exonerates_link(now) {
             self.rate = rate.min(self.limits.most());
             (self.knee, self.hold_until) = (None, None);
-        } else if seen.queue.max(seen.earlier) < SHORT {
+        } else if doubtful || seen.queue.max(seen.earlier) < SHORT {
             self.raise(now, since);
         }
         self.choice.follow(&self.limits, self.rate, self.losses.level());

@@ -51,7 +51,9 @@ impl Agent {
 impl Call {
     /// What the next description names as the place where media comes to.
     pub(crate) fn announced(&mut self, local: LocalMedia) -> LocalMedia {
-        let announced = self.describe_ice(self.mapped.unwrap_or(local));
+        // ICE names what is mapped among its candidates, and has to know the sockets themselves.
+        let plain = self.mapped.filter(|_| self.ice.is_none());
+        let announced = self.describe_ice(plain.unwrap_or(local));
         // Where ICE finds the way, what stands here moves nothing.
         self.told_media = self.ice.is_none().then_some(announced);
         announced

@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::common::HostId;
 use crate::common::ice::{Two, asks, hides, kinds};
 use crate::common::internet::nat::Kind;
+use voipd_agent::view::CallState;
+use voipd_media::LocalMedia;
 use voipd_media::ice::CandidateKind::Host;
 
 const ALICE6: &str = "2001:db8::a";
@@ -111,4 +113,19 @@ fn who_hides_has_no_use_for_further_addresses() {
     beside(&mut two, alice, &[ALICE6]);
     two.talking();
     assert!(!two.world.last_sdp(alice).contains(ALICE6));
+}
+
+#[test]
+fn a_mapping_that_comes_while_it_rings_is_in_the_answer() {
+    let mut two = Two::new([Kind::Symmetric, Kind::PortRestricted], [asks(&[]), asks(&[])]);
+    let out = two.world.dial(two.alice, "sip:bob@192.0.2.2");
+    two.world.run_s(1);
+    let inb = two.world.live_call(two.bob);
+    let mapped = LocalMedia { address: "203.0.113.11".parse().unwrap(), rtp_port: 41_000, rtcp_port: 41_001 };
+    two.world.act(two.bob, |agent, now| agent.handle_media_mapped(now, inb, Some(mapped)));
+    two.world.accept(two.bob, inb);
+    two.world.run_s(1);
+    let answer = two.world.last_sdp(two.bob);
+    assert!(answer.contains(" 203.0.113.11 41000 typ srflx raddr 10.1.0.2"), "{answer}");
+    assert_eq!(two.world.state(two.alice, out), CallState::Active);
 }

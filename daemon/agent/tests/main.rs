@@ -33,6 +33,7 @@ mod media_names;
 mod neighbours;
 mod numbers;
 mod offers;
+mod quality;
 mod redirect;
 mod registration_facts;
 mod roaming_accounts;

@@ -7,6 +7,7 @@ use voipd_audio::Codec;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
 use voipd_audio::jitter::{Arrival, JitterBuffer, Next};
 use voipd_audio::resample::Resampler;
+use voipd_audio::stretch::Cut;
 use voipd_audio::tone::{Generator, Tone};
 
 /// Mean nanoseconds of a call, the best of five rounds.
@@ -114,6 +115,16 @@ fn main() {
             black_box(payload);
         }
     });
+
+    for rate in [8_000_u32, 16_000, 48_000] {
+        let (sound, ms) = (voice(rate, rate as usize / 10), rate as usize / 1000);
+        let mut samples = sound.clone();
+        cost(&format!("leave out up to 15 ms of 30 at {rate} Hz"), || {
+            samples.copy_from_slice(&sound);
+            let mut cut = Cut { samples: &mut samples, end: 50 * ms, place: 20 * ms, rate };
+            black_box(cut.shorten(15 * ms, 0.0));
+        });
+    }
 
     let mut tone = Generator::new(Tone::RING, 48_000);
     let mut frame = [0.0; 480];

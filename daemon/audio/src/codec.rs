@@ -333,18 +333,16 @@ impl Decoder {
     /// ITU-T G.711 Appendix I).
     pub fn conceal(&mut self, samples: &mut [f32]) {
         match &mut self.0 {
+            DecoderKind::G722(decoder, concealment) => {
+                for step in samples.chunks_mut(interpolation::LONGEST) {
+                    let before = last_heard(concealment).unwrap_or_default();
+                    concealment.conceal(step);
+                    decoder.track(&before, step);
+                }
+            }
             DecoderKind::G711(_, concealment)
             | DecoderKind::L16(concealment)
             | DecoderKind::G726(_, concealment) => concealment.conceal(samples),
-            DecoderKind::G722(decoder, concealment) => {
-                for step in samples.chunks_mut(interpolation::LONGEST) {
-                    let mut history = [0.0; g722::TRACKED_BEYOND + 2];
-                    let last = concealment.history().len() - history.len();
-                    history.copy_from_slice(&concealment.history()[last..]);
-                    concealment.conceal(step);
-                    decoder.track(&history, step);
-                }
-            }
             #[cfg(feature = "gsm")]
             DecoderKind::Gsm(_, concealment) => concealment.conceal(samples),
             #[cfg(feature = "speex")]
@@ -362,7 +360,10 @@ impl Decoder {
 
     /// Whether a lost packet is better made up when the one behind it has come ([`Decoder::interpolate`]).
     pub fn looks_ahead(&self) -> bool {
-        matches!(self.0, DecoderKind::G711(..) | DecoderKind::G722(..))
+        matches!(
+            self.0,
+            DecoderKind::G711(..) | DecoderKind::G722(..) | DecoderKind::L16(_) | DecoderKind::G726(..)
+        )
     }
 
     /// The lost packet before `next`, made up from what lies on both sides of it, where the codec has no other way: fills
@@ -370,32 +371,44 @@ impl Decoder {
     /// instead.
     pub fn interpolate(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
         let mut ahead = [0.0; interpolation::MAX_LOOKED_AT];
+        // As much of what follows as is looked at, where so many bytes hold so many samples.
+        let first = |concealment: &Concealment, bytes: usize, of_samples: usize| {
+            let whole = next.len() / bytes;
+            whole.min(concealment.looked_at() / of_samples)
+        };
         match &mut self.0 {
             DecoderKind::G711(law, concealment) => {
-                let next = next.get(..concealment.looked_at()).unwrap_or(next);
-                let ahead = ahead.get_mut(..next.len())?;
+                let ahead = ahead.get_mut(..first(concealment, 1, 1))?;
                 law.decode(next, ahead);
                 concealment.interpolate(ahead, samples).then_some(samples.len())
             }
+            DecoderKind::L16(concealment) => {
+                let ahead = ahead.get_mut(..first(concealment, 2, 1))?;
+                pcm::decode_l16(next, ahead);
+                concealment.interpolate(ahead, samples).then_some(samples.len())
+            }
+            DecoderKind::G726(decoder, concealment) => {
+                let octets = first(concealment, 1, g726::SAMPLES_PER_OCTET);
+                let ahead = ahead.get_mut(..octets * g726::SAMPLES_PER_OCTET)?;
+                (**decoder).clone().decode(next.get(..octets)?, ahead);
+                concealment.interpolate(ahead, samples).then_some(samples.len())
+            }
             DecoderKind::G722(decoder, concealment) => {
-                let octets = concealment.looked_at() / g722::SAMPLES_PER_OCTET;
-                let next = next.get(..octets).unwrap_or(next);
-                let ahead = ahead.get_mut(..next.len() * g722::SAMPLES_PER_OCTET)?;
+                let octets = first(concealment, 1, g722::SAMPLES_PER_OCTET);
+                let ahead = ahead.get_mut(..octets * g722::SAMPLES_PER_OCTET)?;
                 let mut foreseen = [0.0; interpolation::LONGEST + g722::TRACKED_BEYOND];
                 let foreseen = foreseen.get_mut(..samples.len() + g722::TRACKED_BEYOND)?;
                 // What follows can only be decoded once there is something in the gap: a guess for a first look.
                 concealment.foresee(foreseen);
-                let mut first = decoder.clone();
-                first.resume(concealment.history(), foreseen);
-                first.decode(next, ahead);
-                let mut history = [0.0; g722::TRACKED_BEYOND + 2];
-                let last = concealment.history().len() - history.len();
-                history.copy_from_slice(&concealment.history()[last..]);
+                let before = last_heard(concealment)?;
+                let mut trial = (**decoder).clone();
+                trial.resume(&before, foreseen);
+                trial.decode(next.get(..octets)?, ahead);
                 if !concealment.interpolate(ahead, samples) {
                     return None;
                 }
-                decoder.track(&history, samples);
-                decoder.resume(&history, ahead.get(..g722::TRACKED_BEYOND)?);
+                decoder.track(&before, samples);
+                decoder.resume(&before, ahead.get(..g722::TRACKED_BEYOND)?);
                 Some(samples.len())
             }
             _ => None,
@@ -434,4 +447,9 @@ impl Decoder {
             DecoderKind::Opus(decoder) => decoder.reset(),
         }
     }
+}
+
+/// As much of what was heard last as G.722 needs to go on from there.
+fn last_heard(concealment: &Concealment) -> Option<[f32; g722::BEFORE]> {
+    concealment.history().last_chunk().copied()
 }

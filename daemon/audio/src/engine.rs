@@ -20,6 +20,7 @@ mod redundancy;
 mod relay;
 mod route;
 mod send;
+mod slack;
 mod stream;
 mod suppression;
 mod watch;

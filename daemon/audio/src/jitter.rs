@@ -275,7 +275,10 @@ impl JitterBuffer {
         let delay = now + unplayed - stream.position - self.delay.base();
         self.figures.held_us = ((delay + self.packet_length()).max(0) / 1000) as u64;
         let (lateness, wait) = (delay - remainder, self.wait());
-        let standing = Standing { lateness, remainder, wait, enough: self.enough().min(wait) };
+        let floor = (self.min - self.packet_length()).max(self.least_wait);
+        let enough = self.delay.enough().max(floor).min(wait);
+        let safe = self.delay.safe().max(enough).min(wait);
+        let standing = Standing { lateness, remainder, wait, enough, safe };
         self.level.advise(now, standing, quiet)
     }
 
@@ -537,11 +540,6 @@ impl JitterBuffer {
         let packet = self.packet_length();
         let longest = (self.max - packet).max(TICK);
         self.delay.target().max(self.min - packet).max(self.least_wait).min(longest)
-    }
-
-    /// How long after it a packet can be played at the least before the delay has to grow.
-    fn enough(&self) -> i64 {
-        self.delay.enough().max(self.min - self.packet_length())
     }
 
     fn packet_length(&self) -> i64 {

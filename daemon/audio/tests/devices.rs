@@ -132,6 +132,39 @@ fn a_card_that_stalls_at_first_is_trimmed() {
 }
 
 #[test]
+fn what_a_start_leaves_in_the_rings_is_gone_two_seconds_later() {
+    let mut world = World::new(1);
+    let mut card = Card::new(&mut world, 48_000, 0.0, 720, 240);
+    world.sides[0].controller.connect(DEVICE, &[DEVICE]).unwrap();
+    for _ in 0..20 {
+        card.run(1000.0);
+        world.tick();
+    }
+    // The card records 30 ms at once, and stands still while 30 ms are given to it.
+    card.due += 3.0 * 480.0;
+    let played = card.played.len();
+    card.run(1000.0);
+    card.played.truncate(played);
+    for _ in 0..3 {
+        world.tick();
+    }
+    let held = |card: &Card| (card.record.buffer().capacity() - card.record.slots(), card.play.slots());
+    let (_, before) = held(&card);
+    assert!(before > 720 + 480 + 480, "{before} samples wait to be played");
+    (card.missed, card.played) = (0, Vec::new());
+    for _ in 0..250 {
+        card.run(1000.0);
+        world.tick();
+    }
+    let (recorded, to_play) = held(&card);
+    // Between ticks: what a tick leaves in the one, and has put into the other.
+    assert!(recorded < 720 && to_play < 720 + 480 + 360, "{recorded} and {to_play} samples");
+    assert_eq!((card.missed, world.sides[0].controller.counters().device_overruns), (0, 0));
+    let steps = card.played.windows(2).map(|two| (two[1] - two[0]).abs()).fold(0.0, f32::max);
+    assert!(steps < 1.5 * 0.3 * std::f32::consts::TAU / 48.0, "a click of {steps}");
+}
+
+#[test]
 fn a_card_that_dies_leaves_silence() {
     let mut world = World::new(1);
     let card = Card::new(&mut world, 48_000, 0.0, 960, 240);

@@ -7,8 +7,9 @@ use std::cell::Cell;
 use voipd_audio::Codec;
 use voipd_audio::activity::ActivityDetector;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
-use voipd_audio::jitter::{Arrival, JitterBuffer, Next};
+use voipd_audio::jitter::{Advice, Arrival, JitterBuffer, Next};
 use voipd_audio::resample::{DriftControl, Resampler};
+use voipd_audio::stretch::{Cut, go_on};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Generator, Signal, Tone};
 
@@ -127,6 +128,9 @@ fn the_jitter_buffer() {
             if listening && let Next::Packet { payload, .. } = buffer.next(number * 20_000_000) {
                 heard += payload.len();
             }
+            if buffer.advise(number * 20_000_000, number % 30 * 1_000_000, || true) != Advice::Keep {
+                buffer.stretched(number * 20_000_000, -1_000_000);
+            }
             if number % 5000 == 4999 {
                 buffer.restart();
             }
@@ -135,6 +139,25 @@ fn the_jitter_buffer() {
         std::hint::black_box(buffer.figures());
     });
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn time_stretching() {
+    for rate in [8_000_u32, 16_000, 48_000] {
+        let ms = rate as usize / 1000;
+        let mut samples: Vec<f32> = (0..80 * ms).map(|n| (n as f32 * 0.05).sin()).collect();
+        let mut tail = vec![0.0; 10 * ms];
+        let counted = allocations(|| {
+            for round in 0..200 {
+                let likeness = (round % 10) as f32 / 10.0;
+                let mut cut = Cut { samples: &mut samples, end: 50 * ms, place: 20 * ms, rate };
+                cut.shorten(round % 20 * ms, likeness);
+                cut.lengthen(15 * ms, likeness);
+                go_on(&samples[..20 * ms], rate, &mut tail);
+            }
+        });
+        assert_eq!(counted, 0, "{rate} Hz");
+    }
 }
 
 #[test]

@@ -231,15 +231,3 @@ fn stages_are_switched_without_a_click_and_without_forgetting_the_room() {
     let cleaned = desk.process(both, RATE, &played[first..second], &echoed[first..second]);
     assert!(enhancement(&echoed[first..second], &cleaned) >= 25.0);
 }
-
-#[test]
-fn who_wears_a_headset_is_heard_whole_once_it_is_known_that_nothing_echoes() {
-    let played = speech(RATE, 8.0, 81);
-    let near = speech(RATE, 8.0, 82);
-    // Both ends speak all the time, and no echo is there at all.
-    let alone = Desk::default().alone(ECHO, &near);
-    let cleaned = Desk::default().process(ECHO, RATE, &played, &near);
-    let known = 4 * SECOND..;
-    let (similar, _) = find(&alone[known.clone()], &[&cleaned[known], &[0.0]].concat(), 1);
-    assert!(similar > 0.95, "{similar}");
-}

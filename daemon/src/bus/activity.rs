@@ -48,6 +48,8 @@ impl Listener {
 struct Talk {
     near: bool,
     far: bool,
+    /// Which change it was that the peer began to talk with.
+    began: u64,
     /// The driver has been asked to tell.
     asked: bool,
 }
@@ -66,9 +68,16 @@ pub(super) struct TimedOut {
 pub(super) struct Listeners {
     by: BTreeMap<(CallId, OwnedUniqueName), Listener>,
     talk: BTreeMap<CallId, Talk>,
+    changes: u64,
 }
 
 impl Listeners {
+    /// The call whose peer talks; of several the one that began last: he has interrupted the others.
+    pub(super) fn speaker(&self) -> Option<CallId> {
+        let talking = self.talk.iter().filter(|(_, talk)| talk.far);
+        talking.max_by_key(|(_, talk)| talk.began).map(|(call, _)| *call)
+    }
+
     /// Begins to listen, or changes the patience with silence (seconds, 0: endless). Answers who is talking just now.
     pub(super) fn listen(
         &mut self,
@@ -143,7 +152,10 @@ impl Listeners {
         let Some(talk) = self.talk.get_mut(&call) else { return Vec::new() };
         match heard {
             Heard::Near => talk.near = talking,
-            Heard::Far => talk.far = talking,
+            Heard::Far => {
+                self.changes += 1;
+                (talk.far, talk.began) = (talking, self.changes);
+            }
         }
         let listeners = self.by.iter_mut().filter(|((other, _), _)| *other == call);
         listeners
@@ -215,6 +227,30 @@ mod tests {
         assert_eq!(listeners.heard(CallId(1), Heard::Far, true, now), [who(1)]);
         assert_eq!(listeners.listen(CallId(1), who(2), 5, now).unwrap(), [Heard::Far]);
         assert!(listeners.heard(CallId(2), Heard::Far, true, now).is_empty());
+    }
+
+    #[test]
+    fn the_speaker_is_who_began_last_and_still_talks() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        for call in 1..=3 {
+            listeners.listen(CallId(call), who(1), 0, now).unwrap();
+        }
+        assert_eq!(listeners.speaker(), None);
+        for (call, heard, talking, speaker) in [
+            (1, Heard::Near, true, None),
+            (1, Heard::Far, true, Some(1)),
+            (3, Heard::Far, true, Some(3)),
+            (2, Heard::Far, true, Some(2)),
+            (3, Heard::Far, false, Some(2)),
+            (2, Heard::Far, false, Some(1)),
+            (1, Heard::Far, false, None),
+        ] {
+            listeners.heard(CallId(call), heard, talking, now);
+            assert_eq!(listeners.speaker(), speaker.map(CallId), "{call} {heard:?} {talking}");
+        }
+        listeners.heard(CallId(2), Heard::Far, true, now);
+        listeners.removed(CallId(2));
+        assert_eq!(listeners.speaker(), None);
     }
 
     #[test]

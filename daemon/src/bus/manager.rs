@@ -5,7 +5,7 @@ use voipd_agent::{AccountId, Neighbour, built_codecs};
 use voipd_dbus::{Error, names};
 use voipd_media::Codec;
 use zbus::message::Body;
-use zbus::{OwnedObjectPath, Variant};
+use zbus::{ObjectPath, OwnedObjectPath, Variant};
 
 use super::options::{Options, Received, entries};
 use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, invalid, nothing, unknown_method};
@@ -20,6 +20,8 @@ const LONGEST_TARGET: usize = 1024;
 pub(super) fn properties(tree: &Tree) -> Dict {
     let accounts: Vec<_> = tree.accounts.keys().map(|id| Object::Account(*id).path()).collect();
     let calls: Vec<_> = tree.calls.keys().map(|id| Object::Call(*id).path()).collect();
+    let nobody = || ObjectPath::from_static_str_unchecked("/");
+    let speaker = tree.speaker.map_or_else(nobody, |call| Object::Call(call).path());
     Dict::from([
         ("Version", env!("CARGO_PKG_VERSION").into()),
         ("Codecs", built_codecs().map(Codec::name).collect::<Vec<_>>().into()),
@@ -27,6 +29,7 @@ pub(super) fn properties(tree: &Tree) -> Dict {
         ("DoNotDisturb", tree.do_not_disturb.into()),
         ("Accounts", accounts.into()),
         ("Calls", calls.into()),
+        ("ActiveSpeaker", speaker.into()),
         ("Neighbours", tree.neighbours.iter().map(neighbour).collect::<Vec<_>>().into()),
     ])
 }

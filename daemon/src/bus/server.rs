@@ -62,6 +62,12 @@ impl Server {
             self.watches
                 .listeners()
                 .review(|call, on| self.requests.0.try_send(Request::WatchActivity { call, on }).is_ok());
+            let speaker = self.watches.listeners().speaker();
+            if speaker != self.tree.speaker {
+                let before = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.speaker = speaker;
+                self.changed(Object::Root, Interface::Manager, before).await?;
+            }
             let due = self.watches.next_due();
             let silent = self.watches.listeners().next_due();
             // Updates first: a call that is taken now sees all that has happened.

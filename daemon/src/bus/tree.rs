@@ -101,6 +101,8 @@ pub(super) struct Account {
 pub(super) struct Tree {
     pub(super) scope: Scope,
     pub(super) do_not_disturb: bool,
+    /// The call whose peer talks, among those in which somebody listens for that.
+    pub(super) speaker: Option<CallId>,
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
     pub(super) audio: Option<Box<AudioView>>,
@@ -115,6 +117,7 @@ impl Tree {
         Self {
             scope,
             do_not_disturb,
+            speaker: None,
             accounts: BTreeMap::new(),
             calls: BTreeMap::new(),
             audio: None,

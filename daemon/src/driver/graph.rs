@@ -87,12 +87,20 @@ impl Driver {
         let mut sinks = Vec::new();
         for sink in self.patchbay.listeners_of(stream) {
             let mixed = format!("mixer-{}", sink.0);
-            decoder = decoder.to(&mixed);
-            if sink != stream {
-                let end = self.sink(sink);
-                sinks.push(mixer(&mixed, self.patchbay.heard_by(sink).len()).to(&end.id));
-                sinks.push(end);
+            if sink == stream {
+                decoder = decoder.to(&mixed);
+                continue;
             }
+            let end = self.sink(sink);
+            match self.patchbay.heard_by(sink).len() {
+                // It hears the call alone, as it is.
+                0 => decoder = decoder.to(&end.id),
+                sources => {
+                    decoder = decoder.to(&mixed);
+                    sinks.push(mixer(&mixed, sources).to(&end.id));
+                }
+            }
+            sinks.push(end);
         }
         nodes.push(decoder);
         nodes.extend(sinks);
@@ -114,7 +122,9 @@ impl Driver {
         let node = match self.end(port) {
             End::Call(call) => GraphNode::new(&id, "call", &call.0.to_string()),
             End::Microphone => GraphNode::new(&id, "microphone", ""),
-            End::Loudspeaker | End::Ringer | End::File => GraphNode::new(&id, "player", ""),
+            End::Loudspeaker | End::Ringer | End::File => {
+                GraphNode::new(&id, self.call_ports.kind(port).unwrap_or("player"), "")
+            }
         };
         node.known("level-dbov", level)
     }
@@ -126,7 +136,9 @@ impl Driver {
             End::Call(call) => GraphNode::new(&id, "call", &call.0.to_string()),
             End::Loudspeaker => GraphNode::new(&id, "loudspeaker", ""),
             End::Ringer => GraphNode::new(&id, "ringer", ""),
-            End::Microphone | End::File => GraphNode::new(&id, "recorder", ""),
+            End::Microphone | End::File => {
+                GraphNode::new(&id, self.call_ports.kind(port).unwrap_or("recorder"), "")
+            }
         };
         node.known("level-dbov", level)
     }

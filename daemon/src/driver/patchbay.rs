@@ -15,6 +15,8 @@ pub struct Patchbay<S: MediaSocket> {
     controller: Controller<S>,
     open: BTreeSet<PortId>,
     wanted: BTreeMap<PortId, Vec<PortId>>,
+    /// Programs and recorders, and the stream that each hears by itself.
+    taps: BTreeMap<PortId, PortId>,
     /// What a sink hears besides.
     joined: BTreeMap<PortId, PortId>,
     tones: BTreeMap<PortId, Tone>,
@@ -31,6 +33,7 @@ impl<S: MediaSocket> Patchbay<S> {
             controller,
             open: BTreeSet::new(),
             wanted: BTreeMap::new(),
+            taps: BTreeMap::new(),
             joined: BTreeMap::new(),
             tones: BTreeMap::new(),
             clips: BTreeMap::new(),
@@ -91,6 +94,7 @@ impl<S: MediaSocket> Patchbay<S> {
     ) -> Result<(), EngineError> {
         if self.open.contains(&stream) {
             self.controller.open_program(port, rings, stream)?;
+            self.taps.insert(port, stream);
             self.opened(port);
         } else {
             self.waiting.insert(port, (rings, stream));
@@ -110,6 +114,7 @@ impl<S: MediaSocket> Patchbay<S> {
         self.close(port);
         self.wanted.remove(&port);
         self.tones.remove(&port);
+        self.taps.retain(|program, stream| *program != port && *stream != port);
         self.waiting.retain(|program, (_, stream)| *program != port && *stream != port);
         for sources in self.wanted.values_mut() {
             sources.retain(|source| *source != port);
@@ -134,8 +139,11 @@ impl<S: MediaSocket> Patchbay<S> {
 
     /// Who hears `source`, of all that is open.
     pub fn listeners_of(&self, source: PortId) -> Vec<PortId> {
-        let hear = |sink: &&PortId| self.wanted.get(sink).is_some_and(|sources| sources.contains(&source));
-        self.open.iter().filter(hear).copied().collect()
+        let hears = |sink: &&PortId| {
+            self.wanted.get(sink).is_some_and(|sources| sources.contains(&source))
+                || self.taps.get(sink) == Some(&source)
+        };
+        self.open.iter().filter(hears).copied().collect()
     }
 
     /// What `sink` shall hear besides what it is connected to.

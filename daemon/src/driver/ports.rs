@@ -86,6 +86,11 @@ impl Ports {
         self.entries.iter().filter(move |(_, entry)| entry.call == call).map(|(port, entry)| (*port, entry))
     }
 
+    /// What a port is: `program`, `player` or `recorder`.
+    pub(super) fn kind(&self, port: PortId) -> Option<&'static str> {
+        self.entries.get(&port).map(|entry| entry.what.view().kind)
+    }
+
     fn player(&self, call: CallId) -> Option<PortId> {
         self.of_call(call).find(|(_, entry)| matches!(entry.what, What::Player { .. })).map(|(port, _)| port)
     }

@@ -12,8 +12,15 @@ use crate::corpus::resampled;
 /// The codec alone, packet by packet of 20 ms: nothing is lost, nothing waits.
 pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
     let rate = cell.codec.sample_rate();
-    let settings =
-        EncoderSettings { codec: cell.codec, bitrate: cell.bitrate, fec: false, dtx: false, complexity: 10 };
+    let settings = EncoderSettings {
+        codec: cell.codec,
+        bitrate: cell.bitrate,
+        fec: false,
+        dtx: false,
+        cbr: false,
+        max_playback_rate: None,
+        complexity: 10,
+    };
     let mut encoder = Encoder::new(settings).unwrap();
     let mut decoder = Decoder::new(cell.codec).unwrap();
     let packet = rate as usize / 50;

@@ -131,7 +131,15 @@ impl Internet {
     pub fn distant_site(&self, kind: Kind, delay: Duration) -> Site {
         let number = self.sites.get() + 1;
         self.sites.set(number);
-        Site::new(self, number, kind, delay)
+        Site::new(self, number, number, kind, delay)
+    }
+
+    /// A site whose inner network has the same addresses as that of another one, as in many homes.
+    pub fn twin(&self, kind: Kind, of: &Site) -> Site {
+        let number = self.sites.get() + 1;
+        self.sites.set(number);
+        let [_, _, home, _] = of.address.octets();
+        Site::new(self, number, home, kind, Duration::ZERO)
     }
 
     fn free_address(&self) -> Ipv4Addr {

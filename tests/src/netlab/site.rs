@@ -61,7 +61,7 @@ pub struct Site {
 }
 
 impl Site {
-    pub(super) fn new(internet: &Internet, number: u8, kind: Kind, delay: Duration) -> Self {
+    pub(super) fn new(internet: &Internet, number: u8, home: u8, kind: Kind, delay: Duration) -> Self {
         let laboratory = &internet.laboratory;
         let client = Namespace::new(laboratory, &format!("client{number}"));
         let nats: &[Nat] = match kind {
@@ -73,7 +73,7 @@ impl Site {
             // A carrier's NAT is made for many: it keeps mappings, and filters as the home router does.
             Kind::TwoNats => &[Nat::Cone, Nat::Cone],
         };
-        let home = Network { prefix: [192, 168, number] };
+        let home = Network { prefix: [192, 168, home] };
         let carrier = Network { prefix: [100, 64, number] };
         let mut routers: Vec<Router> = Vec::new();
         for (index, nat) in nats.iter().enumerate() {

@@ -1,5 +1,4 @@
-//! What is best sent at a given rate and with given losses. The figures are those of docs/quality.md and
-//! docs/decisions.md: PESQ-wb of libopus 1.3.1 over speech.
+//! What is best sent at a given rate and with given losses. docs/decisions.md has the measurements.
 
 use voipd_audio::Codec;
 use voipd_audio::codec::OPUS_BITRATE;

@@ -83,9 +83,7 @@ impl Delay {
         }
         let octets = counters.octets_sent + counters.packets_sent * u64::from(overhead);
         let next = match self.moments.back() {
-            Some(last) => {
-                last.next + u64::from((counters.sent_sequence as u16).wrapping_sub(last.next as u16))
-            }
+            Some(last) => last.next + u64::from(counters.sent_sequence.wrapping_sub(last.next as u16)),
             // Room for packets from before.
             None => u64::from(counters.sent_sequence) + (1 << 16),
         };

@@ -199,7 +199,11 @@ impl Books {
                 stream.local = *socket;
             }
             Output::SendStun { call, from, remote, .. } => {
-                assert_eq!(self.socket(*from).map(|(of, _)| of), Some(*call), "STUN without a socket");
+                assert_eq!(
+                    self.socket(*from).map(|(of, _)| of),
+                    Some(*call),
+                    "STUN without a socket: {from}"
+                );
                 assert!(!remote.ip().is_unspecified() && remote.port() != 0, "STUN to {remote}");
             }
             Output::RelaysChanged(relays) => {

@@ -122,6 +122,8 @@ pub struct World {
     pub media_questions: Vec<(HostId, MediaNameId, String)>,
     /// RTP is lost.
     pub media_cut: bool,
+    /// Packets of sound that the counters call lost, in per cent.
+    pub sound_loss: u64,
     /// Nothing arrives anywhere, and nobody is told.
     pub blackout: bool,
     /// So many of 1000 packets between media sockets are lost.
@@ -154,6 +156,7 @@ impl World {
             speakers: BTreeSet::new(),
             media_questions: Vec::new(),
             media_cut: false,
+            sound_loss: 0,
             blackout: false,
             media_loss: 0,
             deaf_engine: false,
@@ -672,12 +675,19 @@ impl World {
         let heard = fed_by.or(speaker).filter(|_| !self.media_cut && !self.blackout);
         let packets = (elapsed - since.unwrap_or(elapsed)).as_millis() as u64 * PACKETS / 1000;
         let played = self.internet.played_at(local);
+        let lost = packets * self.sound_loss / 100;
         let stream = self.station(host).books.streams.get_mut(&port).unwrap();
         stream.counted_at = Some(elapsed);
         let counters = &mut stream.counters;
         if let Some(ssrc) = heard {
-            counters.packets_received += packets;
-            counters.octets_received += packets * 160;
+            counters.packets_received += packets - lost;
+            counters.octets_received += (packets - lost) * 160;
+            counters.packets_lost += lost;
+            (counters.gap_packets, counters.gap_missing) =
+                (counters.gap_packets + packets, counters.gap_missing + lost);
+            counters.loss_runs += lost;
+            counters.frames_played += 2 * (packets - lost);
+            counters.frames_concealed += 2 * lost;
             counters.remote_ssrc = ssrc;
             counters.highest_extended_seq += packets as u32;
         }

@@ -104,6 +104,8 @@ struct Tracking {
 
 /// Pairs of samples by which both mirror filters delay sound: codes of a pair are known only when so many more are.
 const FILTERS_DELAY: usize = TAPS / 2 - 1;
+/// Samples before made-up ones that [`Decoder::track`] looks at.
+pub(super) const BEFORE: usize = TAPS;
 /// Samples behind made-up ones that [`Decoder::resume`] needs.
 pub(super) const TRACKED_BEYOND: usize = FILTERS_DELAY * SAMPLES_PER_OCTET;
 

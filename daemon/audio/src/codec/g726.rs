@@ -38,6 +38,7 @@ impl Encoder {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Decoder(State);
 
 impl Decoder {
@@ -111,6 +112,7 @@ struct Estimate {
 }
 
 /// What coder and decoder share.
+#[derive(Clone)]
 struct State {
     /// YU and YL: the fast and the slow scale factor.
     fast_scale: i32,

@@ -8,6 +8,7 @@ use crate::engine::insert::{Insert, Played};
 use crate::engine::mixer;
 use crate::engine::port::{Converters, SourceFrame, frame_len};
 use crate::engine::processor::Outbox;
+use crate::engine::slack::{Slack, shorten, steer};
 use crate::engine::{DevicePort, Pace};
 use crate::plan::{EngineCounters, EngineEvent, PortId};
 use crate::resample::{DriftControl, Resampler};
@@ -160,6 +161,14 @@ impl Volume {
     }
 }
 
+fn slack_of(pace: Pace, rate: u32) -> Slack {
+    let target = match pace {
+        Pace::Device { target } => target,
+        Pace::Tick => usize::MAX,
+    };
+    Slack::new(target, frame_len(rate))
+}
+
 /// A ring's filling, in samples, that is too far from `target` to be steered back: half as much again and 40 ms. First
 /// callbacks of a device may come 2 s late, and then all at once.
 fn far_too_full(target: usize, rate: u32) -> usize {
@@ -168,11 +177,14 @@ fn far_too_full(target: usize, rate: u32) -> usize {
 
 struct Capture {
     ring: rtrb::Consumer<f32>,
+    /// Hertz, the device's.
+    rate: u32,
     pace: Pace,
     limit: usize,
     /// Absent where the device's rate is the port's and no clock has to be followed.
     converter: Option<Resampler>,
     drift: Option<DriftControl>,
+    slack: Slack,
     input: Box<[f32]>,
     /// The ring has been filled to its target since it was last empty.
     primed: bool,
@@ -200,8 +212,9 @@ impl Capture {
         };
         let converter =
             (drift.is_some() || rate != inner).then(|| Resampler::new(rate, inner, frame_len(inner)));
-        let input = vec![0.0; 2 * frame_len(rate.max(inner)) + 64].into_boxed_slice();
-        Capture { ring, pace, limit, converter, drift, input, primed: false, ended: false }
+        let input = vec![0.0; 3 * frame_len(rate.max(inner)) + 64].into_boxed_slice();
+        let slack = slack_of(pace, rate);
+        Capture { ring, rate, pace, limit, converter, drift, slack, input, primed: false, ended: false }
     }
 
     /// Fills `out`, which is at the inner rate.
@@ -217,14 +230,17 @@ impl Capture {
         let mut taken = Taken::Sound;
         if filling > self.limit {
             discard(&mut self.ring, filling - target);
+            self.slack.forget();
             filling = target;
             taken = Taken::Overrun;
         }
         let (Some(converter), Some(drift)) = (&mut self.converter, &mut self.drift) else {
             return Taken::Nothing;
         };
+        let mut left_out = 0;
         if self.primed {
-            converter.set_drift_ppm(drift.update(filling));
+            left_out = self.slack.update(filling, frame_len(self.rate) / 2);
+            converter.set_drift_ppm(steer(drift, filling, left_out));
         }
         let needed = converter.input_needed(out.len()).min(self.input.len());
         if !self.primed {
@@ -235,11 +251,13 @@ impl Capture {
         }
         if filling < needed {
             self.primed = false;
+            self.slack.forget();
             return Taken::Underrun;
         }
-        let input = self.input.get_mut(..needed).unwrap_or_default();
+        let input = self.input.get_mut(..needed + left_out).unwrap_or_default();
         let _ = self.ring.pop_partial_slice(input);
-        converter.process(input, out);
+        shorten(input, left_out);
+        converter.process(input.get(..needed).unwrap_or_default(), out);
         taken
     }
 
@@ -290,6 +308,7 @@ struct Playback {
     frame: usize,
     converter: Option<Resampler>,
     drift: Option<DriftControl>,
+    slack: Slack,
     /// Sound at the inner rate that the converter has not taken yet.
     queue: Box<[f32]>,
     queued: usize,
@@ -322,6 +341,7 @@ impl Playback {
             frame,
             converter,
             drift,
+            slack: slack_of(pace, rate),
             queue: vec![0.0; 4 * frame_len(inner)].into_boxed_slice(),
             queued: 0,
             output: vec![0.0; most].into_boxed_slice(),
@@ -335,6 +355,7 @@ impl Playback {
             return Given::All;
         }
         let mut given = Given::All;
+        let mut left_out = 0;
         if let Pace::Device { target } = self.pace {
             let filling = self.ring.buffer().capacity() - self.ring.slots();
             if filling > self.limit && !self.draining {
@@ -345,9 +366,11 @@ impl Playback {
                 if filling > target {
                     return given;
                 }
+                self.slack.forget();
                 self.draining = false;
             }
             if filling == 0 {
+                self.slack.forget();
                 // The cushion that the drift correction keeps.
                 if self.started {
                     given = Given::AfterUnderrun;
@@ -358,19 +381,25 @@ impl Playback {
                     }
                 }
             } else if let (Some(converter), Some(drift)) = (&mut self.converter, &mut self.drift) {
-                converter.set_drift_ppm(drift.update(filling));
+                // Both are 10 ms and a part of it, at the device's rate and at the inner one.
+                let device = self.slack.update(filling, self.frame / 2);
+                left_out = device * samples.len() / self.frame.max(1);
+                converter.set_drift_ppm(steer(drift, filling, device));
             }
             self.started = true;
         }
         let all = match &mut self.converter {
             None => self.ring.push_entire_slice(samples).is_ok(),
             Some(converter) => {
-                for (to, from) in self.queue.iter_mut().skip(self.queued).zip(samples) {
+                let room = self.queue.len() - self.queued;
+                let new = self.queue.get_mut(self.queued..).unwrap_or_default();
+                for (to, from) in new.iter_mut().zip(samples) {
                     *to = *from;
                 }
-                self.queued = (self.queued + samples.len()).min(self.queue.len());
+                let new = new.get_mut(..samples.len().min(room)).unwrap_or_default();
+                self.queued += shorten(new, left_out);
                 // As much as the queue allows: its rest of less than one output sample waits for the next tick.
-                let mut count = self.frame;
+                let mut count = self.frame * (samples.len() - left_out) / samples.len().max(1);
                 while count > 0 && converter.input_needed(count) > self.queued {
                     count -= 1;
                 }

@@ -121,6 +121,7 @@ pub(crate) struct PlayedTone {
     over: bool,
 }
 
+#[allow(clippy::large_enum_variant, reason = "PlayedTone lies in a box of its own")]
 enum PlayedSound {
     Tone { tone: Tone, rate: u32, generator: Generator },
     Clip { clip: Arc<Clip>, position: usize },

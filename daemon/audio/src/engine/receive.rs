@@ -450,8 +450,10 @@ impl Receiver {
             } else {
                 self.noise.restart(description);
                 self.in_pause = true;
-                // The last word fades out under the noise.
-                self.playout.bridge(10);
+                if self.codec.is_some() {
+                    // The last word fades out under the noise.
+                    self.playout.bridge(10);
+                }
             }
         }
         self.noise_frame();

@@ -273,7 +273,10 @@ mod tests {
         Packet { sequence, timestamp, ssrc: 1, payload_type: 0, marker: false, at_nanos: 0, payload: &[] }
     }
 
-    fn read(bytes: &[u8]) -> Option<(u8, Vec<u8>, Vec<(u8, u32, u16, Vec<u8>)>)> {
+    /// Payload type, offset, rank and payload of a copy.
+    type CopyRead = (u8, u32, u16, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Option<(u8, Vec<u8>, Vec<CopyRead>)> {
         let redundant = Redundant::read(bytes)?;
         let copies = redundant
             .copies()

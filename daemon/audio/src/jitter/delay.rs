@@ -15,8 +15,8 @@ const QUANTILE: f32 = 0.97;
 const WORTH: f32 = 100.0 * 25e6;
 /// What a packet counts less than the one after it: the last 670 packets, 13 s of 20 ms, have most of the say.
 const FORGET: f32 = 0.9985;
-/// So many packets are enough to guess from, and too few to know: from 0.2 s to 6 s of 20 ms.
-const YOUNG: std::ops::Range<u64> = 10..300;
+/// So many packets are enough to guess from, and too few to know: from 0.2 s to 3 s of 20 ms.
+const YOUNG: std::ops::Range<u64> = 10..150;
 /// The fastest packet and the slowest are looked for in so many spans of so many nanoseconds: what has not come for six
 /// seconds is waited for no longer.
 const SPANS: usize = 12;
@@ -44,6 +44,8 @@ pub(super) struct RelativeDelay {
     target: i64,
     /// The wait below which packets are late, or soon will be.
     enough: i64,
+    /// The same, of what is expected beyond what was seen.
+    safe: i64,
 }
 
 impl RelativeDelay {
@@ -61,6 +63,7 @@ impl RelativeDelay {
             peaks: Peaks::new(),
             target: 0,
             enough: 0,
+            safe: 0,
         }
     }
 
@@ -73,7 +76,7 @@ impl RelativeDelay {
         self.slowest = [i64::MIN; SPANS];
         self.base = 0;
         self.peaks = Peaks::new();
-        (self.usual, self.target, self.enough) = (0, 0, 0);
+        (self.usual, self.target, self.enough, self.safe) = (0, 0, 0, 0);
     }
 
     /// Takes note of a packet that arrived at `at` after `transit` (of unknown origin, both in nanoseconds).
@@ -112,12 +115,13 @@ impl RelativeDelay {
         let worst = self.slowest.iter().copied().max().unwrap_or(transit) - base;
         // Somewhat more than the worst: as many packets to come may have one that is worse.
         let longest = (worst * 5 / 4 / BUCKET + 1) * BUCKET;
-        let (best, guess, held) = (self.best_wait().min(longest), self.guess(), self.peaks.held(at));
+        let (best, guess, held) =
+            (self.best_wait().min(longest), self.guess().min(worst * 7 / 5), self.peaks.held(at));
         self.usual = best.max(guess);
         self.target = self.usual.max(held);
-        let seen = (best - (best - BUCKET) / 8).min(worst + BUCKET / 10);
+        self.enough = (best - (best - BUCKET) / 8).min(worst + BUCKET / 10);
         let expected = guess.max(held);
-        self.enough = seen.max(expected - expected / 8);
+        self.safe = self.enough.max(expected - expected / 8);
     }
 
     /// Transit time of the fastest packet of the last seconds; 0 before the first.
@@ -154,6 +158,11 @@ impl RelativeDelay {
     /// it is followed, and no more than the slowest of the last packets needed.
     pub(super) fn enough(&self) -> i64 {
         self.enough
+    }
+
+    /// The same with what is expected beyond what was seen: it need not grow so far at once.
+    pub(super) fn safe(&self) -> i64 {
+        self.safe
     }
 
     /// What was seen relative to a base that is past is now relative to one `buckets` later.

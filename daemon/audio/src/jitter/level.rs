@@ -7,7 +7,7 @@ use super::{MS, TICK};
 const SHORTEST: i64 = 5 * MS / 2;
 /// A surplus counts when it has lasted so long: the end of a burst is no surplus yet, more may come.
 const LASTING: i64 = 500 * MS;
-/// A surplus of one tick waits so long for a pause of the voice, in which nobody hears it go.
+/// A surplus of less than four ticks waits so long for a pause of the voice, in which nobody hears it go.
 const PATIENCE: i64 = 3_000 * MS;
 
 /// What would bring the delay nearer to its target.
@@ -42,6 +42,8 @@ pub(super) struct Standing {
     pub(super) wait: i64,
     /// The lateness below which packets are late, or soon will be.
     pub(super) enough: i64,
+    /// The same of packets that are expected to be slower than any that were seen: prepared for in pauses only.
+    pub(super) safe: i64,
 }
 
 impl Standing {
@@ -54,8 +56,8 @@ impl Standing {
     }
 
     /// What must be put in so that packets have `wait` again: whole ticks, less what is left over.
-    fn deficit(&self) -> i64 {
-        if self.lateness >= self.enough {
+    fn deficit(&self, enough: i64) -> i64 {
+        if self.lateness >= enough {
             return 0;
         }
         let short = (self.wait - self.lateness).max(1);
@@ -83,7 +85,7 @@ impl Level {
     pub(super) fn advise(&mut self, now: i64, standing: Standing, quiet: impl FnOnce() -> bool) -> Advice {
         let eighth = standing.wait / 8;
         let surplus = standing.surplus(eighth.max(3 * MS));
-        let deficit = standing.deficit();
+        let (deficit, expected) = (standing.deficit(standing.enough), standing.deficit(standing.safe));
         // In a pause the mark is lower.
         let gentle = standing.surplus((eighth / 2).max(MS));
         let lasting = if gentle < TICK {
@@ -92,7 +94,7 @@ impl Level {
         } else {
             now - *self.surplus_since.get_or_insert(now)
         };
-        if gentle < SHORTEST && deficit == 0 {
+        if gentle < SHORTEST && deficit.max(expected) == 0 {
             self.waiting_since = None;
             return Advice::Keep;
         }
@@ -103,12 +105,12 @@ impl Level {
             let weary = (waited - PATIENCE).max(0) as f32 / (50_000 * MS) as f32;
             (0.9 - pressed - weary).max(0.3)
         };
-        if deficit > 0 {
+        if deficit.max(expected) > 0 {
             if quiet() {
-                return Advice::Lengthen { wanted: deficit, likeness: 0.0 };
+                return Advice::Lengthen { wanted: deficit.max(expected), likeness: 0.0 };
             }
             let pace = if deficit < 40 * MS { 100 * MS } else { 40 * MS };
-            if since >= pace {
+            if deficit > 0 && since >= pace {
                 return Advice::Lengthen { wanted: deficit, likeness: likeness(deficit).max(0.6) };
             }
             return Advice::Keep;
@@ -118,7 +120,7 @@ impl Level {
         if calm >= SHORTEST && quiet() {
             return Advice::Shorten { most: calm, likeness: 0.0 };
         }
-        let patience = if surplus < 2 * TICK { PATIENCE } else { LASTING };
+        let patience = if surplus < 4 * TICK { PATIENCE } else { LASTING };
         let pace = match surplus {
             0..40_000_000 => 200 * MS,
             40_000_000..100_000_000 => 60 * MS,

@@ -62,6 +62,11 @@ impl DriftControl {
         (self.correction * 1e6) as f32
     }
 
+    /// So many samples have been taken out of the ring: that says nothing of the clocks.
+    pub fn skip(&mut self, samples: usize) {
+        self.filling = self.filling.map(|filling| filling - samples as f64);
+    }
+
     /// The difference of the clocks as learnt so far, in ppm (positive: what fills the ring is faster).
     pub fn drift_ppm(&self) -> f32 {
         (self.drift * 1e6) as f32
