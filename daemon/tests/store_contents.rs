@@ -280,6 +280,8 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
         "relay_user",
         "relay_password",
         "contact",
+        "redundancy",
+        "silence_suppression",
     ];
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();

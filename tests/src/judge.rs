@@ -10,8 +10,9 @@ const PIECE_MS: usize = 20;
 const WANDER_MS: f64 = 0.5;
 /// How far away a piece is looked for that is not where it should be, in milliseconds.
 const SEARCH_MS: usize = 120;
-/// How much sound after a doubtful piece is asked where it is, in milliseconds.
-const FOLLOWS_MS: usize = 240;
+/// How much sound after a doubtful piece is asked where it is, in milliseconds, and how alike it has to be. Time-stretching
+/// moves sound again before long: then less of it has to do, which has to be the more alike.
+const FOLLOWS: [(usize, f64); 2] = [(240, 0.8), (60, 0.97)];
 
 /// One channel of sound.
 #[derive(Clone, Debug, PartialEq)]
@@ -306,16 +307,20 @@ pub fn compare(reference: &Sound, recording: &Sound, codec: Codec) -> Verdict {
                 // One piece of a vowel looks alike at many places: what follows tells whether the sound goes on where
                 // it was expected (then this piece is missing) or elsewhere (then the delay has jumped).
                 let next = start + length;
-                let follows = &needle[next..needle.len().min(next + FOLLOWS_MS * per_ms)];
-                let expected = next as isize + lag;
-                let (here, _) = near(follows, expected, wander);
-                let (elsewhere, shift) = near(follows, expected, (SEARCH_MS * per_ms) as isize);
+                let moved = FOLLOWS.into_iter().find_map(|(length_ms, alike)| {
+                    let follows = &needle[next..needle.len().min(next + length_ms * per_ms)];
+                    let expected = next as isize + lag;
+                    let (here, _) = near(follows, expected, wander);
+                    let (elsewhere, shift) = near(follows, expected, (SEARCH_MS * per_ms) as isize);
+                    (elsewhere >= alike && elsewhere > here).then_some(shift)
+                });
                 let at_ms = start / per_ms;
-                if elsewhere >= 0.8 && elsewhere > here {
-                    lag += shift;
-                    verdict.jumps.push(Jump { at_ms, by_ms: ms(shift) });
-                } else {
-                    verdict.misses(at_ms, piece_ms);
+                match moved {
+                    Some(shift) => {
+                        lag += shift;
+                        verdict.jumps.push(Jump { at_ms, by_ms: ms(shift) });
+                    }
+                    None => verdict.misses(at_ms, piece_ms),
                 }
             }
         }
@@ -350,7 +355,7 @@ impl Verdict {
     }
 
     /// Panics unless all of the reference is in the recording. The delay may change by a packet at most, now and then:
-    /// on a real machine packets do not leave by the clock, and the jitter buffer follows.
+    /// on a real machine packets do not leave by the clock, and the jitter buffer follows by stretching the sound.
     #[track_caller]
     pub fn assert_heard(&self, what: &str, correlation: f64) -> &Self {
         println!("{what}: {self}");
@@ -448,6 +453,19 @@ mod tests {
         let verdict = compare(&sent, &heard, Codec::Waveform);
         assert_eq!(verdict.jumps.len(), 1, "{verdict:?}");
         assert!((verdict.jumps[0].by_ms.abs() - 20.0).abs() < 0.2, "{verdict:?}");
+    }
+
+    #[test]
+    fn sound_that_is_stretched_twice_in_a_syllable_is_there() {
+        let sent = babble(8000);
+        let mut heard = after_silence(&sent, 400);
+        // 5 ms each, 120 ms apart.
+        for at in [13_800, 12_840] {
+            heard.samples.drain(400 + at..400 + at + 40);
+        }
+        let verdict = compare(&sent, &heard, Codec::Waveform);
+        assert_eq!(verdict.jumps.len(), 2, "{verdict}");
+        verdict.assert_heard("stretched", 0.97);
     }
 
     #[test]

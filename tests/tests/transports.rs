@@ -41,7 +41,7 @@ async fn echo_is_heard(lab: &Lab, phone: &Voipd, target: &str, what: &str) -> Ca
     pause(said.seconds() + 0.5).await;
     call.assert_no_loss(what).await;
     call.hang_up().await;
-    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_whole(what, 0.97);
+    compare(&said, &Sound::load(&heard), Codec::Waveform).assert_heard(what, 0.97);
     call
 }
 
@@ -171,8 +171,8 @@ async fn a_call_by_way_of_the_registrar(transport: &str, security: &str) {
         call.hang_up().await;
         assert_eq!(answered.ended().await.0, "remote");
         let heard = |said: &_, heard: &_| compare(&Sound::load(said), &Sound::load(heard), Codec::Perceptual);
-        heard(&from_alice, &at_callee).assert_whole("caller at callee", 0.85);
-        heard(&from_bob, &at_caller).assert_whole("callee at caller", 0.85);
+        heard(&from_alice, &at_callee).assert_heard("caller at callee", 0.85);
+        heard(&from_bob, &at_caller).assert_heard("callee at caller", 0.85);
     }
     alice.stop().await;
     bob.stop().await;
@@ -310,7 +310,7 @@ async fn baresip_over(transport: &str) {
         pause(0.3).await;
         let who = if voipd_calls { "voipd calls" } else { "baresip calls" };
         compare(&Sound::load(&theirs), &Sound::load(&heard), Codec::Waveform)
-            .assert_whole(&format!("{transport}, {who}: at voipd"), 0.97);
+            .assert_heard(&format!("{transport}, {who}: at voipd"), 0.97);
     }
     phone.stop().await;
 }

@@ -99,7 +99,10 @@ async fn a_call_that_was_answered_and_hung_up_is_a_success() {
     let there = call.ends().await;
     let lines: Vec<&str> = there.well().lines().collect();
     assert!(lines[0].contains(": the peer hung up after "), "{lines:?}");
-    assert!(lines[1].starts_with("  ") && lines[1].ends_with(", active, ended; opus"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("  ") && lines[1].ends_with(", active, ended; opus, plain path"),
+        "{lines:?}"
+    );
     phone.stop().await;
     friend.stop().await;
 }

@@ -81,7 +81,7 @@ async fn a_reader_that_leaves_ends_it_without_a_word() {
         ("status --counters", "voipd "),
         ("account list", "ACCOUNT"),
         ("calls --json", "["),
-        ("stats", "Sent:"),
+        ("stats", "Sounds here:"),
     ] {
         let line = format!("\"$V\" {command} | head -1; exit ${{PIPESTATUS[0]}}");
         let (output, code) = bash(&lab, &phone, &line).await;

@@ -184,7 +184,11 @@ async fn a_chosen_device_is_kept_and_a_wrong_name_refused() {
         [&"default".into(), &"default".into(), &serde_json::Value::from("null")]
     );
     let list = ctl(&phone, &["devices"]).await;
-    assert!(list.well().starts_with("input   default\noutput  default\nringer  null\n"), "{}", list.output);
+    assert!(
+        list.well().starts_with("input   100 %  default\noutput  100 %  default\nringer  100 %  null\n"),
+        "{}",
+        list.output
+    );
     let line = list.well().lines().find(|line| line.starts_with("null ")).unwrap();
     assert!(line.contains("input, output"), "{line}");
     assert!(Path::new(&phone.directory().join("state")).exists());

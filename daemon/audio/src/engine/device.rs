@@ -239,7 +239,8 @@ impl Capture {
         };
         let mut left_out = 0;
         if self.primed {
-            left_out = self.slack.update(filling, frame_len(self.rate) / 2);
+            // What was taken last stands for what comes: `out` still holds it.
+            left_out = self.slack.update(filling, frame_len(self.rate) / 2, out);
             converter.set_drift_ppm(steer(drift, filling, left_out));
         }
         let needed = converter.input_needed(out.len()).min(self.input.len());
@@ -382,7 +383,7 @@ impl Playback {
                 }
             } else if let (Some(converter), Some(drift)) = (&mut self.converter, &mut self.drift) {
                 // Both are 10 ms and a part of it, at the device's rate and at the inner one.
-                let device = self.slack.update(filling, self.frame / 2);
+                let device = self.slack.update(filling, self.frame / 2, samples);
                 left_out = device * samples.len() / self.frame.max(1);
                 converter.set_drift_ppm(steer(drift, filling, device));
             }

@@ -5,6 +5,10 @@ use crate::resample::DriftControl;
 
 /// Ticks over which a ring is watched.
 const WINDOW: u32 = 100;
+/// Ticks that a surplus waits for a pause, in which nobody hears it go.
+const PATIENCE: u32 = 300;
+/// Sound that stays below this, of full scale, is a pause: -40 dBFS.
+const PAUSE: f32 = 0.01;
 
 /// The least that a ring has held in a while.
 pub(crate) struct Slack {
@@ -15,6 +19,8 @@ pub(crate) struct Slack {
     ticks: u32,
     /// Samples that are still to be taken out.
     surplus: usize,
+    /// Ticks that they have waited.
+    waited: u32,
 }
 
 impl Slack {
@@ -22,35 +28,40 @@ impl Slack {
     pub(crate) fn new(target: usize, frame: usize) -> Self {
         // Drift correction lets the filling swing by 5 ms and a callback: that must not be mistaken for surplus.
         let tolerance = (frame * 3 / 4).max(target.saturating_sub(frame));
-        Slack { target, tolerance, least: usize::MAX, ticks: 0, surplus: 0 }
+        Slack { target, tolerance, least: usize::MAX, ticks: 0, surplus: 0, waited: 0 }
     }
 
-    /// Every tick, with the ring's filling: how many samples shall be left out in this tick, `most` at most.
-    pub(crate) fn update(&mut self, filling: usize, most: usize) -> usize {
+    /// Every tick, with the ring's filling: how many samples shall be left out in this tick, `most` at most. `sound`: what
+    /// is heard there now.
+    pub(crate) fn update(&mut self, filling: usize, most: usize, sound: &[f32]) -> usize {
         self.least = self.least.min(filling);
         self.ticks += 1;
         if self.ticks == WINDOW {
             let surplus = self.least.saturating_sub(self.target);
-            if surplus > self.tolerance {
-                self.surplus = surplus;
-            }
-            self.restart();
+            self.surplus = if surplus > self.tolerance { surplus } else { 0 };
+            (self.least, self.ticks) = (usize::MAX, 0);
+        }
+        if self.surplus == 0 {
+            self.waited = 0;
+            return 0;
+        }
+        self.waited += 1;
+        if self.waited < PATIENCE && sound.iter().any(|sample| sample.abs() > PAUSE) {
+            return 0;
         }
         let now = self.surplus.min(most);
         self.surplus -= now;
-        if now > 0 {
-            self.restart();
+        if self.surplus == 0 {
+            self.waited = 0;
         }
+        // What was seen before is true no more.
+        (self.least, self.ticks) = (usize::MAX, 0);
         now
     }
 
     /// The ring has run empty, or was emptied.
     pub(crate) fn forget(&mut self) {
-        self.surplus = 0;
-        self.restart();
-    }
-
-    fn restart(&mut self) {
+        (self.surplus, self.waited) = (0, 0);
         (self.least, self.ticks) = (usize::MAX, 0);
     }
 }
@@ -90,7 +101,7 @@ mod tests {
         let mut taken = 0;
         for tick in 0..400 {
             // Callbacks make the filling swing.
-            let out = slack.update(filling + tick % 3 * 240, 240);
+            let out = slack.update(filling + tick % 3 * 240, 240, &[0.0]);
             assert!(out <= 240);
             (filling, taken) = (filling - out, taken + out);
         }
@@ -102,8 +113,19 @@ mod tests {
         let mut slack = Slack::new(TARGET, FRAME);
         for tick in 0..1000 {
             let filling = if tick % 90 == 0 { TARGET + FRAME / 2 } else { 2000 };
-            assert_eq!(slack.update(filling, 240), 0);
+            assert_eq!(slack.update(filling, 240, &[0.0]), 0);
         }
+    }
+
+    #[test]
+    fn a_voice_is_not_cut_while_a_pause_may_come() {
+        let run = |pause: std::ops::Range<u32>| {
+            let mut slack = Slack::new(TARGET, FRAME);
+            let sound = |tick| [if pause.contains(&tick) { 0.001 } else { 0.3 }];
+            (0..600).find(|tick| slack.update(2000, 240, &sound(*tick)) > 0)
+        };
+        assert_eq!(run(150..160), Some(150));
+        assert_eq!(run(0..0), Some(WINDOW + PATIENCE - 2));
     }
 
     #[test]

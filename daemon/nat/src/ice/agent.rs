@@ -28,6 +28,8 @@ const CHECKS_LIMIT: Duration = Duration::from_secs(20);
 /// A pair is known to work, but none is nominated: checks begin anew, since the library gives up when the check of a
 /// nominated pair fails.
 const NOMINATION_LIMIT: Duration = Duration::from_secs(5);
+/// Most nominated pairs that are remembered: each component has one, and a peer may change its mind.
+const NOMINATIONS: usize = 8;
 /// Requests of the peer that came before its description.
 const EARLY: usize = 32;
 /// Datagrams for the owner that nobody asked for.
@@ -62,6 +64,9 @@ pub struct IceAgent {
     next_stream: u32,
     chosen: Vec<Chosen>,
     watch: Watch,
+    /// Pairs that the peer has nominated. Where a loss kept the library from hearing of it in time, the peer will not
+    /// say so again.
+    asked: Vec<(SocketAddr, SocketAddr)>,
     /// As whom the peer sees us, by the pair that it was asked on.
     seen_by_peer: Vec<((SocketAddr, SocketAddr), SocketAddr)>,
     outputs: VecDeque<Output>,
@@ -115,6 +120,7 @@ impl IceAgent {
             next_stream: 0,
             chosen: Vec::new(),
             watch: Watch::default(),
+            asked: Vec::new(),
             seen_by_peer: Vec::new(),
             outputs: VecDeque::new(),
             received: 0,
@@ -199,6 +205,8 @@ impl IceAgent {
             self.remote = Some(Remote { candidates: Vec::new(), ..remote });
             self.remote_done = false;
             self.begin_checks();
+            // What came early was for this description.
+            self.asked.clear();
             self.checks_end = Some(now + CHECKS_LIMIT);
             for candidate in candidates {
                 self.add_remote(candidate);
@@ -237,6 +245,7 @@ impl IceAgent {
         self.remote_done = false;
         self.checks.clear();
         self.checks_end = None;
+        self.asked.clear();
         self.early.clear();
         match bases {
             Some(bases) => self.replace_bases(bases),
@@ -393,6 +402,12 @@ impl IceAgent {
         let previous = self.previous.as_ref().filter(|previous| stun::is_for(&message, previous));
         let answer = if stun::is_for(&message, &self.local) {
             self.watch.hear(self.now);
+            if stun::nominates(&message)
+                && self.asked.len() < NOMINATIONS
+                && !self.asked.contains(&(base, from))
+            {
+                self.asked.push((base, from));
+            }
             let checks = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base));
             if checks.is_some_and(|(_, checks)| checks.request(self.now, base, from, &message)) {
                 return;
@@ -510,7 +525,7 @@ impl IceAgent {
         }
         let stuck =
             |checks: &Checks| checks.first_valid().is_some_and(|at| at + NOMINATION_LIMIT <= self.now);
-        if self.checks.iter().any(|(_, checks)| stuck(checks)) {
+        if self.checks.iter().any(|(_, checks)| stuck(checks)) && !self.follow_nominations() {
             self.begin_checks();
         }
     }

@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use rice_stun_types::attribute::{IceControlled, IceControlling, Priority};
-use stun_proto::types::attribute::{ErrorCode, Username, XorMappedAddress};
+use rice_stun_types::attribute::{IceControlled, IceControlling, Priority, UseCandidate};
+use stun_proto::types::attribute::{AttributeStaticType, ErrorCode, Username, XorMappedAddress};
 use stun_proto::types::message::{
     BINDING, IntegrityAlgorithm, Message, MessageClass, MessageIntegrityCredentials, MessageWrite,
     MessageWriteExt, MessageWriteVec, ShortTermCredentials, TransactionId,
@@ -17,6 +17,11 @@ pub(crate) fn is_stun(bytes: &[u8]) -> bool {
     bytes.len() >= 20
         && bytes.first().is_some_and(|first| *first < 4)
         && bytes.get(4..8) == Some(&[0x21, 0x12, 0xA4, 0x42])
+}
+
+/// Whether a check says that its pair is the one (RFC 8445 section 7.1.1).
+pub(crate) fn nominates(message: &Message<'_>) -> bool {
+    message.has_attribute(UseCandidate::TYPE)
 }
 
 /// A Binding request to a STUN server.

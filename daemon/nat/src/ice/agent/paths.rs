@@ -80,6 +80,30 @@ impl IceAgent {
         }
     }
 
+    /// Takes the pairs that the peer has nominated and that have answered (RFC 8445 section 7.3.1.5), where it is for the
+    /// peer to say. Answers whether every component has one.
+    pub(super) fn follow_nominations(&mut self) -> bool {
+        if self.role == Role::Controlling {
+            return false;
+        }
+        let pairs: Vec<_> = (1..=self.components)
+            .filter_map(|component| {
+                let (_, checks) = self.checks.iter().find(|(of, _)| *of == component)?;
+                let answered = |pair: &&(SocketAddr, SocketAddr)| {
+                    checks.is_base(pair.0) && self.seen_by_peer.iter().any(|(known, _)| known == *pair)
+                };
+                self.asked.iter().rev().find(answered).map(|pair| (component, *pair))
+            })
+            .collect();
+        if pairs.len() < usize::from(self.components) {
+            return false;
+        }
+        for (component, (base, remote)) in pairs {
+            self.choose(component, base, remote, true);
+        }
+        true
+    }
+
     /// A pair that works but is not nominated carries media when there is none yet, or only one by way of a relay.
     fn consider(&mut self, component: u16, base: SocketAddr, remote: SocketAddr) {
         let relayed = self.is_relayed(component, base, remote);
