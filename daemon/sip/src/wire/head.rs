@@ -200,6 +200,8 @@ impl<'a> Fields<'a> {
     /// What of `rest` is the body: all of it where Content-Length is missing, as it may be in a datagram; bytes
     /// behind the body are ignored (RFC 3261 section 18.3).
     pub(super) fn body<'b>(&self, rest: &'b [u8]) -> Result<&'b [u8], Fault> {
+        // Of two kinds, nobody knows which is meant, whether there is a length beside them or not.
+        self.single(name::CONTENT_TYPE)?;
         match self.content_length()? {
             None => Ok(rest),
             Some(length) if self.is_rewritten(length, rest)? => Ok(rest),
