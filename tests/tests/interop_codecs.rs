@@ -1,5 +1,5 @@
-//! GSM and L16 with Debian's baresip: the sentence of each side is heard at the other. Its G.726 is not heard whole by us, most
-//! likely because it packs codes as ATM does; ours is compared with libspandsp in the unit tests.
+//! GSM and L16 with Debian's baresip: the sentence of each side is heard at the other. Its G.726 is not understood
+//! (docs/decisions.md); ours is compared with libspandsp in the unit tests.
 
 use voipd_tests::baresip::{Answer, Baresip};
 use voipd_tests::host::Wire;

@@ -360,10 +360,13 @@ impl Decoder {
 
     /// Whether a lost packet is better made up when the one behind it has come ([`Decoder::interpolate`]).
     pub fn looks_ahead(&self) -> bool {
-        matches!(
-            self.0,
-            DecoderKind::G711(..) | DecoderKind::G722(..) | DecoderKind::L16(_) | DecoderKind::G726(..)
-        )
+        match &self.0 {
+            DecoderKind::G711(_, concealment)
+            | DecoderKind::G722(_, concealment)
+            | DecoderKind::L16(concealment)
+            | DecoderKind::G726(_, concealment) => concealment.looked_at() > 0,
+            _ => false,
+        }
     }
 
     /// The lost packet before `next`, made up from what lies on both sides of it, where the codec has no other way: fills

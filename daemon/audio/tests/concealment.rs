@@ -154,6 +154,10 @@ fn no_length_and_no_neighbour_breaks_the_filling_of_a_gap() {
             }
         }
     }
+    // At 48 kHz it would take too much of a tick.
+    let mut wide = Decoder::new(Codec::L16Full).unwrap();
+    assert!(!wide.looks_ahead() && wide.interpolate(&[1; 960], &mut [0.0; 480]).is_none());
+    assert!(Decoder::new(Codec::L16Wide).unwrap().looks_ahead());
     // Silence on both sides stays silent.
     let mut decoder = Decoder::new(Codec::Pcmu).unwrap();
     let mut samples = [1.0; PACKET];

@@ -64,7 +64,7 @@ impl Lengths {
 }
 
 /// The highest rate that concealment is made for.
-pub(super) const MAX_RATE: u32 = 48_000;
+const MAX_RATE: u32 = 48_000;
 const MAX: Lengths = Lengths::at(MAX_RATE);
 
 /// The state of one decoder's concealment.
@@ -102,7 +102,7 @@ impl Concealment {
             position: 0,
             offset: 0.0,
             concealed: 0,
-            interpolation: Interpolation::new(rate.min(MAX_RATE)),
+            interpolation: Interpolation::new(rate),
         }
     }
 

@@ -9,8 +9,11 @@
 //! Fitting needs correlations alone, and both systems of equations are symmetric Toeplitz: Levinson's recursion solves them
 //! in the square of their size.
 
-use super::concealment::{MAX_RATE, dot, pitch_of};
+use super::concealment::{dot, pitch_of};
 
+/// The highest rate at which gaps are filled so: the work grows with the square of the rate, and a gap at 48 kHz would take
+/// milliseconds of the tick.
+const MAX_RATE: u32 = 16_000;
 /// Most samples of what follows that are looked at, at any rate.
 pub(super) const MAX_LOOKED_AT: usize = Lengths::at(MAX_RATE).max_following;
 /// Longest gap in samples that is filled, at any rate.
@@ -78,9 +81,9 @@ pub(super) struct Interpolation {
 }
 
 impl Interpolation {
-    /// Control thread: allocates. `rate`: of the samples in hertz.
+    /// Control thread: allocates. `rate`: of the samples in hertz; above 16 kHz nothing is looked at and nothing filled.
     pub(super) fn new(rate: u32) -> Self {
-        let lengths = Lengths::at(rate);
+        let lengths = Lengths::at(if rate > MAX_RATE { 0 } else { rate });
         let Lengths { max_gap, max_following, context, order, .. } = lengths;
         let longest = context + max_gap + max_following;
         let sound = |length: usize| vec![0.0_f32; length].into_boxed_slice();
