@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, RendezvousConfig, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, FriendParts, Friends, MappingParts, Parts, unix_micros};
 use voipd::network::NetworkWatch;
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
@@ -135,8 +135,9 @@ async fn serve(
     let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
-    let relay = start_relay(config.rendezvous.as_ref()).await?;
-    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, relay, random_seed()?);
+    let relay = start_relay(config.rendezvous.as_ref())?;
+    let parts = FriendParts { config: &config, product, kept, relay, seed: random_seed()? };
+    let friends = Friends::new(parts, &transport);
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
@@ -181,14 +182,14 @@ async fn serve(
 }
 
 /// The relay of a meeting point that lends one. Without it there is less, and not nothing.
-async fn start_relay(point: Option<&RendezvousConfig>) -> std::io::Result<Option<Relay>> {
+fn start_relay(point: Option<&RendezvousConfig>) -> std::io::Result<Option<Relay>> {
     let Some((point, relay)) = point.and_then(|point| Some((point, point.relay.clone()?))) else {
         return Ok(None);
     };
     let [a, b, c, d, e, f, g, h, ..] = random_seed()?;
     let seed = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     let listen = relay.listen;
-    match Relay::start(relay, point.host.to_string(), seed).await {
+    match Relay::start(relay, point.host.to_string(), seed) {
         Ok(relay) => Ok(Some(relay)),
         Err(error) => {
             log::error!(

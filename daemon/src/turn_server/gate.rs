@@ -11,6 +11,10 @@ use turn_server_proto::types::stun::message::{
 };
 use turn_server_proto::types::stun::prelude::{Attribute, AttributeFromRaw, AttributeStaticType};
 use voipd_sip::digest::Secret;
+use voipd_sip::rendezvous::RelayKey;
+
+/// Most logins that are remembered.
+const MAX_LOGINS: usize = 8192;
 
 /// So much a second for long, and so much at once.
 pub(super) struct Bucket {
@@ -38,11 +42,13 @@ impl Bucket {
     }
 }
 
-/// The logins that the meeting point has given.
+/// The logins that meeting points have given.
 pub(super) struct Logins {
     realm: String,
-    /// By user name, `EXPIRY:FRIEND`.
+    /// By user name, `EXPIRY:FRIEND` of the own meeting point, and `EXPIRY:FRIEND@POINT` of others.
     known: BTreeMap<String, Secret>,
+    /// What other meeting points make passwords with, by their names.
+    keys: BTreeMap<String, RelayKey>,
 }
 
 /// Why a request is not passed on.
@@ -56,7 +62,7 @@ pub(super) enum Refused {
 
 impl Logins {
     pub(super) fn new(realm: String) -> Self {
-        Self { realm, known: BTreeMap::new() }
+        Self { realm, known: BTreeMap::new(), keys: BTreeMap::new() }
     }
 
     pub(super) fn realm(&self) -> &str {
@@ -65,6 +71,34 @@ impl Logins {
 
     pub(super) fn grant(&mut self, user: String, password: Secret) {
         self.known.insert(user, password);
+    }
+
+    /// Takes logins of another meeting point, of this key alone.
+    pub(super) fn trust(&mut self, point: String, key: RelayKey) {
+        if self.keys.get(&point) != Some(&key) {
+            self.distrust(&point);
+            self.keys.insert(point, key);
+        }
+    }
+
+    pub(super) fn distrust(&mut self, point: &str) {
+        self.keys.remove(point);
+        self.known.retain(|user, _| point_of(user) != Some(point));
+    }
+
+    /// The password of a login that has just been proved for the first time; it is known from now on.
+    pub(super) fn learn(&mut self, user: &str) -> Option<Secret> {
+        if self.known.contains_key(user) || self.known.len() >= MAX_LOGINS {
+            return None;
+        }
+        let password = self.password(user)?;
+        self.known.insert(user.to_owned(), password.clone());
+        Some(password)
+    }
+
+    fn password(&self, user: &str) -> Option<Secret> {
+        let made = || Some(self.keys.get(point_of(user)?)?.password(user));
+        self.known.get(user).cloned().or_else(made)
     }
 
     pub(super) fn revoke(&mut self, friend: &str) {
@@ -85,7 +119,7 @@ impl Logins {
     pub(super) fn prove(&self, request: &Message<'_>, begins: bool, unix: u64) -> Result<String, Refused> {
         let user = request.attribute::<Username>().map_err(|_| Refused::Unproved)?;
         let user = user.username();
-        let password = self.known.get(user).ok_or(Refused::Unproved)?;
+        let password = self.password(user).ok_or(Refused::Unproved)?;
         let credentials = LongTermCredentials::new(user.to_owned(), password.expose().to_owned());
         let credentials = MessageIntegrityCredentials::from(credentials.to_key(self.realm.clone()));
         request.validate_integrity(&credentials).map_err(|_| Refused::Unproved)?;
@@ -127,6 +161,11 @@ pub(super) fn friend_of(user: &str) -> &str {
     user.split_once(':').map_or(user, |(_, friend)| friend)
 }
 
+/// Which other meeting point has given it.
+pub(super) fn point_of(user: &str) -> Option<&str> {
+    user.rsplit_once('@').map(|(_, point)| point)
+}
+
 /// The time in a user name has passed, or there is none.
 fn is_over(user: &str, unix: u64) -> bool {
     let expiry = user.split_once(':').and_then(|(expiry, _)| expiry.parse::<u64>().ok());
@@ -134,7 +173,7 @@ fn is_over(user: &str, unix: u64) -> bool {
 }
 
 /// An address that anyone in the internet reaches. All others could be this machine's own neighbours.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
@@ -189,6 +228,35 @@ mod tests {
         assert!(bucket.take(later, 30.0) && !bucket.take(later, 1.0));
         let much_later = start + Duration::from_secs(3600);
         assert!(!bucket.take(much_later, 101.0) && bucket.take(much_later, 100.0));
+    }
+
+    #[test]
+    fn logins_of_another_meeting_point_are_known_by_its_key_until_it_is_distrusted() {
+        let key = |password| {
+            let login = voipd_sip::digest::Login { user: "me.x", password: &Secret::new(password) };
+            RelayKey::of(&voipd_sip::digest::UserHash::of("there", login), "salt")
+        };
+        let mut logins = Logins::new("here".to_owned());
+        logins.trust("there".to_owned(), key("one"));
+        let prove = |logins: &Logins, user: &str, password: &str| {
+            logins.prove(&Message::from_bytes(&request(user, password)).unwrap(), true, 999)
+        };
+        let (user, password) = ("1000:bob@there", key("one").password("1000:bob@there"));
+        assert_eq!(prove(&logins, user, password.expose()), Ok(user.to_owned()));
+        assert_eq!(logins.learn(user), Some(password.clone()));
+        assert_eq!(logins.learn(user), None);
+        assert_eq!(prove(&logins, user, password.expose()), Ok(user.to_owned()));
+        // Neither for another, nor for later, nor from elsewhere, nor by another key.
+        for other in ["1000:eve@there", "2000:bob@there", "1000:bob@elsewhere", "1000:bob", "bob@there"] {
+            assert_eq!(prove(&logins, other, password.expose()), Err(Refused::Unproved), "{other}");
+        }
+        let over = "999:bob@there";
+        assert_eq!(prove(&logins, over, key("one").password(over).expose()), Err(Refused::Over));
+        logins.trust("there".to_owned(), key("two"));
+        assert_eq!(prove(&logins, user, password.expose()), Err(Refused::Unproved));
+        assert!(prove(&logins, user, key("two").password(user).expose()).is_ok());
+        logins.distrust("there");
+        assert_eq!(prove(&logins, user, key("two").password(user).expose()), Err(Refused::Unproved));
     }
 
     /// An Allocate request that is signed with these.

@@ -2,6 +2,7 @@
 //! the meeting point has given a login, and never to addresses that only this machine or its network reaches.
 
 mod gate;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,8 +21,12 @@ use turn_server_proto::types::stun::TransportType;
 use turn_server_proto::types::stun::message::{BINDING, Message, MessageClass};
 use voipd_agent::Network;
 use voipd_sip::digest::Secret;
+use voipd_sip::rendezvous::RelayKey;
 
-use gate::{Bucket, Logins, Refused, friend_of, is_public};
+use gate::{Bucket, Logins, Refused, friend_of, point_of};
+
+pub use gate::is_public;
+pub use trial::try_relay;
 
 /// Most allocations at once.
 const MAX_ALLOCATIONS: usize = 256;
@@ -61,13 +66,16 @@ pub struct RelayConfig {
     pub networks: Vec<Network>,
 }
 
-/// What the meeting point tells its relay.
+/// What the owner of a relay tells it.
 enum Word {
     Granted { user: String, password: Secret },
     Revoked { friend: String },
+    Trusted { point: String, key: RelayKey },
+    Distrusted { point: String },
 }
 
-/// A relay that runs. It ends with this.
+/// A relay that runs. It ends with the last of these.
+#[derive(Clone)]
 pub struct Relay {
     listen: SocketAddr,
     words: mpsc::UnboundedSender<Word>,
@@ -78,8 +86,8 @@ impl Relay {
     ///
     /// # Errors
     /// The socket cannot be opened.
-    pub async fn start(config: RelayConfig, realm: String, seed: u64) -> io::Result<Self> {
-        let socket = Arc::new(UdpSocket::bind(config.listen).await?);
+    pub fn start(config: RelayConfig, realm: String, seed: u64) -> io::Result<Self> {
+        let socket = Arc::new(bind(config.listen)?);
         let listen = socket.local_addr()?;
         let (peers_in, peers) = mpsc::channel(QUEUE);
         let (words, words_out) = mpsc::unbounded_channel();
@@ -102,6 +110,11 @@ impl Relay {
         Ok(Self { listen, words })
     }
 
+    /// Where it is reached.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// As friends are told it (RFC 7065).
     pub fn uri(&self) -> String {
         format!("turn:{}", self.listen)
@@ -117,11 +130,28 @@ impl Relay {
         self.say(Word::Revoked { friend });
     }
 
+    /// Takes logins that a meeting point gives, `EXPIRY:FRIEND@POINT`, whose passwords are made with this key; no others of
+    /// that meeting point any more.
+    pub fn trust(&self, point: String, key: RelayKey) {
+        self.say(Word::Trusted { point, key });
+    }
+
+    /// Nothing is relayed for a meeting point's friends any more.
+    pub fn distrust(&self, point: String) {
+        self.say(Word::Distrusted { point });
+    }
+
     fn say(&self, word: Word) {
         if self.words.send(word).is_err() {
             log::error!("the relay has ended: restart voipd");
         }
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }
 
 fn new_server(listen: SocketAddr, realm: &str) -> TurnServer {
@@ -219,6 +249,12 @@ impl Task {
                 self.allocations.retain(|_, allocation| allocation.friend != friend);
                 self.friends.remove(&friend);
             }
+            Word::Trusted { point, key } => self.logins.trust(point, key),
+            Word::Distrusted { point } => {
+                self.logins.distrust(&point);
+                self.allocations.retain(|_, allocation| point_of(&allocation.friend) != Some(point.as_str()));
+                self.friends.retain(|friend, _| point_of(friend) != Some(point.as_str()));
+            }
         }
     }
 
@@ -279,6 +315,13 @@ impl Task {
                 return;
             }
         };
+        if let Some(password) = self.logins.learn(&user) {
+            if self.allocations.is_empty() {
+                self.logins.forget_expired(unix());
+                self.forget();
+            }
+            self.server.add_user(user.clone(), password.expose().to_owned());
+        }
         if !self.seen.contains(&client) {
             if self.seen.len() >= MAX_SEEN {
                 if !self.allocations.is_empty() {
@@ -446,9 +489,7 @@ impl Task {
         let span = u64::from(last - first) + 1;
         (0..ATTEMPTS).find_map(|_| {
             let port = first + u16::try_from(self.draw() % span).unwrap_or(0);
-            let socket = std::net::UdpSocket::bind((self.listen.ip(), port)).ok()?;
-            socket.set_nonblocking(true).ok()?;
-            UdpSocket::from_std(socket).ok().map(Arc::new)
+            bind(SocketAddr::new(self.listen.ip(), port)).ok().map(Arc::new)
         })
     }
 }

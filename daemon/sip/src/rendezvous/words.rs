@@ -104,6 +104,16 @@ pub enum Event {
     },
     /// A member was given a login for the relays ([`Rendezvous::set_relays`](super::Rendezvous::set_relays)).
     Granted(super::RelayLogin),
+    /// A member offers a relay, and nobody has been relayed there yet: try it, and answer by
+    /// [`Rendezvous::relay_checked`](super::Rendezvous::relay_checked).
+    Offered {
+        /// Who.
+        member: String,
+        /// Where it is said to be, and to relay (TURN over UDP).
+        address: SocketAddr,
+        /// What opens it, if it is his.
+        login: super::RelayLogin,
+    },
     /// Where a member is registered from has changed.
     Moved {
         /// Who.
