@@ -79,6 +79,8 @@ pub(crate) struct Receiver {
     /// Samples of the packet decoded last.
     last_duration: usize,
     playout: Playout,
+    /// What was made up last is not the decoder's: it stands where it did before.
+    beside: bool,
     /// What a pause sounds like.
     noise: Generator,
     /// The sender has told of a pause, and not spoken since.
@@ -111,6 +113,7 @@ impl Receiver {
             clock_rate,
             last_duration: 2 * frame_len(rate),
             playout: Playout::new(rate),
+            beside: false,
             noise: Generator::default(),
             in_pause: false,
             events: EventReceiver::new(),
@@ -390,7 +393,7 @@ impl Receiver {
                     // The noise fades out under the first word.
                     self.playout.bridge(10);
                 }
-                if skip > 0 && skip < duration {
+                if std::mem::take(&mut self.beside) || skip > 0 && skip < duration {
                     // What was made up fades out where the packet's sound takes over in its midst.
                     self.playout.bridge(5);
                 }
@@ -415,6 +418,16 @@ impl Receiver {
                 let rate = self.playout.rate();
                 let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
                 let Some(decoder) = decoder else { return self.playout.silence_frame() };
+                let beside = std::mem::take(&mut self.beside);
+                if matches!(missing, Next::Empty) && !beside && decoder.is_moved_by_concealment() {
+                    // A packet that is a little late still finds the decoder as it left it.
+                    self.beside = true;
+                    self.concealed_us += 10_000;
+                    return self.playout.go_on();
+                }
+                if beside {
+                    self.playout.bridge(5);
+                }
                 let length = match missing {
                     Next::Lost { following: Some(following) } => {
                         let room = self.playout.room().get_mut(..self.last_duration).unwrap_or_default();
@@ -477,7 +490,7 @@ impl Receiver {
         self.queueing.restart();
         self.restored.clear();
         self.playout.clear(self.playout.rate());
-        self.codec = None;
+        (self.codec, self.beside) = (None, false);
     }
 
     /// Writes what this half knows into the stream's counters.
