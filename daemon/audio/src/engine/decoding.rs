@@ -3,6 +3,7 @@
 
 use crate::codec::Decoder;
 use crate::comfort::{Description, Generator};
+use crate::engine::effort::Effort;
 use crate::engine::playout::Playout;
 use crate::engine::port::frame_len;
 use crate::jitter::Next;
@@ -65,7 +66,7 @@ impl Decoding {
     }
 
     /// Adds the sound of what the jitter buffer gives. `in_event`: the sender sends a telephone event, and no sound.
-    pub(crate) fn play(&mut self, next: Next<'_>, meanings: &Meanings, in_event: bool) {
+    pub(crate) fn play(&mut self, next: Next<'_>, meanings: &Meanings, in_event: bool, effort: &mut Effort) {
         match next {
             Next::Packet { payload_type, payload, skip, duration } => {
                 let meaning = meanings.get(usize::from(payload_type)).copied().flatten();
@@ -129,7 +130,11 @@ impl Decoding {
                             self.corrected += 1;
                             return;
                         }
-                        if let Some(samples) = decoder.interpolate(following, room) {
+                        let work = decoder.interpolation_work(room.len());
+                        if work > 0
+                            && effort.take(work)
+                            && let Some(samples) = decoder.interpolate(following, room)
+                        {
                             self.playout.add(samples);
                             self.concealed_us += duration_us(samples, rate);
                             return;

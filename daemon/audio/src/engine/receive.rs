@@ -3,6 +3,7 @@
 use crate::engine::bursts::Bursts;
 use crate::engine::decoding::{Decoding, Meanings};
 use crate::engine::dtmf::{EventReceiver, ReceivedEvent};
+use crate::engine::effort::Effort;
 use crate::engine::packet::{Content, Packet};
 use crate::engine::playout::MAX_PACKET;
 use crate::engine::port::{SourceFrame, frame_len};
@@ -262,33 +263,33 @@ impl Receiver {
     }
 
     /// Gives this tick's sound.
-    pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame) {
+    pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame, effort: &mut Effort) {
         if !self.play || self.ssrc.is_none() {
             frame.rate = 0;
             return;
         }
-        self.fetch(now_nanos);
-        if self.stretch(now_nanos) {
-            self.fetch(now_nanos);
+        self.fetch(now_nanos, effort);
+        if self.stretch(now_nanos, effort) {
+            self.fetch(now_nanos, effort);
         }
         let playout = &mut self.decoding.playout;
         playout.take(frame.begin(playout.rate()));
     }
 
     /// Decodes until there is sound for this tick.
-    fn fetch(&mut self, now_nanos: u64) {
+    fn fetch(&mut self, now_nanos: u64, effort: &mut Effort) {
         // Each round gives at least one sample; most give all. A peer that sends crumbs gets silence for the rest.
         for _ in 0..4 {
             let playout = &self.decoding.playout;
             if playout.len() >= frame_len(playout.rate()) {
                 break;
             }
-            self.decode_next(now_nanos);
+            self.decode_next(now_nanos, effort);
         }
     }
 
     /// Brings the delay nearer to its target by playing faster or slower; answers whether anything was done.
-    fn stretch(&mut self, now_nanos: u64) -> bool {
+    fn stretch(&mut self, now_nanos: u64, effort: &mut Effort) -> bool {
         let Receiver { jitter, decoding: Decoding { playout, .. }, .. } = self;
         let by = match jitter.advise(now_nanos, playout.len_nanos(), || playout.is_quiet()) {
             Advice::Keep => return false,
@@ -299,7 +300,7 @@ impl Receiver {
                     if self.decoding.playout.is_ahead() || !self.jitter.is_next_here() {
                         break;
                     }
-                    self.decode_next(now_nanos);
+                    self.decode_next(now_nanos, effort);
                 }
                 self.decoding.playout.shorten(most, likeness)
             }
@@ -310,9 +311,9 @@ impl Receiver {
         true
     }
 
-    fn decode_next(&mut self, now_nanos: u64) {
+    fn decode_next(&mut self, now_nanos: u64, effort: &mut Effort) {
         let in_event = now_nanos < self.events_until_nanos;
-        self.decoding.play(self.jitter.next(now_nanos), &self.meanings, in_event);
+        self.decoding.play(self.jitter.next(now_nanos), &self.meanings, in_event, effort);
     }
 
     /// Begins anew.

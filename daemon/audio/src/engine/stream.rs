@@ -10,6 +10,7 @@ use crate::codec::{Decoder, Encoder};
 use crate::engine::counters::{LevelMeter, StreamShared, pack_stream};
 use crate::engine::decoding::Meanings;
 use crate::engine::dtmf::ReceivedEvent;
+use crate::engine::effort::Effort;
 use crate::engine::packet::{Content, Packet};
 use crate::engine::port::{Converters, SourceFrame};
 use crate::engine::processor::Outbox;
@@ -260,8 +261,15 @@ impl<S: MediaSocket> Stream<S> {
     }
 
     /// Gives what was received for this tick.
-    pub(crate) fn fill(&mut self, id: PortId, now_nanos: u64, frame: &mut SourceFrame, outbox: &mut Outbox) {
-        self.receiver.fill(now_nanos, frame);
+    pub(crate) fn fill(
+        &mut self,
+        id: PortId,
+        now_nanos: u64,
+        frame: &mut SourceFrame,
+        effort: &mut Effort,
+        outbox: &mut Outbox,
+    ) {
+        self.receiver.fill(now_nanos, frame, effort);
         self.level_in.add(frame.own());
         if let Some(watch) = &mut self.watch {
             watch.far(id, frame.rate, frame.own(), outbox);
