@@ -69,7 +69,10 @@ async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
             invited(friend.number("invited-for")),
         ]
     };
-    out.lines(&table(&["NAME", "PRESENCE", "ADDRESS", "RELAY", ""], &friends.iter().map(row).collect::<Vec<_>>()))
+    out.lines(&table(
+        &["NAME", "PRESENCE", "ADDRESS", "RELAY", ""],
+        &friends.iter().map(row).collect::<Vec<_>>(),
+    ))
 }
 
 /// The relay that a friend offers, and why others are not told of it.

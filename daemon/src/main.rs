@@ -20,6 +20,7 @@ use voipd::transport::{Resolver, ResolverSettings, Transport};
 use voipd::turn_server::Relay;
 use voipd::{logging, service};
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint;
 
 /// Most streams, devices and files at once in the audio engine.
@@ -136,7 +137,11 @@ async fn serve(
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
     let relay = start_relay(config.rendezvous.as_ref())?;
-    let parts = FriendParts { config: &config, product, kept, relay, seed: random_seed()? };
+    let key = match config.rendezvous {
+        Some(_) => meeting_key(&mut contents, &store).await?,
+        None => Secret::new(""),
+    };
+    let parts = FriendParts { config: &config, product, kept, relay, key, seed: random_seed()? };
     let friends = Friends::new(parts, &transport);
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
@@ -179,6 +184,18 @@ async fn serve(
     }
     bus.close().await;
     Ok(())
+}
+
+/// What the dialogs of a meeting point are named with: drawn once, and kept.
+async fn meeting_key(contents: &mut Contents, store: &Store) -> std::io::Result<Secret> {
+    if let Some(key) = contents.meeting_key.take() {
+        return Ok(key);
+    }
+    let key: String = random_seed()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Err(error) = store.set_meeting_key(&key).await {
+        log::warn!("calls by way of this meeting point will not outlive a restart of it: {error}");
+    }
+    Ok(Secret::new(key))
 }
 
 /// The relay of a meeting point that lends one. Without it there is less, and not nothing.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use voipd_agent::ice_settings::{Lent, LentRelay, RelayLogin};
 use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountSettings, AccountView};
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
 use voipd_sip::rendezvous::{self, Directory, Event, InvitationText, Output, Rendezvous, RendezvousConfig};
 use voipd_sip::uri::SipUri;
@@ -89,6 +90,8 @@ pub struct FriendParts<'a> {
     pub kept: store::Friends,
     /// Relays for the friends of the meeting point.
     pub relay: Option<Relay>,
+    /// What dialogs are named with, also after a restart.
+    pub key: Secret,
     /// Everything random comes from it.
     pub seed: [u8; 32],
 }
@@ -96,7 +99,7 @@ pub struct FriendParts<'a> {
 impl Friends {
     /// With what was kept. `transport` says how the meeting point is reached.
     pub fn new(parts: FriendParts<'_>, transport: &Transport) -> Self {
-        let FriendParts { config, product, kept, relay, seed } = parts;
+        let FriendParts { config, product, kept, relay, key, seed } = parts;
         let now = Instant::now();
         let mut salts = Salts::new(seed);
         let lending = Lending::new(config.offer_relay.clone(), relay.clone(), salts.draw());
@@ -107,6 +110,7 @@ impl Friends {
                 product: product.to_owned(),
                 host: config.host.clone(),
                 port: config.port,
+                key: key.clone(),
                 max_transactions: MAX_TRANSACTIONS,
             };
             let mut rendezvous = Rendezvous::new(settings, salts.seed(), now, unix_seconds());
@@ -121,7 +125,7 @@ impl Friends {
             for (one, other) in &kept.contacts {
                 rendezvous.add_contacts(one, other);
             }
-            rendezvous.set_relays(relay.iter().map(Relay::uri).collect());
+            rendezvous.set_relays(relay.iter().flat_map(Relay::uris).collect());
             let entrance = Entrance { transport: protocol, port, pin };
             Some(Point { rendezvous, config: config.clone(), entrance, relay, wake_at: None })
         });

@@ -7,12 +7,15 @@ use std::time::Instant;
 use turn_server_proto::types::attribute::XorPeerAddress;
 use turn_server_proto::types::stun::attribute::{ErrorCode, Nonce, Realm, Username, XorMappedAddress};
 use turn_server_proto::types::stun::message::{
-    LongTermCredentials, Message, MessageIntegrityCredentials, MessageWrite, MessageWriteExt, MessageWriteVec,
+    IntegrityAlgorithm, LongTermCredentials, Message, MessageIntegrityCredentials, MessageWrite,
+    MessageWriteExt, MessageWriteVec,
 };
 use turn_server_proto::types::stun::prelude::{Attribute, AttributeFromRaw, AttributeStaticType};
 use voipd_sip::digest::Secret;
 use voipd_sip::rendezvous::RelayKey;
 
+/// How long what was begun with a login goes on when that is over, in seconds: the longest call.
+const GOES_ON: u64 = 12 * 3600;
 /// Most logins that are remembered.
 const MAX_LOGINS: usize = 8192;
 
@@ -107,7 +110,7 @@ impl Logins {
 
     /// Forgets logins that are over; `unix` is the time in seconds.
     pub(super) fn forget_expired(&mut self, unix: u64) {
-        self.known.retain(|user, _| !is_over(user, unix));
+        self.known.retain(|user, _| !is_over(user, unix.saturating_sub(GOES_ON)));
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Secret)> {
@@ -115,7 +118,7 @@ impl Logins {
     }
 
     /// Which user has sent a request, proved by its MESSAGE-INTEGRITY. One whose login is over begins nothing; what
-    /// began before goes on, so that no call ends for it.
+    /// began before goes on, so that no call ends for it, and not for ever.
     pub(super) fn prove(&self, request: &Message<'_>, begins: bool, unix: u64) -> Result<String, Refused> {
         let user = request.attribute::<Username>().map_err(|_| Refused::Unproved)?;
         let user = user.username();
@@ -123,10 +126,22 @@ impl Logins {
         let credentials = LongTermCredentials::new(user.to_owned(), password.expose().to_owned());
         let credentials = MessageIntegrityCredentials::from(credentials.to_key(self.realm.clone()));
         request.validate_integrity(&credentials).map_err(|_| Refused::Unproved)?;
-        if begins && is_over(user, unix) {
+        if is_over(user, if begins { unix } else { unix.saturating_sub(GOES_ON) }) {
             return Err(Refused::Over);
         }
         Ok(user.to_owned())
+    }
+
+    /// 403 to who is known (RFC 8656 section 9.2): that peer is not reached from here.
+    pub(super) fn forbidden(&self, request: &Message<'_>, user: &str) -> Option<Vec<u8>> {
+        let password = self.password(user)?;
+        let credentials = LongTermCredentials::new(user.to_owned(), password.expose().to_owned());
+        let credentials = MessageIntegrityCredentials::from(credentials.to_key(self.realm.clone()));
+        let mut answer = Message::builder_error(request, MessageWriteVec::with_capacity(128));
+        answer.add_attribute(&ErrorCode::builder(ErrorCode::FORBIDDEN).build().ok()?).ok()?;
+        answer.add_message_integrity(&credentials, IntegrityAlgorithm::Sha1).ok()?;
+        answer.add_fingerprint().ok()?;
+        Some(answer.finish())
     }
 
     /// 401 with what is asked for (RFC 8489 section 9.2.4). Nothing of it is remembered: the nonce that counts comes
@@ -202,7 +217,7 @@ mod tests {
     use std::time::Duration;
 
     use turn_server_proto::types::message::ALLOCATE;
-    use turn_server_proto::types::stun::message::{IntegrityAlgorithm, MessageType};
+    use turn_server_proto::types::stun::message::MessageType;
 
     use super::*;
 
@@ -283,12 +298,15 @@ mod tests {
         let good = request("1000:bob", "secret");
         assert_eq!(prove(&logins, &good, true, 999), Ok("1000:bob".to_owned()));
         assert_eq!(prove(&logins, &good, true, 1000), Err(Refused::Over));
-        assert_eq!(prove(&logins, &good, false, 1000), Ok("1000:bob".to_owned()));
+        for later in [1000, 1000 + GOES_ON - 1] {
+            assert_eq!(prove(&logins, &good, false, later), Ok("1000:bob".to_owned()));
+        }
+        assert_eq!(prove(&logins, &good, false, 1000 + GOES_ON), Err(Refused::Over));
         // Neither another password nor a later end.
         for (user, password) in [("1000:bob", "other"), ("2000:bob", "secret"), ("bob", "secret")] {
             assert_eq!(prove(&logins, &request(user, password), true, 0), Err(Refused::Unproved), "{user}");
         }
-        logins.forget_expired(999);
+        logins.forget_expired(999 + GOES_ON);
         assert!(prove(&logins, &good, true, 999).is_ok());
         logins.revoke("bob");
         assert_eq!(prove(&logins, &good, true, 999), Err(Refused::Unproved));

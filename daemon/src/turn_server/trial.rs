@@ -13,7 +13,7 @@ use voipd_sip::rendezvous::RelayLogin;
 use crate::transport::local_ip_towards_ip;
 
 /// How long a relay may take.
-const TRIAL: Duration = Duration::from_secs(8);
+const TRIAL: Duration = Duration::from_secs(5);
 /// Longest answer read, in bytes.
 const LONGEST: usize = 2048;
 

@@ -18,6 +18,7 @@ mod members;
 mod offers;
 mod proxy;
 mod registrar;
+mod tokens;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,7 @@ use guard::{Freshness, Guard};
 use limits::Limits;
 use members::Members;
 use offers::Offers;
+use tokens::Tokens;
 
 pub(crate) use directory::LONGEST as LONGEST_DIRECTORY;
 pub use directory::{DIRECTORY, Directory, DirectoryError, RelayLogin};
@@ -83,6 +85,7 @@ pub struct Rendezvous {
     members: Members,
     bindings: Bindings,
     dialogs: Dialogs,
+    tokens: Tokens,
     contacts: Contacts,
     last_directory: u64,
     relays: Vec<String>,
@@ -109,6 +112,7 @@ impl Rendezvous {
         let mut branch = String::from("z9hG4bK");
         branch.push_str(&random.token(8));
         Self {
+            tokens: Tokens::new(&config.key),
             config,
             guard: Guard::new(&mut random, now),
             tag: random.tag(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::digest::UserHash;
+use crate::digest::{Secret, UserHash};
 use crate::endpoint::Flow;
 use crate::uri::Host;
 
@@ -16,6 +16,8 @@ pub struct RendezvousConfig {
     pub host: Host,
     /// The port in those addresses, where there is one.
     pub port: Option<u16>,
+    /// What it names dialogs with. The same after a restart lets them go on.
+    pub key: Secret,
     /// Most transactions at once; a request beyond is answered 503 without state.
     pub max_transactions: usize,
 }
