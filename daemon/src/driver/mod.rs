@@ -109,6 +109,10 @@ enum Finished {
         port: PortId,
     },
     /// About a port mapping.
+    RouterSeen {
+        id: voipd_nat::mapping::RequestId,
+        seen: Result<Option<std::net::Ipv4Addr>, voipd_nat::mapping::Refusal>,
+    },
     RouterAnswered {
         id: voipd_nat::mapping::RequestId,
         answer: voipd_nat::mapping::Answer,
@@ -341,6 +345,7 @@ impl Driver {
             }
             Finished::PlayerOpened { call, port, device } => self.player_opened(call, port, device),
             Finished::RecorderOpened { call, port, recorder } => self.recorder_opened(call, port, recorder),
+            Finished::RouterSeen { id, seen } => self.router_seen(id, seen),
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call, port, result } => self.recording_done(call, port, result),
             Finished::ToneRead { signal, clip } => self.tone_read(signal, clip),
