@@ -353,6 +353,18 @@ impl Decoder {
         }
     }
 
+    /// Whether what is made up changes what is decoded next.
+    pub fn is_moved_by_concealment(&self) -> bool {
+        match &self.0 {
+            DecoderKind::Opus(_) => true,
+            #[cfg(feature = "speex")]
+            DecoderKind::Speex(_) => true,
+            #[cfg(feature = "g729")]
+            DecoderKind::G729(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
         matches!(&self.0, DecoderKind::Opus(_)) && opus::has_fec(payload)

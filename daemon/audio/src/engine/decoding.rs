@@ -20,6 +20,8 @@ pub(crate) struct Decoding {
     /// Samples of the packet decoded last.
     last_duration: usize,
     pub(crate) playout: Playout,
+    /// What was made up last is not the decoder's: it stands where it did before.
+    beside: bool,
     /// What a pause sounds like.
     noise: Generator,
     /// The sender has told of a pause, and not spoken since.
@@ -38,6 +40,7 @@ impl Decoding {
             codec: None,
             last_duration: 2 * frame_len(rate),
             playout: Playout::new(rate),
+            beside: false,
             noise: Generator::default(),
             in_pause: false,
             played_us: 0,
@@ -55,7 +58,7 @@ impl Decoding {
     pub(crate) fn begin(&mut self) {
         self.in_pause = false;
         self.playout.clear(self.playout.rate());
-        self.codec = None;
+        (self.codec, self.beside) = (None, false);
     }
 
     /// Writes what was played into the stream's counters.
@@ -94,7 +97,7 @@ impl Decoding {
                     // The noise fades out under the first word.
                     self.playout.bridge(10);
                 }
-                if skip > 0 && skip < duration {
+                if std::mem::take(&mut self.beside) || skip > 0 && skip < duration {
                     // What was made up fades out where the packet's sound takes over in its midst.
                     self.playout.bridge(5);
                 }
@@ -119,6 +122,16 @@ impl Decoding {
                 let rate = self.playout.rate();
                 let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
                 let Some(decoder) = decoder else { return self.playout.silence_frame() };
+                let beside = std::mem::take(&mut self.beside);
+                if matches!(missing, Next::Empty) && !beside && decoder.is_moved_by_concealment() {
+                    // A packet that is a little late still finds the decoder as it left it.
+                    self.beside = true;
+                    self.concealed_us += 10_000;
+                    return self.playout.go_on();
+                }
+                if beside {
+                    self.playout.bridge(5);
+                }
                 let length = match missing {
                     Next::Lost { following: Some(following) } => {
                         let room = self.playout.room().get_mut(..self.last_duration).unwrap_or_default();
