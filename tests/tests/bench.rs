@@ -243,6 +243,7 @@ async fn packets_leave_in_time() {
         .await
         .unwrap();
         drop(busy);
+        let ticks = voipd.audio().await.counters().await.unwrap();
         load.succeeds().await;
         voipd.stop().await;
         let bare = row(&format!("a bare sleeper, beside {count}"), &lateness(&slept));
@@ -251,6 +252,7 @@ async fn packets_leave_in_time() {
             "voipd's 99.9 % less the sleeper's, {count} calls: {:+.3} ms (goal: at most 0.2)",
             rare - bare
         );
+        println!("voipd's ticks: {ticks:?}");
     }
 }
 
