@@ -40,7 +40,8 @@ pub struct IceAgent {
     local: Credentials,
     previous: Option<Credentials>,
     remote: Option<Remote>,
-    remote_done: bool,
+    /// The peer may name more candidates.
+    expects_more: bool,
     generation: u32,
     checks: Vec<(u16, Checks)>,
     checks_end: Option<Instant>,
@@ -97,7 +98,7 @@ impl IceAgent {
             local,
             previous: None,
             remote: None,
-            remote_done: false,
+            expects_more: false,
             generation: 0,
             checks: Vec::new(),
             checks_end: None,
@@ -188,13 +189,17 @@ impl IceAgent {
             self.role = Role::Controlling;
         }
         if self.remote.as_ref().is_some_and(|known| known.credentials == remote.credentials) {
+            let mut more = false;
             for candidate in remote.candidates {
-                self.add_remote(candidate);
+                more |= self.add_remote(candidate);
+            }
+            if more {
+                self.look_again();
             }
         } else {
             let candidates = remote.candidates.clone();
+            self.expects_more = remote.trickles;
             self.remote = Some(Remote { candidates: Vec::new(), ..remote });
-            self.remote_done = false;
             self.begin_checks();
             // What came early was for this description.
             self.asked.clear();
@@ -210,17 +215,23 @@ impl IceAgent {
         self.drain();
     }
 
-    /// A candidate that the peer trickles (RFC 8838). More than [`super::REMOTE_CANDIDATES`] are left out.
+    /// A candidate that the peer trickles (RFC 8838). More than [`super::REMOTE_CANDIDATES`] are left out, and what comes
+    /// after the peer has said that nothing more does (section 14). Where nothing has worked so far, checks begin anew.
     pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) {
         self.now = now;
-        self.add_remote(candidate);
+        if self.expects_more && self.add_remote(candidate) {
+            self.look_again();
+        }
         self.drain();
     }
 
-    /// The peer has no more candidates (`a=end-of-candidates`): when nothing it named works, that is final.
+    /// The peer has no more candidates (`a=end-of-candidates`): a way by a relay is not kept waiting for a better one.
     pub fn end_of_remote_candidates(&mut self, now: Instant) {
         self.now = now;
-        self.remote_done = true;
+        self.expects_more = false;
+        for (_, checks) in &mut self.checks {
+            checks.expect_more(now, false);
+        }
         self.drain();
     }
 
@@ -233,7 +244,7 @@ impl IceAgent {
         self.previous = Some(std::mem::replace(&mut self.local, Credentials::draw(&mut self.rng)));
         self.generation += 1;
         self.remote = None;
-        self.remote_done = false;
+        self.expects_more = false;
         self.checks.clear();
         self.checks_end = None;
         self.asked.clear();

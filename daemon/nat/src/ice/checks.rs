@@ -18,6 +18,9 @@ use super::{Candidate, CandidateKind, Clock, Credentials, stun};
 
 /// A pair by way of a relay is not nominated before the checks are this old: a hole in two NATs may need the second try.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1500);
+/// The same while the peer may name more addresses: what has been nominated stays (RFC 8839 section 4.3.4), and media
+/// goes by the relay meanwhile.
+const TRICKLE_PATIENCE: Duration = Duration::from_secs(3);
 /// Pairs (RFC 8445 section 6.1.2.5 asks for a bound and proposes 100).
 const PAIRS: usize = 100;
 /// Requests that the library gets to see in one generation; each may make it remember a candidate and a check.
@@ -90,6 +93,8 @@ pub(crate) struct Checks {
     seen: VecDeque<TransactionId>,
     held: Vec<Held>,
     elected: Option<(SocketAddr, SocketAddr)>,
+    /// Until then, a pair that needs a relay is not nominated.
+    patient_until: Instant,
     first_valid: Option<Instant>,
     events: VecDeque<Event>,
     wake: Option<Instant>,
@@ -135,10 +140,17 @@ impl Checks {
             seen: VecDeque::new(),
             held: Vec::new(),
             elected: None,
+            patient_until: now + RELAY_PATIENCE,
             first_valid: None,
             events: VecDeque::new(),
             wake: Some(now),
         }
+    }
+
+    /// Whether the peer may name more addresses (RFC 8838 section 14). Those that came last get their time, too.
+    pub(crate) fn expect_more(&mut self, now: Instant, more: bool) {
+        let longest = self.started + TRICKLE_PATIENCE;
+        self.patient_until = if more { longest } else { longest.min(now + RELAY_PATIENCE) };
     }
 
     pub(crate) fn is_controlling(&self) -> bool {
@@ -241,7 +253,7 @@ impl Checks {
     }
 
     pub(crate) fn wake(&self) -> Option<Instant> {
-        let patience = (!self.held.is_empty()).then_some(self.started + RELAY_PATIENCE);
+        let patience = (!self.held.is_empty()).then_some(self.patient_until);
         [self.wake, patience].into_iter().flatten().min()
     }
 
@@ -273,7 +285,7 @@ impl Checks {
     /// Lets the library hear of one working pair, when there is one that needs no relay, or when it is time to take what
     /// there is.
     fn elect(&mut self, now: Instant) {
-        let patient = now < self.started + RELAY_PATIENCE;
+        let patient = now < self.patient_until;
         let best = self
             .held
             .iter()

@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::super::candidate::priority;
 use super::super::checks::{Checks, LocalBase};
 use super::super::{Base, Candidate, CandidateKind, REMOTE_CANDIDATES, Role, State};
-use super::IceAgent;
+use super::{CHECKS_LIMIT, IceAgent};
 
 /// A pair is known to work, but none is nominated: checks begin anew, since the library gives up when the check of a
 /// nominated pair fails.
 pub(super) const NOMINATION_LIMIT: Duration = Duration::from_secs(5);
 
 impl IceAgent {
-    pub(super) fn add_remote(&mut self, candidate: Candidate) {
-        let Some(remote) = &mut self.remote else { return };
+    /// `false` where it is of no use, or known.
+    pub(super) fn add_remote(&mut self, candidate: Candidate) -> bool {
+        let Some(remote) = &mut self.remote else { return false };
         if candidate.component > self.components
             || candidate.address.port() == 0
             || candidate.address.ip().is_unspecified()
@@ -22,7 +23,7 @@ impl IceAgent {
             || remote.candidates.len() >= REMOTE_CANDIDATES
             || remote.candidates.contains(&candidate)
         {
-            return;
+            return false;
         }
         for (component, checks) in &mut self.checks {
             if *component == candidate.component {
@@ -33,6 +34,17 @@ impl IceAgent {
         if let Some(remote) = &mut self.remote {
             remote.candidates.push(candidate);
         }
+        true
+    }
+
+    /// An address has come to light when the checks had ended without success: they begin anew, with all that is known
+    /// (RFC 8838 section 12).
+    pub(super) fn look_again(&mut self) {
+        if self.state == State::Failed && self.remote.is_some() && !self.closed {
+            self.begin_checks();
+            self.checks_end = Some(self.now + CHECKS_LIMIT);
+            self.set_state(State::Checking);
+        }
     }
 
     /// Checks from the beginning, with all that is known.
@@ -42,6 +54,7 @@ impl IceAgent {
         let mut all = Vec::new();
         for component in 1..=self.components {
             let mut checks = Checks::new(self.now, self.clock, controlling, &self.local, &remote.credentials);
+            checks.expect_more(self.now, self.expects_more);
             for local in self.local_bases(component) {
                 checks.add_local(local);
             }
