@@ -261,6 +261,11 @@ impl Agent {
             wanted
                 .extend(ice.relays.iter().map(|relay| (relay_place(relay), relay.host(), relay.to_string())));
         }
+        let trickles = self
+            .accounts
+            .iter()
+            .any(|(_, account)| account.settings.enabled && account.settings.ice.policy != IcePolicy::Off);
+        self.endpoint.announce_trickle(trickles);
         let servers = &mut self.servers;
         servers.known.retain(|place, _| wanted.iter().any(|(wanted, ..)| wanted == place));
         for (place, host, uri) in wanted {

@@ -247,7 +247,12 @@ impl Driver {
             if ours == Some(local.address)
                 && let Some(mut ports) = self.mappings.want_for_call(now, call, local)
             {
-                let waits = self.mappings.mapper.is_hopeful();
+                let hopeful = self.mappings.mapper.is_hopeful();
+                // A peer that takes candidates later is not kept waiting for this one.
+                let waits = hopeful && self.agent.waits_for_mapping(call);
+                if hopeful && !waits {
+                    self.agent.expect_mapping(call);
+                }
                 ports.waits_until = waits.then(|| now + PATIENCE);
                 self.mappings.calls.insert(call, ports);
                 self.serve_mappings(now);
@@ -431,10 +436,16 @@ impl Driver {
                 || ports.waits_until.is_some()
                     && (mappings.mapped(ports).is_some() || mappings.is_hopeless(ports))
         });
-        let ready: Vec<(CallId, LocalMedia)> = ready.map(|(call, ports)| (*call, ports.local)).collect();
-        for (call, local) in ready {
+        let may_come =
+            |ports: &CallMappings| mappings.mapped(ports).is_none() && !mappings.is_hopeless(ports);
+        let ready: Vec<(CallId, LocalMedia, bool)> =
+            ready.map(|(call, ports)| (*call, ports.local, may_come(ports))).collect();
+        for (call, local, may_come) in ready {
             if let Some(ports) = self.mappings.calls.get_mut(&call) {
                 ports.waits_until = None;
+            }
+            if may_come {
+                self.agent.expect_mapping(call);
             }
             self.agent.handle_media_bound(now, call, Ok(local));
         }
