@@ -8,6 +8,7 @@ use std::time::Duration;
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::{Digest, Kamailio};
+use voipd_tests::process::run;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause, until};
 
@@ -144,6 +145,22 @@ async fn a_call_survives_the_walk_to_another_network() {
         town.wire.ip(&format!("address add {address}/30 dev wlan0"));
         town.wire.ip(&format!("route add default via {router}"));
     };
+    town.changes_in_mid_call(change, address).await;
+}
+
+#[tokio::test]
+async fn a_dead_link_gives_way_to_the_next_route() {
+    if !needs_root("a_dead_link_gives_way_to_the_next_route") {
+        return;
+    }
+    let town = Town::new().await;
+    let (router, address) = town.second;
+    // As with whatever manages the network: routes over a link without a carrier do not count.
+    run(town.wire.program("sysctl").args(["-qw", "net.ipv4.conf.all.ignore_routes_with_linkdown=1"]));
+    town.wire.ip(&format!("address add {address}/30 dev wlan0"));
+    town.wire.ip(&format!("route add default via {router} metric 600"));
+    // Neither address nor route of the dead link is taken away.
+    let change = async |town: &Town| town.wire.pull();
     town.changes_in_mid_call(change, address).await;
 }
 

@@ -17,6 +17,7 @@ use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{
     self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId, TransportError,
 };
+use voipd_sip::rendezvous::RelayOffer;
 
 use crate::account::{AccountId, AccountKind, AccountOrigin, AccountSettings};
 use crate::accounts::Accounts;
@@ -372,6 +373,14 @@ impl Agent {
             .get(id)
             .and_then(|account| account.identity)
             .and_then(|id| self.endpoint.registered_on(id))
+    }
+
+    /// Offers a relay of this machine to the friends at the account's meeting point, from the next registration on; `None`
+    /// takes it back.
+    pub fn offer_relay(&mut self, id: AccountId, offer: Option<RelayOffer>) {
+        if let Some(identity) = self.accounts.get(id).and_then(|account| account.identity) {
+            self.endpoint.offer_relay(identity, offer);
+        }
     }
 
     /// While on, inbound calls are answered 480 at once and nothing rings.

@@ -76,6 +76,12 @@ impl Agent {
             }
     }
 
+    /// Whether a call's peer is told by ICE where to send, so that it hears of addresses also when they are known late. To be
+    /// asked when [`Output::BindMedia`] comes.
+    pub fn offers_ice(&self, id: CallId) -> bool {
+        self.calls.get(&id).is_some_and(|call| self.wants_ice(call))
+    }
+
     fn wants_ice(&self, call: &Call) -> bool {
         let Some(account) = self.accounts.get(call.account) else { return false };
         let settings = &account.settings.ice;

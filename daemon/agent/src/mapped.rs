@@ -33,12 +33,20 @@ impl Agent {
         known.trickle.expect_mapping(false);
         known.advertised = known.advertised.filter(|advertised| Some(*advertised) != old);
         let told = old.is_some() && known.told_media == old;
+        // It was told our own address, to which nothing leads from where it is.
+        let late = old.is_none() && known.told_media.is_some_and(|told| Some(told) != mapped);
         if mapped.is_some() && old != mapped {
             self.offer_mapped(now, call);
         }
         let Some(known) = self.calls.get(&call) else { return };
         if told && old != mapped && known.phase == Phase::Active && known.is_streaming() {
             self.offer_anew(now, call);
+        }
+        if late && mapped.is_some() && self.wants_mapping(call) {
+            if let Some(known) = self.calls.get_mut(&call) {
+                known.whereabouts.due();
+            }
+            self.tell_news(now, call);
         }
         self.settle(now);
     }

@@ -41,6 +41,7 @@ mod roaming_accounts;
 mod roaming_calls;
 mod rtcp_mux;
 mod secure_offers;
+mod seen_elsewhere;
 mod sound_device;
 mod ssrc_collision;
 mod transport_reasons;

@@ -9,6 +9,7 @@ mod candidate;
 mod checks;
 mod consent;
 mod gather;
+mod round_trips;
 mod stun;
 
 use std::fmt;

@@ -18,6 +18,7 @@ use crate::faces::{Faces, Way};
 use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
+use crate::rendezvous::RelayOffer;
 use crate::session::{Cx, Session, trickle};
 use crate::stun;
 use crate::uri::Uri;
@@ -133,6 +134,14 @@ impl Endpoint {
     /// Unregisters if registered (nobody waits for the answer) and forgets the identity; its sessions go on.
     pub fn remove_identity(&mut self, now: Instant, id: IdentityId) {
         self.with_registration(id, |registration, core| registration.forget(core, now));
+    }
+
+    /// Offers a relay of ours, from the next REGISTER on, to the friends at the meeting point that is the identity's
+    /// registrar; `None` takes it back.
+    pub fn offer_relay(&mut self, id: IdentityId, offer: Option<RelayOffer>) {
+        if let Some(account) = self.core.accounts.get_mut(&id) {
+            account.relay_offer = offer;
+        }
     }
 
     /// Registers now and keeps registered.

@@ -38,6 +38,8 @@ mod registration_extensions;
 mod reinvite;
 mod rendezvous_proxy;
 mod rendezvous_registrar;
+mod rendezvous_relays;
+mod rendezvous_restart;
 mod rfc3665;
 mod rfc5118;
 mod robustness;

@@ -721,6 +721,8 @@ impl World {
                 self.drain(host);
             }
             Role::Raw { inbox } => inbox.push(read(&packet.bytes)),
+            // A keep-alive says nothing.
+            Role::Registrar(_) if packet.bytes.iter().all(u8::is_ascii_whitespace) => {}
             Role::Registrar(registrar) => {
                 if let Message::Request(request) = read(&packet.bytes)
                     && let Some(response) = registrar.answer(&request, packet.from)

@@ -53,7 +53,13 @@ impl IceAgent {
         let controlling = self.role == Role::Controlling;
         let mut all = Vec::new();
         for component in 1..=self.components {
-            let mut checks = Checks::new(self.now, self.clock, controlling, &self.local, &remote.credentials);
+            let mut checks = Checks::new(
+                self.now,
+                self.clock,
+                (controlling, self.tie_breaker),
+                &self.local,
+                &remote.credentials,
+            );
             checks.expect_more(self.now, self.expects_more);
             for local in self.local_bases(component) {
                 checks.add_local(local);
@@ -79,6 +85,7 @@ impl IceAgent {
             // What the peer would have to believe if it learned of the address by the check (RFC 8445 section 7.1.1).
             priority: priority(CandidateKind::PeerReflexive, base.preference, component),
             relayed: false,
+            connected: false,
         });
         sockets.chain(self.relayed_bases(component)).collect()
     }

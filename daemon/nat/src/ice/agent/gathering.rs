@@ -275,7 +275,13 @@ impl IceAgent {
             .flat_map(|relay| {
                 let priority = priority(CandidateKind::Relayed, relay.preference(), component);
                 let relayed = relay.allocation.relayed().iter();
-                relayed.map(move |address| LocalBase { address: *address, priority, relayed: true })
+                let connected = relay.server.transport != RelayTransport::Udp;
+                relayed.map(move |address| LocalBase {
+                    address: *address,
+                    priority,
+                    relayed: true,
+                    connected,
+                })
             })
             .collect()
     }
@@ -435,6 +441,7 @@ impl IceAgent {
                     address,
                     priority: priority(CandidateKind::Relayed, preference, component),
                     relayed: true,
+                    connected: relay.server.transport != RelayTransport::Udp,
                 };
                 // The peer does not learn of a socket that is not offered to it.
                 let related = related.filter(|_| !self.relays_only).or(Some(unspecified(address)));
