@@ -431,7 +431,7 @@ async fn a_relay_that_is_not_what_it_is_said_to_be_is_not_lent() {
     let inside = Voipd::start(&lab, "inside", plain).await;
     let invitation = point.ctl(&["friends", "invite", "inside"]);
     inside.ctl(&["friends", "join", invitation.trim()]);
-    refused(&inside, "a relay needs one of this machine's own").await;
+    refused(&inside, "is no public address").await;
     for phone in [lender, liar, inside, point] {
         phone.stop().await;
     }
