@@ -71,7 +71,8 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     }
     let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let transport =
-        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip.clone() }).unwrap();
+        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip.clone() })
+            .unwrap();
     let friend_parts = FriendParts {
         config: &config,
         product: "voipd",
