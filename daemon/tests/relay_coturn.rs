@@ -357,7 +357,7 @@ impl Scene {
         let agent = &self.end(port).agent;
         let told = |candidate: &&Candidate| port == FAR || candidate.kind == CandidateKind::Relayed;
         let candidates = agent.candidates().iter().filter(told).cloned().collect();
-        Remote { credentials: agent.credentials().clone(), lite: false, candidates }
+        Remote { credentials: agent.credentials().clone(), lite: false, candidates, trickles: false }
     }
 
     async fn call(&mut self) {

@@ -480,6 +480,7 @@ impl IceAgent {
                 for peer in peers {
                     self.permit(component, peer);
                 }
+                self.look_again();
             }
             Event::Failed(error) => {
                 let name = relay.server.name.clone();
