@@ -353,6 +353,18 @@ impl Decoder {
         }
     }
 
+    /// Whether what is made up changes what is decoded next.
+    pub fn is_moved_by_concealment(&self) -> bool {
+        match &self.0 {
+            DecoderKind::Opus(_) => true,
+            #[cfg(feature = "speex")]
+            DecoderKind::Speex(_) => true,
+            #[cfg(feature = "g729")]
+            DecoderKind::G729(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the payload holds in-band FEC for the packet before it.
     pub fn carries_fec(&self, payload: &[u8]) -> bool {
         matches!(&self.0, DecoderKind::Opus(_)) && opus::has_fec(payload)
@@ -366,6 +378,18 @@ impl Decoder {
             | DecoderKind::L16(concealment)
             | DecoderKind::G726(_, concealment) => concealment.looked_at() > 0,
             _ => false,
+        }
+    }
+
+    /// What [`Decoder::interpolate`] costs for so many samples, in multiplications; 0 where it would do nothing.
+    pub fn interpolation_work(&self, samples: usize) -> u64 {
+        match &self.0 {
+            DecoderKind::G711(_, concealment)
+            | DecoderKind::L16(concealment)
+            | DecoderKind::G726(_, concealment) => concealment.interpolation_work(samples),
+            // It looks at what follows by a trial.
+            DecoderKind::G722(_, concealment) => concealment.interpolation_work(samples) * 3 / 2,
+            _ => 0,
         }
     }
 

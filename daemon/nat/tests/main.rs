@@ -19,6 +19,7 @@ mod ice_consent;
 mod ice_host;
 mod ice_hostile;
 mod ice_pairs;
+mod ice_relay_choice;
 mod ice_restart;
 mod ice_roles;
 mod ice_trickle;

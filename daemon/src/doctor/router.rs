@@ -291,7 +291,8 @@ mod tests {
         is(&router(&silent, &cone), CheckState::Ok, "find their way without");
         let symmetric = seen("203.0.113.9", Mapping::AddressAndPortDependent);
         is(&router(&silent, &symmetric), CheckState::Warning, "opens no ports");
-        let relay = RelayView { uri: "turn:r".into(), state: RelayState::Reachable, round_trip: None };
+        let relay =
+            RelayView { uri: "turn:r".into(), state: RelayState::Reachable, round_trip: None, friend: None };
         is(&router(&silent, &NatView { relays: vec![relay], ..symmetric }), CheckState::Ok, "without");
         let forbidden = facts(&[(Protocol::Upnp, Spoken::Refused(Refusal::NotAuthorized))]);
         is(&router(&forbidden, &NatView::default()), CheckState::Warning, "UPnP: not allowed");

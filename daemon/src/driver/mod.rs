@@ -5,6 +5,7 @@ mod doctor;
 mod friends;
 mod graph;
 mod ice;
+mod lending;
 mod mappings;
 mod media;
 mod nat;
@@ -48,7 +49,7 @@ use crate::transport::{Arrival, Place, Resolver, Transport};
 pub use devices::DeviceSetup;
 use devices::Devices;
 use doctor::Doctor;
-pub use friends::Friends;
+pub use friends::{FriendParts, Friends};
 use ice::ServerAnswer;
 pub use mappings::MappingParts;
 use mappings::Mappings;
@@ -67,6 +68,12 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 
 /// What tasks of the driver bring back.
 enum Finished {
+    /// A relay that a friend offers has been tried.
+    RelayChecked {
+        member: String,
+        address: SocketAddr,
+        result: Result<(), String>,
+    },
     Resolved {
         id: ResolveId,
         /// Whose certificate is expected, and by which account.
@@ -361,6 +368,9 @@ impl Driver {
             Finished::ToneRead { signal, clip } => self.tone_read(signal, clip),
             Finished::PortOver { port } => self.port_over(port),
             Finished::Server(answer) => answer.tell(&mut self.agent),
+            Finished::RelayChecked { member, address, result } => {
+                self.friends.relay_checked(&member, address, result);
+            }
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
                 self.select_device(role, name, found, reply);
@@ -553,10 +563,12 @@ impl Driver {
                 self.doctor.put_account(&view);
                 self.friends.account_changed(&view);
                 self.take_relays(Instant::now(), view.id);
+                self.offer_relay(Instant::now(), &view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
                 self.friends.account_removed(id);
+                self.take_back_relay(id);
                 self.nat.remove_account(id);
                 self.doctor.remove_account(id);
                 self.tell(Update::AccountRemoved(id));

@@ -1,8 +1,11 @@
 //! One call through two real engines and a channel, in virtual time. It knows cells and channels; it judges nothing.
 
-use voipd_audio::plan::{Codec, ReceiveKind, SendPlan, Steering, StreamCounters, StreamPlan};
+use voipd_agent::adaptation::Limits;
+use voipd_audio::plan::{Codec, ReceiveKind, SendPlan, StreamPlan};
 
 use crate::channel::{Channel, Weather};
+use crate::corpus::WARM_UP;
+use crate::reports::Reports;
 use crate::world::{STREAM, World, address, plan};
 
 /// What is spoken with: one row of the table.
@@ -11,61 +14,67 @@ pub struct Cell {
     /// As the table calls it.
     pub name: &'static str,
     pub codec: Codec,
-    /// Bits per second of Opus where the link has no more; headers are not counted.
-    pub bitrate: Option<u32>,
+    /// Most bits per second that the peer wants on the wire, headers included (SDP's `b=AS`).
+    pub bandwidth: Option<u32>,
     /// Both sides offer RFC 2198.
     pub redundancy: bool,
     /// Rate at which it is scored in hertz: 8000 by P.862, 16000 by P.862.2.
     pub rate: u32,
 }
 
-const fn cell(name: &'static str, codec: Codec, bitrate: Option<u32>, redundancy: bool, rate: u32) -> Cell {
-    Cell { name, codec, bitrate, redundancy, rate }
+const fn cell(name: &'static str, codec: Codec, redundancy: bool, rate: u32) -> Cell {
+    Cell { name, codec, bandwidth: None, redundancy, rate }
+}
+
+impl Cell {
+    /// Bits per second that packets of 20 ms leave for the codec, where the peer sets a limit.
+    pub fn codec_bitrate(&self) -> Option<u32> {
+        self.bandwidth.map(|bandwidth| bandwidth - (HEADERS as u32 + 12) * 8 * 50)
+    }
 }
 
 /// Payload type of RFC 2198 here.
 const REDUNDANT: u8 = 121;
+/// IPv4 and UDP.
+const HEADERS: usize = 28;
+/// Sound that is listened for behind the end of what was said, in milliseconds.
+const TAIL: u64 = 500;
 
 /// All that are measured.
-pub const CELLS: [Cell; 5] = [
-    cell("PCMU", Codec::Pcmu, None, false, 8000),
-    cell("PCMU, RFC 2198", Codec::Pcmu, None, true, 8000),
-    cell("G.722", Codec::G722, None, false, 16_000),
-    cell("Opus, 32 kbit/s on the wire", Codec::Opus, Some(24_000), false, 16_000),
-    cell("Opus, free", Codec::Opus, None, false, 16_000),
+pub const CELLS: [Cell; 6] = [
+    cell("PCMU", Codec::Pcmu, false, 8000),
+    cell("PCMU, RFC 2198", Codec::Pcmu, true, 8000),
+    cell("G.722", Codec::G722, false, 16_000),
+    Cell { bandwidth: Some(32_000), ..cell("Opus, 32 kbit/s on the wire", Codec::Opus, true, 16_000) },
+    cell("Opus, free", Codec::Opus, true, 16_000),
+    cell("Opus, free, no RFC 2198", Codec::Opus, false, 16_000),
 ];
 
-/// What came of a call.
+/// What came of a call, from the end of its warm-up on.
 pub struct Heard {
     pub samples: Vec<f32>,
     /// Bits per second on the wire, IPv4, UDP and RTP headers among them.
     pub wire: f64,
-    /// The receiving stream's own figures.
-    pub counters: StreamCounters,
+    /// Share of what was heard that was made up, 0 to 1.
+    pub concealed: f64,
+    /// Share of the time that was left out or put in, 0 to 1.
+    pub stretched: f64,
 }
 
-/// How the daemon sends after some reports of such losses (`agent::adaptation`, which is tested by itself).
-fn steering(cell: Cell, channel: Channel) -> Steering {
-    let lossy = channel.loss > 0;
-    let copies = match channel.loss {
-        _ if !cell.redundancy => 0,
-        0 => 0,
-        1..8 => 1,
-        _ => 2,
-    };
-    match (cell.codec, cell.bitrate) {
-        // Headers take 16 kbit/s at 20 ms and 8 at 40.
-        (Codec::Opus, Some(_)) => {
-            Steering { bitrate: Some(24_000), ptime_ms: Some(40), fec: lossy, ..Steering::default() }
-        }
-        (Codec::Opus, None) if lossy => {
-            Steering { bitrate: Some(40_000), ptime_ms: Some(40), fec: true, ..Steering::default() }
-        }
-        _ => Steering { copies, ..Steering::default() },
+fn limits(cell: Cell) -> Limits {
+    Limits {
+        codec: cell.codec,
+        ptime_ms: 20,
+        max_ptime_ms: 60,
+        max_bitrate: None,
+        bandwidth: cell.bandwidth,
+        fec: true,
+        redundancy: cell.redundancy,
+        packet_overhead: HEADERS as u16,
     }
 }
 
-/// Speaks `speech`, which is at the cell's rate, through a call.
+/// Speaks `speech`, which is at the cell's rate, through a call; its first [`WARM_UP`] seconds are not answered.
 pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
     let (mut world, mut near, mut far) = World::call(cell.codec, cell.rate);
     let first = plan(cell.codec, 0, address(1));
@@ -78,7 +87,6 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
         let plan = StreamPlan { generation: 2, send, receive: receive.clone(), ..plan };
         world.sides[this].controller.update_stream(STREAM, plan).unwrap();
     }
-    world.sides[0].controller.steer(STREAM, steering(cell, channel)).unwrap();
     let mut weather = Weather::new(channel, seed);
     world.network().weather = Box::new(move |sent| {
         if sent.from == address(0) {
@@ -88,15 +96,36 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
         }
     });
     near.feed(speech);
-    let ms = speech.len() as u64 * 1000 / u64::from(cell.rate) + 500;
-    world.run_ms(ms);
-    /// IPv4 and UDP.
-    const HEADERS: usize = 28;
+    let mut reports = Reports::new(limits(cell), channel, seed);
+    let mut steering = None;
+    let warm_up = WARM_UP as u64 * 1000;
+    let ms = speech.len() as u64 * 1000 / u64::from(cell.rate) + TAIL;
+    let begin = world.network().now_nanos;
+    let mut before = None;
+    for tick in 0..ms / 10 {
+        if tick * 10 == warm_up {
+            before = Some((world.network().now_nanos, world.sides[1].counters(STREAM)));
+        }
+        if steering != Some(reports.steering()) {
+            steering = Some(reports.steering());
+            world.sides[0].controller.steer(STREAM, reports.steering()).unwrap();
+        }
+        world.tick();
+        let now = world.network().now_nanos - begin;
+        reports.tick(now, &world.sides[0].counters(STREAM), &world.sides[1].counters(STREAM));
+    }
+    let (since, before) = before.expect("a warm-up");
+    let all = world.network().sent_from(address(0));
     let bytes: usize =
-        world.network().sent_from(address(0)).iter().map(|sent| sent.bytes.len() + HEADERS).sum();
+        all.iter().filter(|sent| sent.at_nanos > since).map(|sent| sent.bytes.len() + HEADERS).sum();
+    let after = world.sides[1].counters(STREAM);
+    let measured = ms - warm_up;
+    let stretched = after.accelerated_us - before.accelerated_us + after.expanded_us - before.expanded_us;
+    let concealed = after.frames_concealed - before.frames_concealed;
     Heard {
-        samples: far.recorded(),
-        wire: bytes as f64 * 8000.0 / ms as f64,
-        counters: world.sides[1].counters(STREAM),
+        samples: far.recorded().split_off(WARM_UP * cell.rate as usize),
+        wire: bytes as f64 * 8000.0 / measured as f64,
+        concealed: concealed as f64 * 10.0 / measured as f64,
+        stretched: stretched as f64 / 1000.0 / measured as f64,
     }
 }

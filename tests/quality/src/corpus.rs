@@ -15,6 +15,8 @@ pub const RATE: u32 = 16_000;
 pub const PIECE: usize = 8 * RATE as usize;
 /// Pieces of each voice.
 pub const PIECES: usize = 3;
+/// What is spoken before the first piece, in seconds, and not scored: long enough for the adaptation to have had its reports.
+pub const WARM_UP: usize = 30;
 /// Root mean square of each voice: 26 dB below full scale (ITU-T P.830's level of speech).
 const LEVEL: f32 = 0.0501;
 
@@ -95,6 +97,14 @@ fn synthesised(directory: &Path, name: &str, command: impl FnOnce(&Path) -> Comm
     assert!(status.success(), "{command:?}: {status}");
     let (rate, samples) = wav::load(&file);
     resampled(&samples, rate, RATE)
+}
+
+/// A voice's pieces behind a warm-up of the same voice.
+pub fn with_warm_up(speech: &[f32]) -> Vec<f32> {
+    let warm_up = WARM_UP * RATE as usize;
+    let lead =
+        speech.iter().cycle().skip((speech.len() - warm_up % speech.len()) % speech.len()).take(warm_up);
+    lead.chain(speech).copied().collect()
 }
 
 /// The same sound at another rate, without delay.

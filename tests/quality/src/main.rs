@@ -8,6 +8,7 @@ mod channel;
 mod corpus;
 mod reference;
 mod report;
+mod reports;
 mod score;
 mod wav;
 #[path = "../../../daemon/audio/tests/world/mod.rs"]
@@ -17,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use call::{CELLS, Cell, call};
+use call::{CELLS, Cell, Heard, call};
 use channel::{CHANNELS, Channel};
-use corpus::{VOICES, resampled};
+use corpus::{VOICES, WARM_UP, resampled, with_warm_up};
 use report::{Row, table, write_into};
 use score::{Question, Score, score};
 use voipd_audio::Codec;
@@ -45,6 +46,7 @@ struct Job {
 struct Done {
     wire: f64,
     concealed: f64,
+    stretched: f64,
     score: Score,
 }
 
@@ -135,6 +137,7 @@ fn rows(jobs: &[Job], results: &[Done]) -> Vec<Row> {
                 delay: mean(&heard, |done| done.score.delay),
                 alone_delay: mean(&alone, |done| done.score.delay),
                 concealed: mean(&heard, |done| done.concealed),
+                stretched: mean(&heard, |done| done.stretched),
             });
         }
     }
@@ -150,7 +153,7 @@ fn run(directory: &Path, python: &Path, voices: &[Vec<f32>], jobs: &[Job]) -> Ve
         while let number = next.fetch_add(1, Ordering::Relaxed)
             && let Some(job) = jobs.get(number)
         {
-            let speech = resampled(&voices[job.voice], corpus::RATE, job.cell.rate);
+            let speech = resampled(&with_warm_up(&voices[job.voice]), corpus::RATE, job.cell.rate);
             let (samples, done) = render(job, &speech);
             wav::save(&file(number), job.cell.rate, &samples);
             *rendered[number].lock().unwrap() = done;
@@ -175,15 +178,13 @@ fn run(directory: &Path, python: &Path, voices: &[Vec<f32>], jobs: &[Job]) -> Ve
 fn render(job: &Job, speech: &[f32]) -> (Vec<f32>, Done) {
     // Each voice meets other weather.
     let seed = job.seed * 1000 + job.voice as u64;
-    match job.kind {
-        Kind::Alone => (reference::codec_alone(job.cell, speech), Done::default()),
-        Kind::PlainFec(channel) => (reference::plain_fec(job.cell, channel, seed, speech), Done::default()),
+    let heard = match job.kind {
+        Kind::Alone => reference::codec_alone(job.cell, speech),
+        Kind::PlainFec(channel) => reference::plain_fec(job.cell, channel, seed, speech),
         Kind::Call(channel) => {
-            let heard = call(job.cell, channel, seed, speech);
-            let figures = heard.counters;
-            let all = (figures.frames_concealed + figures.frames_played).max(1);
-            let concealed = figures.frames_concealed as f64 / all as f64;
-            (heard.samples, Done { wire: heard.wire, concealed, ..Done::default() })
+            let Heard { samples, wire, concealed, stretched } = call(job.cell, channel, seed, speech);
+            return (samples, Done { wire, concealed, stretched, ..Done::default() });
         }
-    }
+    };
+    (heard[WARM_UP * job.cell.rate as usize..].to_vec(), Done::default())
 }

@@ -14,7 +14,7 @@ pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
     let rate = cell.codec.sample_rate();
     let settings = EncoderSettings {
         codec: cell.codec,
-        bitrate: cell.bitrate,
+        bitrate: cell.codec_bitrate(),
         fec: false,
         dtx: false,
         cbr: false,
@@ -39,7 +39,7 @@ pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
 pub fn plain_fec(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Vec<f32> {
     const PACKET: usize = 960;
     let mut encoder = OpusEncoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).unwrap();
-    encoder.set_bitrate(Bitrate::BitsPerSecond(cell.bitrate.unwrap_or(OPUS_BITRATE) as i32)).unwrap();
+    encoder.set_bitrate(Bitrate::BitsPerSecond(cell.codec_bitrate().unwrap_or(OPUS_BITRATE) as i32)).unwrap();
     encoder.set_signal(Signal::Voice).unwrap();
     encoder.set_complexity(10).unwrap();
     encoder.set_inband_fec(true).unwrap();

@@ -32,6 +32,8 @@ pub struct Row {
     pub alone_delay: f64,
     /// Share of what was heard that was made up.
     pub concealed: f64,
+    /// Share of the time that was left out or put in.
+    pub stretched: f64,
 }
 
 impl Row {
@@ -44,15 +46,15 @@ impl Row {
 /// The table.
 pub fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| | network | PESQ | codec alone | libopus, plain FEC | on the wire | buffer | made up |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| | network | PESQ | codec alone | libopus, plain FEC | on the wire | buffer | made up | stretched |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let fec = row.plain_fec.map_or_else(String::new, |fec| format!("{fec:.2}"));
         let too_late = if row.buffer() > row.channel.allowed { " (too much: does not count)" } else { "" };
         writeln!(
             table,
-            "| {} | {} | **{:.2}** | {:.2} | {fec} | {:.0} kbit/s | {:.0} ms{too_late} | {:.1} % |",
+            "| {} | {} | **{:.2}** | {:.2} | {fec} | {:.0} kbit/s | {:.0} ms{too_late} | {:.1} % | {:.2} % |",
             row.cell.name,
             row.channel.name,
             row.pesq,
@@ -60,6 +62,7 @@ pub fn table(rows: &[Row]) -> String {
             row.wire / 1000.0,
             row.buffer(),
             100.0 * row.concealed,
+            100.0 * row.stretched,
         )
         .unwrap();
     }

@@ -151,6 +151,17 @@ impl Playout {
         go_on(sound, self.rate, self.bridge.get_mut(..self.bridged).unwrap_or_default());
     }
 
+    /// Adds a frame of what the sound before would have gone on with.
+    pub(crate) fn go_on(&mut self) {
+        self.bridge(10);
+        let (tail, count) = (self.bridge, std::mem::take(&mut self.bridged));
+        let room = self.room().get_mut(..count).unwrap_or_default();
+        for (to, from) in room.iter_mut().zip(tail) {
+            *to = from;
+        }
+        self.add(count);
+    }
+
     /// Whether nothing but a pause is to be played: every piece of 5 ms is quiet.
     pub(crate) fn is_quiet(&self) -> bool {
         let limit = (self.floor * ABOVE_FLOOR).min(PAUSE);
