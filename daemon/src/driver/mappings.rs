@@ -10,8 +10,8 @@ use voipd_agent::account::AccountSettings;
 use voipd_agent::view::CallId;
 use voipd_media::LocalMedia;
 use voipd_nat::mapping::{
-    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, Purpose, Refusal,
-    RequestId, Transport, Want,
+    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, PinholeView, Protocol,
+    Purpose, Refusal, RequestId, Transport, Want,
 };
 use voipd_sip::endpoint::Transport as SipTransport;
 
@@ -35,15 +35,20 @@ pub struct MappingParts {
     pub leftovers: Vec<Lease>,
     /// Where SIP is taken without TLS: who calls without a server expects it there.
     pub sip: Vec<(Transport, SocketAddr)>,
+    /// The same over IPv6, where routers are asked at all.
+    pub sip_ipv6: Vec<(Transport, SocketAddr)>,
 }
 
 impl MappingParts {
     /// As the configuration has it.
     pub fn new(config: &Config, seed: [u8; 32], leftovers: Vec<Lease>) -> Self {
-        let listen = || config.sip.listen.iter().filter(|at| at.is_ipv4());
-        let udp = listen().map(|at| (Transport::Udp, *at));
-        let tcp = listen().filter(|_| config.sip.tcp).map(|at| (Transport::Tcp, *at));
-        Self { enabled: config.nat.port_mapping, seed, leftovers, sip: udp.chain(tcp).collect() }
+        let listen = |ipv4| {
+            let listen = config.sip.listen.iter().filter(move |at| at.is_ipv4() == ipv4);
+            let udp = listen.clone().map(|at| (Transport::Udp, *at));
+            let tcp = listen.filter(|_| config.sip.tcp).map(|at| (Transport::Tcp, *at));
+            udp.chain(tcp).collect::<Vec<_>>()
+        };
+        Self { enabled: config.nat.port_mapping, seed, leftovers, sip: listen(true), sip_ipv6: listen(false) }
     }
 }
 
@@ -60,6 +65,7 @@ pub(super) struct Mappings {
     /// What routers keep until it is removed.
     permanent: Vec<Lease>,
     told: Vec<MappingView>,
+    told_pinholes: Vec<PinholeView>,
     /// The last problem that the log has.
     complaint: Option<String>,
     wake_at: Option<Instant>,
@@ -94,6 +100,7 @@ impl Mappings {
             wishes: Vec::new(),
             permanent: parts.leftovers,
             told: Vec::new(),
+            told_pinholes: Vec::new(),
             complaint: None,
             wake_at: None,
             stale: true,
@@ -266,6 +273,11 @@ impl Driver {
         let now = Instant::now();
         if let Ok(local) = bound
             && self.mappings.enabled
+        {
+            self.open_for_call(now, call, local);
+        }
+        if let Ok(local) = bound
+            && self.mappings.enabled
             && self.agent.wants_mapping(call)
         {
             self.mappings.look_around(now);
@@ -297,6 +309,7 @@ impl Driver {
         let now = Instant::now();
         self.mappings.forget_call(now, call);
         self.serve_mappings(now);
+        self.close_for_call(now, call);
     }
 
     pub(super) fn router_answered(&mut self, id: RequestId, answer: Answer) {
@@ -345,13 +358,15 @@ impl Driver {
         if !self.mappings.enabled {
             return;
         }
-        let wanted = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
-        let wanted = wanted.is_some_and(takes_calls_from_outside);
+        let direct = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
+        let wanted = direct.is_some_and(takes_calls_from_outside);
+        let strangers = direct.is_some_and(takes_ipv6_calls_from_outside);
         if std::mem::take(&mut self.mappings.stale) || wanted || self.mappings.is_in_use() {
             self.mappings.look_around(now);
         }
         self.mappings.want_sip(now, wanted);
         self.serve_mappings(now);
+        self.review_pinholes(now, strangers);
     }
 
     pub(super) fn remove_all_mappings(&mut self, now: Instant) {
@@ -486,7 +501,7 @@ impl Driver {
             self.agent.handle_media_mapped(now, call, mapped);
         }
         if changed {
-            self.publish_mappings();
+            self.publish_mappings(now);
         }
         if !self.mappings.curious.is_empty() && !self.mappings.mapper.surveyed().1 {
             let facts = self.mappings.facts();
@@ -523,26 +538,47 @@ impl Driver {
         }
     }
 
-    fn publish_mappings(&mut self) {
+    /// A number for a pinhole, which is shown beside mappings.
+    pub(super) fn pinhole_number(&mut self) -> MappingId {
+        self.mappings.mapper.next_number()
+    }
+
+    pub(super) fn publish_mappings(&mut self, now: Instant) {
         let views: Vec<MappingView> = self.mappings.mapper.views().collect();
-        if views == self.mappings.told {
+        let pinholes: Vec<PinholeView> = self.door.views().collect();
+        if views == self.mappings.told && pinholes == self.mappings.told_pinholes {
             return;
         }
-        let (now, unix) = (Instant::now(), unix_micros() / 1_000_000);
+        let unix = unix_micros() / 1_000_000;
+        let expires = |at: Instant| unix + at.saturating_duration_since(now).as_secs();
         let shown = views.iter().map(|view| api::MappingView {
             id: view.id.0,
             transport: view.want.transport,
-            internal_address: view.local,
+            internal_address: view.local.map(IpAddr::V4),
             internal_port: view.want.internal_port,
-            external: view.external,
+            external: view.external.map(SocketAddr::V4),
             purpose: view.want.purpose,
             call: self.mappings.call_of(view.id),
             by: view.protocol,
-            expires: view.expires.map(|at| unix + at.saturating_duration_since(now).as_secs()),
+            expires: view.expires.map(expires),
             reason: view.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
         });
-        let update = Update::PortMappings(shown.collect());
-        self.mappings.told = views;
+        let let_in = pinholes.iter().map(|view| api::MappingView {
+            id: view.id.0,
+            transport: view.transport,
+            internal_address: view.address.map(IpAddr::V6),
+            internal_port: view.port,
+            external: view.open_until.and(view.address).map(|ip| (ip, view.port).into()),
+            purpose: view.purpose,
+            call: self.door.call_of(view.id),
+            by: view.open_until.map(|_| Protocol::Pcp),
+            expires: view.open_until.map(expires),
+            reason: view.problem.map(|problem| problem.to_string()).unwrap_or_default(),
+        });
+        let mut all: Vec<api::MappingView> = shown.chain(let_in).collect();
+        all.sort_by_key(|view| view.id);
+        let update = Update::PortMappings(all);
+        (self.mappings.told, self.mappings.told_pinholes) = (views, pinholes);
         self.tell(update);
     }
 }
@@ -555,4 +591,13 @@ fn is_same_port(one: &Lease, other: &Lease) -> bool {
 /// Somebody outside the private networks may call without a server.
 fn takes_calls_from_outside(direct: &AccountSettings) -> bool {
     direct.enabled && direct.allow_from.iter().any(|network| voipd_agent::is_outside(network.address()))
+}
+
+/// The same by IPv6.
+fn takes_ipv6_calls_from_outside(direct: &AccountSettings) -> bool {
+    let anybody = |address: IpAddr| match address {
+        IpAddr::V6(ip) => ip.is_unspecified() || voipd_agent::is_global_ipv6(ip),
+        IpAddr::V4(_) => false,
+    };
+    direct.enabled && direct.allow_from.iter().any(|network| anybody(network.address()))
 }
