@@ -108,9 +108,11 @@ impl Agent {
         }
         let new = wanted.keys().filter(|sink| !connected.contains_key(sink));
         for sink in connected.keys().chain(new) {
-            if wanted.get(sink) != connected.get(sink) {
-                let sources = wanted.get(sink).cloned().unwrap_or_default();
-                self.outputs.push_back(Output::Connect { sink: *sink, sources });
+            // Of a port whose sources have all gone nothing need be said.
+            let [sources, before] =
+                [&wanted, connected].map(|sources| sources.get(sink).map_or(&[][..], Vec::as_slice));
+            if sources != before {
+                self.outputs.push_back(Output::Connect { sink: *sink, sources: sources.to_vec() });
             }
         }
         self.routing.connected = wanted;

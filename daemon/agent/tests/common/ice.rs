@@ -22,6 +22,7 @@ pub fn asks(relays: &[&str]) -> IceSettings {
         stun: vec!["stun:198.51.100.1".parse().unwrap()],
         relays: relays.iter().map(|relay| relay.parse().unwrap()).collect(),
         login: Some(RelayLogin { user: "user".to_owned(), password: Secret::new("secret") }),
+        lent: Vec::new(),
     }
 }
 
