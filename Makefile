@@ -41,7 +41,9 @@ test: test-deps check ## everything CI runs
 	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip where it is installed
+bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, beside baresip where it is installed
+	$(CARGO) build --release --locked -p voipd-audio --examples
+	@for example in cost tick; do $$(chrt -f 10 true 2>/dev/null && echo chrt -f 10) target/release/examples/$$example; done
 	$(CARGO) test --release --locked -p voipd-tests --test bench -- --ignored --nocapture --test-threads=1
 
 soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
