@@ -79,7 +79,8 @@ impl Reports {
             packets: far.packets_received as u32,
             jitter: far.jitter_timestamp_units,
         });
-        if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), heard.as_slice()) {
+        if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), heard.as_slice())
+        {
             let due = self.back.arrival(now_nanos);
             self.under_way.extend(due.map(|due| (due, false, report)));
         }
