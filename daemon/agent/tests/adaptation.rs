@@ -13,7 +13,7 @@ const LATENCY: Duration = Duration::from_millis(40);
 const STEP: Duration = Duration::from_millis(10);
 const OVERHEAD: u64 = 40;
 
-const OPUS: Limits = Limits {
+pub(crate) const OPUS: Limits = Limits {
     codec: Codec::Opus,
     ptime_ms: 20,
     max_ptime_ms: 60,
@@ -32,19 +32,21 @@ enum Cargo {
 }
 
 /// A link as a router makes it: what it cannot send at once waits, and what would wait too long is dropped.
-struct Link {
+pub(crate) struct Link {
     /// Bits per second; 0: no limit.
-    rate: f64,
-    longest: Duration,
+    pub(crate) rate: f64,
+    pub(crate) longest: Duration,
     /// Of 1000 packets of sound.
-    losses: u64,
+    pub(crate) losses: u64,
+    /// What somebody else sends over it, in bits per second.
+    pub(crate) others: f64,
     random: u64,
     free_at: Instant,
     under_way: VecDeque<(Instant, Cargo)>,
 }
 
 impl Link {
-    fn queue(&self, now: Instant) -> Duration {
+    pub(crate) fn queue(&self, now: Instant) -> Duration {
         self.free_at.saturating_duration_since(now)
     }
 
@@ -64,6 +66,14 @@ impl Link {
         self.under_way.push_back((self.free_at + LATENCY, cargo));
     }
 
+    /// Somebody else's packets of one step.
+    fn carry_others(&mut self, now: Instant) {
+        if self.rate > 0.0 && self.queue(now) <= self.longest {
+            let time = STEP.mul_f64(self.others / self.rate);
+            self.free_at = self.free_at.max(now) + time;
+        }
+    }
+
     fn arrived(&mut self, now: Instant) -> Option<Cargo> {
         let due = self.under_way.front().is_some_and(|(at, _)| *at <= now);
         due.then(|| self.under_way.pop_front().expect("it is there").1)
@@ -72,19 +82,21 @@ impl Link {
 
 /// A second as it was.
 #[derive(Clone, Copy, Debug)]
-struct Second {
+pub(crate) struct Second {
     /// Longest queue.
-    queue: Duration,
-    steering: Steering,
+    pub(crate) queue: Duration,
+    pub(crate) steering: Steering,
     /// Sent, in bits per second, headers included.
-    sent: f64,
+    pub(crate) sent: f64,
+    /// Packets of sound that were sent in it, and those that have come by its end, since the beginning.
+    pub(crate) packets: (u64, u64),
 }
 
 /// One direction of sound, and reports both ways.
-struct Trial {
+pub(crate) struct Trial {
     start: Instant,
     now: Instant,
-    there: Link,
+    pub(crate) there: Link,
     back: Link,
     limits: Limits,
     adaptation: Adaptation,
@@ -95,17 +107,22 @@ struct Trial {
     next_packet: Instant,
     highest: u64,
     received: u32,
-    seconds: Vec<Second>,
+    pub(crate) seconds: Vec<Second>,
 }
 
 impl Trial {
     fn new(limits: Limits) -> Self {
+        Trial::seeded(limits, 7)
+    }
+
+    pub(crate) fn seeded(limits: Limits, seed: u64) -> Self {
         let start = Instant::now();
         let link = || Link {
             rate: 0.0,
             longest: Duration::from_secs(4),
             losses: 0,
-            random: 7,
+            others: 0.0,
+            random: seed,
             free_at: start,
             under_way: VecDeque::new(),
         };
@@ -117,8 +134,8 @@ impl Trial {
             back: link(),
             limits,
             adaptation: Adaptation::new(limits),
-            sender: session(1, 3),
-            receiver: session(2, 4),
+            sender: session(1, seed - 4),
+            receiver: session(2, seed - 3),
             sent: StreamCounters { sent_ssrc: 1, sent_sequence: 100, ..StreamCounters::default() },
             sequence: 100,
             next_packet: start,
@@ -146,7 +163,7 @@ impl Trial {
         frame * (1 + copies) + if copies > 0 { 1 + 4 * copies } else { 0 }
     }
 
-    fn run(&mut self, seconds: u64) {
+    pub(crate) fn run(&mut self, seconds: u64) {
         for _ in 0..seconds {
             let (mut longest, before) = (Duration::ZERO, self.sent);
             for _ in 0..100 {
@@ -157,13 +174,15 @@ impl Trial {
             let octets = self.sent.octets_sent - before.octets_sent;
             let packets = self.sent.packets_sent - before.packets_sent;
             let sent = (octets + packets * OVERHEAD) as f64 * 8.0;
-            self.seconds.push(Second { queue: longest, steering: self.adaptation.steering(), sent });
+            let packets = (self.sent.packets_sent, self.received.into());
+            self.seconds.push(Second { queue: longest, steering: self.adaptation.steering(), sent, packets });
         }
     }
 
     fn step(&mut self) {
         self.now += STEP;
         let now = self.now;
+        self.there.carry_others(now);
         let ntp = (1_000_u64 << 32) + (now.duration_since(self.start).as_secs_f64() * 4_294_967_296.0) as u64;
         while self.next_packet <= now {
             let steering = self.adaptation.steering();
@@ -211,11 +230,11 @@ impl Trial {
     }
 
     /// The seconds from here on.
-    fn since(&self, second: usize) -> &[Second] {
+    pub(crate) fn since(&self, second: usize) -> &[Second] {
         &self.seconds[second..]
     }
 
-    fn show(&self) {
+    pub(crate) fn show(&self) {
         for (number, second) in self.seconds.iter().enumerate() {
             println!(
                 "{number:4} {:6.0} bit/s, queue {:4} ms, {:?}",
@@ -227,11 +246,11 @@ impl Trial {
     }
 }
 
-fn longest_queue(seconds: &[Second]) -> Duration {
+pub(crate) fn longest_queue(seconds: &[Second]) -> Duration {
     seconds.iter().map(|second| second.queue).max().expect("seconds")
 }
 
-fn mean_sent(seconds: &[Second]) -> f64 {
+pub(crate) fn mean_sent(seconds: &[Second]) -> f64 {
     seconds.iter().map(|second| second.sent).sum::<f64>() / seconds.len() as f64
 }
 
