@@ -1,8 +1,11 @@
 //! Port mappings: what calls, the configuration and the bus want of the router, and what becomes of it. The policy decides;
 //! here its requests are carried out and its news are passed on.
 
+mod look;
+mod shown;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -10,14 +13,14 @@ use voipd_agent::account::AccountSettings;
 use voipd_agent::view::CallId;
 use voipd_media::LocalMedia;
 use voipd_nat::mapping::{
-    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, PinholeView, Protocol,
-    Purpose, Refusal, RequestId, Transport, Want,
+    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, PinholeView, Purpose,
+    RequestId, Transport, Want,
 };
 use voipd_sip::endpoint::Transport as SipTransport;
 
-use super::{Driver, Finished, unix_micros};
-use crate::api::mappings::{self as api, MappingWish};
-use crate::api::{ErrorKind, RequestError, Update};
+use super::{Driver, Finished};
+use crate::api::mappings::MappingWish;
+use crate::api::{ErrorKind, RequestError};
 use crate::config::Config;
 use crate::doctor::RouterFacts;
 use crate::portmap::{Talker, route};
@@ -141,23 +144,6 @@ impl Mappings {
             if self.serves(gateway) {
                 self.mapper.look(now);
             }
-        }
-    }
-
-    /// Whether a port that this router opens could lead to us: who listens on the loopback alone needs none.
-    fn serves(&self, gateway: Option<Gateway>) -> bool {
-        let local = gateway.map(|gateway| IpAddr::V4(gateway.local));
-        self.sip.iter().any(|(_, at)| at.ip().is_unspecified() || Some(at.ip()) == local)
-    }
-
-    /// What is to be known of the router now.
-    fn facts(&self) -> RouterFacts {
-        let gateway = self.mapper.gateway();
-        RouterFacts {
-            enabled: self.enabled,
-            gateway: gateway.filter(|_| self.serves(gateway)),
-            spoken: self.mapper.surveyed().0.clone(),
-            mappings: self.mapper.views().collect(),
         }
     }
 
@@ -318,33 +304,6 @@ impl Driver {
         self.serve_mappings(now);
     }
 
-    pub(super) fn router_seen(&mut self, id: RequestId, seen: Result<Option<Ipv4Addr>, Refusal>) {
-        let now = Instant::now();
-        self.mappings.mapper.handle_seen(now, id, seen);
-        self.serve_mappings(now);
-    }
-
-    /// What the router says of itself, asked anew.
-    pub(super) fn look_at_router(&mut self) -> oneshot::Receiver<RouterFacts> {
-        let now = Instant::now();
-        let (tell, told) = oneshot::channel();
-        if self.mappings.enabled {
-            self.mappings.look_around(now);
-            if self.mappings.serves(self.mappings.mapper.gateway()) {
-                self.mappings.mapper.look(now);
-            }
-        }
-        self.mappings.curious.push(tell);
-        self.serve_mappings(now);
-        told
-    }
-
-    /// The network has changed: the way out of it may be another one.
-    pub(super) fn mappings_moved(&mut self) {
-        self.mappings.stale = true;
-        self.review_mappings();
-    }
-
     pub(super) fn mappings_timeout(&mut self, now: Instant) {
         if self.mappings.wake_at.is_some_and(|at| at <= now) {
             self.mappings.mapper.handle_timeout(now);
@@ -503,13 +462,7 @@ impl Driver {
         if changed {
             self.publish_mappings(now);
         }
-        if !self.mappings.curious.is_empty() && !self.mappings.mapper.surveyed().1 {
-            let facts = self.mappings.facts();
-            for tell in self.mappings.curious.drain(..) {
-                // Who has gone wants to know nothing.
-                let _ = tell.send(facts.clone());
-            }
-        }
+        self.satisfy_the_curious();
         self.release_calls(now);
     }
 
@@ -536,50 +489,6 @@ impl Driver {
             }
             self.agent.handle_media_bound(now, call, Ok(local));
         }
-    }
-
-    /// A number for a pinhole, which is shown beside mappings.
-    pub(super) fn pinhole_number(&mut self) -> MappingId {
-        self.mappings.mapper.next_number()
-    }
-
-    pub(super) fn publish_mappings(&mut self, now: Instant) {
-        let views: Vec<MappingView> = self.mappings.mapper.views().collect();
-        let pinholes: Vec<PinholeView> = self.door.views().collect();
-        if views == self.mappings.told && pinholes == self.mappings.told_pinholes {
-            return;
-        }
-        let unix = unix_micros() / 1_000_000;
-        let expires = |at: Instant| unix + at.saturating_duration_since(now).as_secs();
-        let shown = views.iter().map(|view| api::MappingView {
-            id: view.id.0,
-            transport: view.want.transport,
-            internal_address: view.local.map(IpAddr::V4),
-            internal_port: view.want.internal_port,
-            external: view.external.map(SocketAddr::V4),
-            purpose: view.want.purpose,
-            call: self.mappings.call_of(view.id),
-            by: view.protocol,
-            expires: view.expires.map(expires),
-            reason: view.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
-        });
-        let let_in = pinholes.iter().map(|view| api::MappingView {
-            id: view.id.0,
-            transport: view.transport,
-            internal_address: view.address.map(IpAddr::V6),
-            internal_port: view.port,
-            external: view.open_until.and(view.address).map(|ip| (ip, view.port).into()),
-            purpose: view.purpose,
-            call: self.door.call_of(view.id),
-            by: view.open_until.map(|_| Protocol::Pcp),
-            expires: view.open_until.map(expires),
-            reason: view.problem.map(|problem| problem.to_string()).unwrap_or_default(),
-        });
-        let mut all: Vec<api::MappingView> = shown.chain(let_in).collect();
-        all.sort_by_key(|view| view.id);
-        let update = Update::PortMappings(all);
-        (self.mappings.told, self.mappings.told_pinholes) = (views, pinholes);
-        self.tell(update);
     }
 }
 
