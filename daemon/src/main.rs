@@ -130,6 +130,10 @@ async fn serve(
     let separator = if scheduling.reason.is_empty() { "" } else { ": " };
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
+    let key = match config.rendezvous {
+        Some(_) => meeting_key(&mut contents, &store).await?,
+        None => Secret::new(""),
+    };
     // Who sees the name on the bus sees the accounts, too: from here on nothing waits until the driver runs.
     let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
 
@@ -137,10 +141,6 @@ async fn serve(
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
     let relay = start_relay(config.rendezvous.as_ref())?;
-    let key = match config.rendezvous {
-        Some(_) => meeting_key(&mut contents, &store).await?,
-        None => Secret::new(""),
-    };
     let parts = FriendParts { config: &config, product, kept, relay, key, seed: random_seed()? };
     let friends = Friends::new(parts, &transport);
     let agent = make_agent(&config, contents, &store)?;

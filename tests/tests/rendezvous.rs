@@ -61,12 +61,12 @@ async fn joined_by_relay(lab: &Lab, point: &Voipd, name: &str) -> Voipd {
          auth-user = \"{name}.salt\"\npassword = \"{password}\"\nrealm = \"{domain}\"\nice = \"relay\"\nrelays = []"
     );
     let phone = Voipd::start(lab, name, Config::at(lab.address()).account(account)).await;
-    let relay = format!("turn:{domain}");
+    let relays = [format!("turn:{domain}"), format!("turn:{domain}?transport=tcp")];
     let accounts = async || phone.manager().await.accounts().await.unwrap().len();
     until("the account is there", SOON, async || (accounts().await == 2).then_some(())).await;
     let account = phone.account("friends").await;
     until("the meeting point lends its relay", SOON, async || {
-        (account.relays().await.unwrap() == [relay.clone()]).then_some(())
+        (account.relays().await.unwrap() == relays).then_some(())
     })
     .await;
     phone
@@ -402,9 +402,8 @@ async fn a_relay_that_is_not_what_it_is_said_to_be_is_not_lent() {
         config.line("rendezvous", "relay-networks = [\"127.0.0.0/8\"]")
     };
     let account = point.address.to_string();
-    let state = async |phone: &Voipd, reason: &str| {
+    let refused = async |phone: &Voipd, reason: &str| {
         until("the offer is refused", SOON, async || {
-            phone.account(&account).await.register().await.unwrap();
             let shown = phone.ctl(&["nat"]);
             shown.contains(reason).then_some(())
         })
@@ -413,7 +412,12 @@ async fn a_relay_that_is_not_what_it_is_said_to_be_is_not_lent() {
     let lender = Voipd::start(&lab, "lender", wide(Config::at(lab.address()))).await;
     let invitation = point.ctl(&["friends", "invite", "lender"]);
     lender.ctl(&["friends", "join", invitation.trim()]);
-    state(&lender, "is no public address").await;
+    until("the meeting point has seen through it", SOON, async || {
+        point.ctl(&["friends"]).contains("is no public address").then_some(())
+    })
+    .await;
+    lender.account(&account).await.register().await.unwrap();
+    refused(&lender, "is no public address").await;
     assert!(point.ctl(&["friends"]).contains("refused"), "{}", point.ctl(&["friends"]));
 
     // One who names another machine's address is seen through, and one without a public address offers nothing.
@@ -422,12 +426,12 @@ async fn a_relay_that_is_not_what_it_is_said_to_be_is_not_lent() {
         Voipd::start(&lab, "liar", wide(Config::at(lab.address())).line("rendezvous", elsewhere)).await;
     let invitation = point.ctl(&["friends", "invite", "liar"]);
     liar.ctl(&["friends", "join", invitation.trim()]);
-    state(&liar, "there is a NAT between").await;
+    refused(&liar, "there is a NAT between").await;
     let plain = Config::at(lab.address()).line("rendezvous", "offer-relay = true");
     let inside = Voipd::start(&lab, "inside", plain).await;
     let invitation = point.ctl(&["friends", "invite", "inside"]);
     inside.ctl(&["friends", "join", invitation.trim()]);
-    state(&inside, "a relay needs one of this machine's own").await;
+    refused(&inside, "a relay needs one of this machine's own").await;
     for phone in [lender, liar, inside, point] {
         phone.stop().await;
     }

@@ -30,6 +30,7 @@ use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::roaming::NetworkChange;
 use crate::servers::Servers;
 use crate::sound::Routing;
+use crate::trickle::TricklePeers;
 use crate::view::{CallId, Reason, printable};
 
 /// How long an ended call can still be read.
@@ -86,6 +87,7 @@ pub struct Agent {
     /// How everybody was reached after the last change; `None` before the first.
     pub(crate) network: Option<NetworkChange>,
     pub(crate) servers: Servers,
+    pub(crate) trickle_peers: TricklePeers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -143,6 +145,7 @@ impl Agent {
             neighbours: Vec::new(),
             network: None,
             servers: Servers::default(),
+            trickle_peers: TricklePeers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -511,6 +514,8 @@ impl Agent {
                 self.digit_received(now, session, digit, duration_ms);
             }
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
+            Event::Fragment { session, id, body } => self.fragment(now, session, id, &body),
+            Event::FragmentSent { session, taken } => self.fragment_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
                 self.media_names.forget(session);

@@ -30,6 +30,7 @@ impl Agent {
     pub fn handle_media_mapped(&mut self, now: Instant, call: CallId, mapped: Option<LocalMedia>) {
         let Some(known) = self.calls.get_mut(&call).filter(|call| !call.is_ended()) else { return };
         let old = std::mem::replace(&mut known.mapped, mapped);
+        known.trickle.expect_mapping(false);
         known.advertised = known.advertised.filter(|advertised| Some(*advertised) != old);
         let told = old.is_some() && known.told_media == old;
         // It was told our own address, to which nothing leads from where it is.
@@ -62,6 +63,7 @@ impl Call {
         // ICE names what is mapped among its candidates, and has to know the sockets themselves.
         let plain = self.mapped.filter(|_| self.ice.is_none());
         let announced = self.describe_ice(plain.unwrap_or(local));
+        self.described_media = Some(announced);
         // Where ICE finds the way, what stands here moves nothing.
         self.told_media = self.ice.is_none().then_some(announced);
         announced

@@ -261,6 +261,11 @@ impl Agent {
                 (relay_place(relay), relay.host(), relay.to_string(), friend.map(str::to_owned))
             }));
         }
+        let trickles = self
+            .accounts
+            .iter()
+            .any(|(_, account)| account.settings.enabled && account.settings.ice.policy != IcePolicy::Off);
+        self.endpoint.announce_trickle(trickles);
         let servers = &mut self.servers;
         servers.known.retain(|place, _| wanted.iter().any(|(wanted, ..)| wanted == place));
         for (place, host, uri, friend) in wanted {

@@ -24,6 +24,7 @@ mod forks;
 mod hold;
 mod ice_addresses;
 mod ice_calls;
+mod ice_trickle;
 mod ice_ways;
 mod inbound;
 mod limits;

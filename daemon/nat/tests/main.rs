@@ -28,5 +28,6 @@ mod mapping_race;
 mod mapping_removal;
 mod mapping_routers;
 mod mapping_survey;
+mod pinholes;
 mod turn_failures;
 mod turn_lifetime;

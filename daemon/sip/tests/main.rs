@@ -52,5 +52,6 @@ mod torture;
 mod torture_endpoint;
 mod transaction_timers;
 mod transports;
+mod trickle;
 mod typed_properties;
 mod update;

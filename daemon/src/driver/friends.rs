@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use voipd_agent::ice_settings::{Lent, LentRelay, RelayLogin};
+use voipd_agent::ice_settings::{self, Lent, LentRelay, RelayLogin};
 use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountSettings, AccountView};
 use voipd_sip::digest::Secret;
@@ -12,7 +12,7 @@ use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
 use voipd_sip::rendezvous::{self, Directory, Event, InvitationText, Output, Rendezvous, RendezvousConfig};
 use voipd_sip::uri::SipUri;
 
-use super::lending::Lending;
+use super::lending::{Lending, uri_of};
 use super::{Driver, unix_micros};
 use crate::api::{ErrorKind, FriendView, FriendsRequest, FriendsView, Presence, Reply, RequestError, Update};
 use crate::config::account::{from_entries, transport_name};
@@ -523,7 +523,7 @@ impl Driver {
                 let uri = SipUri::new(Some(name), own.host.clone(), own.port);
                 let address = uri.to_string();
                 let lent = told.friend_relays.iter().find(|lent| lent.friend == *name);
-                let relay = lent.map(|lent| (lent.relay.clone(), "lent".to_owned()));
+                let relay = lent.map(|lent| (shown_relay(&lent.relay), "lent".to_owned()));
                 if let Some(member) = friends.iter_mut().find(|friend| friend.address == address) {
                     member.account = Some(*account);
                     member.relay = relay.or(member.relay.take());
@@ -563,7 +563,7 @@ impl Driver {
             relay: point
                 .rendezvous
                 .offer_of(now, &member.name)
-                .map(|(at, state)| (format!("turn:{at}"), state.to_string())),
+                .map(|(at, state)| (uri_of(at), state.to_string())),
             name: member.name,
         };
         members.map(view).collect()
@@ -604,6 +604,11 @@ fn account_name(invitation: &InvitationText) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let host: String = host.trim_matches(['[', ']']).chars().map(|c| if fits(c) { c } else { '-' }).collect();
     host.chars().take(64).collect()
+}
+
+/// A relay's URI as accounts have it.
+fn shown_relay(uri: &str) -> String {
+    uri.parse::<ice_settings::Relay>().map_or_else(|_| shown(uri), |relay| relay.to_string())
 }
 
 fn shown(text: &str) -> String {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use voipd_agent::view::AccountState;
-use voipd_agent::{AccountId, AccountView};
+use voipd_agent::{AccountId, AccountView, ice_settings};
 use voipd_sip::digest::{Login, UserHash};
 use voipd_sip::rendezvous::{OfferState, RelayKey, RelayLogin, RelayOffer};
 
@@ -17,6 +17,12 @@ use crate::turn_server::{Relay, is_public, try_relay};
 
 /// What the relay's logins are for, in its own words: it says nothing of whose it is.
 const REALM: &str = "voipd";
+
+/// A relay over UDP, as everything else shows it.
+pub(super) fn uri_of(address: SocketAddr) -> String {
+    let (host, port) = (address.ip().to_string(), address.port());
+    ice_settings::Relay { host, port, transport: ice_settings::RelayTransport::Udp }.to_string()
+}
 
 /// The relay that this machine offers.
 pub(super) struct Lending {
@@ -62,7 +68,7 @@ impl Lending {
 
     fn view(&self) -> Vec<OfferView> {
         let view = |offered: &Offered| OfferView {
-            uri: offered.address.map(|address| format!("turn:{address}")).unwrap_or_default(),
+            uri: offered.address.map(uri_of).unwrap_or_default(),
             point: offered.point.clone(),
             state: offered.state.clone(),
         };

@@ -273,10 +273,15 @@ impl Driver {
             if ours == Some(local.address)
                 && let Some(mut ports) = self.mappings.want_for_call(now, call, local)
             {
-                // Where ICE is spoken, the peer hears of what is mapped later.
+                // Where ICE is spoken, the peer hears of what is mapped later; where it takes candidates at any time, it is not
+                // kept waiting at all.
                 let eagerly = !self.agent.offers_ice(call);
-                ports.waits_until = self.mappings.mapper.worth_waiting(now, eagerly);
+                let worth = self.mappings.mapper.worth_waiting(now, eagerly);
+                ports.waits_until = worth.filter(|_| self.agent.waits_for_mapping(call));
                 let waits = ports.waits_until.is_some();
+                if worth.is_some() && !waits {
+                    self.agent.expect_mapping(call);
+                }
                 self.mappings.calls.insert(call, ports);
                 self.serve_mappings(now);
                 if waits {
@@ -502,10 +507,17 @@ impl Driver {
                 || ports.waits_until.is_some()
                     && (hopeless || mappings.mapped(ports).is_some() || mappings.is_hopeless(ports))
         });
-        let ready: Vec<(CallId, LocalMedia)> = ready.map(|(call, ports)| (*call, ports.local)).collect();
-        for (call, local) in ready {
+        let may_come = |ports: &CallMappings| {
+            !hopeless && mappings.mapped(ports).is_none() && !mappings.is_hopeless(ports)
+        };
+        let ready: Vec<(CallId, LocalMedia, bool)> =
+            ready.map(|(call, ports)| (*call, ports.local, may_come(ports))).collect();
+        for (call, local, may_come) in ready {
             if let Some(ports) = self.mappings.calls.get_mut(&call) {
                 ports.waits_until = None;
+            }
+            if may_come {
+                self.agent.expect_mapping(call);
             }
             self.agent.handle_media_bound(now, call, Ok(local));
         }

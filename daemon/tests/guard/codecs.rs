@@ -100,7 +100,7 @@ impl Peer {
         packet.extend(body);
         self.before = payload;
         // Lost ones, some of which the next packet repeats and some of which it does not.
-        let lost = number % 8 == 3 || (SILENCE.contains(&number) && number % 10 != 0);
+        let lost = number % 8 == 3 || (SILENCE.contains(&number) && !number.is_multiple_of(10));
         if !lost {
             self.held.push(packet);
         }

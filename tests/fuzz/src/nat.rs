@@ -197,7 +197,10 @@ pub fn ice(bytes: &[u8]) {
     let peer = Credentials::new("peer", "the-password-of-the-peer".replace('-', "+").as_str());
     let candidate = "1 1 UDP 2130706431 192.0.2.20 5000 typ host".parse();
     if let (Ok(credentials), Ok(candidate)) = (peer, candidate) {
-        agent.agent.set_remote(now, Remote { credentials, lite: false, candidates: vec![candidate] });
+        agent.agent.set_remote(
+            now,
+            Remote { credentials, lite: false, candidates: vec![candidate], trickles: true },
+        );
     }
     agent.drain(now);
     for step in steps(bytes).take(64) {

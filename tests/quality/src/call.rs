@@ -120,8 +120,7 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
         all.iter().filter(|sent| sent.at_nanos > since).map(|sent| sent.bytes.len() + HEADERS).sum();
     let after = world.sides[1].counters(STREAM);
     let measured = ms - warm_up;
-    let stretched =
-        after.accelerated_us - before.accelerated_us + after.expanded_us - before.expanded_us;
+    let stretched = after.accelerated_us - before.accelerated_us + after.expanded_us - before.expanded_us;
     let concealed = after.frames_concealed - before.frames_concealed;
     Heard {
         samples: far.recorded().split_off(WARM_UP * cell.rate as usize),

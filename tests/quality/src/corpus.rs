@@ -102,7 +102,8 @@ fn synthesised(directory: &Path, name: &str, command: impl FnOnce(&Path) -> Comm
 /// A voice's pieces behind a warm-up of the same voice.
 pub fn with_warm_up(speech: &[f32]) -> Vec<f32> {
     let warm_up = WARM_UP * RATE as usize;
-    let lead = speech.iter().cycle().skip((speech.len() - warm_up % speech.len()) % speech.len()).take(warm_up);
+    let lead =
+        speech.iter().cycle().skip((speech.len() - warm_up % speech.len()) % speech.len()).take(warm_up);
     lead.chain(speech).copied().collect()
 }
 

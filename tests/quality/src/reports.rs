@@ -72,14 +72,15 @@ impl Reports {
             let due = self.there.arrival(now_nanos);
             self.under_way.extend(due.map(|due| (due, true, report)));
         }
-        let heard = (far.packets_received > 0).then(|| ReceivedCounters {
+        let heard = (far.packets_received > 0).then_some(ReceivedCounters {
             ssrc: SENDER,
             base_extended_seq: far.base_extended_seq,
             highest_extended_seq: far.highest_extended_seq,
             packets: far.packets_received as u32,
             jitter: far.jitter_timestamp_units,
         });
-        if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), heard.as_slice()) {
+        if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), heard.as_slice())
+        {
             let due = self.back.arrival(now_nanos);
             self.under_way.extend(due.map(|due| (due, false, report)));
         }

@@ -19,6 +19,9 @@ use super::{Candidate, CandidateKind, Clock, Credentials, stun};
 
 /// A pair by way of a relay is not nominated before the checks are this old: a hole in two NATs may need the second try.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1500);
+/// The same while the peer may name more addresses: what has been nominated stays (RFC 8839 section 4.3.4), and media
+/// goes by the relay meanwhile.
+const TRICKLE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the round trips by several relays are compared, from the first that works.
 const SETTLE: Duration = Duration::from_millis(600);
 /// What a further relay on the way counts as: it costs somebody's bandwidth, and round trips of some milliseconds less
@@ -104,6 +107,8 @@ pub(crate) struct Checks {
     seen: VecDeque<TransactionId>,
     held: Vec<Held>,
     elected: Option<(SocketAddr, SocketAddr)>,
+    /// Until then, a pair that needs a relay is not nominated.
+    patient_until: Instant,
     first_valid: Option<Instant>,
     events: VecDeque<Event>,
     wake: Option<Instant>,
@@ -153,10 +158,17 @@ impl Checks {
             seen: VecDeque::new(),
             held: Vec::new(),
             elected: None,
+            patient_until: now + RELAY_PATIENCE,
             first_valid: None,
             events: VecDeque::new(),
             wake: Some(now),
         }
+    }
+
+    /// Whether the peer may name more addresses (RFC 8838 section 14). Those that came last get their time, too.
+    pub(crate) fn expect_more(&mut self, now: Instant, more: bool) {
+        let longest = self.started + TRICKLE_PATIENCE;
+        self.patient_until = if more { longest } else { longest.min(now + RELAY_PATIENCE) };
     }
 
     pub(crate) fn is_controlling(&self) -> bool {
@@ -316,7 +328,7 @@ impl Checks {
 
     fn patience_ends(&self) -> Instant {
         let settled = self.first_valid.map_or(self.started, |at| at + SETTLE);
-        settled.max(self.started + RELAY_PATIENCE)
+        settled.max(self.patient_until)
     }
 
     /// Measures, as long as nothing is nominated, how long the working ways by relays are.

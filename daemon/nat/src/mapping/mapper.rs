@@ -169,8 +169,7 @@ impl Mapper {
         if let Some((id, _)) = self.entries.iter().find(|(_, entry)| same(entry)) {
             return Err(AddError::Exists { id: *id, transport, port });
         }
-        self.last_mapping += 1;
-        let id = MappingId(self.last_mapping);
+        let id = self.next_number();
         let (at, problem) = self.beginning(now);
         let entry = Entry {
             want,
@@ -182,6 +181,12 @@ impl Mapper {
         self.entries.insert(id, entry);
         self.settle(now);
         Ok(id)
+    }
+
+    /// A number that no mapping has or will have: for what is shown beside mappings.
+    pub fn next_number(&mut self) -> MappingId {
+        self.last_mapping += 1;
+        MappingId(self.last_mapping)
     }
 
     /// Does not want it any more; answers whether there was one.

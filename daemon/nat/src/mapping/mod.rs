@@ -8,6 +8,8 @@ mod chores;
 mod entry;
 mod epoch;
 mod mapper;
+mod message;
+mod pinhole;
 mod race;
 mod survey;
 
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use address::is_public;
 pub use mapper::{AddError, MAX_MAPPINGS, Mapper};
+pub use pinhole::{PinholeOutput, PinholeProblem, PinholeView, Pinholes};
 pub use survey::{PATIENCE, SURVEY, Spoken};
 
 /// A mapping that is wanted. Numbers are never used again.

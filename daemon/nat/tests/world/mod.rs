@@ -174,7 +174,7 @@ impl World {
         // Through SDP and back, as it would be.
         let candidates =
             agent.candidates().iter().map(|candidate| candidate.to_string().parse().unwrap()).collect();
-        Remote { credentials: agent.credentials().clone(), lite: false, candidates }
+        Remote { credentials: agent.credentials().clone(), lite: false, candidates, trickles: false }
     }
 
     pub fn states(&self) -> [State; 2] {
