@@ -54,6 +54,8 @@ async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
                 "presence": friend.text("presence"),
                 "devices": friend.number("devices"),
                 "invited_for": friend.number("invited-for"),
+                "relay": friend.text("relay"),
+                "relay_state": friend.text("relay-state"),
             })
         };
         return out.document(&friends.iter().map(json).collect::<Value>());
@@ -63,10 +65,22 @@ async fn list(daemon: &Daemon, out: Output) -> Result<(), Failure> {
             friend.text("name").to_owned(),
             friend.text("presence").to_owned(),
             friend.text("address").to_owned(),
+            relay(friend.text("relay"), friend.text("relay-state")),
             invited(friend.number("invited-for")),
         ]
     };
-    out.lines(&table(&["NAME", "PRESENCE", "ADDRESS", ""], &friends.iter().map(row).collect::<Vec<_>>()))
+    out.lines(&table(
+        &["NAME", "PRESENCE", "ADDRESS", "RELAY", ""],
+        &friends.iter().map(row).collect::<Vec<_>>(),
+    ))
+}
+
+/// The relay that a friend offers, and why others are not told of it.
+fn relay(uri: &str, state: &str) -> String {
+    match state {
+        "" | "lent" => uri.to_owned(),
+        state => format!("{uri} ({})", state.replacen("refused ", "refused: ", 1)),
+    }
 }
 
 /// How long an invitation lasts that was not used.
@@ -82,7 +96,14 @@ fn invited(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::invited;
+    use super::{invited, relay};
+
+    #[test]
+    fn a_relay_that_is_not_lent_says_why() {
+        assert_eq!(relay("", ""), "");
+        assert_eq!(relay("turn:a:1", "lent"), "turn:a:1");
+        assert_eq!(relay("turn:a:1", "refused no answer"), "turn:a:1 (refused: no answer)");
+    }
 
     #[test]
     fn an_invitations_time_is_told_in_a_fitting_unit() {

@@ -85,13 +85,18 @@ fn lines(nat: &Object) -> Vec<String> {
     if !relays.is_empty() {
         lines.push(String::new());
         let row = |relay: &Object| {
-            let mut row = ["uri", "state", "rtt-ms"].map(|key| cell(relay, key));
+            let mut row = ["uri", "state", "rtt-ms"].map(|key| cell(relay, key)).to_vec();
             if !relay.text("reason").is_empty() {
                 row[1] = format!("{}: {}", row[1], relay.text("reason"));
             }
-            row.to_vec()
+            row.push(match (relay.text("lent-by"), relay.text("offered-to")) {
+                ("", "") => String::new(),
+                (friend, "") => format!("lent by {friend}"),
+                (_, point) => format!("ours, offered to friends at {point}"),
+            });
+            row
         };
-        lines.extend(table(&["RELAY", "STATE", "RTT"], &relays.iter().map(row).collect::<Vec<_>>()));
+        lines.extend(table(&["RELAY", "STATE", "RTT", ""], &relays.iter().map(row).collect::<Vec<_>>()));
     }
     lines.extend(mappings::lines(&dicts(nat, "Mappings"), mappings::unix_now()));
     lines

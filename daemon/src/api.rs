@@ -341,6 +341,8 @@ pub struct FriendView {
     pub invited_for: u32,
     /// By which account he is called.
     pub account: Option<AccountId>,
+    /// The relay that he offers, and what has come of it: `lent`, `checking`, `refused WHY`.
+    pub relay: Option<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
 use voipd::config::{self, Config, RendezvousConfig, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, FriendParts, Friends, MappingParts, Parts, unix_micros};
 use voipd::network::NetworkWatch;
 use voipd::realtime::{self, Policy};
 use voipd::rtkit;
@@ -20,6 +20,7 @@ use voipd::transport::{Resolver, ResolverSettings, Transport};
 use voipd::turn_server::Relay;
 use voipd::{logging, service};
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint;
 
 /// Most streams, devices and files at once in the audio engine.
@@ -129,14 +130,19 @@ async fn serve(
     let separator = if scheduling.reason.is_empty() { "" } else { ": " };
     let level = if scheduling.policy == Policy::Other { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "audio thread: {}{separator}{}", scheduling.policy.name(), scheduling.reason);
+    let key = match config.rendezvous {
+        Some(_) => meeting_key(&mut contents, &store).await?,
+        None => Secret::new(""),
+    };
     // Who sees the name on the bus sees the accounts, too: from here on nothing waits until the driver runs.
     let bus = bus::connect(scope, contents.do_not_disturb, requests, outgoing_updates).await?;
 
     let mappings = MappingParts::new(&config, random_seed()?, contents.port_mappings.clone());
     let kept = std::mem::take(&mut contents.friends);
     let product = &config.sip.user_agent;
-    let relay = start_relay(config.rendezvous.as_ref()).await?;
-    let friends = Friends::new(config.rendezvous.as_ref(), product, kept, &transport, relay, random_seed()?);
+    let relay = start_relay(config.rendezvous.as_ref())?;
+    let parts = FriendParts { config: &config, product, kept, relay, key, seed: random_seed()? };
+    let friends = Friends::new(parts, &transport);
     let agent = make_agent(&config, contents, &store)?;
     let parts = Parts {
         agent: agent.0,
@@ -180,15 +186,27 @@ async fn serve(
     Ok(())
 }
 
+/// What the dialogs of a meeting point are named with: drawn once, and kept.
+async fn meeting_key(contents: &mut Contents, store: &Store) -> std::io::Result<Secret> {
+    if let Some(key) = contents.meeting_key.take() {
+        return Ok(key);
+    }
+    let key: String = random_seed()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Err(error) = store.set_meeting_key(&key).await {
+        log::warn!("calls by way of this meeting point will not outlive a restart of it: {error}");
+    }
+    Ok(Secret::new(key))
+}
+
 /// The relay of a meeting point that lends one. Without it there is less, and not nothing.
-async fn start_relay(point: Option<&RendezvousConfig>) -> std::io::Result<Option<Relay>> {
+fn start_relay(point: Option<&RendezvousConfig>) -> std::io::Result<Option<Relay>> {
     let Some((point, relay)) = point.and_then(|point| Some((point, point.relay.clone()?))) else {
         return Ok(None);
     };
     let [a, b, c, d, e, f, g, h, ..] = random_seed()?;
     let seed = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     let listen = relay.listen;
-    match Relay::start(relay, point.host.to_string(), seed).await {
+    match Relay::start(relay, point.host.to_string(), seed) {
         Ok(relay) => Ok(Some(relay)),
         Err(error) => {
             log::error!(

@@ -10,12 +10,13 @@ use voipd::api::{CallSound, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
-use voipd::driver::{DeviceSetup, Driver, Friends, MappingParts, Parts, unix_micros};
+use voipd::driver::{DeviceSetup, Driver, FriendParts, Friends, MappingParts, Parts, unix_micros};
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
 use voipd_agent::view::CallState;
 use voipd_agent::{Agent, AgentConfig};
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::TlsRequirement;
 use voipd_sip::endpoint::Transport::Udp;
 
@@ -70,8 +71,17 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
     }
     let mappings = MappingParts::new(&config, [3; 32], Vec::new());
     let transport =
-        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip }).unwrap();
-    let friends = Friends::new(None, "voipd", Default::default(), &transport, None, [2; 32]);
+        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip.clone() })
+            .unwrap();
+    let friend_parts = FriendParts {
+        config: &config,
+        product: "voipd",
+        kept: Default::default(),
+        relay: None,
+        key: Secret::new("a key of this test"),
+        seed: [2; 32],
+    };
+    let friends = Friends::new(friend_parts, &transport);
     let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
     let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
     let port = probe.local.port();

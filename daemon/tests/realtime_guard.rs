@@ -408,7 +408,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     let waker_fd = waker.raw();
     let voice_waker = EngineWaker::new().expect("a descriptor");
     let voice_fd = voice_waker.raw();
-    let (controller, mut processor) = engine::<UdpMediaSocket>(16, Box::new(waker));
+    let (controller, mut processor) = engine::<UdpMediaSocket>(32, Box::new(waker));
     let gate = Arc::new(Gate::new().expect("a descriptor"));
     let stopped = Arc::new(AtomicBool::new(false));
     let clean = findings();
@@ -511,6 +511,9 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
 
     relayed(&mut scene, [PortId(14), PortId(15)]);
     assert_eq!(findings(), clean, "peers behind relays");
+
+    guard::codecs::every_codec(&mut scene, 100, card);
+    assert_eq!(findings(), clean, "every codec");
 
     // What has been shown was really there.
     assert!(remote(&scene, pcmu).send_copies == 2 && remote(&scene, opus).send_fec == 1);

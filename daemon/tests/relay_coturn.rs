@@ -49,17 +49,21 @@ impl Drop for Coturn {
 
 impl Coturn {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[String]) -> Self {
         let by = Instant::now() + PATIENCE;
         loop {
             // Somebody may take a port before coturn does.
-            if let Some(coturn) = Self::try_start() {
+            if let Some(coturn) = Self::try_start(more) {
                 return coturn;
             }
             assert!(Instant::now() < by, "coturn finds no free port");
         }
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(more: &[String]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["relay.test".to_owned()])
@@ -97,6 +101,7 @@ impl Coturn {
                 &file("key.pem", &key.serialize_pem()),
             ])
             .args(["--lt-cred-mech", "--user", "user:secret", "--realm", "relay.test"])
+            .args(more)
             .args(["--no-cli", "--no-dtls", "--no-multicast-peers", "--relay-threads", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -189,7 +194,8 @@ struct Scene {
     tls: TlsClient,
     authority: String,
     ends: BTreeMap<PortId, End>,
-    relay: SocketAddr,
+    /// Where the relay is, and where it may send us.
+    relays_at: Vec<SocketAddr>,
     /// Of the plan made last.
     generation: u32,
     by: Instant,
@@ -243,7 +249,7 @@ impl Scene {
             tls: TlsClient::default(),
             authority: coturn.certificate.clone(),
             ends,
-            relay: server.address,
+            relays_at: vec![server.address],
             generation: 1,
             by: Instant::now() + PATIENCE,
         }
@@ -301,7 +307,9 @@ impl Scene {
                         break;
                     }
                     // No way but the relay: as behind a firewall that lets nothing else out.
-                    Output::Transmit { remote, bytes, .. } if port == FAR || remote == self.relay => {
+                    Output::Transmit { remote, bytes, .. }
+                        if port == FAR || self.relays_at.contains(&remote) =>
+                    {
                         let _ = end.socket.send_to(&bytes, remote);
                     }
                     Output::Transmit { .. }
@@ -349,7 +357,7 @@ impl Scene {
         let agent = &self.end(port).agent;
         let told = |candidate: &&Candidate| port == FAR || candidate.kind == CandidateKind::Relayed;
         let candidates = agent.candidates().iter().filter(told).cloned().collect();
-        Remote { credentials: agent.credentials().clone(), lite: false, candidates }
+        Remote { credentials: agent.credentials().clone(), lite: false, candidates, trickles: false }
     }
 
     async fn call(&mut self) {
@@ -424,4 +432,71 @@ async fn a_relay_that_cannot_be_used_says_why() {
     let mut scene = Scene::new(&coturn, closed);
     scene.run_until("a refusal", |scene| scene.end(NEAR).failed.is_some()).await;
     assert!(matches!(scene.end(NEAR).failed, Some(RelayError::Connection(_))));
+}
+
+#[tokio::test]
+async fn sound_crosses_the_relay_that_another_one_sends_us_to() {
+    let second = Coturn::start();
+    let first = Coturn::start_with(&[format!("--alternate-server={}", second.plain)]);
+    for transport in [RelayTransport::Udp, RelayTransport::Tcp] {
+        let mut scene = Scene::new(&first, first.server(transport));
+        scene.relays_at.push(second.plain);
+        scene.call().await;
+        if let Some(MediaPath::Channel { server, .. }) = scene.end(NEAR).path {
+            assert_eq!(server, second.plain);
+        }
+        scene.hang_up().await;
+    }
+}
+
+#[tokio::test]
+async fn who_has_both_families_is_given_an_address_of_each() {
+    let both = ["--listening-ip", "::1", "--relay-ip", "::1"].map(str::to_owned);
+    let coturn = Coturn::start_with(&both);
+    let sockets = ["127.0.0.1:0", "[::1]:0"].map(|at| UdpSocket::bind(at).unwrap());
+    let [four, six] = sockets.map(|socket| {
+        socket.set_nonblocking(true).unwrap();
+        tokio::net::UdpSocket::from_std(socket).unwrap()
+    });
+    let base = |socket: &tokio::net::UdpSocket| Base {
+        component: 1,
+        address: socket.local_addr().unwrap(),
+        preference: 1,
+    };
+    let settings = Settings {
+        role: Role::Controlling,
+        components: 1,
+        bases: vec![base(&four), base(&six)],
+        stun_servers: vec![],
+        relays: vec![coturn.server(RelayTransport::Udp)],
+    };
+    let mut agent = IceAgent::new(Instant::now(), settings, [9; 32]);
+    let by = Instant::now() + PATIENCE;
+    let (mut gathered, mut buffer) = (false, [0; 2048]);
+    while !gathered {
+        assert!(Instant::now() < by, "gathering takes too long");
+        let wake = match agent.poll_output() {
+            Output::Transmit { base, remote, bytes } => {
+                let socket = if base.is_ipv4() { &four } else { &six };
+                let _ = socket.send_to(&bytes, remote).await;
+                continue;
+            }
+            Output::GatheringComplete => {
+                gathered = true;
+                continue;
+            }
+            Output::Timeout(wake) => wake.unwrap_or(by),
+            _ => continue,
+        };
+        tokio::select! {
+            Ok((length, from)) = four.recv_from(&mut buffer) => {
+                agent.handle_datagram(Instant::now(), four.local_addr().unwrap(), from, &buffer[..length]);
+            }
+            () = sleep_until(wake.into()) => agent.handle_timeout(Instant::now()),
+        }
+    }
+    let relayed = agent.candidates().iter().filter(|known| known.kind == CandidateKind::Relayed);
+    let mut families: Vec<bool> = relayed.map(|known| known.address.is_ipv4()).collect();
+    families.sort_unstable();
+    assert_eq!(families, [false, true], "{:?}", agent.candidates());
 }

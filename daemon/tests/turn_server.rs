@@ -3,14 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use turn_client_proto::api::{Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
+use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::stun::TransportType;
 use turn_client_proto::types::{Instant as StunInstant, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
-use voipd::turn_server::{Relay, RelayConfig};
-use voipd_sip::digest::Secret;
+use voipd::turn_server::{Relay, RelayConfig, try_relay};
+use voipd_nat::turn::frame::{channel_data, message_length};
+use voipd_sip::digest::{Login, Secret, UserHash};
+use voipd_sip::rendezvous::{RelayKey, RelayLogin};
 
 const LONG: Duration = Duration::from_secs(15);
 /// Longer than anything takes on its way through this machine.
@@ -26,11 +30,12 @@ async fn relay(networks: &[&str]) -> (Relay, SocketAddr) {
         ports: 20_000..=30_000,
         networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
     };
-    let relay = Relay::start(config, "meet.example.org".to_owned(), 7).await.unwrap();
+    let relay = Relay::start(config, "meet.example.org".to_owned(), 7).unwrap();
     for user in [GOOD, OVER] {
         relay.grant(user.to_owned(), Secret::new("secret"));
     }
-    let address = relay.uri().strip_prefix("turn:").unwrap().parse().unwrap();
+    let address = relay.listen();
+    assert_eq!(relay.uris(), [format!("turn:{address}"), format!("turn:{address}?transport=tcp")]);
     (relay, address)
 }
 
@@ -87,6 +92,7 @@ impl Client {
         }
     }
 
+    /// Whether the relay lets the peer's packets through; it says so in any case.
     async fn permit(&mut self, peer: IpAddr, limit: Duration) -> bool {
         self.turn.create_permission(TransportType::Udp, peer, self.now()).unwrap();
         matches!(self.event(limit).await, Some(TurnEvent::PermissionCreated(..)))
@@ -171,6 +177,11 @@ async fn networks_that_are_not_everybodys_are_not_reached() {
     let (_relay, address) = relay(&["127.0.0.2/32"]).await;
     let mut bob = Client::new(address, GOOD, "secret").await;
     let relayed = bob.allocated().await.unwrap();
+    // Permissions for what is somebody's own are refused, also where IPv6 dresses up as it or an IPv4 address as IPv6.
+    for inside in ["127.0.0.3", "10.1.2.3", "192.168.1.1", "169.254.169.254", "224.0.0.1", "255.255.255.255"]
+    {
+        assert!(!bob.permit(inside.parse().unwrap(), LONG).await, "{inside}");
+    }
     // A service of the relay's own machine, by its loopback and by the relay's own address.
     let mut services = Vec::new();
     for place in ["127.0.0.3:0", "127.0.0.1:0"] {
@@ -178,8 +189,11 @@ async fn networks_that_are_not_everybodys_are_not_reached() {
     }
     for service in &services {
         let there = service.local_addr().unwrap();
-        assert!(bob.permit(there.ip(), LONG).await);
-        bob.send(there, b"to the inside").await;
+        // The relay's own address is everybody's relayed one: its ports are told apart.
+        if bob.permit(there.ip(), LONG).await {
+            assert_eq!(there.ip(), address.ip());
+            bob.send(there, b"to the inside").await;
+        }
         service.send_to(b"from the inside", relayed).await.unwrap();
     }
     // What is allowed goes through, behind all that is not.
@@ -212,4 +226,210 @@ async fn a_friend_has_twelve_allocations_for_sixty_four_peers_each() {
         assert!(bob.permit(IpAddr::from([198, 51, 100, peer]), LONG).await, "{peer}");
     }
     assert!(!bob.permit(IpAddr::from([198, 51, 100, 65]), QUIET).await);
+}
+
+/// A client whose network lets no datagrams through.
+struct Connected {
+    stream: TcpStream,
+    turn: TurnClientTcp,
+    held: Vec<u8>,
+    start: Instant,
+}
+
+impl Connected {
+    async fn new(relay: SocketAddr, user: &str, password: &str) -> Self {
+        let stream = TcpStream::connect(relay).await.unwrap();
+        let config = TurnConfig::new(TurnCredentials::new(user, password));
+        let turn = TurnClientTcp::allocate(stream.local_addr().unwrap(), relay, config);
+        Self { stream, turn, held: Vec::new(), start: Instant::now() }
+    }
+
+    fn now(&self) -> StunInstant {
+        StunInstant::from_std(self.start)
+    }
+
+    async fn flush(&mut self) {
+        while let Some(transmit) = self.turn.poll_transmit(self.now()) {
+            self.stream.write_all(&transmit.data).await.unwrap();
+        }
+    }
+
+    /// The next message of the relay, without padding, if there is one by now; an error where the connection is over.
+    async fn message(&mut self) -> Result<Option<Vec<u8>>, ()> {
+        let whole = message_length(&self.held).unwrap().filter(|length| *length <= self.held.len());
+        if let Some(length) = whole {
+            let message: Vec<u8> = self.held.drain(..length).collect();
+            let end = channel_data(&message).map_or(message.len(), |(_, data)| 4 + data.len());
+            return Ok(Some(message[..end].to_vec()));
+        }
+        match timeout(Duration::from_millis(50), self.stream.read_buf(&mut self.held)).await {
+            Ok(Ok(0) | Err(_)) => Err(()),
+            Ok(Ok(_)) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Runs until something is told, or a peer's packet comes.
+    async fn event(&mut self) -> Option<Result<TurnEvent, Vec<u8>>> {
+        let until = Instant::now() + LONG;
+        while Instant::now() < until {
+            let polled = self.turn.poll(self.now());
+            self.flush().await;
+            if let Some(event) = self.turn.poll_event() {
+                return Some(Ok(event));
+            }
+            if matches!(polled, TurnPollRet::Closed) {
+                return None;
+            }
+            let Some(message) = self.message().await.ok()? else { continue };
+            let (from, local) = (self.stream.peer_addr().unwrap(), self.stream.local_addr().unwrap());
+            let transmit = Transmit::new(message, TransportType::Tcp, from, local);
+            if let TurnRecvRet::PeerData(data) = self.turn.recv(transmit, self.now()) {
+                return Some(Err(data.data().to_vec()));
+            }
+        }
+        None
+    }
+}
+
+#[tokio::test]
+async fn who_reaches_the_relay_by_tcp_alone_is_relayed_as_well() {
+    let (_relay, address) = relay(&["127.0.0.2/32"]).await;
+    let mut bob = Connected::new(address, GOOD, "secret").await;
+    let relayed = match bob.event().await {
+        Some(Ok(TurnEvent::AllocationCreated(_, relayed))) => relayed,
+        other => panic!("{other:?}"),
+    };
+    let peer = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let there = peer.local_addr().unwrap();
+    bob.turn.create_permission(TransportType::Udp, there.ip(), bob.now()).unwrap();
+    assert!(matches!(bob.event().await, Some(Ok(TurnEvent::PermissionCreated(..)))));
+    bob.turn.bind_channel(TransportType::Udp, there, bob.now()).unwrap();
+    assert!(matches!(bob.event().await, Some(Ok(TurnEvent::ChannelCreated(..)))));
+    // Of every length that padding makes a difference to.
+    for text in [&b"bob"[..], b"from", b"from bob!", b"from bob at"] {
+        let sent = bob.turn.send_to(TransportType::Udp, there, text.to_vec(), bob.now()).unwrap();
+        let mut bytes = sent.unwrap().build().data;
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bob.stream.write_all(&bytes).await.unwrap();
+        let mut buffer = [0; 64];
+        let (length, from) = timeout(LONG, peer.recv_from(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!((&buffer[..length], from), (text, relayed));
+        peer.send_to(text, relayed).await.unwrap();
+        assert_eq!(bob.event().await.unwrap().unwrap_err(), text);
+    }
+    // What the connection was for goes with it.
+    drop(bob);
+    let free = async {
+        while UdpSocket::bind(relayed).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn by_tcp_strangers_get_nothing_and_nonsense_ends_the_connection() {
+    let (_relay, address) = relay(&["127.0.0.0/8"]).await;
+    for (user, password) in [("99999999999:eve", "secret"), (GOOD, "guessed"), (OVER, "secret")] {
+        let mut stranger = Connected::new(address, user, password).await;
+        let allocated = async {
+            loop {
+                match stranger.event().await {
+                    Some(Ok(TurnEvent::AllocationCreated(..))) => return true,
+                    None | Some(Ok(TurnEvent::AllocationCreateFailed(_))) => return false,
+                    Some(_) => {}
+                }
+            }
+        };
+        assert_ne!(timeout(QUIET, allocated).await, Ok(true), "{user}");
+    }
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 3, 0xff, 0xfc, 0x21, 0x12, 0xa4, 0x42]] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(nonsense).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer, b"");
+    }
+    let mut bob = Connected::new(address, GOOD, "secret").await;
+    assert!(matches!(bob.event().await, Some(Ok(TurnEvent::AllocationCreated(..)))));
+}
+
+#[tokio::test]
+async fn a_friend_relays_no_more_than_his_share() {
+    let (_relay, address) = relay(&["127.0.0.2/32"]).await;
+    let mut bob = Client::new(address, GOOD, "secret").await;
+    let relayed = bob.allocated().await.unwrap();
+    let peer = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let there = peer.local_addr().unwrap();
+    assert!(bob.permit(there.ip(), LONG).await);
+    // Twice of what may come at once; what goes through is counted while it is sent, so that no buffer hides it.
+    let begun = Instant::now();
+    let (mut sent, mut came) = (0_u64, 0_u64);
+    let mut buffer = [0; 2048];
+    while sent < 4_000_000 {
+        peer.send_to(&[7; 1000], relayed).await.unwrap();
+        sent += 1000;
+        if sent % 20_000 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        while let Ok((length, _)) = bob.socket.try_recv_from(&mut buffer) {
+            came += length as u64;
+        }
+    }
+    while let Ok(Ok((length, _))) = timeout(QUIET, bob.socket.recv_from(&mut buffer)).await {
+        came += length as u64;
+    }
+    // A burst and a rate (docs/rendezvous.md), and at most a tenth more for the headers that wrap it.
+    let most = 2_000_000.0 + 1_000_000.0 * begun.elapsed().as_secs_f64();
+    assert!(came > 100_000 && (came as f64) < most * 1.1, "{came} of {sent} bytes, {most} at most");
+    if begun.elapsed() < Duration::from_secs(2) {
+        assert!(came < sent, "nothing was held back");
+    }
+}
+
+#[tokio::test]
+async fn logins_of_a_meeting_point_that_is_trusted_open_the_relay_and_no_others() {
+    let (relay, address) = relay(&[]).await;
+    let hash = UserHash::of("there.example", Login { user: "me.x", password: &Secret::new("mine") });
+    let key = RelayKey::of(&hash, "salt");
+    let user = "99999999999:anna@there.example";
+    let password = key.password(user);
+    let refused = async |user: &str| {
+        let event = Client::new(address, user, password.expose()).await.event(QUIET).await;
+        !matches!(event, Some(TurnEvent::AllocationCreated(..)))
+    };
+    assert!(refused(user).await);
+    relay.trust("there.example".to_owned(), key.clone());
+    let mut anna = Client::new(address, user, password.expose()).await;
+    let relayed = anna.allocated().await.unwrap();
+    assert_eq!(try_relay(address, login(user, &key), [3; 32]).await, Ok(()));
+    assert!(refused("99999999999:anna@elsewhere.example").await);
+    // What was begun ends with the trust.
+    relay.distrust("there.example".to_owned());
+    let free = async {
+        while UdpSocket::bind(relayed).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, free).await.unwrap();
+    assert!(refused(user).await);
+}
+
+fn login(user: &str, key: &RelayKey) -> RelayLogin {
+    RelayLogin { user: user.to_owned(), password: key.password(user) }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_none_or_another_ones_is_found_out() {
+    let hash = UserHash::of("there.example", Login { user: "me.x", password: &Secret::new("mine") });
+    let key = RelayKey::of(&hash, "salt");
+    let login = login("99999999999:anna@there.example", &key);
+    // One that runs, and knows nothing of that login.
+    let (_relay, address) = relay(&[]).await;
+    let why = try_relay(address, login.clone(), [3; 32]).await.unwrap_err();
+    assert!(why.contains("user name or password"), "{why}");
+    // Somebody who says nothing.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let why = try_relay(silent.local_addr().unwrap(), login, [3; 32]).await.unwrap_err();
+    assert!(why.contains("does not answer"), "{why}");
 }

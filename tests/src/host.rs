@@ -193,6 +193,21 @@ impl Wire {
         );
     }
 
+    /// The way to the far host carries so many kbit/s from now on; what does not fit waits, three seconds at most.
+    pub fn narrow(&self, kbit: u32) {
+        let rate = format!("{kbit}kbit");
+        let shape = ["root", "tbf", "rate", &rate, "burst", "2000", "latency", "3s"];
+        run(Command::new("tc").args(["qdisc", "add", "dev", &self.name]).args(shape));
+    }
+
+    /// Bytes that wait on that narrow way now, and packets for which there was no room so far.
+    pub fn waiting(&self) -> (u64, u64) {
+        let shown = run(Command::new("tc").args(["-s", "-j", "qdisc", "show", "dev", &self.name]));
+        let queues: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let figure = |name: &str| queues[0][name].as_u64().unwrap_or_else(|| panic!("no {name} in {queues}"));
+        (figure("backlog"), figure("drops"))
+    }
+
     /// Nothing passes any more, either way: the far host's plug is pulled.
     pub fn pull(&self) {
         run(Command::new("ip").args(["link", "set", &self.name, "down"]));

@@ -8,6 +8,7 @@ pub mod baresip;
 pub mod bus;
 pub mod exchange;
 pub mod gate;
+pub mod grid;
 pub mod host;
 pub mod judge;
 pub mod kamailio;

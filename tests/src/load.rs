@@ -11,9 +11,21 @@ use crate::sipp::{Script, Sipp, pcmu};
 ///
 /// `user` names who is called; it may hold `[call_number]`.
 pub fn calls(lab: &Lab, from: Ipv4Addr, to: Ipv4Addr, user: &str, count: u32, time: Duration) -> Sipp {
+    calls_with(lab, (from, to), user, count, time, &pcmu(&[]))
+}
+
+/// The same with a session description of one's own: what the telephone sends goes where that says.
+pub fn calls_with(
+    lab: &Lab,
+    (from, to): (Ipv4Addr, Ipv4Addr),
+    user: &str,
+    count: u32,
+    time: Duration,
+    description: &str,
+) -> Sipp {
     let line = format!("INVITE sip:{user}@[remote_ip]:[remote_port] SIP/2.0");
     let script = Script::caller()
-        .invite_as(&line, "", &pcmu(&[]))
+        .invite_as(&line, "", description)
         .perhaps(100)
         .perhaps(180)
         .expect(200)

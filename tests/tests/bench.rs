@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use voipd_dbus::AcceptOptions;
+use voipd_tests::grid::{Ear, Sleeper, busy, lateness};
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
-use voipd_tests::load::{answer_times, calls, calls_at_rate};
+use voipd_tests::load::{answer_times, calls, calls_at_rate, calls_with};
 use voipd_tests::measure::{Cost, quantile};
 use voipd_tests::process::{Process, program};
 use voipd_tests::pulse::Pulse;
@@ -27,6 +28,8 @@ const SEQUENTIAL: u32 = 400;
 const RATES: [u32; 7] = [50, 100, 200, 400, 600, 800, 1000];
 /// How long each step takes.
 const STEP: Duration = Duration::from_secs(5);
+/// How long departures of packets are watched.
+const GRID: Duration = Duration::from_secs(40);
 /// Chirps whose way from mouth to ear is measured.
 const CHIRPS: usize = 12;
 const RATE: u32 = 48_000;
@@ -207,6 +210,49 @@ async fn calls_a_second() {
     if has_baresip() {
         let _baresip = Baresip::echo(&lab, &wire, "baresip", 1).await;
         measure("baresip", "u1").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "a measurement: make bench"]
+async fn packets_leave_in_time() {
+    if !needs_root("packets_leave_in_time") {
+        return;
+    }
+    let lab = Lab::alone();
+    let wire = Wire::new();
+    let ends = (wire.here, wire.there);
+    println!("\n| packets behind their 20 ms grid, both cores busy | median | 99.9 % | most | packets |");
+    println!("|---|---|---|---|---|");
+    let row = |what: &str, late: &[f64]| {
+        let [median, rare, most] = [0.5, 0.999, 1.0].map(|share| quantile(late, share));
+        println!("| {what} | {median:.3} ms | {rare:.3} ms | {most:.3} ms | {} |", late.len());
+        rare
+    };
+    for count in [1, 18] {
+        let voipd = echo(&lab, &wire, &format!("grid-{count}")).await;
+        let ear = Ear::open(wire.here);
+        let load = calls_with(&lab, ends, "echo", count, GRID + Duration::from_secs(4), &ear.description());
+        pause(2.0).await;
+        let busy = busy();
+        // Both in the same minute: what the machine itself takes is in both figures.
+        let (packets, slept) = tokio::task::spawn_blocking(move || {
+            let sleeper = Sleeper::start(GRID);
+            (ear.listen(GRID), sleeper.packets())
+        })
+        .await
+        .unwrap();
+        drop(busy);
+        let ticks = voipd.audio().await.counters().await.unwrap();
+        load.succeeds().await;
+        voipd.stop().await;
+        let bare = row(&format!("a bare sleeper, beside {count}"), &lateness(&slept));
+        let rare = row(&format!("voipd, calls: {count}"), &lateness(&packets));
+        println!(
+            "voipd's 99.9 % less the sleeper's, {count} calls: {:+.3} ms (goal: at most 0.2)",
+            rare - bare
+        );
+        println!("voipd's ticks: {ticks:?}");
     }
 }
 

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use voipd_tests::baresip::{Answer, Baresip};
 use voipd_tests::exchange::Exchange;
+use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::Digest;
 use voipd_tests::netlab::{Internet, Kind, Nat};
 use voipd_tests::speech::{Speaker, speech, speech_after};
-use voipd_tests::{Lab, needs_root, pause};
+use voipd_tests::{Config, Lab, Voipd, needs_root, pause};
 
 /// How long voipd is silent first, in seconds: baresip looks at one pair of addresses after the other, and takes its time.
 const LEAD: f64 = 12.0;
@@ -91,5 +92,70 @@ async fn ice_with_baresip_by_its_relay() {
 async fn baresip_with_a_relay_and_without_ice() {
     if needs_root("baresip_with_a_relay_and_without_ice") {
         talk(Caller::Voipd, Kind::Behind(Nat::Cone), Kind::Behind(Nat::Symmetric), TURN).await;
+    }
+}
+
+/// voipd speaks Opus to baresip over a link of so many kbit/s (token bucket, headers of Ethernet included) until it must have
+/// learned from baresip's reports what that carries; answers the bits per second that Opus has at first and in the end.
+async fn narrow_link(kbit: u32) -> (u32, u32) {
+    /// Sentences of about four seconds; the first ones are spoken while the link is found out.
+    const SENTENCES: usize = 7;
+    let lab = Lab::alone();
+    let wire = Wire::new();
+    let phone =
+        Voipd::start(&lab, "phone", Config::at(wire.here).line("direct", "codecs = [\"opus\"]")).await;
+    let mut baresip = Baresip::start(&lab, &wire, "opus/48000/2", Answer::Auto).await;
+    wire.narrow(kbit);
+    let sentence = Sound::load(&speech(Speaker::Alice, 48_000));
+    let (mine, heard) = (lab.path("sentences.wav"), lab.path("heard.wav"));
+    Sound { rate: sentence.rate, samples: sentence.samples.repeat(SENTENCES) }.save(&mine);
+    let call = phone.dial_speaking(&format!("sip:bob@{}", wire.there), &mine, &heard).await;
+    baresip.event("CALL_ESTABLISHED").await;
+    call.is("active").await;
+    let started = Instant::now();
+    let spoken = SENTENCES as f64 * sentence.seconds();
+    let mut first = 0;
+    let mut queues = Vec::new();
+    while started.elapsed().as_secs_f64() < spoken {
+        pause(0.25).await;
+        if first == 0 {
+            first = call.figures().await.send_bitrate;
+        }
+        let (bytes, _) = wire.waiting();
+        queues.push((started.elapsed().as_secs_f64(), bytes * 8 / u64::from(kbit)));
+    }
+    let last = call.figures().await.send_bitrate;
+    pause(1.0).await;
+    call.hang_up().await;
+    baresip.event("CALL_CLOSED").await;
+    pause(0.3).await;
+    println!("{kbit} kbit/s: Opus {first}, later {last} bit/s; at second, queue in ms: {queues:.1?}");
+    let settled = queues.iter().filter(|(at, _)| *at > 0.6 * spoken);
+    let longest = settled.map(|(_, ms)| *ms).max().unwrap();
+    assert!(longest <= 200, "{longest} ms wait in the link");
+    let whole = baresip.heard();
+    let end = whole.between(whole.seconds() - 2.2 * sentence.seconds(), whole.seconds());
+    let verdict = compare(&sentence, &end, Codec::Perceptual);
+    println!("at baresip: {verdict}");
+    assert!(verdict.correlation > 0.8 && verdict.missing_ms() <= 160, "at baresip: {verdict}");
+    phone.stop().await;
+    (first, last)
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn opus_fits_into_a_narrow_link_to_baresip() {
+    if needs_root("opus_fits_into_a_narrow_link_to_baresip") {
+        let (first, last) = narrow_link(32).await;
+        assert!(last < first, "from {first} to {last} bit/s");
+    }
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn opus_stays_as_it_is_where_it_fits() {
+    if needs_root("opus_stays_as_it_is_where_it_fits") {
+        let (first, last) = narrow_link(64).await;
+        assert_eq!(first, last, "bit/s");
     }
 }

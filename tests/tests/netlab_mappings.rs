@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use voipd_tests::netlab::{Internet, Kind, Miniupnpd, Namespace, Nat, Protocol, Router, Site};
+use voipd_tests::netlab::{Coturn, Internet, Kind, Miniupnpd, Namespace, Nat, Protocol, Router, Site};
 use voipd_tests::process::run;
 use voipd_tests::voipd::{Config, Voipd};
 use voipd_tests::{Lab, SOON, needs_root, pause, until};
@@ -249,4 +249,133 @@ async fn sip_is_mapped_where_strangers_outside_may_call_and_leads_to_the_telepho
     until("those of the call are gone", SOON, async || (rules(site.router()).len() == 2).then_some(())).await;
     phone.stop().await;
     no_rules_left(site.router()).await;
+}
+
+/// What the doctor says of one thing: its state, and its sentence.
+fn doctor(phone: &Voipd, id: &str) -> (String, String) {
+    let output = phone.voipctl(&["doctor", "--json"]).output().unwrap();
+    let diagnosis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = diagnosis["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["id"] == id);
+    let check = check.unwrap_or_else(|| panic!("no {id} in {diagnosis:#}"));
+    let text = |key: &str| check[key].as_str().unwrap().to_owned();
+    assert_eq!(
+        text("state") == "warning" || text("state") == "failed",
+        !text("remedy").is_empty(),
+        "{check:#}"
+    );
+    // A warning is told by the exit code, too.
+    let failed = diagnosis["failed"].as_u64() != Some(0);
+    let warned = diagnosis["warnings"].as_u64() != Some(0);
+    let code = if failed {
+        7
+    } else if warned {
+        6
+    } else {
+        0
+    };
+    assert_eq!(output.status.code(), Some(code), "{diagnosis:#}");
+    (text("state"), text("sentence"))
+}
+
+#[track_caller]
+fn says(phone: &Voipd, id: &str, state: &str, words: &str) {
+    let (found, sentence) = doctor(phone, id);
+    println!("{found}: {sentence}");
+    assert_eq!(found, state, "{sentence}");
+    assert!(sentence.contains(words), "{sentence}");
+}
+
+#[tokio::test]
+async fn the_doctor_knows_what_the_router_opens() {
+    if !needs_root("the_doctor_knows_what_the_router_opens") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let config = Config::on(site.client(), site.address)
+        .line("nat", format!("stun = [\"stun:{}\"]", Internet::SERVER))
+        .line("direct", "allow-from = [\"192.168.0.0/16\"]");
+    let _stun = Coturn::start(&lab, "coturn", internet.core(), &[Internet::SERVER, Internet::SECOND]).await;
+    let phone = Voipd::start(&lab, "phone", config).await;
+    let public = site.public_address();
+    // A cone lets calls through without any help.
+    until("the NAT is known", SOON, async || {
+        doctor(&phone, "nat").1.contains("direct calls get through").then_some(())
+    })
+    .await;
+    says(&phone, "router", "ok", "answers neither PCP nor NAT-PMP nor UPnP; calls find their way without");
+
+    let service = Miniupnpd::start(&lab, site.router(), &[Protocol::Upnp, Protocol::NatPmp]).await;
+    says(
+        &phone,
+        "router",
+        "ok",
+        &format!("opens ports by UPnP and NAT-PMP; its address outside is {public}, as"),
+    );
+    says(&phone, "mappings", "ok", "no port has to be open now");
+    phone.ctl(&["nat", "add", "udp", "4000", "--external", "41000"]);
+    says(&phone, "mappings", "ok", &format!("UDP port 4000 at {public}:41000 ("));
+    phone.ctl(&["nat", "remove", "1"]);
+    drop(service);
+
+    let service =
+        Miniupnpd::start_with(&lab, site.router(), &[Protocol::NatPmp], "ext_ip=12.99.99.99\n").await;
+    says(&phone, "router", "warning", &format!("outside is 12.99.99.99, but servers see {public}"));
+    drop(service);
+    phone.stop().await;
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_router_behind_a_carriers_nat() {
+    if !needs_root("the_doctor_tells_a_router_behind_a_carriers_nat") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(Kind::TwoNats);
+    let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Upnp]).await;
+    let phone = phone(&lab, "phone", &site).await;
+    let (state, sentence) = doctor(&phone, "router");
+    println!("{sentence}");
+    assert_eq!(state, "warning", "{sentence}");
+    phone.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_call_behind_a_router_of_upnp_names_its_mapped_ports() {
+    if !needs_root("the_first_call_behind_a_router_of_upnp_names_its_mapped_ports") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Upnp]).await;
+    let host = internet.host("peer");
+    let peer = socket(&host.namespace, host.address, 5060);
+    let offered = |phone: &Voipd| {
+        peer.set_read_timeout(Some(SOON)).unwrap();
+        let mut buffer = [0; 4000];
+        let (length, _) = peer.recv_from(&mut buffer).unwrap();
+        let invite = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(
+            invite.contains(&format!("c=IN IP4 {}\r\n", site.public_address())),
+            "{invite}\n{}",
+            phone.ctl(&["nat"])
+        );
+    };
+    // As soon as it runs: the router has not been found yet.
+    let mut phone = phone(&lab, "phone", &site).await;
+    let call = phone.dial(&format!("sip:peer@{}", host.address)).await;
+    offered(&phone);
+    drop(call);
+    phone.restart().await;
+    // And when it has been.
+    until("the router is found", SOON, async || (doctor(&phone, "router").0 == "ok").then_some(())).await;
+    while peer.set_nonblocking(true).is_ok() && peer.recv(&mut [0; 4000]).is_ok() {}
+    peer.set_nonblocking(false).unwrap();
+    let call = phone.dial(&format!("sip:peer@{}", host.address)).await;
+    offered(&phone);
+    drop(call);
 }

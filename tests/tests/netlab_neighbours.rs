@@ -16,6 +16,17 @@ async fn knows(phone: &Voipd, wanted: &[&str]) {
     .await;
 }
 
+/// What the doctor says of the neighbours.
+#[track_caller]
+fn doctor(phone: &Voipd, state: &str, words: &str) {
+    let output = phone.voipctl(&["doctor", "--json"]).output().unwrap();
+    let diagnosis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let check = diagnosis["checks"].as_array().unwrap().iter().find(|check| check["id"] == "neighbours");
+    let check = check.expect("the neighbours are looked at");
+    assert_eq!(check["state"], state, "{check:#}");
+    assert!(check["sentence"].as_str().unwrap().contains(words), "{check:#}");
+}
+
 #[tokio::test]
 async fn neighbours_are_found_called_by_name_and_gone_when_they_stop() {
     if !needs_root("neighbours_are_found_called_by_name_and_gone_when_they_stop") {
@@ -23,13 +34,14 @@ async fn neighbours_are_found_called_by_name_and_gone_when_they_stop() {
     }
     let lab = Lab::shared();
     let network = Internet::new();
-    let [hall, kitchen, other] = ["hall", "kitchen", "other"].map(|role| network.host(role));
+    let [hall, kitchen_host, other] = ["hall", "kitchen", "other"].map(|role| network.host(role));
     let on = |host: &voipd_tests::netlab::Host| {
         Config::on(&host.namespace, host.address).line("direct", "allow-from = [\"12.34.56.0/24\"]")
     };
     let hall = Voipd::start(&lab, "hall", on(&hall).line("direct", "neighbours = true")).await;
-    let kitchen_address = kitchen.address;
-    let kitchen = Voipd::start(&lab, "kitchen", on(&kitchen).line("direct", "announce = \"kitchen\"")).await;
+    let kitchen_address = kitchen_host.address;
+    let kitchen =
+        Voipd::start(&lab, "kitchen", on(&kitchen_host).line("direct", "announce = \"kitchen\"")).await;
     knows(&hall, &["kitchen"]).await;
     assert_eq!(names(&kitchen).await, Vec::<String>::new(), "the hall only listens");
     let shown = hall.ctl(&["neighbours"]);
@@ -43,6 +55,15 @@ async fn neighbours_are_found_called_by_name_and_gone_when_they_stop() {
     // Another one of that name is renamed, not mistaken for the first.
     let second = Voipd::start(&lab, "second", on(&other).line("direct", "announce = \"kitchen\"")).await;
     knows(&hall, &["kitchen", "kitchen (2)"]).await;
+    doctor(&hall, "ok", "are looked for: 2 other telephones are known");
+    doctor(&kitchen, "ok", "announced to the local network as 'kitchen'");
+    doctor(&second, "warning", "is called 'kitchen': this one is 'kitchen (2)' there");
+    kitchen_host.namespace.nft(
+        "table inet firewall {\nchain input {\ntype filter hook input priority 0\nudp dport 5353 drop\n}\n}\n",
+    );
+    doctor(&kitchen, "failed", &format!("nothing answers multicast DNS on the network of {kitchen_address}"));
+    kitchen_host.namespace.nft("delete table inet firewall\n");
+    doctor(&kitchen, "ok", "as 'kitchen'");
     second.stop().await;
     knows(&hall, &["kitchen"]).await;
     kitchen.stop().await;

@@ -191,8 +191,18 @@ async fn with_relays(
     exchange: &Exchange,
     relays: &[&Coturn],
 ) -> ([Site; 2], [Voipd; 2]) {
-    let names: Vec<String> = relays.iter().map(|relay| format!("\"turn:{}\"", relay.address)).collect();
-    let account = |user: &str| {
+    each_with_relays(lab, internet, exchange, [relays; 2]).await
+}
+
+/// The same, each with relays of its own.
+async fn each_with_relays(
+    lab: &Lab,
+    internet: &Internet,
+    exchange: &Exchange,
+    relays: [&[&Coturn]; 2],
+) -> ([Site; 2], [Voipd; 2]) {
+    let account = |user: &str, relays: &[&Coturn]| {
+        let names: Vec<String> = relays.iter().map(|relay| format!("\"turn:{}\"", relay.address)).collect();
         format!(
             "{}\nrelays = [{}]\nrelay-user = \"{user}\"\nrelay-password = \"{user}-secret\"",
             exchange.registrar.account(user),
@@ -200,8 +210,8 @@ async fn with_relays(
         )
     };
     let sites = [internet.site(SYMMETRIC), internet.site(SYMMETRIC)];
-    let alice = phone(lab, "alice", &sites[0], account("alice")).await;
-    let bob = phone(lab, "bob", &sites[1], account("bob")).await;
+    let alice = phone(lab, "alice", &sites[0], account("alice", relays[0])).await;
+    let bob = phone(lab, "bob", &sites[1], account("bob", relays[1])).await;
     (sites, [alice, bob])
 }
 
@@ -233,6 +243,36 @@ async fn the_nearer_relay_is_taken() {
     // By way of the far one each packet would cross its cable twice, and so would each answer.
     assert!(round_trip < 4.0 * far_away.as_millis() as f64, "{round_trip} ms");
     conversation.end_after(5.0).await.assert_both_heard("by the nearer relay");
+    stop(phones).await;
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_calls() {
+    if !needs_root("of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_calls") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let far = internet.distant_host("far", Duration::from_millis(150));
+    let near = internet.distant_host("near", Duration::from_millis(5));
+    let (far, near) = (relay(&lab, &far, "coturn-far").await, relay(&lab, &near, "coturn-near").await);
+    let (_sites, phones) = each_with_relays(&lab, &internet, &exchange, [&[&far], &[&near]]).await;
+    for (caller, callee, name) in [(0, 1, "bob"), (1, 0, "alice")] {
+        let conversation =
+            Conversation::begin_after(&lab, &phones[caller], (name, &phones[callee]), 5.0).await;
+        println!("{:?}", conversation.way().await);
+        let round_trip = until("the round trip is measured", 2 * SOON, async || {
+            let figures = conversation.near.figures().await;
+            (figures.round_trip_ms >= 0.0).then_some(figures.round_trip_ms)
+        })
+        .await;
+        println!("the round trip takes {round_trip:.0} ms");
+        // By the far one alone it would be 600 ms, and by both more.
+        assert!(round_trip < 300.0, "{round_trip} ms");
+        conversation.end_after(5.0).await.assert_both_heard("by the relay that is nearer for both");
+    }
     stop(phones).await;
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
-use voipd_dbus::{Dict, Error, FriendsProxy};
+use voipd_dbus::{Dict, Error, FriendsProxy, NatProxy};
 use voipd_tests::authority::{Validity, self_signed};
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::speech::{Speaker, speech};
@@ -61,12 +61,12 @@ async fn joined_by_relay(lab: &Lab, point: &Voipd, name: &str) -> Voipd {
          auth-user = \"{name}.salt\"\npassword = \"{password}\"\nrealm = \"{domain}\"\nice = \"relay\"\nrelays = []"
     );
     let phone = Voipd::start(lab, name, Config::at(lab.address()).account(account)).await;
-    let relay = format!("turn:{domain}");
+    let relays = [format!("turn:{domain}"), format!("turn:{domain}?transport=tcp")];
     let accounts = async || phone.manager().await.accounts().await.unwrap().len();
     until("the account is there", SOON, async || (accounts().await == 2).then_some(())).await;
     let account = phone.account("friends").await;
     until("the meeting point lends its relay", SOON, async || {
-        (account.relays().await.unwrap() == [relay.clone()]).then_some(())
+        (account.relays().await.unwrap() == relays).then_some(())
     })
     .await;
     phone
@@ -295,6 +295,144 @@ async fn friends_whom_nothing_else_connects_talk_by_the_meeting_points_relay() {
     assert_eq!(answer[..2], [1, 0x13], "{:x?}", &answer[..length]);
     assert!(answer[20..length].starts_with(&[0, 9]) && answer[26..28] == [4, 1], "{:x?}", &answer[..length]);
     for phone in [alice, bob, point] {
+        phone.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_goes_on_when_the_meeting_point_restarts() {
+    let lab = Lab::shared();
+    let mut point = meeting_point(&lab, |config| config).await;
+    let alice = joined(&lab, &point, "alice").await;
+    let bob = joined(&lab, &point, "bob").await;
+    let call = alice.dial("bob").await;
+    let answered = bob.incoming().await;
+    answered.accept().await;
+    call.is("active").await;
+    answered.is("active").await;
+    point.restart().await;
+    let account = point.address.to_string();
+    for phone in [&alice, &bob] {
+        // By itself it may take its time: nobody knows how long the other end is away.
+        phone.account(&account).await.register().await.unwrap();
+    }
+    let there = [("alice", "online"), ("bob", "online")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    until("both are back", SOON, async || (presence(&point).await == there).then_some(())).await;
+    // What either side asks for gets to the other one.
+    answered.hold().await;
+    until("the caller is held", SOON, async || call.proxy.remote_hold().await.unwrap().then_some(())).await;
+    answered.resume().await;
+    call.is("active").await;
+    call.hang_up().await;
+    assert_eq!(answered.ended().await.0, "remote");
+    for phone in [alice, bob, point] {
+        phone.stop().await;
+    }
+}
+
+/// The relays that a telephone knows: URI, state, who lends it, to whom it is offered.
+async fn relays(voipd: &Voipd) -> Vec<[String; 4]> {
+    let nat = NatProxy::new(&voipd.connection).await.unwrap();
+    let relays = nat.relays().await.unwrap();
+    let row = |relay: &Dict| ["uri", "state", "lent-by", "offered-to"].map(|key| text(relay, key));
+    relays.iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn a_friends_relay_is_found_tried_lent_to_contacts_and_withdrawn_with_him() {
+    let lab = Lab::alone();
+    let near = "relay-networks = [\"127.0.0.0/8\"]";
+    let point = meeting_point(&lab, |config| config.line("rendezvous", near)).await;
+    let alice = joined(&lab, &point, "alice").await;
+    let carol = joined(&lab, &point, "carol").await;
+    let offering = |config: Config| config.line("rendezvous", "offer-relay = true");
+    let lender =
+        Voipd::start(&lab, "bob", offering(Config::at(lab.address()).line("rendezvous", near))).await;
+    let invitation = point.ctl(&["friends", "invite", "bob"]);
+    lender.ctl(&["friends", "join", invitation.trim()]);
+    let uri = format!("turn:{}", lender.address);
+
+    // The meeting point has been relayed there, and the lender is told.
+    until("the relay is lent", SOON, async || {
+        let shown = point.ctl(&["friends"]);
+        shown.lines().any(|line| line.contains("bob") && line.trim().ends_with(&uri)).then_some(())
+    })
+    .await;
+    let account = point.address.to_string();
+    lender.account(&account).await.register().await.unwrap();
+    let ours = [uri.clone(), "reachable".into(), String::new(), point.address.to_string()];
+    until("the lender knows", SOON, async || (relays(&lender).await == [ours.clone()]).then_some(())).await;
+
+    // Contacts alone hear of it.
+    they_talk(&lab, &alice, &lender, "bob").await;
+    assert_eq!(presence(&carol).await, []);
+    assert_eq!(presence(&alice).await, [("bob".to_owned(), "online".to_owned())]);
+    let lent = [uri.clone(), "reachable".into(), "bob".into(), String::new()];
+    until("alice has measured it", SOON, async || (relays(&alice).await == [lent.clone()]).then_some(()))
+        .await;
+    assert_eq!(relays(&carol).await, Vec::<[String; 4]>::new());
+    assert!(alice.ctl(&["nat"]).contains("lent by bob"), "{}", alice.ctl(&["nat"]));
+    assert!(alice.ctl(&["friends"]).contains(&uri), "{}", alice.ctl(&["friends"]));
+
+    // Alice and carol become contacts of each other by a call; carol gets to know bob, and both of them his relay.
+    they_talk(&lab, &carol, &lender, "bob").await;
+    assert_eq!(presence(&carol).await.len(), 1);
+    until("carol has measured it", SOON, async || (relays(&carol).await == [lent.clone()]).then_some(()))
+        .await;
+
+    // It goes with him.
+    lender.stop().await;
+    until("bob is gone", SOON, async || {
+        let gone = presence(&alice).await == [("bob".to_owned(), "offline".to_owned())];
+        (gone && relays(&alice).await.is_empty()).then_some(())
+    })
+    .await;
+    for phone in [alice, carol, point] {
+        phone.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_not_what_it_is_said_to_be_is_not_lent() {
+    let lab = Lab::shared();
+    // The meeting point lends nothing at addresses that not everybody reaches, whatever the lender thinks of them.
+    let point = meeting_point(&lab, |config| config).await;
+    let wide = |config: Config| {
+        let config = config.line("rendezvous", "offer-relay = true");
+        config.line("rendezvous", "relay-networks = [\"127.0.0.0/8\"]")
+    };
+    let account = point.address.to_string();
+    let refused = async |phone: &Voipd, reason: &str| {
+        until("the offer is refused", SOON, async || {
+            let shown = phone.ctl(&["nat"]);
+            shown.contains(reason).then_some(())
+        })
+        .await;
+    };
+    let lender = Voipd::start(&lab, "lender", wide(Config::at(lab.address()))).await;
+    let invitation = point.ctl(&["friends", "invite", "lender"]);
+    lender.ctl(&["friends", "join", invitation.trim()]);
+    until("the meeting point has seen through it", SOON, async || {
+        point.ctl(&["friends"]).contains("is no public address").then_some(())
+    })
+    .await;
+    lender.account(&account).await.register().await.unwrap();
+    refused(&lender, "is no public address").await;
+    assert!(point.ctl(&["friends"]).contains("refused"), "{}", point.ctl(&["friends"]));
+
+    // One who names another machine's address is seen through, and one without a public address offers nothing.
+    let elsewhere = format!("relay-address = \"{}\"", lab.address());
+    let liar =
+        Voipd::start(&lab, "liar", wide(Config::at(lab.address())).line("rendezvous", elsewhere)).await;
+    let invitation = point.ctl(&["friends", "invite", "liar"]);
+    liar.ctl(&["friends", "join", invitation.trim()]);
+    refused(&liar, "there is a NAT between").await;
+    let plain = Config::at(lab.address()).line("rendezvous", "offer-relay = true");
+    let inside = Voipd::start(&lab, "inside", plain).await;
+    let invitation = point.ctl(&["friends", "invite", "inside"]);
+    inside.ctl(&["friends", "join", invitation.trim()]);
+    refused(&inside, "a relay needs one of this machine's own").await;
+    for phone in [lender, liar, inside, point] {
         phone.stop().await;
     }
 }

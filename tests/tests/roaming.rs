@@ -1,15 +1,18 @@
 //! Networks that change under a real voipd: on a host of its own whose addresses, interfaces and routes are taken away
-//! and given, with kamailio as its registrar. Needs root.
+//! and given, with kamailio as its registrar. Needs root, but for the sleep that logind tells of.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use voipd_tests::bus::Bus;
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::{Digest, Kamailio};
+use voipd_tests::process::run;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause, until};
+use zbus::Connection;
 
 /// How long the network takes to be told and the call to follow: with the loss of the first packets, and not more.
 const MOST_MISSING_MS: usize = 3000;
@@ -148,6 +151,22 @@ async fn a_call_survives_the_walk_to_another_network() {
 }
 
 #[tokio::test]
+async fn a_dead_link_gives_way_to_the_next_route() {
+    if !needs_root("a_dead_link_gives_way_to_the_next_route") {
+        return;
+    }
+    let town = Town::new().await;
+    let (router, address) = town.second;
+    // As with whatever manages the network: routes over a link without a carrier do not count.
+    run(town.wire.program("sysctl").args(["-qw", "net.ipv4.conf.all.ignore_routes_with_linkdown=1"]));
+    town.wire.ip(&format!("address add {address}/30 dev wlan0"));
+    town.wire.ip(&format!("route add default via {router} metric 600"));
+    // Neither address nor route of the dead link is taken away.
+    let change = async |town: &Town| town.wire.pull();
+    town.changes_in_mid_call(change, address).await;
+}
+
+#[tokio::test]
 async fn a_vpn_takes_the_calls_that_it_leads_to_and_nothing_else() {
     if !needs_root("a_vpn_takes_the_calls_that_it_leads_to_and_nothing_else") {
         return;
@@ -247,9 +266,80 @@ async fn a_socket_on_one_address_works_again_when_the_address_is_back() {
     bob.stop().await;
 }
 
+/// Says what logind says before and after a sleep.
+async fn prepare_for_sleep(by: &Connection, start: bool) {
+    let (path, interface) = ("/org/freedesktop/login1", "org.freedesktop.login1.Manager");
+    by.emit_signal(None::<&str>, path, interface, "PrepareForSleep", &(start,)).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_sleep_that_logind_tells_of_everything_is_looked_after() {
+    let lab = Lab::shared();
+    let bus = Bus::start(&lab.directory("system-bus")).await;
+    let kamailio = Kamailio::start(&lab, Digest::Md5).await;
+    let account = kamailio.account("alice") + "\ntransport = \"tcp\"";
+    let config = Config::at(lab.address())
+        .account(account)
+        .line("log", "level = \"debug\"")
+        .environment("DBUS_SYSTEM_BUS_ADDRESS", bus.address());
+    let alice = Voipd::start(&lab, "alice", config).await;
+    let bob = Voipd::start(&lab, "bob", Config::at(lab.address()).account(kamailio.account("bob"))).await;
+    alice.account_is("alice", "registered", SOON).await;
+    bob.account_is("bob", "registered", SOON).await;
+    let call = alice.dial(&format!("sip:bob@{}", kamailio.address)).await;
+    let answered = bob.incoming().await;
+    answered.accept().await;
+    call.is("active").await;
+
+    // logind is there only after voipd, as after its own restart.
+    let logind = bus.connect().await;
+    logind.request_name("org.freedesktop.login1").await.unwrap();
+    let told = |what: &str| alice.log().lines().filter(|line| line.contains(what)).count();
+    until("voipd listens to logind", SOON, async || {
+        prepare_for_sleep(&logind, true).await;
+        pause(0.1).await;
+        (told("the system goes to sleep") > 0).then_some(())
+    })
+    .await;
+    // Nothing is torn down before the sleep, and nobody else can send the telephone to sleep.
+    let (asleep, before) = (told("the system goes to sleep"), registered(&kamailio));
+    let stranger = bus.connect().await;
+    prepare_for_sleep(&stranger, true).await;
+    prepare_for_sleep(&stranger, false).await;
+    prepare_for_sleep(&logind, true).await;
+    until("logind's word has come", SOON, async || {
+        (told("the system goes to sleep") == asleep + 1).then_some(())
+    })
+    .await;
+    assert_eq!(told("the system has slept"), 0);
+    assert_eq!(registered(&kamailio), before);
+    assert_eq!(alice.account("alice").await.state().await.unwrap(), "registered");
+
+    prepare_for_sleep(&logind, false).await;
+    until("the registration is renewed", SOON, async || (registered(&kamailio) > before).then_some(())).await;
+    assert_eq!(told("the system has slept"), 1);
+    alice.account_is("alice", "registered", SOON).await;
+    // The peer was asked for a sign of life, and has given one; both are heard as before.
+    let before = (call.figures().await.packets_received, answered.figures().await.packets_received);
+    until("both are heard", SOON, async || {
+        let now = (call.figures().await.packets_received, answered.figures().await.packets_received);
+        (now.0 > before.0 + 20 && now.1 > before.1 + 20).then_some(())
+    })
+    .await;
+    assert_eq!((call.state().await.as_str(), answered.state().await.as_str()), ("active", "active"));
+    answered.hang_up().await;
+    call.is("ended").await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
 /// How often Alice has registered.
 fn registrations(town: &Town) -> usize {
-    town.kamailio.log().lines().filter(|line| line.contains("REGISTERED alice")).count()
+    registered(&town.kamailio)
+}
+
+fn registered(kamailio: &Kamailio) -> usize {
+    kamailio.log().lines().filter(|line| line.contains("REGISTERED alice")).count()
 }
 
 async fn remote_media(call: &Call) -> String {

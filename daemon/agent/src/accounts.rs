@@ -10,7 +10,7 @@ use voipd_sip::endpoint::{
 use voipd_sip::uri::{Host, NameAddr, SipUri, Uri};
 
 use crate::account::{AccountId, AccountKind, AccountSettings};
-use crate::ice_settings::{Relay, RelayLogin};
+use crate::ice_settings::Lent;
 use crate::reason;
 use crate::view::{AccountState, AccountView};
 
@@ -123,27 +123,20 @@ impl Accounts {
     }
 
     /// Takes relays that the account's server lends; `false` where nothing changes.
-    pub(crate) fn lend_relays(
-        &mut self,
-        id: AccountId,
-        relays: Vec<Relay>,
-        login: Option<RelayLogin>,
-    ) -> bool {
+    pub(crate) fn lend_relays(&mut self, id: AccountId, lent: Lent) -> bool {
         let Some(account) = self.map.get_mut(&id) else { return false };
         let ice = &mut account.settings.ice;
         if !ice.relays.is_empty() && !account.has_lent_relays {
             return false;
         }
-        // A login's end and whose it is make its password, until the meeting point starts anew.
-        let words = |login: &Option<RelayLogin>| {
-            login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned()))
-        };
-        if ice.relays == relays && (relays.is_empty() || words(&ice.login) == words(&login)) {
+        let same = ice.relays == lent.relays && (ice.relays.is_empty() || ice.login == lent.login);
+        if same && ice.lent == lent.of_friends {
             return false;
         }
-        account.has_lent_relays = !relays.is_empty();
-        ice.login = login;
-        ice.relays = relays;
+        account.has_lent_relays = !lent.relays.is_empty();
+        ice.login = lent.login;
+        ice.relays = lent.relays;
+        ice.lent = lent.of_friends;
         true
     }
 

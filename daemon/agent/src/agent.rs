@@ -17,6 +17,7 @@ use voipd_sip::Endpoint;
 use voipd_sip::endpoint::{
     self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId, TransportError,
 };
+use voipd_sip::rendezvous::RelayOffer;
 
 use crate::account::{AccountId, AccountKind, AccountOrigin, AccountSettings};
 use crate::accounts::Accounts;
@@ -29,6 +30,7 @@ use crate::output::{FIRST_CALL_PORT, Note, Output, Weight};
 use crate::roaming::NetworkChange;
 use crate::servers::Servers;
 use crate::sound::Routing;
+use crate::trickle::TricklePeers;
 use crate::view::{CallId, Reason, printable};
 
 /// How long an ended call can still be read.
@@ -85,6 +87,7 @@ pub struct Agent {
     /// How everybody was reached after the last change; `None` before the first.
     pub(crate) network: Option<NetworkChange>,
     pub(crate) servers: Servers,
+    pub(crate) trickle_peers: TricklePeers,
     /// Calls whose views may have changed.
     pub(crate) touched: BTreeSet<CallId>,
     /// About those who are turned away without a call.
@@ -142,6 +145,7 @@ impl Agent {
             neighbours: Vec::new(),
             network: None,
             servers: Servers::default(),
+            trickle_peers: TricklePeers::default(),
             touched: BTreeSet::new(),
             complaints: Complaints::default(),
             events: VecDeque::new(),
@@ -371,6 +375,14 @@ impl Agent {
             .and_then(|id| self.endpoint.registered_on(id))
     }
 
+    /// Offers a relay of this machine to the friends at the account's meeting point, from the next registration on; `None`
+    /// takes it back.
+    pub fn offer_relay(&mut self, id: AccountId, offer: Option<RelayOffer>) {
+        if let Some(identity) = self.accounts.get(id).and_then(|account| account.identity) {
+            self.endpoint.offer_relay(identity, offer);
+        }
+    }
+
     /// While on, inbound calls are answered 480 at once and nothing rings.
     pub fn set_do_not_disturb(&mut self, now: Instant, on: bool) {
         self.do_not_disturb = on;
@@ -493,6 +505,8 @@ impl Agent {
                 self.digit_received(now, session, digit, duration_ms);
             }
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
+            Event::Fragment { session, id, body } => self.fragment(now, session, id, &body),
+            Event::FragmentSent { session, taken } => self.fragment_sent(now, session, taken),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
                 self.media_names.forget(session);

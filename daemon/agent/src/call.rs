@@ -20,6 +20,7 @@ use crate::heard_digits::HeardDigits;
 use crate::ice::CallIce;
 use crate::quality::QualityMonitor;
 use crate::roaming::Whereabouts;
+use crate::trickle::Trickle;
 use crate::view::{
     CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
 };
@@ -193,6 +194,10 @@ pub(crate) struct Call {
     pub(crate) media: Media,
     /// From when sockets are bound until the peer has turned out to know nothing of it.
     pub(crate) ice: Option<Box<CallIce>>,
+    /// What the peer knows of our candidates, where they are told one after the other.
+    pub(crate) trickle: Trickle,
+    /// Where media comes to without ICE, as our last description had it.
+    pub(crate) described_media: Option<LocalMedia>,
     /// An offer that begins ICE anew, or names more candidates, is due.
     pub(crate) ice_news: bool,
     /// Where media comes to, as the peer was told while ICE was still thought of.
@@ -424,11 +429,14 @@ impl Call {
         }
         let network = self.whereabouts.next_timeout(patience);
         let ice = self.ice.as_ref().and_then(|ice| ice.next_timeout());
+        let trickles = self.ice.as_ref().is_some_and(|ice| ice.may_trickle());
+        let trickle = self.trickle.next_timeout().filter(|_| trickles);
         let own = [
             self.ring_deadline,
             self.next_check,
             self.dtmf.busy_until,
             ice,
+            trickle,
             network,
             self.vigil.next_timeout(),
         ];

@@ -17,10 +17,12 @@ use crate::digits::DtmfQueue;
 use crate::error::AgentError;
 use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
+use crate::ice_settings::IcePolicy;
 use crate::output::{Output, Weight};
 use crate::reason;
 use crate::roaming::Whereabouts;
 use crate::target::{self, Home, Target};
+use crate::trickle::Trickle;
 use crate::view::{CallDirection, CallId, CallState, Reason};
 use crate::vigil::Vigil;
 use rand_chacha::rand_core::Rng;
@@ -274,6 +276,8 @@ impl Agent {
             invited: None,
             media,
             ice: None,
+            trickle: Trickle::default(),
+            described_media: None,
             ice_news: false,
             advertised: None,
             faces: None,
@@ -300,6 +304,8 @@ impl Agent {
             ended_at: 0,
             published: None,
         };
+        let policy = self.accounts.get(account).map(|account| account.settings.ice.policy);
+        self.endpoint.set_trickle(session, policy.is_some_and(|policy| policy != IcePolicy::Off));
         self.by_session.insert(session, id);
         self.by_port.insert(stream_port, id);
         self.calls.insert(id, call);
@@ -379,6 +385,7 @@ impl Agent {
         if due && matches!(call.phase, Phase::Early | Phase::Active) {
             self.offer_anew(now, id);
         }
+        self.trickle(now, id);
     }
 
     /// Offers what this side wants now, if nothing else is under way.

@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use voipd_audio::plan::{Path, StreamPlan};
-use voipd_media::ice::{Candidate, CandidateKind, LocalIce, PeerIce, RemoteIce};
+use voipd_media::ice::{Candidate, CandidateKind, Fragment, LocalIce, PeerIce, RemoteIce};
 use voipd_media::{Agreement, LocalMedia};
 use voipd_nat::ice::{self, Base, IceAgent, MediaPath, Role, SelectedPair, Settings, State};
 use voipd_nat::turn::RelayServer;
 use voipd_nat::turn::frame::channel_header;
 
 use crate::ice_settings::IcePolicy;
+use crate::trickle::Trickle;
 use crate::view::MediaWay;
 
 /// How long a description waits for candidates: servers that are not dead have answered long before.
@@ -44,6 +45,8 @@ pub(crate) struct Beginning {
     /// The nearest first.
     pub(crate) relays: Vec<RelayServer>,
     pub(crate) seed: [u8; 32],
+    /// The peer can be told later of what is not there yet.
+    pub(crate) later: bool,
 }
 
 /// See the module.
@@ -65,9 +68,7 @@ pub(crate) struct CallIce {
     /// By component.
     selected: [Option<SelectedPair>; 2],
     recovery: Recovery,
-    /// Candidates for RTP that the last description of ours named.
-    described: usize,
-    /// When the others are told.
+    /// When candidates are told that came too late for our description.
     late_at: Option<Instant>,
 }
 
@@ -92,7 +93,7 @@ pub(crate) enum RtcpWay {
 
 impl CallIce {
     pub(crate) fn new(now: Instant, beginning: Beginning) -> Self {
-        let Beginning { policy, local, beside, offers, muxed, abroad, stun, relays, seed } = beginning;
+        let Beginning { policy, local, beside, offers, muxed, abroad, stun, relays, seed, later } = beginning;
         let settings = Settings {
             role: if offers { Role::Controlling } else { Role::Controlled },
             components: if muxed { 1 } else { 2 },
@@ -112,12 +113,11 @@ impl CallIce {
             beside,
             latest: now,
             asked_at: None,
-            waits_until: Some(now + PATIENCE),
+            waits_until: (!later).then_some(now + PATIENCE),
             wake_at: None,
             told: None,
             selected: [None, None],
             recovery: Recovery::default(),
-            described: 0,
             late_at: None,
         }
     }
@@ -148,13 +148,12 @@ impl CallIce {
         self.policy == IcePolicy::Relay && self.default_candidate(1).is_none()
     }
 
-    fn for_rtp(&self) -> usize {
-        self.agent.candidates().iter().filter(|candidate| candidate.component == 1).count()
-    }
-
-    /// There are candidates that the peer, which has answered, does not know.
-    pub(crate) fn note_late(&mut self, now: Instant) {
-        if self.told.is_some() && self.for_rtp() > self.described && self.selected[0].is_none() {
+    /// There are candidates that the peer, which has answered, does not know, and is not told of in INFO.
+    pub(crate) fn note_late(&mut self, now: Instant, trickle: &Trickle) {
+        let mut for_rtp = self.agent.candidates().iter().filter(|candidate| candidate.component == 1);
+        let news = for_rtp.any(|candidate| trickle.is_news(&self.written(candidate)));
+        let by_info = self.peer_trickles() && !trickle.is_refused() && !trickle.is_closed();
+        if self.told.is_some() && news && !by_info && self.selected[0].is_none() {
             self.late_at.get_or_insert(now + LATE);
         }
     }
@@ -171,25 +170,53 @@ impl CallIce {
     // Descriptions.
 
     /// What a description of ours says.
-    pub(crate) fn describe(&mut self, local: LocalMedia) -> LocalIce {
+    pub(crate) fn describe(&mut self, local: LocalMedia, trickles: bool, trickle: &mut Trickle) -> LocalIce {
         if local != self.local {
-            // The call has moved to another network: what is gathered there later is told in another description.
-            self.restart(self.latest, Some(local));
-            self.waits_until = None;
+            // The call has moved to another network: what is gathered there later is told later.
+            self.restart(self.latest, Some(local), true);
         }
-        self.described = self.for_rtp();
         self.late_at = None;
         let credentials = self.agent.credentials();
+        let candidates = self.candidates();
+        let complete =
+            trickle.describe(self.latest, &credentials.ufrag, &candidates, self.agent.is_gathered());
         LocalIce {
             credentials: voipd_media::ice::Credentials {
                 ufrag: credentials.ufrag.clone(),
                 password: credentials.password.clone(),
             },
-            candidates: self.candidates(),
-            trickle: false,
-            complete: true,
+            candidates,
+            trickle: trickles,
+            complete,
             remote_candidates: self.remote_candidates(),
         }
+    }
+
+    /// The peer takes candidates in INFO, by its description.
+    pub(crate) fn peer_trickles(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.trickle)
+    }
+
+    /// What is new may still be of use, and belongs to what the peer has described (RFC 8838 section 13).
+    pub(crate) fn may_trickle(&self) -> bool {
+        self.peer_trickles() && matches!(self.agent.state(), State::Checking | State::Failed)
+    }
+
+    /// What the peer is told next, and nothing that it knows.
+    pub(crate) fn next_fragment(&self, now: Instant, trickle: &mut Trickle) -> Option<LocalIce> {
+        let credentials = self.agent.credentials();
+        let all = self.agent.candidates().iter().map(|candidate| self.written(candidate)).collect();
+        let (candidates, complete) = trickle.take(now, &credentials.ufrag, all, self.agent.is_gathered())?;
+        Some(LocalIce {
+            credentials: voipd_media::ice::Credentials {
+                ufrag: credentials.ufrag.clone(),
+                password: credentials.password.clone(),
+            },
+            candidates,
+            trickle: true,
+            complete,
+            remote_candidates: Vec::new(),
+        })
     }
 
     /// All that there are; once a way is chosen, those alone that it takes (RFC 8839 section 4.4.1.2.2).
@@ -258,6 +285,18 @@ impl CallIce {
             of_component.filter(|c| c.kind == kind).max_by_key(|c| c.priority)
         };
         let same_family = |c: &&ice::Candidate| c.address.is_ipv4() == self.local.address.is_ipv4();
+        // Once a pair is nominated, it is the one (RFC 8839 section 4.4.1.2.2).
+        let nominated = self.selected.get(usize::from(component).wrapping_sub(1)).copied().flatten();
+        if let Some(MediaPath::Direct { base, .. }) =
+            nominated.filter(|_| self.agent.state() == State::Connected).map(|pair| pair.path)
+        {
+            let of_base = |c: &&ice::Candidate| c.address == base || c.related == Some(base);
+            let of_base = self.agent.candidates().iter().filter(|c| c.component == component).filter(of_base);
+            let best = of_base.filter(same_family).max_by_key(|c| (c.kind == wanted, c.priority));
+            if best.is_some() {
+                return best;
+            }
+        }
         of(wanted).filter(same_family).or_else(|| {
             let own = (self.policy != IcePolicy::Relay).then(|| of(ice::CandidateKind::Host));
             own.flatten().filter(same_family)
@@ -279,7 +318,7 @@ impl CallIce {
     }
 
     /// What was agreed: checks begin, or go on with what is new.
-    pub(crate) fn agree(&mut self, now: Instant, remote: &RemoteIce, muxed: bool) {
+    pub(crate) fn agree(&mut self, now: Instant, remote: &RemoteIce, muxed: bool, trickle: &mut Trickle) {
         if muxed {
             self.agent.multiplex(now);
             self.selected[1] = None;
@@ -289,12 +328,50 @@ impl CallIce {
         }
         let Some(credentials) = credentials(&remote.credentials) else { return };
         let candidates = remote.candidates.iter().map(heard).collect();
-        self.agent.set_remote(now, ice::Remote { credentials, lite: remote.lite, candidates });
+        let trickles = remote.trickle && !remote.complete;
+        self.agent.set_remote(now, ice::Remote { credentials, lite: remote.lite, candidates, trickles });
         if remote.complete {
             self.agent.end_of_remote_candidates(now);
         }
         self.told = Some(remote.clone());
-        self.note_late(now);
+        if let Some(early) = trickle.take_early(&remote.credentials.ufrag) {
+            self.take_fragment(now, early);
+        }
+        self.note_late(now, trickle);
+    }
+
+    /// Candidates of the peer's by INFO. What belongs to another generation than the one that was agreed is nothing to us
+    /// (RFC 8838 section 10), unless that generation has still to be agreed.
+    pub(crate) fn hear_fragment(&mut self, now: Instant, fragment: Fragment, trickle: &mut Trickle) {
+        match self.told.as_ref().filter(|_| !self.is_restarting()) {
+            None => trickle.keep(fragment),
+            Some(told) if told.credentials.ufrag == fragment.ufrag => self.take_fragment(now, fragment),
+            Some(_) => {}
+        }
+    }
+
+    fn take_fragment(&mut self, now: Instant, fragment: Fragment) {
+        for candidate in &fragment.candidates {
+            self.agent.add_remote_candidate(now, heard(candidate));
+        }
+        if fragment.complete {
+            self.agent.end_of_remote_candidates(now);
+        }
+    }
+
+    /// This side controls, and the peer is one that wants to hear of it in an offer where the nominated pair is not what the
+    /// descriptions name (RFC 8839 section 4.3.4). `ours`: what our last description named.
+    pub(crate) fn needs_offer(&self, ours: Option<LocalMedia>, agreement: &Agreement) -> bool {
+        let heeds = self.told.as_ref().is_some_and(|told| told.ice2);
+        if heeds || !self.is_controlling() || self.agent.state() != State::Connected {
+            return false;
+        }
+        let mut pairs = self.selected.iter().flatten();
+        ours.is_some_and(|ours| ours != self.default_media())
+            || pairs.any(|pair| {
+                let theirs = if pair.component == 1 { agreement.remote_rtp } else { agreement.remote_rtcp };
+                remote_of(pair.path) != theirs
+            })
     }
 
     /// The call goes to somebody else than before: what was found leads nowhere.
@@ -308,8 +385,9 @@ impl CallIce {
         self.told.is_some() && self.agent.state() == State::New
     }
 
-    /// Begins anew; the next offer tells it. With `local`, the sockets are others.
-    pub(crate) fn restart(&mut self, now: Instant, local: Option<LocalMedia>) {
+    /// Begins anew; the next offer tells it, and where `later`, it does not wait for what can be told after it. With `local`,
+    /// the sockets are others.
+    pub(crate) fn restart(&mut self, now: Instant, local: Option<LocalMedia>, later: bool) {
         self.agent.set_role(Role::Controlling);
         if let Some(local) = local {
             self.local = local;
@@ -318,7 +396,8 @@ impl CallIce {
         self.agent.give_up_silent_relays(now);
         self.agent.restart(now, local.map(|local| bases(local, &self.beside, false)));
         let patience = self.asked_at.take().unwrap_or(now) + PATIENCE;
-        self.waits_until = (!self.agent.is_gathered() && now < patience).then_some(patience);
+        let waits = !self.agent.is_gathered() && now < patience && !(later && self.policy == IcePolicy::Auto);
+        self.waits_until = waits.then_some(patience);
         self.recovery.at = None;
     }
 

@@ -76,6 +76,12 @@ impl Agent {
             }
     }
 
+    /// Whether a call's peer is told by ICE where to send, so that it hears of addresses also when they are known late. To be
+    /// asked when [`Output::BindMedia`] comes.
+    pub fn offers_ice(&self, id: CallId) -> bool {
+        self.calls.get(&id).is_some_and(|call| self.wants_ice(call))
+    }
+
     fn wants_ice(&self, call: &Call) -> bool {
         let Some(account) = self.accounts.get(call.account) else { return false };
         let settings = &account.settings.ice;
@@ -115,6 +121,7 @@ impl Agent {
             stun: self.servers.stun_for(settings, &families),
             relays: self.servers.relays_for(settings, &families),
             seed: [0; 32],
+            later: self.peer_takes_later(id),
         };
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -128,6 +135,7 @@ impl Agent {
     pub(crate) fn offer_mapped(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some((mapped, ice)) = call.mapped.zip(call.ice.as_mut()) else { return };
+        call.trickle.expect_mapping(false);
         for (is_rtp, port) in [(true, mapped.rtp_port), (false, mapped.rtcp_port)] {
             let base = ice.base(is_rtp);
             ice.agent_mut().add_mapped(now, base, SocketAddr::new(mapped.address, port));
@@ -184,8 +192,9 @@ impl Agent {
             PeerIce::Offered(remote) => {
                 if call.forks.has_moved() {
                     ice.forget_peer();
+                    call.trickle.forget_peer();
                 }
-                ice.agree(now, remote, agreement.rtcp_mux);
+                ice.agree(now, remote, agreement.rtcp_mux, &mut call.trickle);
                 self.drain_ice(now, id);
             }
             // Another callee may yet answer otherwise.
@@ -204,6 +213,12 @@ impl Agent {
                     return self.hang_up_for(now, id, Some(Reason::Policy));
                 }
                 self.end_ice(now, id);
+                // The offer may have gone out before it was known as whom the Internet sees us.
+                if let Some(call) = self.calls.get_mut(&id)
+                    && call.described_media.zip(call.advertised).is_some_and(|(told, now)| told != now)
+                {
+                    call.whereabouts.due();
+                }
             }
         }
     }
@@ -232,9 +247,16 @@ impl Agent {
         if ice.is_late(now) && ice.stop_waiting() {
             self.media_ready(now, id);
         }
+        if self.calls.get_mut(&id).is_some_and(|call| call.trickle.close(now)) {
+            self.trickle(now, id);
+        }
         if self.ice_of(id).is_some_and(|ice| ice.take_late(now))
             && let Some(call) = self.calls.get_mut(&id)
         {
+            if call.trickle.is_closed() && call.ice.as_ref().is_some_and(|ice| ice.peer_trickles()) {
+                // It has been told that nothing follows, and would not look at more (RFC 8838 section 14).
+                return self.restart_ice(now, id, None);
+            }
             call.ice_news = true;
             self.tell_news(now, id);
         }
@@ -248,7 +270,8 @@ impl Agent {
     pub(crate) fn restart_ice(&mut self, now: Instant, id: CallId, local: Option<LocalMedia>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(ice) = &mut call.ice else { return };
-        ice.restart(now, local);
+        let later = ice.peer_trickles() && !call.trickle.is_refused();
+        ice.restart(now, local, later);
         call.ice_news = true;
         self.drain_ice(now, id);
         self.media_ready(now, id);
@@ -261,9 +284,11 @@ impl Agent {
     /// Carries out what a call's ICE agent wants.
     pub(crate) fn drain_ice(&mut self, now: Instant, id: CallId) {
         let mut ready = false;
+        let mut concluded = false;
         let mut changed = false;
         loop {
-            let Some(ice) = self.ice_of(id) else { return };
+            let Some(call) = self.calls.get_mut(&id) else { return };
+            let Some(ice) = call.ice.as_deref_mut() else { return };
             match ice.agent_mut().poll_output() {
                 IceOutput::Timeout(at) => {
                     ice.wakes_at(now, at);
@@ -282,7 +307,7 @@ impl Agent {
                     self.outputs.push_back(Output::CloseRelay { call: id, stream });
                 }
                 // Descriptions take all that there are.
-                IceOutput::Candidate(_) => ice.note_late(now),
+                IceOutput::Candidate(_) => ice.note_late(now, &call.trickle),
                 IceOutput::GatheringComplete => ready |= ice.stop_waiting(),
                 IceOutput::Selected(pair) => {
                     ice.select(pair);
@@ -295,6 +320,7 @@ impl Agent {
                 IceOutput::State(state) => {
                     ice.state_changed(now, state);
                     changed = true;
+                    concluded |= state == State::Connected;
                     self.tell_ice_state(id, state);
                 }
                 IceOutput::Received { component: _, bytes } => self.early_packet(now, id, &bytes),
@@ -306,6 +332,20 @@ impl Agent {
         }
         if ready {
             self.media_ready(now, id);
+        }
+        if concluded {
+            self.conclude(now, id);
+        }
+        self.trickle(now, id);
+    }
+
+    /// A pair is nominated: the peer may have to hear of it in another offer.
+    fn conclude(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (Some(ice), Some(agreement)) = (&call.ice, call.negotiation.agreement()) else { return };
+        if ice.needs_offer(call.described_media, agreement) {
+            call.ice_news = true;
+            self.tell_news(now, id);
         }
     }
 
@@ -375,7 +415,10 @@ impl Call {
             self.negotiation.set_ice(None);
             return self.advertised.unwrap_or(local);
         };
-        self.negotiation.set_ice(Some(ice.describe(local)));
+        // An answer says it where the offer does.
+        let theirs = self.negotiation.offered_ice();
+        let trickles = theirs.is_none_or(|ice| ice.offered().is_some_and(|ice| ice.trickle));
+        self.negotiation.set_ice(Some(ice.describe(local, trickles, &mut self.trickle)));
         self.ice_news = false;
         ice.default_media()
     }

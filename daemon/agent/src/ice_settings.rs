@@ -24,12 +24,42 @@ pub struct IceSettings {
     pub relays: Vec<Relay>,
     /// For all relays.
     pub login: Option<RelayLogin>,
+    /// Those of friends, which the account's meeting point has told of.
+    pub lent: Vec<LentRelay>,
+}
+
+/// A relay that a friend lends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LentRelay {
+    /// Who.
+    pub friend: String,
+    /// Where it is.
+    pub relay: Relay,
+    /// What opens it, and no other.
+    pub login: RelayLogin,
+}
+
+/// What an account's meeting point lends it.
+#[derive(Clone, Debug, Default)]
+pub struct Lent {
+    /// Its own relays.
+    pub relays: Vec<Relay>,
+    /// What opens those.
+    pub login: Option<RelayLogin>,
+    /// Relays of friends.
+    pub of_friends: Vec<LentRelay>,
 }
 
 impl IceSettings {
     /// There is a server that can tell or give an address which the machine does not have itself.
     pub fn has_servers(&self) -> bool {
-        !self.stun.is_empty() || !self.relays.is_empty()
+        !self.stun.is_empty() || self.all_relays().next().is_some()
+    }
+
+    /// Each relay with what opens it, and the friend who lends it.
+    pub(crate) fn all_relays(&self) -> impl Iterator<Item = (&Relay, Option<&RelayLogin>, Option<&str>)> {
+        let own = self.relays.iter().map(|relay| (relay, self.login.as_ref(), None));
+        own.chain(self.lent.iter().map(|lent| (&lent.relay, Some(&lent.login), Some(lent.friend.as_str()))))
     }
 }
 
@@ -66,7 +96,7 @@ pub struct Relay {
 }
 
 /// Who we are to relays (long-term credentials, RFC 8489 section 9.2).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayLogin {
     /// User name.
     pub user: String,

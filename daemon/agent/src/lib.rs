@@ -36,6 +36,7 @@ mod servers;
 mod session;
 mod sound;
 mod target;
+mod trickle;
 pub mod view;
 mod vigil;
 

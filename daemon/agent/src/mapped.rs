@@ -30,14 +30,23 @@ impl Agent {
     pub fn handle_media_mapped(&mut self, now: Instant, call: CallId, mapped: Option<LocalMedia>) {
         let Some(known) = self.calls.get_mut(&call).filter(|call| !call.is_ended()) else { return };
         let old = std::mem::replace(&mut known.mapped, mapped);
+        known.trickle.expect_mapping(false);
         known.advertised = known.advertised.filter(|advertised| Some(*advertised) != old);
         let told = old.is_some() && known.told_media == old;
+        // It was told our own address, to which nothing leads from where it is.
+        let late = old.is_none() && known.told_media.is_some_and(|told| Some(told) != mapped);
         if mapped.is_some() && old != mapped {
             self.offer_mapped(now, call);
         }
         let Some(known) = self.calls.get(&call) else { return };
         if told && old != mapped && known.phase == Phase::Active && known.is_streaming() {
             self.offer_anew(now, call);
+        }
+        if late && mapped.is_some() && self.wants_mapping(call) {
+            if let Some(known) = self.calls.get_mut(&call) {
+                known.whereabouts.due();
+            }
+            self.tell_news(now, call);
         }
         self.settle(now);
     }
@@ -54,6 +63,7 @@ impl Call {
         // ICE names what is mapped among its candidates, and has to know the sockets themselves.
         let plain = self.mapped.filter(|_| self.ice.is_none());
         let announced = self.describe_ice(plain.unwrap_or(local));
+        self.described_media = Some(announced);
         // Where ICE finds the way, what stands here moves nothing.
         self.told_media = self.ice.is_none().then_some(announced);
         announced

@@ -170,7 +170,9 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::Answered { session, .. }
         | Event::Confirmed { session, .. }
         | Event::Offered { session, .. }
-        | Event::OfferDone { session, .. } => Some(*session),
+        | Event::OfferDone { session, .. }
+        // It belongs to a description that may be among those.
+        | Event::Fragment { session, .. } => Some(*session),
         // Named one by one: whoever adds an event with a description shall be asked.
         Event::Registration { .. }
         | Event::Digest { .. }
@@ -181,6 +183,7 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::Redirected { .. }
         | Event::Digit { .. }
         | Event::DigitSent { .. }
+        | Event::FragmentSent { .. }
         | Event::Probed { .. }
         | Event::Ended { .. } => None,
     }

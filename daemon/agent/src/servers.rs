@@ -10,7 +10,7 @@ use voipd_sip::uri::Host;
 
 use crate::account::AccountId;
 use crate::agent::Agent;
-use crate::ice_settings::{IcePolicy, IceSettings, MAX_SERVERS, Relay, RelayLogin};
+use crate::ice_settings::{IcePolicy, IceSettings, Lent, MAX_SERVERS};
 use crate::output::{Output, Weight};
 
 /// How long what is known of a server holds.
@@ -44,6 +44,8 @@ pub struct RelayView {
     pub state: RelayState,
     /// To it and back, as last measured.
     pub round_trip: Option<Duration>,
+    /// The friend who lends it.
+    pub friend: Option<String>,
 }
 
 /// How a relay fares.
@@ -73,6 +75,7 @@ struct Known {
     addresses: Vec<IpAddr>,
     state: RelayState,
     round_trip: Option<Duration>,
+    friend: Option<String>,
     step: Step,
 }
 
@@ -132,9 +135,9 @@ impl Servers {
     /// The relays that a call takes, the nearest first. Connections are worth their cost only where no relay is known to
     /// answer by UDP. `families`: of the sockets (whether each is IPv4), the most liked first.
     pub(crate) fn relays_for(&self, settings: &IceSettings, families: &[bool]) -> Vec<RelayServer> {
-        let Some(login) = &settings.login else { return Vec::new() };
         let mut found: Vec<(&Known, RelayServer)> = Vec::new();
-        for relay in &settings.relays {
+        for (relay, login, _) in settings.all_relays() {
+            let Some(login) = login else { continue };
             let place = relay_place(relay);
             let address = match relay.transport {
                 RelayTransport::Udp => families.iter().find_map(|ipv4| self.address(&place, *ipv4)),
@@ -185,6 +188,7 @@ impl Servers {
             uri: known.uri.clone(),
             state: known.state.clone(),
             round_trip: known.round_trip,
+            friend: known.friend.clone(),
         };
         relays.map(view).collect()
     }
@@ -229,17 +233,12 @@ impl Agent {
         self.settle(now);
     }
 
-    /// Relays that an account's own server lends it, and what opens them for a while: they are taken where the
-    /// configuration names none, in place of those that were lent before.
-    pub fn lend_relays(
-        &mut self,
-        now: Instant,
-        id: AccountId,
-        mut relays: Vec<Relay>,
-        login: Option<RelayLogin>,
-    ) {
-        relays.truncate(MAX_SERVERS);
-        if self.accounts.lend_relays(id, relays, login) {
+    /// Relays that an account's own server lends it, its own and friends', and what opens them for a while: they are taken
+    /// where the configuration names none, in place of those that were lent before.
+    pub fn lend_relays(&mut self, now: Instant, id: AccountId, mut lent: Lent) {
+        lent.relays.truncate(MAX_SERVERS);
+        lent.of_friends.truncate(MAX_SERVERS);
+        if self.accounts.lend_relays(id, lent) {
             self.account_changed(id);
             self.review_servers(now);
             self.settle(now);
@@ -248,7 +247,7 @@ impl Agent {
 
     /// Which servers the accounts name has changed.
     pub(crate) fn review_servers(&mut self, now: Instant) {
-        let mut wanted: Vec<(Place, Host, String)> = Vec::new();
+        let mut wanted: Vec<(Place, Host, String, Option<String>)> = Vec::new();
         for (_, account) in self.accounts.iter() {
             let ice = &account.settings.ice;
             if !account.settings.enabled || ice.policy == IcePolicy::Off {
@@ -256,15 +255,22 @@ impl Agent {
             }
             wanted.extend(ice.stun.iter().map(|server| {
                 let place = Place { host: server.host.clone(), port: server.port, relay: None };
-                (place, server.host(), server.to_string())
+                (place, server.host(), server.to_string(), None)
             }));
-            wanted
-                .extend(ice.relays.iter().map(|relay| (relay_place(relay), relay.host(), relay.to_string())));
+            wanted.extend(ice.all_relays().map(|(relay, _, friend)| {
+                (relay_place(relay), relay.host(), relay.to_string(), friend.map(str::to_owned))
+            }));
         }
+        let trickles = self
+            .accounts
+            .iter()
+            .any(|(_, account)| account.settings.enabled && account.settings.ice.policy != IcePolicy::Off);
+        self.endpoint.announce_trickle(trickles);
         let servers = &mut self.servers;
         servers.known.retain(|place, _| wanted.iter().any(|(wanted, ..)| wanted == place));
-        for (place, host, uri) in wanted {
-            if servers.known.contains_key(&place) {
+        for (place, host, uri, friend) in wanted {
+            if let Some(known) = servers.known.get_mut(&place) {
+                known.friend = friend;
                 continue;
             }
             servers.last += 1;
@@ -275,6 +281,7 @@ impl Agent {
                 addresses: Vec::new(),
                 state: RelayState::Unknown,
                 round_trip: None,
+                friend,
                 step: Step::Rest(now),
             };
             servers.known.insert(place, known);

@@ -189,6 +189,7 @@ impl Agent {
         call.start_over();
         if let Some(ice) = &mut call.ice {
             ice.forget_peer();
+            call.trickle.forget_peer();
             ice.agent_mut().restart(now, None);
         }
         self.hush(id);
@@ -277,6 +278,7 @@ impl Agent {
         self.touched.insert(id);
         self.apply_agreement(now, id);
         self.catch_up(id);
+        self.remember_trickling(id);
         self.tell_news(now, id);
     }
 

@@ -223,7 +223,7 @@ impl Call {
                     vigil.next = Some(now + EFFECT * u32::from(vigil.tries));
                     return Step::Act;
                 }
-                if ice.is_none() && renewed.is_none_or(|at| at + EFFECT <= now) {
+                if ice.is_none() && renewed.map_or(!registered, |at| at + EFFECT <= now) {
                     // Nothing shows that it is our side: signalling asks the peer in time.
                     vigil.stage = Stage::Acted { at: now };
                     vigil.tries = MOST_TRIES;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::ice::{Two, asks, kinds, off};
+use crate::common::ice::{Two, asks, kinds, nobody_trickles, off};
 use crate::common::internet::nat::Kind;
 use crate::common::internet::{STUN, address};
 use voipd_agent::ice_settings::IceSettings;
@@ -118,8 +118,9 @@ fn gathering_while_it_rings_makes_the_answer_immediate() {
 }
 
 #[test]
-fn an_answer_before_candidates_are_there_waits_for_them() {
+fn an_answer_before_candidates_are_there_waits_for_them_where_nobody_trickles() {
     let mut two = Two::new([Kind::Open, Kind::PortRestricted], [asks(&[]), asks(&[])]);
+    two.world.tamper = Some(nobody_trickles);
     two.world.dial(two.alice, "sip:bob@192.0.2.2");
     two.world.run_ms(60);
     while two.world.calls(two.bob).is_empty() {
@@ -208,8 +209,9 @@ fn rtcp_takes_the_way_of_rtp() {
 }
 
 #[test]
-fn what_was_found_too_late_for_the_offer_is_told_in_another() {
+fn what_was_found_too_late_for_the_offer_is_told_in_another_where_nobody_trickles() {
     let mut two = Two::new([Kind::PortRestricted, Kind::PortRestricted], [asks(&[]), asks(&[])]);
+    two.world.tamper = Some(nobody_trickles);
     two.world.internet.dark.push(address(STUN));
     let out = two.world.dial(two.alice, "sip:bob@192.0.2.2");
     two.world.run_ms(700);
@@ -220,4 +222,5 @@ fn what_was_found_too_late_for_the_offer_is_told_in_another() {
     two.world.run_s(6);
     assert_eq!(two.flows(out, inb), [true, true]);
     assert_eq!(two.world.count_said(two.alice, "INVITE") + two.world.count_said(two.bob, "INVITE"), 2);
+    assert_eq!(two.world.count_said(two.alice, "INFO") + two.world.count_said(two.bob, "INFO"), 0);
 }

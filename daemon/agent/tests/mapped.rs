@@ -95,6 +95,34 @@ fn a_mapping_that_moves_in_a_call_is_told_to_a_peer_that_relies_on_it_alone() {
 }
 
 #[test]
+fn ports_that_are_mapped_late_are_told_to_a_peer_that_was_told_our_own() {
+    for ringing in [false, true] {
+        let (mut world, alice) = caller();
+        let bob = world.raw(OUTSIDE);
+        let id = world.dial(alice, "sip:bob@198.51.100.8");
+        world.run_ms(50);
+        let invite = world.requests(bob).remove(0);
+        assert!(String::from_utf8_lossy(&invite.body).contains("c=IN IP4 192.168.1.10\r\n"));
+        let peer = Peer::called(bob, alice, &invite);
+        let answer = sdp("198.51.100.8", 5000, "sendrecv");
+        if ringing {
+            peer.answer(&mut world, &invite, 180, "");
+            world.run_ms(50);
+            world.act(alice, |agent, now| agent.handle_media_mapped(now, id, mapped(41_000)));
+            peer.answer(&mut world, &invite, 200, &answer);
+        } else {
+            peer.answer(&mut world, &invite, 200, &answer);
+            world.run_ms(50);
+            world.act(alice, |agent, now| agent.handle_media_mapped(now, id, mapped(41_000)));
+        }
+        world.run_ms(50);
+        let told = world.requests(bob).into_iter().find(|request| request.method.to_string() == "INVITE");
+        let offer = String::from_utf8(told.expect("a re-INVITE").body).unwrap();
+        assert!(offer.contains("c=IN IP4 203.0.113.5\r\n") && offer.contains("m=audio 41000 "), "{offer}");
+    }
+}
+
+#[test]
 fn a_contact_without_a_server_is_where_the_router_lets_calls_in_but_not_for_neighbours() {
     for (target, peer, host) in [
         ("sip:bob@198.51.100.8", OUTSIDE, "203.0.113.5:50600"),

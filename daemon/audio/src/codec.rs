@@ -381,6 +381,18 @@ impl Decoder {
         }
     }
 
+    /// What [`Decoder::interpolate`] costs for so many samples, in multiplications; 0 where it would do nothing.
+    pub fn interpolation_work(&self, samples: usize) -> u64 {
+        match &self.0 {
+            DecoderKind::G711(_, concealment)
+            | DecoderKind::L16(concealment)
+            | DecoderKind::G726(_, concealment) => concealment.interpolation_work(samples),
+            // It looks at what follows by a trial.
+            DecoderKind::G722(_, concealment) => concealment.interpolation_work(samples) * 3 / 2,
+            _ => 0,
+        }
+    }
+
     /// The lost packet before `next`, made up from what lies on both sides of it, where the codec has no other way: fills
     /// `samples`, which are as many as the lost packet had, and answers their number. `None`: nothing was touched, conceal
     /// instead.

@@ -4,11 +4,14 @@ mod bursts;
 mod command;
 mod controller;
 mod counters;
+mod decoding;
 mod device;
 mod dtmf;
+mod effort;
 mod insert;
 mod load;
 mod mixer;
+mod packet;
 mod playout;
 mod port;
 mod processor;
@@ -31,6 +34,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use crate::codec::CodecError;
 use crate::engine::command::{COMMANDS, EVENTS, STRAYS};
 use crate::engine::counters::EngineShared;
+use crate::engine::effort::Effort;
 use crate::engine::load::Load;
 use crate::engine::mixer::Mixer;
 use crate::engine::port::{MAX_PORTS, PortSet, SourceFrame};
@@ -201,6 +205,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         counters: EngineCounters::default(),
         shared,
         load: Load::new(),
+        effort: Effort::default(),
         last_due: None,
     };
     (controller, processor)

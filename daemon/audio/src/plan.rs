@@ -384,6 +384,10 @@ pub struct EngineCounters {
     pub lateness: [u64; 8],
     /// Longest tick in microseconds.
     pub longest_tick_us: u64,
+    /// Most work, in multiplications, that one tick has spent on filling gaps from both sides.
+    pub most_gap_work: u64,
+    /// Gaps that were made up from one side only, because the tick had no room for more work.
+    pub gaps_spared: u64,
     /// Reports to the control side for which there was no room.
     pub events_dropped: u64,
     /// Times that a device, while running, had recorded too little or was given too late.

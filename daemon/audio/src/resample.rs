@@ -100,6 +100,11 @@ impl Resampler {
         self.position.sample -= done;
     }
 
+    /// Forgets what came before, as if it had been `value` all along. Real-time thread.
+    pub fn forget(&mut self, value: f32) {
+        self.buffer.iter_mut().take(self.held).for_each(|sample| *sample = value);
+    }
+
     /// Bends the ratio: positive consumes input faster. Clamped to ±[`MAX_DRIFT_PPM`]; what is no number is 0.
     pub fn set_drift_ppm(&mut self, ppm: f32) {
         self.step = bent(self.filter.step(), ppm, self.filter.unit());

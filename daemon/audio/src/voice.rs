@@ -1,13 +1,16 @@
 //! Voice processing: the loudspeaker's echo, noise and an uneven level taken out of what a microphone hears. It knows
 //! blocks of 10 ms and nothing of threads, rings or devices. It allocates, so it never runs in the tick.
 
+mod canceller;
+mod echo_path;
+
 use sonora::config::{
-    AdaptiveDigital, EchoCanceller, GainController2, MaxProcessingRate, NoiseSuppression,
-    NoiseSuppressionLevel, Pipeline,
+    AdaptiveDigital, GainController2, MaxProcessingRate, NoiseSuppression, NoiseSuppressionLevel, Pipeline,
 };
 use sonora::{AudioProcessing, Config, StreamConfig};
 
 use crate::MAX_FRAME;
+use canceller::Canceller;
 
 /// What is done to a microphone's sound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,9 +73,9 @@ pub struct EchoFigures {
 pub struct VoiceProcessor {
     /// Rates of microphone and loudspeaker that the stages were made for.
     rates: (u32, u32),
-    echo: Option<Stage>,
-    noise: Option<Stage>,
-    gain: Option<Stage>,
+    echo: Option<Stage<Canceller>>,
+    noise: Option<Stage<AudioProcessing>>,
+    gain: Option<Stage<AudioProcessing>>,
 }
 
 impl VoiceProcessor {
@@ -99,9 +102,10 @@ impl VoiceProcessor {
         };
         let rates = self.rates;
         if stages.echo && has_reference {
-            listen(self.echo.get_or_insert_with(|| Stage::new(canceller(rates))), reference);
+            let canceller = self.echo.get_or_insert_with(|| Stage::new(Canceller::new(rates)));
+            canceller.processing.listen(reference);
         }
-        Stage::pass(&mut self.echo, stages.echo && has_reference, || canceller(rates), microphone);
+        Stage::pass(&mut self.echo, stages.echo && has_reference, || Canceller::new(rates), microphone);
         Stage::pass(&mut self.noise, stages.noise, || suppressor(rate), microphone);
         Stage::pass(&mut self.gain, stages.gain, || leveller(rate), microphone);
     }
@@ -109,37 +113,46 @@ impl VoiceProcessor {
     /// What the echo canceller has found out so far.
     #[must_use]
     pub fn echo_figures(&self) -> EchoFigures {
-        let Some(Stage { processing, .. }) = &self.echo else { return EchoFigures::default() };
-        let found = processing.statistics();
-        EchoFigures {
-            delay_ms: found.delay_ms.and_then(|delay| u32::try_from(delay).ok()),
-            enhancement_db: found.echo_return_loss_enhancement.map(|enhancement| enhancement as f32),
-        }
+        self.echo.as_ref().map_or_else(EchoFigures::default, |stage| stage.processing.figures())
+    }
+}
+
+/// Blocks until a new stage is heard: filters give silence as long as they are being filled.
+const FILLING: u32 = 3;
+
+/// What a stage does with 10 ms.
+trait Processing {
+    /// From `heard` to `processed`, of equal length.
+    fn process(&mut self, heard: &[f32], processed: &mut [f32]);
+}
+
+impl Processing for AudioProcessing {
+    fn process(&mut self, heard: &[f32], processed: &mut [f32]) {
+        // It refuses rates alone, and then the sound passes as it is.
+        let _ = self.process_capture_f32(&[heard], &mut [processed]);
+    }
+}
+
+impl Processing for Canceller {
+    fn process(&mut self, heard: &[f32], processed: &mut [f32]) {
+        self.process(heard, processed);
     }
 }
 
 /// One thing that is done.
-struct Stage {
-    processing: AudioProcessing,
+struct Stage<P> {
+    processing: P,
     /// Blocks that it has had.
     age: u32,
 }
 
-impl Stage {
-    /// Blocks until a new stage is heard: filters give silence as long as they are being filled.
-    const FILLING: u32 = 3;
-
-    fn new(processing: AudioProcessing) -> Self {
+impl<P: Processing> Stage<P> {
+    fn new(processing: P) -> Self {
         Stage { processing, age: 0 }
     }
 
     /// Processes `samples` by the stage, if it is wanted. A new one is faded in, one that is no longer wanted out.
-    fn pass(
-        stage: &mut Option<Stage>,
-        wanted: bool,
-        make: impl FnOnce() -> AudioProcessing,
-        samples: &mut [f32],
-    ) {
+    fn pass(stage: &mut Option<Stage<P>>, wanted: bool, make: impl FnOnce() -> P, samples: &mut [f32]) {
         if !wanted && stage.is_none() {
             return;
         }
@@ -147,10 +160,9 @@ impl Stage {
         let mut before = [0.0; MAX_FRAME];
         let Some(before) = before.get_mut(..samples.len()) else { return };
         before.copy_from_slice(samples);
-        // It refuses rates alone, and then the sound passes as it is.
-        let _ = processing.process_capture_f32(&[before], &mut [samples]);
-        let was_heard = *age > Stage::FILLING;
-        let heard = wanted && *age >= Stage::FILLING;
+        processing.process(before, samples);
+        let was_heard = *age > FILLING;
+        let heard = wanted && *age >= FILLING;
         *age = age.saturating_add(1);
         match (was_heard, heard) {
             (true, true) => {}
@@ -195,10 +207,6 @@ fn processing(rates: (u32, u32), config: Config) -> AudioProcessing {
         .build()
 }
 
-fn canceller(rates: (u32, u32)) -> AudioProcessing {
-    processing(rates, Config { echo_canceller: Some(EchoCanceller::default()), ..Config::default() })
-}
-
 fn suppressor(rate: u32) -> AudioProcessing {
     let suppression = NoiseSuppression { level: NoiseSuppressionLevel::High, ..NoiseSuppression::default() };
     processing((rate, rate), Config { noise_suppression: Some(suppression), ..Config::default() })
@@ -209,10 +217,4 @@ fn leveller(rate: u32) -> AudioProcessing {
     let adaptive = AdaptiveDigital { initial_gain_db: 6.0, max_gain_db: 30.0, ..AdaptiveDigital::default() };
     let control = GainController2 { adaptive_digital: Some(adaptive), ..GainController2::default() };
     processing((rate, rate), Config { gain_controller2: Some(control), ..Config::default() })
-}
-
-fn listen(canceller: &mut Stage, reference: &[f32]) {
-    let mut unused = [0.0; MAX_FRAME];
-    let unused = unused.get_mut(..reference.len()).unwrap_or_default();
-    let _ = canceller.processing.process_render_f32(&[reference], &mut [unused]);
 }

@@ -90,3 +90,26 @@ fn a_peer_that_changes_between_agreed_codecs_is_heard() {
     assert!(correlation > 0.6, "{correlation}");
     assert_eq!(world.sides[1].counters(STREAM).packets_invalid, 0);
 }
+
+#[test]
+fn a_change_of_the_band_makes_no_click() {
+    for (from, to) in
+        [(Codec::L16Full, Codec::Pcmu), (Codec::Pcmu, Codec::L16Full), (Codec::L16Full, Codec::G722)]
+    {
+        let (mut world, mut near, mut far) = World::call(from, 48_000);
+        near.feed(&crate::support::sine(250.0, 0.3, 48_000, 4 * 48_000));
+        world.run_ms(1000);
+        for (this, other) in [(0, 1), (1, 0)] {
+            let (old, new) = (plan(from, this, address(other)), plan(to, this, address(other)));
+            let receive = [new.receive, old.receive].concat();
+            let plan = StreamPlan { generation: 2, receive, ..new };
+            world.sides[this].controller.update_stream(STREAM, plan).unwrap();
+        }
+        world.run_ms(1000);
+        let heard = far.recorded();
+        let natural = 0.3 * std::f32::consts::TAU * 250.0 / 48_000.0;
+        let largest = heard[24_000..].windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
+        println!("{from:?} to {to:?}: {largest} against {natural}");
+        assert!(largest < 4.0 * natural, "{from:?} to {to:?}: {largest} against {natural}");
+    }
+}

@@ -23,6 +23,7 @@ mod devices;
 mod drift;
 mod dtmf;
 mod echo;
+mod gap_work;
 mod garbage;
 mod hold;
 mod insert;

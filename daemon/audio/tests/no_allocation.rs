@@ -7,6 +7,7 @@ use std::cell::Cell;
 use voipd_audio::Codec;
 use voipd_audio::activity::ActivityDetector;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
+use voipd_audio::comfort::{self, Analysis, Description};
 use voipd_audio::jitter::{Advice, Arrival, JitterBuffer, Next};
 use voipd_audio::resample::{DriftControl, Resampler};
 use voipd_audio::stretch::{Cut, go_on};
@@ -186,6 +187,29 @@ fn tones() {
     let mut generator = Generator::new(Tone { length_ms: Some(9000), ..waiting }, 48_000);
     let mut samples = [0.0; 480];
     assert_eq!(allocations(|| while generator.mix_into(&mut samples) {}), 0);
+}
+
+#[test]
+fn comfort_noise() {
+    let (mut analysis, mut generator) = (Analysis::default(), comfort::Generator::default());
+    let (mut payload, mut samples) = ([0; 20], [0.0; 480]);
+    let counted = allocations(|| {
+        for round in 0..200_usize {
+            for (index, sample) in samples.iter_mut().enumerate() {
+                *sample = ((index + round) * 31 % 97) as f32 / 9700.0;
+            }
+            analysis.frame(&samples);
+            let octets = analysis.description().write(round % (comfort::ORDER + 1), &mut payload);
+            let Some(description) = Description::read(&payload[..octets]) else { continue };
+            match round % 10 {
+                0 => generator.restart(description),
+                _ => generator.describe(description),
+            }
+            generator.fill(&mut samples);
+        }
+        assert!(samples.iter().any(|sample| *sample != 0.0));
+    });
+    assert_eq!(counted, 0);
 }
 
 #[test]

@@ -163,6 +163,89 @@ fn who_speaks_against_the_loudspeaker_is_not_chopped() {
     assert!(ratios[all / 2] > -2.0 && ratios[all - 1] < 3.0, "{ratios:.1?}");
 }
 
+/// How much quieter what is heard of `near` has become, in dB, second by second, by the energy of `cleaned`.
+fn loss_by_second(near: &[f32], cleaned: &[f32]) -> Vec<f64> {
+    near.chunks_exact(SECOND)
+        .zip(cleaned.chunks_exact(SECOND))
+        .map(|(near, cleaned)| enhancement(near, cleaned))
+        .collect()
+}
+
+#[test]
+fn without_an_echo_who_speaks_at_the_same_time_stays_as_loud_as_before() {
+    let mut unfound = 0;
+    for (seed, rate) in [(101, RATE), (104, RATE), (105, 8000), (106, 16_000)] {
+        let second = rate as usize;
+        let played = speech(rate, 14.0, seed);
+        let near = sum(&speech(rate, 14.0, seed + 100), &noise(0.0005, 14 * second, seed));
+        let mut desk = Desk::default();
+        let cleaned = desk.process(ECHO, rate, &played, &near);
+        // Against the same voice without a far end: its lowest tones are always filtered out.
+        let alone = Desk::default().process(ECHO, rate, &vec![0.0; near.len()], &near);
+        let loss: Vec<f64> = (6..14)
+            .map(|n| n * second..(n + 1) * second)
+            .map(|part| enhancement(&alone[part.clone()], &cleaned[part]))
+            .collect();
+        let (similar, _) =
+            find(&alone[6 * second..14 * second], &[&cleaned[6 * second..], &[0.0][..]].concat(), 1);
+        println!("{loss:.2?} dB, {similar}");
+        assert!(loss.iter().all(|loss| loss.abs() <= 1.0), "{seed} at {rate} Hz: {loss:.2?}");
+        assert!(similar > 0.95, "{similar}");
+        unfound += usize::from(desk.voice.echo_figures() == EchoFigures::default());
+    }
+    // Chance makes signs of an echo where both speak all the time, which are believed for a second.
+    assert!(unfound >= 3, "{unfound} of 4");
+}
+
+#[test]
+fn an_echo_that_appears_in_mid_call_is_cancelled_within_two_seconds() {
+    for (seed, near_level) in [(111, 1.0), (112, 0.0)] {
+        let played = speech(RATE, 14.0, seed);
+        // A headset until the sixth second, then the loudspeaker; the near end is silent from then on.
+        let mut near = speech(RATE, 14.0, seed + 100);
+        near.iter_mut().for_each(|sample| *sample *= near_level);
+        near[6 * SECOND..].fill(0.0);
+        let mut echoed = echo(&played, &room(80, seed));
+        echoed[..6 * SECOND].fill(0.0);
+        let heard = sum(&sum(&near, &echoed), &noise(0.0002, 14 * SECOND, seed));
+        let cleaned = Desk::default().process(ECHO, RATE, &played, &heard);
+        let by_second = loss_by_second(&heard, &cleaned);
+        println!("{by_second:.1?}");
+        assert!(by_second[7] >= 15.0, "{by_second:.1?}");
+        assert!(by_second[8..].iter().all(|second| *second >= 25.0), "{by_second:.1?}");
+    }
+}
+
+#[test]
+fn an_echo_is_not_taken_for_none_while_both_speak() {
+    let played = speech(RATE, 16.0, 121);
+    let echoed = echo(&played, &room(80, 12));
+    // As loud as the echo, from the beginning on; silent in the end, so that the echo alone is left.
+    let mut near = speech(RATE, 16.0, 122);
+    let scale = (rms(&echoed) / rms(&near)) as f32;
+    near.iter_mut().for_each(|sample| *sample *= scale);
+    near[12 * SECOND..].fill(0.0);
+    let cleaned = Desk::default().process(ECHO, RATE, &played, &sum(&echoed, &near));
+    let last = enhancement(&echoed[12 * SECOND + SECOND / 10..], &cleaned[12 * SECOND + SECOND / 10..]);
+    println!("{last:.1}");
+    assert!(last >= 25.0, "{last:.1} dB");
+}
+
+#[test]
+fn the_canceller_costs_seven_milliseconds() {
+    // Telephone speech is brought to 16 kHz and back, which also moves it by half a sample.
+    for (rate, least, most, alike) in [(RATE, 6.0, 7.2, 0.9), (16_000, 5.5, 6.5, 0.9), (8000, 8.5, 10.0, 0.6)]
+    {
+        let second = rate as usize;
+        let near = noise(0.05, 4 * second, 131);
+        let cleaned = Desk::default().process(ECHO, rate, &vec![0.0; near.len()], &near);
+        let (similar, delay) = find(&near[2 * second..3 * second], &cleaned[2 * second..], second / 20);
+        let delay = delay as f64 * 1000.0 / f64::from(rate);
+        println!("{rate} Hz: {delay} ms, {similar}");
+        assert!(similar > alike && (least..most).contains(&delay), "{rate} Hz: {delay} ms, {similar}");
+    }
+}
+
 #[test]
 fn steady_noise_is_suppressed_and_speech_is_not() {
     let hiss = noise(0.01, 8 * SECOND, 52);

@@ -1,10 +1,15 @@
 //! What ICE adds to session descriptions (RFC 8839, RFC 8840): candidates, credentials and options, read and written. It
 //! checks no path and gathers nothing.
 
+mod fragment;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Attribute, Media, Session};
+
+pub(crate) use self::fragment::{DEFAULT_MID, token};
+pub use self::fragment::{Fragment, FragmentError};
 
 /// Most candidates of a peer that are looked at; what follows is left out. RFC 8445 section 6.1.2.5 would have an agent
 /// check a hundred pairs at most, and our own list is short.
@@ -132,6 +137,9 @@ pub struct RemoteIce {
     pub candidates: Vec<Candidate>,
     /// The peer only answers checks (RFC 8445 section 2.5): we control, whoever offered.
     pub lite: bool,
+    /// It is built to RFC 8445 (`ice2`): the default candidates need not be put right by an offer of their own once a pair
+    /// is nominated (RFC 8839 section 4.3.4).
+    pub ice2: bool,
     /// More candidates may follow in INFO, and ours may (RFC 8840).
     pub trickle: bool,
     /// Nothing follows.
@@ -170,7 +178,8 @@ pub(crate) fn read(session: &Session, media: &Media, defaults: &Defaults) -> Pee
     let flag = |name: &str| {
         [&media.attributes, &session.attributes].into_iter().flatten().any(|attribute| is(attribute, name))
     };
-    let Listed { candidates, hidden } = list(&media.attributes);
+    let lines = media.attributes.iter().filter(|attribute| is(attribute, "candidate"));
+    let Listed { candidates, hidden } = list(lines.filter_map(|line| line.value.as_deref()));
     let trickle = has_option("trickle");
     // RFC 8839 section 4.2.5. A name in place of an address may well stand for the default one.
     if !hidden && !candidates.is_empty() && !defaults.are_among(&candidates) {
@@ -184,6 +193,7 @@ pub(crate) fn read(session: &Session, media: &Media, defaults: &Defaults) -> Pee
         credentials,
         candidates,
         lite: session.attributes.iter().any(|attribute| is(attribute, "ice-lite")),
+        ice2: has_option("ice2"),
         trickle,
         complete: !trickle || flag("end-of-candidates"),
         remote_candidates: value(&media.attributes, "remote-candidates")
@@ -213,10 +223,10 @@ struct Listed {
     hidden: bool,
 }
 
-fn list(attributes: &[Attribute]) -> Listed {
+/// `lines`: the values of a=candidate.
+fn list<'a>(lines: impl Iterator<Item = &'a str>) -> Listed {
     let mut listed = Listed { candidates: Vec::new(), hidden: false };
-    let lines = attributes.iter().filter(|attribute| is(attribute, "candidate"));
-    for line in lines.filter_map(|line| line.value.as_deref()) {
+    for line in lines {
         match read_candidate(line) {
             Some(Line::Candidate(candidate)) if listed.candidates.len() < MAX_CANDIDATES => {
                 let known = |other: &Candidate| {
@@ -307,14 +317,17 @@ fn is_ice_text(text: &str, length: std::ops::RangeInclusive<usize>) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
-/// The attributes of our audio line. RTCP's candidates are left out where it shares the port of RTP.
-pub(crate) fn attributes(ice: &LocalIce, rtcp_mux_agreed: bool) -> Vec<Attribute> {
+/// The attributes of our audio line. RTCP's candidates are left out where it shares the port of RTP. `mid`: by which
+/// fragments that follow are told to belong to it (RFC 8840 section 4.4).
+pub(crate) fn attributes(ice: &LocalIce, rtcp_mux_agreed: bool, mid: Option<&str>) -> Vec<Attribute> {
     let options = if ice.trickle { "ice2 trickle" } else { "ice2" };
-    let mut attributes = vec![
+    let mut attributes: Vec<Attribute> =
+        mid.filter(|_| ice.trickle).map(|mid| Attribute::with_value("mid", mid)).into_iter().collect();
+    attributes.extend([
         Attribute::with_value("ice-options", options),
         Attribute::with_value("ice-ufrag", &ice.credentials.ufrag),
         Attribute::with_value("ice-pwd", &ice.credentials.password),
-    ];
+    ]);
     let wanted = |component: u8| component == 1 || !rtcp_mux_agreed;
     let candidates = ice.candidates.iter().filter(|candidate| wanted(candidate.component));
     attributes.extend(candidates.map(|candidate| Attribute::with_value("candidate", candidate)));

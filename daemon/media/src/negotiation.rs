@@ -9,7 +9,7 @@ pub use crate::direction::Direction;
 pub use crate::error::NegotiationError;
 pub use crate::format::ReceiveFormat;
 use crate::format::{NOISE_RATES, PayloadTypes};
-use crate::ice::{LocalIce, PeerIce};
+use crate::ice::{DEFAULT_MID, LocalIce, PeerIce};
 use crate::redundancy;
 use crate::sdp::{self, LineIce, LocalWay, MediaHeader, MediaLine, Profile, RemoteAudio, RemoteFormat};
 
@@ -106,6 +106,8 @@ pub struct Negotiation {
     session_id: u64,
     payload_types: PayloadTypes,
     ice: Option<LocalIce>,
+    /// Identification of our audio line.
+    mid: Option<String>,
     /// What was sent last; its origin carries the version.
     written: Option<Session>,
     /// The m= lines of the session. Their number and order never change (RFC 3264 section 8).
@@ -185,6 +187,7 @@ impl Negotiation {
             session_id,
             payload_types: PayloadTypes::default(),
             ice: None,
+            mid: None,
             written: None,
             slots: Vec::new(),
             exchange: Exchange::None,
@@ -267,6 +270,15 @@ impl Negotiation {
         self.ice = ice;
     }
 
+    /// The identification of our audio line (RFC 5888), where a description has given it one: that of the peer's offer, or
+    /// ours.
+    pub fn mid(&self) -> Option<&str> {
+        match &self.exchange {
+            Exchange::Theirs(offer) => offer.audio.mid.as_deref(),
+            Exchange::None | Exchange::Ours { .. } => self.mid.as_deref(),
+        }
+    }
+
     /// Writes an offer; a repeated one raises the o= version only when it differs (RFC 3264 section 8). In a re-offer
     /// the agreed codec stays first, payload types keep their meaning, and rejected media lines keep their places.
     pub fn make_offer(&mut self, local: LocalMedia, direction: Direction) -> Vec<u8> {
@@ -282,7 +294,11 @@ impl Negotiation {
             agreement.receive = self.payload_types.bound();
         }
         let rtcp_mux_agreed = self.agreement.as_ref().is_some_and(|agreement| agreement.rtcp_mux);
-        let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed };
+        if self.ice.as_ref().is_some_and(|ice| ice.trickle) {
+            self.mid.get_or_insert_with(|| DEFAULT_MID.to_owned());
+        }
+        let mid = self.mid.as_deref();
+        let wanted = |ice| LineIce::Wanted { ice, rtcp_mux_agreed, mid };
         let ice = self.ice.as_ref().map_or(LineIce::Silent, wanted);
         let way = LocalWay { media: local, rtcp_mux: true, extended_reports: true, ice };
         let medias =
@@ -373,11 +389,14 @@ impl Negotiation {
             if place == *index { Slot::Audio(audio.profile) } else { Slot::Refused(header.clone()) }
         });
         self.slots = slots.collect();
+        self.mid.clone_from(&audio.mid);
         self.payload_types = payload_types;
         self.agreement = Some(agreement.clone());
         let rtcp_mux = agreement.rtcp_mux;
         let ice = match (&agreement.ice, &self.ice) {
-            (PeerIce::Offered(_), Some(ice)) => LineIce::Wanted { ice, rtcp_mux_agreed: rtcp_mux },
+            (PeerIce::Offered(_), Some(ice)) => {
+                LineIce::Wanted { ice, rtcp_mux_agreed: rtcp_mux, mid: self.mid.as_deref() }
+            }
             (PeerIce::Mismatch, Some(_)) => LineIce::Mismatch,
             _ => LineIce::Silent,
         };

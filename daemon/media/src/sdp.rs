@@ -75,6 +75,8 @@ pub(crate) struct RemoteAudio {
     /// It speaks of extended reports (RFC 3611 section 5.1).
     pub(crate) extended_reports: bool,
     pub(crate) ice: PeerIce,
+    /// Identification of the line (RFC 5888), where it can be repeated.
+    pub(crate) mid: Option<String>,
     /// As the peer sees it; without ICE, an unspecified address (hold of RFC 2543) counts as not receiving.
     pub(crate) direction: Direction,
     /// In the peer's order.
@@ -178,6 +180,8 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
         media.attributes.iter().any(|attribute| attribute.attribute.trim().eq_ignore_ascii_case("rtcp-xr"));
     let ice = ice::read(session, media, &Defaults { rtp, rtcp, rtcp_mux });
 
+    let mid = media.get_first_attribute_value("mid").flatten();
+    let mid = mid.and_then(ice::token).map(str::to_owned);
     let direction = direction_of(&media.attributes)
         .or_else(|| direction_of(&session.attributes))
         .unwrap_or(Direction::SendRecv);
@@ -193,6 +197,7 @@ fn read_audio(session: &Session, media: &Media) -> Result<RemoteAudio, Negotiati
         rtcp_mux,
         extended_reports,
         ice,
+        mid,
         direction,
         formats: read_formats(media),
         ptime: milliseconds(media, "ptime"),
@@ -290,6 +295,8 @@ pub(crate) enum LineIce<'a> {
     Wanted {
         ice: &'a LocalIce,
         rtcp_mux_agreed: bool,
+        /// Identification of the line.
+        mid: Option<&'a str>,
     },
 }
 
@@ -328,7 +335,9 @@ pub(crate) fn audio_line(
     match ice {
         LineIce::Silent => {}
         LineIce::Mismatch => attributes.push(Attribute::new("ice-mismatch")),
-        LineIce::Wanted { ice, rtcp_mux_agreed } => attributes.extend(ice::attributes(ice, rtcp_mux_agreed)),
+        LineIce::Wanted { ice, rtcp_mux_agreed, mid } => {
+            attributes.extend(ice::attributes(ice, rtcp_mux_agreed, mid));
+        }
     }
     media_line("audio", local.rtp_port, profile.name(), numbers.join(" "), attributes)
 }

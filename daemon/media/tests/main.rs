@@ -15,6 +15,7 @@ mod hold_and_resume;
 mod hostile_rtcp;
 mod hostile_text;
 mod ice;
+mod ice_fragments;
 mod payload_types;
 mod real_peers;
 mod redundancy;

@@ -9,6 +9,7 @@ mod candidate;
 mod checks;
 mod consent;
 mod gather;
+mod round_trips;
 mod stun;
 
 use std::fmt;
@@ -120,6 +121,9 @@ pub struct Remote {
     pub lite: bool,
     /// Its candidates, in the order of the description.
     pub candidates: Vec<Candidate>,
+    /// More may follow (RFC 8838), by [`IceAgent::add_remote_candidate`] and until
+    /// [`IceAgent::end_of_remote_candidates`].
+    pub trickles: bool,
 }
 
 /// What is wrong with a peer's description.

@@ -21,6 +21,7 @@ fn two_hosts_find_the_direct_path() {
         credentials: agent.credentials().clone(),
         lite: false,
         candidates: agent.candidates().to_vec(),
+        trickles: false,
     };
     let (first, second) = (describe(&agents[0]), describe(&agents[1]));
     assert_eq!(first.candidates[0].to_string(), "host0 1 UDP 2130706431 192.0.2.1 5000 typ host");

@@ -77,7 +77,7 @@ fn a_silent_router_is_asked_ever_more_seldom_and_by_one_mapping_alone() {
     let ids = [rtp(20_000), rtp(20_001), rtp(20_002)].map(|want| world.add(want));
     world.pass(secs(20));
     assert!(ids.iter().all(|id| world.view(*id).problem == Some(Problem::Silent)));
-    assert!(!world.mapper.is_hopeful());
+    assert_eq!(world.mapper.worth_waiting(world.now, true), None);
     // Times at which it was asked; all three protocols each time.
     world.pass(secs(4 * 3600));
     let mut times: Vec<_> = world.asked.iter().map(|(at, _)| *at).collect();

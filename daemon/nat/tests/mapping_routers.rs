@@ -33,7 +33,7 @@ fn a_router_behind_another_nat_is_of_no_use_and_says_so() {
             (None, Some(Problem::NotPublic(address.parse().unwrap())))
         );
         assert!(view.problem.unwrap().to_string().contains("another NAT"));
-        assert!(!world.mapper.is_hopeful(), "no call waits for it");
+        assert_eq!(world.mapper.worth_waiting(world.now, true), None, "no call waits for it");
         assert_eq!(world.table(), []);
         let asked = world.asked.len();
         world.pass(secs(500));

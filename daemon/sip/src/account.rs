@@ -8,6 +8,7 @@ use crate::dialog::{self, SIP_PORT};
 use crate::endpoint::{Binding, ContactPolicy, Flow, Identity, NextHop, Push};
 use crate::leg::Disclosure;
 use crate::registration::RegId;
+use crate::rendezvous::RelayOffer;
 use crate::uri::{Host, NameAddr, SipUri, Uri};
 
 /// The preloaded routes.
@@ -67,6 +68,8 @@ pub(crate) struct Account {
     pub(crate) instance: Option<String>,
     pub(crate) wants_gruu: bool,
     pub(crate) push: Option<Push>,
+    /// A relay for the friends at the meeting point that is the registrar.
+    pub(crate) relay_offer: Option<RelayOffer>,
     binding: Binding,
     detour: Option<Detour>,
 }
@@ -87,6 +90,7 @@ impl Account {
             instance: identity.instance,
             wants_gruu: identity.gruu,
             push: identity.push,
+            relay_offer: None,
             binding: Binding::default(),
             detour: None,
         }

@@ -11,7 +11,7 @@ use crate::digest::Proof;
 use crate::endpoint::{
     EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport, TransportError,
 };
-use crate::headers::{Via, name};
+use crate::headers::{Headers, Via, name};
 use crate::leg::Sender;
 use crate::mapped::Mapped;
 use crate::message::{Message, Method, Request, Response, StatusCode};
@@ -19,6 +19,7 @@ use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::reflexive::Reflexive;
 use crate::registration::BindingId;
+use crate::session::trickle;
 use crate::timer::Timer;
 use crate::transaction::{ClientId, Owner, Report, Sent, ServerId, Transactions};
 use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
@@ -56,6 +57,9 @@ pub(crate) struct Core {
     pub(crate) mapped: Mapped,
     /// Flows that a keep-alive has found not to deliver.
     pub(crate) given_up: Vec<(Flow, TransportError)>,
+    /// Answers to strangers' OPTIONS say that candidates are trickled.
+    pub(crate) announces_trickle: bool,
+    pub(crate) fragments: trickle::Waiting,
     questions: BTreeMap<ResolveId, (Asker, NextHop)>,
     last_question: u64,
     /// To tag of responses without a transaction: a repeated request must get the same (RFC 3261 section 8.2.7).
@@ -79,6 +83,8 @@ impl Core {
             reflexive: Reflexive::default(),
             mapped: Mapped::default(),
             given_up: Vec::new(),
+            announces_trickle: false,
+            fragments: trickle::Waiting::default(),
             questions: BTreeMap::new(),
             last_question: 0,
             stateless_tag,
@@ -90,9 +96,24 @@ impl Core {
         self.outbox.event(event);
     }
 
-    /// The extensions that we take part in (RFC 3261 section 20.37).
-    pub(crate) fn supported(&self) -> &'static str {
-        if self.config.session_expires.is_some() { "199, 100rel, timer" } else { "199, 100rel" }
+    /// The extensions that we take part in (RFC 3261 section 20.37). `trickle`: where candidates are trickled.
+    pub(crate) fn supported(&self, trickle: bool) -> &'static str {
+        match (self.config.session_expires.is_some(), trickle) {
+            (true, false) => "199, 100rel, timer",
+            (false, false) => "199, 100rel",
+            (true, true) => "199, 100rel, timer, trickle-ice",
+            (false, true) => "199, 100rel, trickle-ice",
+        }
+    }
+
+    /// What a message that begins or keeps a session says of us: methods, extensions, Info packages (RFC 6086 section
+    /// 4.2.1).
+    pub(crate) fn introduce(&self, headers: &mut Headers, sender: Sender) {
+        headers.push(name::ALLOW, ALLOW);
+        headers.push(name::SUPPORTED, self.supported(sender.trickle));
+        if sender.trickle {
+            headers.push(name::RECV_INFO, trickle::TAG);
+        }
     }
 
     // Names to addresses.

@@ -4,6 +4,7 @@ use crate::endpoint::{NextHop, Transport};
 use crate::grammar::MAX_LIST;
 use crate::headers::{HeaderError, Headers, name};
 use crate::message::{Method, Request, Response};
+use crate::session::trickle::Support;
 use crate::transaction::MAX_FORWARDS;
 use crate::uri::{Host, NameAddr, SipUri, Uri};
 
@@ -45,6 +46,8 @@ pub(crate) struct Dialog {
     secure: bool,
     /// The methods in the peer's last Allow; `None` where it sent none.
     remote_allow: Option<Vec<String>>,
+    /// What the peer has said of trickling candidates.
+    pub(crate) trickle: Support,
 }
 
 impl Dialog {
@@ -74,6 +77,7 @@ impl Dialog {
             },
             secure: wants_secure_contact(request),
             remote_allow: None,
+            trickle: Support::default(),
         };
         dialog.confirm(response)?;
         Ok(dialog)
@@ -94,6 +98,8 @@ impl Dialog {
         };
         // RFC 3261 section 12.1.1.
         let secure = is_secure(&request.uri) || route_set.first().unwrap_or(&target).secure;
+        let mut trickle = Support::default();
+        trickle.hear(&request.headers);
         Ok(Self {
             id,
             local: request.to.clone().with_tag(local_tag),
@@ -104,6 +110,7 @@ impl Dialog {
             target,
             secure,
             remote_allow: allow(&request.headers),
+            trickle,
         })
     }
 
@@ -118,8 +125,8 @@ impl Dialog {
         self.refresh_target(&response.headers)
     }
 
-    /// Takes the Contact of a target refresh request or of its 2xx (RFC 3261 section 12.2), and its Allow; the route set
-    /// stays.
+    /// Takes the Contact of a target refresh request or of its 2xx (RFC 3261 section 12.2), its Allow, and what it says of
+    /// trickling; the route set stays.
     ///
     /// # Errors
     /// There is a Contact that leads nowhere.
@@ -130,6 +137,7 @@ impl Dialog {
         if let Some(methods) = allow(headers) {
             self.remote_allow = Some(methods);
         }
+        self.trickle.hear(headers);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::headers::name;
 use crate::leg::{Disclosure, Sender};
 use crate::message::{Message, Method, Request, StatusCode};
 use crate::registration::{BindingId, Registration};
-use crate::session::{self, Cx, Session};
+use crate::session::{self, Cx, Session, trickle};
 use crate::stun;
 use crate::timer::Timer;
 use crate::transaction::{Match, Outcome, Owner, Report, ServerId};
@@ -147,7 +147,7 @@ impl Endpoint {
                 let mut response = match uas::refusal(core, &request) {
                     Some(refusal) => refusal,
                     None if request.method == Method::Options && request.to.tag().is_none() => {
-                        uas::options(core, &request)
+                        uas::options(core, &request, core.announces_trickle)
                     }
                     None => core.response(&request, StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST),
                 };
@@ -210,7 +210,7 @@ impl Endpoint {
             caller: Caller::of(&request.from, &request.headers),
             reliable: session::wants_reliable(&request),
         };
-        let sender = Sender { session, identity, disclosure: Disclosure::Open };
+        let sender = Sender { session, identity, disclosure: Disclosure::Open, trickle: false };
         let mut cx = Cx { core: &mut self.core, now, sender };
         if let Some(inbound) = Session::inbound(&mut cx, server, request, flow) {
             self.core.transactions.set_session(server, session);
@@ -380,6 +380,7 @@ impl Endpoint {
         let result = act(session, &mut Cx { core: &mut self.core, now, sender });
         if session.has_ended() && !had_ended {
             self.live_sessions = self.live_sessions.saturating_sub(1);
+            trickle::forget(&mut self.core, now, id);
         }
         if session.is_idle() && !self.core.transactions.owns_any(id) {
             for dialog in session.dialog_ids() {

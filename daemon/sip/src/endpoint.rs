@@ -18,7 +18,8 @@ use crate::faces::{Faces, Way};
 use crate::message::StatusCode;
 use crate::reason::Reason;
 use crate::registration::Registration;
-use crate::session::{Cx, Session};
+use crate::rendezvous::RelayOffer;
+use crate::session::{Cx, Session, trickle};
 use crate::stun;
 use crate::uri::Uri;
 
@@ -133,6 +134,14 @@ impl Endpoint {
     /// Unregisters if registered (nobody waits for the answer) and forgets the identity; its sessions go on.
     pub fn remove_identity(&mut self, now: Instant, id: IdentityId) {
         self.with_registration(id, |registration, core| registration.forget(core, now));
+    }
+
+    /// Offers a relay of ours, from the next REGISTER on, to the friends at the meeting point that is the identity's
+    /// registrar; `None` takes it back.
+    pub fn offer_relay(&mut self, id: IdentityId, offer: Option<RelayOffer>) {
+        if let Some(account) = self.core.accounts.get_mut(&id) {
+            account.relay_offer = offer;
+        }
     }
 
     /// Registers now and keeps registered.
@@ -311,6 +320,47 @@ impl Endpoint {
     /// Whether [`Endpoint::send_digit`] is possible.
     pub fn takes_digits(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_some_and(Session::takes_digits)
+    }
+
+    /// Whether this side trickles candidates in a session (RFC 8840), and says so in what it sends from now on: to be told
+    /// before the INVITE is sent, or before it is answered. Not unless told.
+    pub fn set_trickle(&mut self, session: SessionId, on: bool) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.set_trickle(on);
+        }
+    }
+
+    /// Whether OPTIONS outside of sessions is answered with the news that candidates are trickled here.
+    pub fn announce_trickle(&mut self, on: bool) {
+        self.core.announces_trickle = on;
+    }
+
+    /// Whether the peer, as far as it has spoken in the dialog that is heard, takes candidates in INFO.
+    pub fn peer_trickles(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(Session::peer_trickles)
+    }
+
+    /// Whether [`Endpoint::send_fragment`] is possible now: both sides trickle, and each has the other's description.
+    pub fn takes_fragments(&mut self, session: SessionId) -> bool {
+        self.sessions.get_mut(&session).is_some_and(Session::takes_fragments)
+    }
+
+    /// Sends candidates in INFO (`application/trickle-ice-sdpfrag`); [`Event::FragmentSent`] tells how it ended.
+    ///
+    /// # Errors
+    /// There is no dialog yet with both descriptions at both ends, or the peer has not said that it takes such an INFO.
+    pub fn send_fragment(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        fragment: Vec<u8>,
+    ) -> Result<(), SessionError> {
+        self.act(now, session, |session, cx| session.send_fragment(cx, fragment))
+    }
+
+    /// Answers [`Event::Fragment`]: 200, or the status that refuses it, with the words that say why.
+    pub fn answer_fragment(&mut self, now: Instant, id: FragmentId, answer: Result<(), (StatusCode, &str)>) {
+        trickle::answer(&mut self.core, now, id, answer);
     }
 
     /// Ends the session from any state: nothing sent yet, CANCEL, 603 or BYE. `Ended` follows at once; what must

@@ -24,6 +24,8 @@ pub(crate) struct Sender {
     pub(crate) session: SessionId,
     pub(crate) identity: Option<IdentityId>,
     pub(crate) disclosure: Disclosure,
+    /// Candidates may be trickled, and are taken so (RFC 8840).
+    pub(crate) trickle: bool,
 }
 
 /// What a peer may learn of who sends.

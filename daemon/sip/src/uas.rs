@@ -27,7 +27,8 @@ pub(crate) fn refusal(core: &mut Core, request: &Request) -> Option<Response> {
     if !matches!(&request.uri, Uri::Sip(_)) {
         return Some(core.response(request, StatusCode::UNSUPPORTED_URI_SCHEME));
     }
-    let supported = core.supported();
+    // Whoever requires it may as well offer everything at once: it is known, whether or not it is made use of.
+    let supported = core.supported(true);
     let is_supported = |tag: &str| supported.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
     let mut unsupported = request.headers.tokens(name::REQUIRE);
     unsupported.retain(|tag| !is_supported(tag));
@@ -79,12 +80,12 @@ fn accepts_sdp(headers: &Headers) -> bool {
 }
 
 /// What we can do (RFC 3261 section 11.2).
-pub(crate) fn options(core: &mut Core, request: &Request) -> Response {
+pub(crate) fn options(core: &mut Core, request: &Request, trickle: bool) -> Response {
     let mut response = core.response(request, StatusCode::OK);
     response.headers.push(name::ALLOW, ALLOW);
     response.headers.push(name::ACCEPT, ACCEPT);
     response.headers.push("Accept-Encoding", "identity");
     response.headers.push("Accept-Language", "en");
-    response.headers.push(name::SUPPORTED, core.supported());
+    response.headers.push(name::SUPPORTED, core.supported(trickle));
     response
 }

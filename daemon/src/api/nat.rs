@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use voipd_agent::RelayView;
 use voipd_nat::stun::Report;
+use voipd_sip::rendezvous::OfferState;
 
 use crate::network::NetworkState;
 
@@ -16,4 +17,16 @@ pub struct NatView {
     pub discovery: Report,
     /// Those of all accounts.
     pub relays: Vec<RelayView>,
+    /// Those of this machine.
+    pub offers: Vec<OfferView>,
+}
+
+/// A relay of this machine that is offered to friends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferView {
+    /// `turn:ADDRESS:PORT`; empty where there is none to offer.
+    pub uri: String,
+    /// The meeting point.
+    pub point: String,
+    pub state: OfferState,
 }

@@ -82,6 +82,10 @@ fn friend(friend: FriendView) -> Dict {
         ("devices", friend.devices.into()),
         ("invited-for", friend.invited_for.into()),
     ]);
+    if let Some((relay, state)) = friend.relay {
+        dict.insert("relay", relay.into());
+        dict.insert("relay-state", state.into());
+    }
     if let Some(account) = friend.account {
         dict.insert("account", Object::Account(account).path().into());
     }

@@ -4,18 +4,19 @@ use std::net::IpAddr;
 
 use voipd_agent::{RelayState, RelayView};
 use voipd_nat::stun::{PathReport, ServerReport};
+use voipd_sip::rendezvous::OfferState;
 use zbus::message::Body;
 
 use super::mappings;
 use super::outcome::{Dict, Failure, Outcome, Requests, nothing, unknown_method};
 use crate::api::Request;
 use crate::api::mappings::MappingView;
-use crate::api::nat::NatView;
+use crate::api::nat::{NatView, OfferView};
 
 pub(super) fn properties(view: &NatView, mapped: &[MappingView]) -> Dict {
     let network = view.network.name();
     let local: Vec<String> = view.local_addresses.iter().map(IpAddr::to_string).collect();
-    let relays: Vec<Dict> = view.relays.iter().map(relay).collect();
+    let relays: Vec<Dict> = view.relays.iter().map(relay).chain(view.offers.iter().map(offer)).collect();
     let view = &view.discovery;
     let first = view.paths.first();
     let mut public: Vec<String> = Vec::new();
@@ -64,6 +65,24 @@ fn relay(relay: &RelayView) -> Dict {
         ("state", state.into()),
         ("reason", reason.to_owned().into()),
         ("rtt-ms", rtt_ms.into()),
+        ("lent-by", relay.friend.clone().unwrap_or_default().into()),
+        ("offered-to", String::new().into()),
+    ])
+}
+
+fn offer(offer: &OfferView) -> Dict {
+    let (state, reason) = match &offer.state {
+        OfferState::Checking => ("unknown", ""),
+        OfferState::Lent => ("reachable", ""),
+        OfferState::Refused(why) => ("failed", why.as_str()),
+    };
+    Dict::from([
+        ("uri", offer.uri.clone().into()),
+        ("state", state.into()),
+        ("reason", reason.to_owned().into()),
+        ("rtt-ms", 0.0.into()),
+        ("lent-by", String::new().into()),
+        ("offered-to", offer.point.clone().into()),
     ])
 }
 

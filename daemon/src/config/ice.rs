@@ -53,7 +53,7 @@ pub(super) fn read(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> 
         );
     }
     let login = user.zip(password).map(|(user, password)| RelayLogin { user, password });
-    IceSettings { policy, stun, relays, login }
+    IceSettings { policy, stun, relays, login, lent: Vec::new() }
 }
 
 fn password(fields: &mut Fields<'_>, read_file: Option<ReadFile<'_>>) -> Option<Secret> {

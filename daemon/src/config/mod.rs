@@ -30,7 +30,7 @@ use crate::tls::ServerFiles;
 pub use load::{Loaded, default_path, load, state_directory};
 pub use nat::NatConfig;
 
-pub use rendezvous::RendezvousConfig;
+pub use rendezvous::{OfferConfig, RendezvousConfig};
 pub(crate) use sections::device_name;
 pub use text::parse;
 
@@ -67,6 +67,8 @@ pub struct Config {
     pub calls: CallsConfig,
     /// `[rendezvous]`; `None` where this voipd is no meeting point.
     pub rendezvous: Option<RendezvousConfig>,
+    /// `[rendezvous]`, key `offer-relay`; `None` where none is offered.
+    pub offer_relay: Option<OfferConfig>,
     /// `[log]`, key `level`.
     pub log_level: log::LevelFilter,
     /// `[direct]`: the built-in account. Takes no calls when its allow list is empty.

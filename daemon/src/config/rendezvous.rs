@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use voipd_agent::Network;
 use voipd_sip::uri::Host;
 
 use super::account::network;
@@ -14,6 +15,32 @@ const RELAY_PORT: u16 = 3478;
 /// Where it relays: the dynamic ports.
 const RELAY_PORTS: RangeInclusive<u16> = 49152..=65535;
 
+/// What the section says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rendezvous {
+    pub(super) point: Option<RendezvousConfig>,
+    pub(super) offer: Option<OfferConfig>,
+}
+
+/// A relay that is offered to friends at the meeting points of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferConfig {
+    /// An address of this machine and a port; `None`: the address by which it is registered, and the usual port.
+    pub listen: Option<SocketAddr>,
+    /// Ports on which it relays.
+    pub ports: RangeInclusive<u16>,
+    /// Networks to which it relays, and where it may be, although not everybody reaches them.
+    pub networks: Vec<Network>,
+}
+
+impl OfferConfig {
+    /// The relay at an address of this machine by which it is registered.
+    pub fn at(&self, own: IpAddr) -> RelayConfig {
+        let listen = self.listen.unwrap_or(SocketAddr::new(own, RELAY_PORT));
+        RelayConfig { listen, ports: self.ports.clone(), networks: self.networks.clone() }
+    }
+}
+
 /// A meeting point for friends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RendezvousConfig {
@@ -23,10 +50,12 @@ pub struct RendezvousConfig {
     pub port: Option<u16>,
     /// The relay that it lends to its friends.
     pub relay: Option<RelayConfig>,
+    /// Networks where friends' relays may be although not everybody reaches them.
+    pub networks: Vec<Network>,
 }
 
-/// Reads the section. `Some(None)`: this voipd is no meeting point.
-pub(super) fn read(mut fields: Fields<'_>) -> Option<Option<RendezvousConfig>> {
+/// Reads the section.
+pub(super) fn read(mut fields: Fields<'_>) -> Option<Rendezvous> {
     let enabled = fields.flag("enabled").unwrap_or(false);
     let has_address = fields.has("address");
     let address = fields.parse("address", address);
@@ -37,17 +66,14 @@ pub(super) fn read(mut fields: Fields<'_>) -> Option<Option<RendezvousConfig>> {
              \"meet.example.org\" or \"203.0.113.7\"",
         );
     }
-    let relay = relay(&mut fields, address.as_ref().map(|(host, _)| host));
-    let point = address.filter(|_| enabled).map(|(host, port)| RendezvousConfig { host, port, relay });
-    fields.finish().then_some(point)
-}
-
-fn relay(fields: &mut Fields<'_>, host: Option<&Host>) -> Option<RelayConfig> {
     let wanted = fields.flag("relay").unwrap_or(false);
+    let offered = fields.flag("offer-relay").unwrap_or(false);
     let has_address = fields.has("relay-address");
     let listen = fields.parse("relay-address", relay_address);
     let ports = fields.parse("relay-ports", relay_ports).unwrap_or(RELAY_PORTS);
     let networks = fields.parse_list("relay-networks", network).unwrap_or_default();
+    let offer = offered.then(|| OfferConfig { listen, ports: ports.clone(), networks: networks.clone() });
+    let host = address.as_ref().map(|(host, _)| host);
     let listen = match (listen, host) {
         (None, Some(Host::Ip(ip))) if !has_address => Some(SocketAddr::new(*ip, RELAY_PORT)),
         (listen, _) => listen,
@@ -58,7 +84,11 @@ fn relay(fields: &mut Fields<'_>, host: Option<&Host>) -> Option<RelayConfig> {
             "is missing: write the address of this machine at which friends reach the relay, such as \"203.0.113.7\"",
         );
     }
-    listen.filter(|_| wanted).map(|listen| RelayConfig { listen, ports, networks })
+    let networks_too = networks.clone();
+    let relay = listen.filter(|_| wanted).map(|listen| RelayConfig { listen, ports, networks });
+    let point = |(host, port)| RendezvousConfig { host, port, relay, networks: networks_too };
+    let point = address.filter(|_| enabled).map(point);
+    fields.finish().then_some(Rendezvous { point, offer })
 }
 
 fn relay_address(text: &str) -> Result<SocketAddr, String> {
@@ -139,6 +169,22 @@ mod tests {
         assert_eq!((lent.listen.to_string(), lent.networks.len()), ("203.0.113.7:3478".to_owned(), 0));
         let wrong = point("address = \"meet.example.org\"\nrelay = true").unwrap_err();
         assert!(wrong.contains("relay-address") && wrong.contains("is missing"), "{wrong}");
+    }
+
+    #[test]
+    fn a_relay_is_offered_from_the_address_that_was_written_or_the_registered_one() {
+        use super::super::{Scope, parse};
+        let offer = |lines: &str| {
+            let read = |_: &std::path::Path, _| Err(std::io::ErrorKind::NotFound.into());
+            let text = format!("[rendezvous]\n{lines}");
+            parse(&text, std::path::Path::new("voipd.toml"), Scope::System, &read).unwrap().offer_relay
+        };
+        assert_eq!((offer(""), offer("offer-relay = false")), (None, None));
+        let own = "203.0.113.9".parse().unwrap();
+        let listens = |lines: &str| offer(lines).unwrap().at(own).listen.to_string();
+        assert_eq!(listens("offer-relay = true"), "203.0.113.9:3478");
+        let written = "offer-relay = true\nrelay-address = \"203.0.113.7:3500\"";
+        assert_eq!(listens(written), "203.0.113.7:3500");
     }
 
     #[test]

@@ -60,20 +60,22 @@ pub(super) fn read(
     let nat = nat::read(section("nat", nat, faults));
     let direct = account::read_direct(section("direct", direct, faults), scope == Scope::Session, read_file);
     let calls = read_calls(section("calls", calls, faults));
-    let rendezvous = rendezvous::read(section("rendezvous", meeting, faults));
+    let meeting = rendezvous::read(section("rendezvous", meeting, faults));
     let log_level = read_log(section("log", log, faults));
     let accounts = read_accounts(accounts, read_file, faults);
     if !faults.is_empty() {
         return None;
     }
     let (direct, neighbours) = direct?;
+    let meeting = meeting?;
     Some(Config {
         sip: sip?,
         rtp: rtp?,
         audio: audio?,
         nat: nat?,
         calls: calls?,
-        rendezvous: rendezvous?,
+        rendezvous: meeting.point,
+        offer_relay: meeting.offer,
         log_level: log_level?,
         direct,
         neighbours,

@@ -4,6 +4,8 @@
 mod clock;
 mod judge;
 mod nat;
+mod neighbours;
+mod router;
 mod servers;
 
 use std::path::PathBuf;
@@ -11,15 +13,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use voipd_agent::AccountView;
 use voipd_sip::endpoint::Flow;
 
 use crate::api::nat::NatView;
 use crate::api::{AudioView, DeviceView};
 use crate::config::{self, Scope};
+use crate::neighbours::{self as mdns, Health};
 use crate::tls::Requirement;
 use crate::transport::Resolver;
 
+pub use router::RouterFacts;
 pub use servers::server_of;
 
 /// How long one look at something may take.
@@ -121,6 +126,10 @@ pub struct Facts {
     pub accounts: Vec<Patient>,
     /// The way through NAT.
     pub nat: NatView,
+    /// What the router says of itself, as soon as it has been asked.
+    pub router: oneshot::Receiver<RouterFacts>,
+    /// How telephones of the local network find each other.
+    pub neighbours: Health,
     /// Where the configuration came from.
     pub config: ConfigSource,
     /// Finds servers.
@@ -131,7 +140,7 @@ pub struct Facts {
 
 /// Looks at everything, all at once: it takes as long as its slowest part, 9 s at most.
 pub async fn examine(facts: Facts, devices: impl Future<Output = Vec<DeviceView>>) -> Vec<Check> {
-    let Facts { audio, accounts, nat, config, resolver, seed } = facts;
+    let Facts { audio, accounts, nat, router, neighbours, config, resolver, seed } = facts;
     let scope = config.scope;
     let looks = tokio::task::spawn_blocking(move || {
         (
@@ -144,8 +153,15 @@ pub async fn examine(facts: Facts, devices: impl Future<Output = Vec<DeviceView>
         seed[..8].copy_from_slice(&(index as u64).to_le_bytes());
         servers::examine(&resolver, patient, seed)
     });
-    let (looks, devices, servers) =
-        tokio::join!(looks, tokio::time::timeout(PATIENCE, devices), join_all(servers));
+    let announced = neighbours.announced.is_some();
+    let found = async {
+        match announced {
+            true => Some(mdns::answers(u16::from_be_bytes([seed[30], seed[31]])).await),
+            false => None,
+        }
+    };
+    let (looks, devices, servers, router, found) =
+        tokio::join!(looks, tokio::time::timeout(PATIENCE, devices), join_all(servers), router, found);
     let mut checks = Vec::new();
     let clock = match looks {
         Ok((configuration, clock)) => {
@@ -161,6 +177,9 @@ pub async fn examine(facts: Facts, devices: impl Future<Output = Vec<DeviceView>
         checks.extend(of_server);
     }
     checks.extend(nat::judge(&nat));
+    // Without it, the driver is gone.
+    checks.extend(router.iter().flat_map(|router| router::judge(router, &nat)));
+    checks.push(neighbours::judge(&neighbours, found));
     checks.extend(clock.map(|clock| clock.judge()));
     checks
 }

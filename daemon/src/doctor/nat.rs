@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_relay_that_works_takes_the_worry_away_and_one_that_fails_is_told() {
-        let relay = |state, round_trip| RelayView { uri: "turn:r.example".into(), state, round_trip };
+        let relay =
+            |state, round_trip| RelayView { uri: "turn:r.example".into(), state, round_trip, friend: None };
         let discovery = report(Mapping::AddressAndPortDependent, Filtering::AddressAndPortDependent);
         let states = |relays: Vec<RelayView>| {
             let checks =

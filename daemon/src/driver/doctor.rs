@@ -1,8 +1,8 @@
 //! Gathers what the driver knows for `Manager1.Diagnose`, and lets the doctor look at the rest beside the calls.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -13,6 +13,7 @@ use super::Driver;
 use super::requests::answered;
 use crate::api::{ErrorKind, Reply, RequestError};
 use crate::doctor::{self, Check, ConfigSource, Facts, Patient};
+use crate::neighbours::SharedHealth;
 
 /// What the doctor is to know besides.
 pub(super) struct Doctor {
@@ -22,6 +23,8 @@ pub(super) struct Doctor {
     accounts: BTreeMap<AccountId, AccountView>,
     /// Somebody is being told.
     busy: Arc<AtomicBool>,
+    /// How telephones of the local network find each other.
+    pub(super) neighbours: SharedHealth,
 }
 
 impl Doctor {
@@ -31,6 +34,7 @@ impl Doctor {
             rng: ChaCha12Rng::from_seed(seed),
             accounts: BTreeMap::new(),
             busy: Arc::new(AtomicBool::new(false)),
+            neighbours: SharedHealth::default(),
         }
     }
 
@@ -59,6 +63,8 @@ impl Driver {
             audio: self.devices.view(self.realtime.scheduling()),
             accounts,
             nat: self.nat.view(&self.network),
+            router: self.look_at_router(),
+            neighbours: self.doctor.neighbours.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             config: self.doctor.config.clone(),
             resolver: Arc::clone(&self.resolver),
             seed,

@@ -1,15 +1,18 @@
 //! Friends: the meeting point on this machine, where it is one, and joining others'.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use voipd_agent::ice_settings::RelayLogin;
+use voipd_agent::ice_settings::{self, Lent, LentRelay, RelayLogin};
 use voipd_agent::view::AccountState;
 use voipd_agent::{AccountId, AccountSettings, AccountView};
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{Flow, Transport as Protocol, TransportError};
-use voipd_sip::rendezvous::{Directory, Event, InvitationText, Output, Rendezvous, RendezvousConfig};
+use voipd_sip::rendezvous::{self, Directory, Event, InvitationText, Output, Rendezvous, RendezvousConfig};
 use voipd_sip::uri::SipUri;
 
+use super::lending::{Lending, uri_of};
 use super::{Driver, unix_micros};
 use crate::api::{ErrorKind, FriendView, FriendsRequest, FriendsView, Presence, Reply, RequestError, Update};
 use crate::config::account::{from_entries, transport_name};
@@ -18,7 +21,7 @@ use crate::config::{self};
 use crate::store;
 use crate::tls::material::pin_text;
 use crate::transport::Transport;
-use crate::turn_server::Relay;
+use crate::turn_server::{Relay, is_public};
 
 /// How long a meeting point may take to let us in. Less than callers on the bus wait.
 const JOINING: Duration = Duration::from_secs(20);
@@ -73,28 +76,41 @@ pub struct Friends {
     listings: Vec<Listing>,
     /// What the letters of salts are drawn from.
     salts: Salts,
+    /// The relay that we offer to others.
+    pub(super) lending: Lending,
+}
+
+/// What [`Friends`] is made of.
+pub struct FriendParts<'a> {
+    /// As it was read.
+    pub config: &'a config::Config,
+    /// Value of Server.
+    pub product: &'a str,
+    /// What was kept.
+    pub kept: store::Friends,
+    /// Relays for the friends of the meeting point.
+    pub relay: Option<Relay>,
+    /// What dialogs are named with, also after a restart.
+    pub key: Secret,
+    /// Everything random comes from it.
+    pub seed: [u8; 32],
 }
 
 impl Friends {
-    /// With what was kept. `transport` says how the meeting point is reached, and `relay` relays for its friends.
-    /// Everything random comes from `seed`.
-    pub fn new(
-        config: Option<&config::RendezvousConfig>,
-        product: &str,
-        kept: store::Friends,
-        transport: &Transport,
-        relay: Option<Relay>,
-        seed: [u8; 32],
-    ) -> Self {
+    /// With what was kept. `transport` says how the meeting point is reached.
+    pub fn new(parts: FriendParts<'_>, transport: &Transport) -> Self {
+        let FriendParts { config, product, kept, relay, key, seed } = parts;
         let now = Instant::now();
         let mut salts = Salts::new(seed);
-        let point = config.and_then(|config| {
+        let lending = Lending::new(config.offer_relay.clone(), relay.clone(), salts.draw());
+        let point = config.rendezvous.as_ref().and_then(|config| {
             let (protocol, port) = transport.entrance()?;
             let pin = transport.own_pin().filter(|_| protocol == Protocol::Tls);
             let settings = RendezvousConfig {
                 product: product.to_owned(),
                 host: config.host.clone(),
                 port: config.port,
+                key: key.clone(),
                 max_transactions: MAX_TRANSACTIONS,
             };
             let mut rendezvous = Rendezvous::new(settings, salts.seed(), now, unix_seconds());
@@ -109,7 +125,7 @@ impl Friends {
             for (one, other) in &kept.contacts {
                 rendezvous.add_contacts(one, other);
             }
-            rendezvous.set_relays(relay.iter().map(Relay::uri).collect());
+            rendezvous.set_relays(relay.iter().flat_map(Relay::uris).collect());
             let entrance = Entrance { transport: protocol, port, pin };
             Some(Point { rendezvous, config: config.clone(), entrance, relay, wake_at: None })
         });
@@ -120,6 +136,7 @@ impl Friends {
             told: BTreeMap::new(),
             listings: Vec::new(),
             salts,
+            lending,
         }
     }
 
@@ -216,11 +233,43 @@ impl Friends {
 }
 
 impl Friends {
-    /// The relays that an account's meeting point lends, and what opens them.
-    fn relays_of(&self, account: AccountId) -> Option<(&[String], Option<RelayLogin>)> {
+    /// The relays that an account's meeting point lends, those of friends among them, and what opens them.
+    fn relays_of(&self, account: AccountId) -> Option<Lent> {
         let told = self.told.get(&account)?;
-        let login = told.login.clone();
-        Some((&told.relays, login.map(|login| RelayLogin { user: login.user, password: login.password })))
+        let login = |login: &rendezvous::RelayLogin| RelayLogin {
+            user: login.user.clone(),
+            password: login.password.clone(),
+        };
+        let of_friends = told.friend_relays.iter().filter_map(|lent| {
+            let relay = lent.relay.parse().ok()?;
+            Some(LentRelay { friend: lent.friend.clone(), relay, login: login(&lent.login) })
+        });
+        Some(Lent {
+            relays: told.relays.iter().filter_map(|uri| uri.parse().ok()).collect(),
+            login: told.login.as_ref().map(login),
+            of_friends: of_friends.collect(),
+        })
+    }
+
+    /// What a friend who offers a relay here has to show for it.
+    pub(super) fn relay_checked(&mut self, member: &str, address: SocketAddr, result: Result<(), String>) {
+        if let Some(point) = &mut self.point {
+            match &result {
+                Ok(()) => log::info!("the relay of {member} at {address} works, and is lent to his contacts"),
+                Err(why) => log::info!("the relay of {member} at {address} is not lent: {why}"),
+            }
+            point.rendezvous.relay_checked(member, address, result);
+        }
+    }
+
+    /// The friends of this meeting point may have relays there.
+    pub(super) fn may_be_relay(&self, ip: IpAddr) -> bool {
+        let networks = self.point.as_ref().map(|point| &point.config.networks);
+        is_public(ip) || networks.is_some_and(|networks| networks.iter().any(|network| network.contains(ip)))
+    }
+
+    pub(super) fn draw_seed(&mut self) -> [u8; 32] {
+        self.salts.seed()
     }
 
     fn told_anew(&mut self, account: AccountId) {
@@ -281,6 +330,9 @@ impl Driver {
                     if let Some(relay) = relay {
                         relay.grant(login.user, login.password);
                     }
+                }
+                Output::Event(Event::Offered { member, address, login }) => {
+                    self.look_at_relay(member, address, login);
                 }
                 Output::Event(Event::Moved { member, online }) => {
                     log::info!("{member} is {}", if online { "there" } else { "gone" });
@@ -470,8 +522,11 @@ impl Driver {
             for (name, online) in &told.contacts {
                 let uri = SipUri::new(Some(name), own.host.clone(), own.port);
                 let address = uri.to_string();
+                let lent = told.friend_relays.iter().find(|lent| lent.friend == *name);
+                let relay = lent.map(|lent| (shown_relay(&lent.relay), "lent".to_owned()));
                 if let Some(member) = friends.iter_mut().find(|friend| friend.address == address) {
                     member.account = Some(*account);
+                    member.relay = relay.or(member.relay.take());
                     continue;
                 }
                 friends.push(FriendView {
@@ -481,6 +536,7 @@ impl Driver {
                     devices: 0,
                     invited_for: 0,
                     account: Some(*account),
+                    relay,
                 });
             }
         }
@@ -504,6 +560,10 @@ impl Driver {
                 .invited_until
                 .map_or(0, |until| u32::try_from(until.saturating_sub(unix)).unwrap_or(u32::MAX)),
             account: None,
+            relay: point
+                .rendezvous
+                .offer_of(now, &member.name)
+                .map(|(at, state)| (uri_of(at), state.to_string())),
             name: member.name,
         };
         members.map(view).collect()
@@ -511,9 +571,9 @@ impl Driver {
 
     /// The relays that a meeting point lends become the account's, where it has none of its own.
     pub(super) fn take_relays(&mut self, now: Instant, account: AccountId) {
-        let Some((relays, login)) = self.friends.relays_of(account) else { return };
-        let relays = relays.iter().filter_map(|uri| uri.parse().ok()).collect();
-        self.agent.lend_relays(now, account, relays, login);
+        if let Some(lent) = self.friends.relays_of(account) {
+            self.agent.lend_relays(now, account, lent);
+        }
     }
 
     pub(super) fn publish_friends(&mut self) {
@@ -544,6 +604,11 @@ fn account_name(invitation: &InvitationText) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let host: String = host.trim_matches(['[', ']']).chars().map(|c| if fits(c) { c } else { '-' }).collect();
     host.chars().take(64).collect()
+}
+
+/// A relay's URI as accounts have it.
+fn shown_relay(uri: &str) -> String {
+    uri.parse::<ice_settings::Relay>().map_or_else(|_| shown(uri), |relay| relay.to_string())
 }
 
 fn shown(text: &str) -> String {

@@ -2,27 +2,26 @@
 //! here its requests are carried out and its news are passed on.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
+use tokio::sync::oneshot;
 use voipd_agent::account::AccountSettings;
 use voipd_agent::view::CallId;
 use voipd_media::LocalMedia;
 use voipd_nat::mapping::{
-    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, Purpose, RequestId,
-    Transport, Want,
+    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, Purpose, Refusal,
+    RequestId, Transport, Want,
 };
-
 use voipd_sip::endpoint::Transport as SipTransport;
 
 use super::{Driver, Finished, unix_micros};
 use crate::api::mappings::{self as api, MappingWish};
 use crate::api::{ErrorKind, RequestError, Update};
 use crate::config::Config;
+use crate::doctor::RouterFacts;
 use crate::portmap::{Talker, route};
 
-/// How long a call waits for its ports to be mapped before it goes on without: a router at home answers in a tenth of it.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// Most mappings that the bus may ask for.
 const MOST_WISHES: usize = 64;
 
@@ -64,6 +63,10 @@ pub(super) struct Mappings {
     /// The last problem that the log has.
     complaint: Option<String>,
     wake_at: Option<Instant>,
+    /// The network may be another one since the router was last looked for.
+    stale: bool,
+    /// They want to know what the router says of itself.
+    curious: Vec<oneshot::Sender<RouterFacts>>,
 }
 
 /// The ports of a call.
@@ -93,6 +96,8 @@ impl Mappings {
             told: Vec::new(),
             complaint: None,
             wake_at: None,
+            stale: true,
+            curious: Vec::new(),
         }
     }
 
@@ -125,6 +130,27 @@ impl Mappings {
                 None => log::debug!("port mappings: there is no router to ask"),
             }
             self.mapper.set_gateway(now, gateway);
+            // The first who needs a port shall not have to wait for the router to be found.
+            if self.serves(gateway) {
+                self.mapper.look(now);
+            }
+        }
+    }
+
+    /// Whether a port that this router opens could lead to us: who listens on the loopback alone needs none.
+    fn serves(&self, gateway: Option<Gateway>) -> bool {
+        let local = gateway.map(|gateway| IpAddr::V4(gateway.local));
+        self.sip.iter().any(|(_, at)| at.ip().is_unspecified() || Some(at.ip()) == local)
+    }
+
+    /// What is to be known of the router now.
+    fn facts(&self) -> RouterFacts {
+        let gateway = self.mapper.gateway();
+        RouterFacts {
+            enabled: self.enabled,
+            gateway: gateway.filter(|_| self.serves(gateway)),
+            spoken: self.mapper.surveyed().0.clone(),
+            mappings: self.mapper.views().collect(),
         }
     }
 
@@ -247,8 +273,15 @@ impl Driver {
             if ours == Some(local.address)
                 && let Some(mut ports) = self.mappings.want_for_call(now, call, local)
             {
-                let waits = self.mappings.mapper.is_hopeful();
-                ports.waits_until = waits.then(|| now + PATIENCE);
+                // Where ICE is spoken, the peer hears of what is mapped later; where it takes candidates at any time, it is not
+                // kept waiting at all.
+                let eagerly = !self.agent.offers_ice(call);
+                let worth = self.mappings.mapper.worth_waiting(now, eagerly);
+                ports.waits_until = worth.filter(|_| self.agent.waits_for_mapping(call));
+                let waits = ports.waits_until.is_some();
+                if worth.is_some() && !waits {
+                    self.agent.expect_mapping(call);
+                }
                 self.mappings.calls.insert(call, ports);
                 self.serve_mappings(now);
                 if waits {
@@ -272,6 +305,33 @@ impl Driver {
         self.serve_mappings(now);
     }
 
+    pub(super) fn router_seen(&mut self, id: RequestId, seen: Result<Option<Ipv4Addr>, Refusal>) {
+        let now = Instant::now();
+        self.mappings.mapper.handle_seen(now, id, seen);
+        self.serve_mappings(now);
+    }
+
+    /// What the router says of itself, asked anew.
+    pub(super) fn look_at_router(&mut self) -> oneshot::Receiver<RouterFacts> {
+        let now = Instant::now();
+        let (tell, told) = oneshot::channel();
+        if self.mappings.enabled {
+            self.mappings.look_around(now);
+            if self.mappings.serves(self.mappings.mapper.gateway()) {
+                self.mappings.mapper.look(now);
+            }
+        }
+        self.mappings.curious.push(tell);
+        self.serve_mappings(now);
+        told
+    }
+
+    /// The network has changed: the way out of it may be another one.
+    pub(super) fn mappings_moved(&mut self) {
+        self.mappings.stale = true;
+        self.review_mappings();
+    }
+
     pub(super) fn mappings_timeout(&mut self, now: Instant) {
         if self.mappings.wake_at.is_some_and(|at| at <= now) {
             self.mappings.mapper.handle_timeout(now);
@@ -287,7 +347,7 @@ impl Driver {
         }
         let wanted = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
         let wanted = wanted.is_some_and(takes_calls_from_outside);
-        if wanted || self.mappings.is_in_use() {
+        if std::mem::take(&mut self.mappings.stale) || wanted || self.mappings.is_in_use() {
             self.mappings.look_around(now);
         }
         self.mappings.want_sip(now, wanted);
@@ -375,6 +435,14 @@ impl Driver {
                         let _ = finished.send(Finished::RouterAnswered { id, answer });
                     });
                 }
+                Output::Look { id, protocol, gateway } => {
+                    let (talker, finished) = (self.mappings.talker.clone(), self.finished.clone());
+                    tokio::spawn(async move {
+                        let seen = talker.look(protocol, gateway).await;
+                        // The driver is gone when nobody listens.
+                        let _ = finished.send(Finished::RouterSeen { id, seen });
+                    });
+                }
                 Output::Changed(id) => {
                     changed = true;
                     if let Some(view) = self.mappings.mapper.view(id) {
@@ -420,21 +488,36 @@ impl Driver {
         if changed {
             self.publish_mappings();
         }
+        if !self.mappings.curious.is_empty() && !self.mappings.mapper.surveyed().1 {
+            let facts = self.mappings.facts();
+            for tell in self.mappings.curious.drain(..) {
+                // Who has gone wants to know nothing.
+                let _ = tell.send(facts.clone());
+            }
+        }
         self.release_calls(now);
     }
 
     /// Calls whose mappings are there, or that have waited long enough.
     fn release_calls(&mut self, now: Instant) {
         let mappings = &self.mappings;
+        let hopeless = mappings.mapper.worth_waiting(now, true).is_none();
         let ready = mappings.calls.iter().filter(|(_, ports)| {
             ports.waits_until.is_some_and(|at| at <= now)
                 || ports.waits_until.is_some()
-                    && (mappings.mapped(ports).is_some() || mappings.is_hopeless(ports))
+                    && (hopeless || mappings.mapped(ports).is_some() || mappings.is_hopeless(ports))
         });
-        let ready: Vec<(CallId, LocalMedia)> = ready.map(|(call, ports)| (*call, ports.local)).collect();
-        for (call, local) in ready {
+        let may_come = |ports: &CallMappings| {
+            !hopeless && mappings.mapped(ports).is_none() && !mappings.is_hopeless(ports)
+        };
+        let ready: Vec<(CallId, LocalMedia, bool)> =
+            ready.map(|(call, ports)| (*call, ports.local, may_come(ports))).collect();
+        for (call, local, may_come) in ready {
             if let Some(ports) = self.mappings.calls.get_mut(&call) {
                 ports.waits_until = None;
+            }
+            if may_come {
+                self.agent.expect_mapping(call);
             }
             self.agent.handle_media_bound(now, call, Ok(local));
         }

@@ -5,6 +5,7 @@ mod doctor;
 mod friends;
 mod graph;
 mod ice;
+mod lending;
 mod mappings;
 mod media;
 mod nat;
@@ -47,7 +48,7 @@ use crate::transport::{Arrival, Place, Resolver, Transport};
 pub use devices::DeviceSetup;
 use devices::Devices;
 use doctor::Doctor;
-pub use friends::Friends;
+pub use friends::{FriendParts, Friends};
 use ice::ServerAnswer;
 pub use mappings::MappingParts;
 use mappings::Mappings;
@@ -65,6 +66,12 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 
 /// What tasks of the driver bring back.
 enum Finished {
+    /// A relay that a friend offers has been tried.
+    RelayChecked {
+        member: String,
+        address: SocketAddr,
+        result: Result<(), String>,
+    },
     Resolved {
         id: ResolveId,
         /// Whose certificate is expected, and by which account.
@@ -102,6 +109,10 @@ enum Finished {
         port: PortId,
     },
     /// About a port mapping.
+    RouterSeen {
+        id: voipd_nat::mapping::RequestId,
+        seen: Result<Option<std::net::Ipv4Addr>, voipd_nat::mapping::Refusal>,
+    },
     RouterAnswered {
         id: voipd_nat::mapping::RequestId,
         answer: voipd_nat::mapping::Answer,
@@ -334,11 +345,15 @@ impl Driver {
             }
             Finished::PlayerOpened { call, port, device } => self.player_opened(call, port, device),
             Finished::RecorderOpened { call, port, recorder } => self.recorder_opened(call, port, recorder),
+            Finished::RouterSeen { id, seen } => self.router_seen(id, seen),
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call, port, result } => self.recording_done(call, port, result),
             Finished::ToneRead { signal, clip } => self.tone_read(signal, clip),
             Finished::PortOver { port } => self.port_over(port),
             Finished::Server(answer) => answer.tell(&mut self.agent),
+            Finished::RelayChecked { member, address, result } => {
+                self.friends.relay_checked(&member, address, result);
+            }
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
                 self.select_device(role, name, found, reply);
@@ -531,10 +546,12 @@ impl Driver {
                 self.doctor.put_account(&view);
                 self.friends.account_changed(&view);
                 self.take_relays(Instant::now(), view.id);
+                self.offer_relay(Instant::now(), &view);
                 self.tell(Update::Account { view, security });
             }
             Output::AccountRemoved(id) => {
                 self.friends.account_removed(id);
+                self.take_back_relay(id);
                 self.nat.remove_account(id);
                 self.doctor.remove_account(id);
                 self.tell(Update::AccountRemoved(id));

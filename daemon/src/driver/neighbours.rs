@@ -14,7 +14,8 @@ impl Driver {
         config: &NeighbourConfig,
         found: mpsc::UnboundedSender<Vec<Neighbour>>,
     ) -> Option<Neighbours> {
-        Neighbours::start(config, self.mappings.sip_port(), self.mappings.number(), found)
+        let (port, number) = (self.mappings.sip_port(), self.mappings.number());
+        Neighbours::start(config, port, number, found, &self.doctor.neighbours)
     }
 
     pub(super) fn neighbours_found(&mut self, neighbours: Vec<Neighbour>) {

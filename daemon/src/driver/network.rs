@@ -28,7 +28,7 @@ impl Driver {
                 self.network = snapshot;
                 self.resolver.network_changed();
                 self.nat.network_changed();
-                self.review_mappings();
+                self.mappings_moved();
                 self.check_network(false);
             }
             // Calls and registrations outlast a short sleep, and telling everybody would keep the system awake.
@@ -37,7 +37,7 @@ impl Driver {
                 log::info!("the system has slept: looking after calls and registrations");
                 self.transport.abandon(|_| true);
                 self.nat.network_changed();
-                self.review_mappings();
+                self.mappings_moved();
                 self.check_network(true);
             }
         }

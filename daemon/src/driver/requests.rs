@@ -377,6 +377,8 @@ fn named(counters: &EngineCounters) -> BTreeMap<&'static str, u64> {
         ("ticks-late", counters.ticks_late),
         ("ticks-missed", counters.ticks_missed),
         ("longest-tick-us", counters.longest_tick_us),
+        ("most-gap-work", counters.most_gap_work),
+        ("gaps-spared", counters.gaps_spared),
         ("events-dropped", counters.events_dropped),
         ("device-underruns", counters.device_underruns),
         ("device-overruns", counters.device_overruns),

@@ -1,14 +1,17 @@
 //! Neighbours: telephones of the local network found by multicast DNS (RFC 6762) and DNS-SD (RFC 6763), and our own
 //! announcement to them. It believes nothing that they say but their name and an address of the own network.
 
+mod responder;
 mod table;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mdns_sd::{DaemonEvent, IfKind, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::mpsc;
 use voipd_agent::Neighbour;
 
+pub use responder::answers;
 use table::Table;
 
 /// RFC 3261's service name in DNS (RFC 3263), in the domain of the local network.
@@ -23,6 +26,26 @@ pub struct NeighbourConfig {
     pub announce: Option<String>,
     /// Others are looked for.
     pub discover: bool,
+}
+
+/// How the announcement and the search fare.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What was asked for.
+    pub config: NeighbourConfig,
+    /// The name that the network knows us by, where we are announced.
+    pub announced: Option<String>,
+    /// How many others are known.
+    pub known: usize,
+    /// Why it does not work at all.
+    pub failure: Option<String>,
+}
+
+/// What is known of it, shared with who looks.
+pub type SharedHealth = Arc<Mutex<Health>>;
+
+fn note(health: &SharedHealth, change: impl FnOnce(&mut Health)) {
+    change(&mut health.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// A running announcement and search; it ends with [`Neighbours::stop`].
@@ -40,14 +63,17 @@ impl Neighbours {
         port: Option<u16>,
         id: u32,
         found: mpsc::UnboundedSender<Vec<Neighbour>>,
+        health: &SharedHealth,
     ) -> Option<Self> {
+        note(health, |health| health.config = config.clone());
         if config.announce.is_none() && !config.discover {
             return None;
         }
-        match Self::try_start(config, port, id, found) {
+        match Self::try_start(config, port, id, found, health) {
             Ok(neighbours) => Some(neighbours),
             Err(error) => {
                 log::warn!("neighbours cannot be found: {error}");
+                note(health, |health| health.failure = Some(error.to_string()));
                 None
             }
         }
@@ -58,6 +84,7 @@ impl Neighbours {
         port: Option<u16>,
         id: u32,
         found: mpsc::UnboundedSender<Vec<Neighbour>>,
+        health: &SharedHealth,
     ) -> Result<Self, mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
         daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
@@ -70,16 +97,20 @@ impl Neighbours {
                     ServiceInfo::new(SERVICE, name, &host, "", port, &properties[..])?.enable_addr_auto();
                 announced = Some(info.get_fullname().to_owned());
                 daemon.register(info)?;
+                note(health, |health| health.announced = Some(name.clone()));
                 log::info!("announced to the local network as '{name}'");
             }
             (Some(_), None) => {
-                log::warn!("nothing is announced: SIP over UDP is not taken at any IPv4 address")
+                let why = "SIP over UDP is not taken at any IPv4 address";
+                log::warn!("nothing is announced: {why}");
+                note(health, |health| health.failure = Some(why.to_owned()));
             }
             (None, _) => {}
         }
         let events = daemon.browse(SERVICE)?;
         let renamed = daemon.monitor()?;
         let own = announced.clone();
+        let health = Arc::clone(health);
         tokio::spawn(async move {
             let mut table = Table::new(own);
             loop {
@@ -97,6 +128,8 @@ impl Neighbours {
                                 table::printable(&change.original),
                                 table::printable(&change.new_name)
                             );
+                            let name = table::instance(&change.new_name);
+                            note(&health, |health| health.announced = Some(name));
                             table.renamed(&change.original, change.new_name);
                             true
                         }
@@ -104,8 +137,12 @@ impl Neighbours {
                         Err(_) => return,
                     },
                 };
-                if changed && found.send(table.neighbours()).is_err() {
-                    return;
+                if changed {
+                    let neighbours = table.neighbours();
+                    note(&health, |health| health.known = neighbours.len());
+                    if found.send(neighbours).is_err() {
+                        return;
+                    }
                 }
             }
         });

@@ -82,7 +82,7 @@ impl Table {
 }
 
 /// The instance's own name: without the service, and without the backslashes that protect its dots.
-fn instance(full_name: &str) -> String {
+pub(super) fn instance(full_name: &str) -> String {
     let name = full_name.strip_suffix(super::SERVICE).unwrap_or(full_name).trim_end_matches('.');
     let mut plain = String::new();
     let mut escaped = false;
@@ -107,7 +107,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// Address and mask of each interface but the loopback.
-fn local_networks() -> Vec<(Ipv4Addr, Ipv4Addr)> {
+pub(super) fn local_networks() -> Vec<(Ipv4Addr, Ipv4Addr)> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
     let network = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?.as_sockaddr_in()?.ip();

@@ -5,9 +5,10 @@ mod pcp;
 pub mod route;
 mod upnp;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use voipd_nat::mapping::{Action, Answer, Protocol};
+use voipd_nat::mapping::{Action, Answer, Gateway, Protocol, Refusal};
 
 use upnp::Upnp;
 
@@ -24,6 +25,19 @@ impl Talker {
             Protocol::Upnp => self.upnp.ask(action).await,
             Protocol::NatPmp => pcp::ask_nat_pmp(action).await,
             Protocol::Pcp => pcp::ask_pcp(action).await,
+        }
+    }
+
+    /// Asks the router whether it speaks a protocol and which address it has outside, where that can be asked without a
+    /// mapping. A device of UPnP is found by it, and need not be searched for again.
+    ///
+    /// # Errors
+    /// What the router refuses with; [`Refusal::NoAnswer`] where nobody speaks the protocol.
+    pub async fn look(&self, protocol: Protocol, gateway: Gateway) -> Result<Option<Ipv4Addr>, Refusal> {
+        match protocol {
+            Protocol::Upnp => self.upnp.look(gateway).await.map(Some),
+            Protocol::NatPmp => pcp::look_by_nat_pmp(gateway).await.map(Some),
+            Protocol::Pcp => pcp::look_by_pcp(gateway).await.map(|()| None),
         }
     }
 }

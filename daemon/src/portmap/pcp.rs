@@ -1,6 +1,6 @@
 //! Speaks NAT-PMP (RFC 6886) and PCP (RFC 6887) with a router. It keeps nothing.
 
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crab_nat::{
     GatewayAddress, InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig,
     natpmp, pcp,
 };
-use voipd_nat::mapping::{Action, Answer, Granted, Lease, Memory, Refusal, Transport};
+use voipd_nat::mapping::{Action, Answer, Gateway, Granted, Lease, Memory, Refusal, Transport};
 
 use super::seconds;
 
@@ -16,6 +16,34 @@ use super::seconds;
 /// four packets in 3.75 s a router does not speak the protocol.
 const PATIENCE: TimeoutConfig =
     TimeoutConfig { initial_timeout: Duration::from_millis(250), max_retries: 3, max_retry_timeout: None };
+
+/// The port whose mapping is removed to see whether a router speaks PCP: discard, which nobody has mapped.
+const NOBODYS_PORT: NonZeroU16 = NonZeroU16::new(9).unwrap();
+/// It names no mapping, so that it need not be secret.
+const NO_NONCE: [u32; 3] = [0; 3];
+
+/// The router's address outside, by NAT-PMP (RFC 6886 section 3.2).
+pub(super) async fn look_by_nat_pmp(gateway: Gateway) -> Result<Ipv4Addr, Refusal> {
+    let router = GatewayAddress::IpV4(gateway.router);
+    natpmp::external_address(router, Some(PATIENCE)).await.map_err(|error| nat_pmp_refusal(&error))
+}
+
+/// Whether the router speaks PCP. It has no question that changes nothing but the announcement (RFC 6887 section 14.1),
+/// which the library does not speak: so what is not there is removed (section 15), which is answered all the same.
+pub(super) async fn look_by_pcp(gateway: Gateway) -> Result<(), Refusal> {
+    let router = GatewayAddress::IpV4(gateway.router);
+    let nothing =
+        pcp::DropMappingRange::Single { protocol: InternetProtocol::Udp, internal_port: NOBODYS_PORT };
+    let client = IpAddr::V4(gateway.local);
+    match pcp::try_drop_mapping(router, client, NO_NONCE, nothing, Some(PATIENCE)).await {
+        Ok(()) => Ok(()),
+        // It says no in PCP: who lets others map can refuse to remove what is not there.
+        Err(error) => match pcp_refusal(&error) {
+            refusal @ (Refusal::NoAnswer | Refusal::Unsupported) => Err(refusal),
+            _ => Ok(()),
+        },
+    }
+}
 
 /// Answers an action in NAT-PMP.
 pub(super) async fn ask_nat_pmp(action: Action) -> Answer {

@@ -44,6 +44,20 @@ impl Upnp {
         }
     }
 
+    /// Finds the router's control point, and asks it for its address outside.
+    pub(super) async fn look(&self, gateway: Gateway) -> Result<Ipv4Addr, Refusal> {
+        let asked = tokio::time::timeout(WHOLE, async {
+            let (igd, _) = self.find(gateway).await.ok_or(Refusal::NoAnswer)?;
+            external(&igd).await
+        });
+        let seen = asked.await.unwrap_or(Err(Refusal::NoAnswer));
+        if seen == Err(Refusal::NoAnswer) {
+            // After a restart its control point may be another one.
+            *self.found.lock().await = None;
+        }
+        seen
+    }
+
     async fn ask_patiently(&self, action: Action) -> Answer {
         let gateway = action.lease().gateway;
         let Some((igd, fresh)) = self.find(gateway).await else { return Answer::Refused(Refusal::NoAnswer) };
@@ -175,16 +189,22 @@ async fn search(gateway: Gateway, towards: SocketAddr) -> Option<Igd<Tokio>> {
 
 /// The mapping stands; where does it lead from?
 async fn granted(igd: &Igd<Tokio>, lease: &Lease, lifetime: Option<Duration>, memory: Memory) -> Answer {
-    match igd.get_external_ip().await {
-        Ok(IpAddr::V4(address)) => {
+    match external(igd).await {
+        Ok(address) => {
             let external = SocketAddrV4::new(address, lease.external_port);
             Answer::Mapped(Granted { external, lifetime, memory })
         }
-        Ok(IpAddr::V6(_)) => {
-            Answer::Refused(Refusal::Other("its external address is none of IPv4".to_owned()))
-        }
-        Err(GetExternalIpError::ActionNotAuthorized) => Answer::Refused(Refusal::NotAuthorized),
-        Err(GetExternalIpError::RequestError(error)) => Answer::Refused(refusal(&error)),
+        Err(refusal) => Answer::Refused(refusal),
+    }
+}
+
+/// The router's address outside.
+async fn external(igd: &Igd<Tokio>) -> Result<Ipv4Addr, Refusal> {
+    match igd.get_external_ip().await {
+        Ok(IpAddr::V4(address)) => Ok(address),
+        Ok(IpAddr::V6(_)) => Err(Refusal::Other("its external address is none of IPv4".to_owned())),
+        Err(GetExternalIpError::ActionNotAuthorized) => Err(Refusal::NotAuthorized),
+        Err(GetExternalIpError::RequestError(error)) => Err(refusal(&error)),
     }
 }
 

@@ -11,6 +11,8 @@ use super::clock::{monotonic_nanos, nanos, read_clock};
 
 /// Room for one control message with a timestamp, with as much again for alignment.
 const CONTROL: usize = 64;
+/// Datagrams that a tick usually finds at one socket, at most.
+const USUAL: usize = 2;
 /// A timestamp older than this says that somebody has set the wall clock between arrival and reading.
 const OLDEST_NANOS: u64 = 2_000_000_000;
 
@@ -66,11 +68,28 @@ impl UdpMediaSocket {
 }
 
 impl MediaSocket for UdpMediaSocket {
-    #[allow(unsafe_code)]
     fn receive(&mut self, batch: &mut Batch) {
+        // Nearly always there is one datagram or none: preparing for all of them costs more than they do.
+        self.receive_at(batch, 0, USUAL);
+        if batch.len == USUAL {
+            self.receive_at(batch, USUAL, BATCH);
+        }
+    }
+
+    fn send(&mut self, remote: SocketAddr, datagram: &[u8]) -> bool {
+        self.socket.send_to(datagram, remote).is_ok()
+    }
+}
+
+impl UdpMediaSocket {
+    /// Fills the batch from datagram `first` to before `end`, as far as there are any.
+    #[allow(unsafe_code)]
+    fn receive_at(&mut self, batch: &mut Batch, first: usize, end: usize) {
         let Scratch { headers, buffers, names, controls } = self.scratch.as_mut();
         let parts = headers.iter_mut().zip(buffers.iter_mut()).zip(names.iter_mut()).zip(controls.iter_mut());
-        for ((((header, buffer), name), control), datagram) in parts.zip(batch.datagrams.iter_mut()) {
+        let datagrams = batch.datagrams.iter_mut().take(end).skip(first);
+        let wanted = end.min(BATCH) - first;
+        for ((((header, buffer), name), control), datagram) in parts.zip(datagrams) {
             buffer.iov_base = datagram.bytes.as_mut_ptr().cast();
             buffer.iov_len = datagram.bytes.len();
             let header = &mut header.msg_hdr;
@@ -82,35 +101,33 @@ impl MediaSocket for UdpMediaSocket {
             header.msg_controllen = CONTROL as _;
             header.msg_flags = 0;
         }
-        // SAFETY: each of the BATCH headers points to buffers of the stated lengths, which live in `batch` and in
-        // `scratch`, are borrowed mutably here and outlive the call; the call does not block and keeps nothing.
+        // SAFETY: each of the first `wanted` headers, at most BATCH, points to buffers of the stated lengths, which live in
+        // `batch` and in `scratch`, are borrowed mutably here and outlive the call; the call does not block and keeps
+        // nothing.
         let received = unsafe {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                wanted as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
-        batch.len = usize::try_from(received).unwrap_or(0);
-        if batch.len == 0 {
+        let received = usize::try_from(received).unwrap_or(0);
+        batch.len = first + received;
+        if received == 0 {
             return;
         }
         let now = monotonic_nanos();
         let wall = read_clock(libc::CLOCK_REALTIME);
-        let parts = headers.iter().zip(names.iter()).zip(batch.datagrams.iter_mut());
-        for ((header, name), datagram) in parts.take(batch.len) {
+        let parts = headers.iter().zip(names.iter()).zip(batch.datagrams.iter_mut().skip(first));
+        for ((header, name), datagram) in parts.take(received) {
             let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             datagram.len = if whole { header.msg_len as usize } else { 0 };
             datagram.source = address(name).unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
             let age = arrival(&header.msg_hdr).map_or(0, |at| wall.saturating_sub(at));
             datagram.at_nanos = if age > OLDEST_NANOS { now } else { now.saturating_sub(age) };
         }
-    }
-
-    fn send(&mut self, remote: SocketAddr, datagram: &[u8]) -> bool {
-        self.socket.send_to(datagram, remote).is_ok()
     }
 }
 

@@ -17,6 +17,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 use voipd_agent::AccountSettings;
 use voipd_nat::mapping::Lease;
+use voipd_sip::digest::Secret;
 
 use crate::api::DeviceRole;
 
@@ -43,6 +44,8 @@ pub struct Contents {
     pub port_mappings: Vec<Lease>,
     /// Friends and invitations.
     pub friends: Friends,
+    /// What a meeting point names dialogs with; `None` before the first [`Store::set_meeting_key`].
+    pub meeting_key: Option<Secret>,
 }
 
 /// Devices that were chosen; `None` leaves the choice to the configuration.
@@ -173,6 +176,11 @@ impl Store {
         self.set(INSTANCE, urn)
     }
 
+    /// Keeps what a meeting point names dialogs with.
+    pub fn set_meeting_key(&self, key: &str) -> Change {
+        self.set(MEETING_KEY, key.to_owned())
+    }
+
     /// Keeps which port mappings routers will not forget by themselves.
     pub fn set_port_mappings(&self, leases: &[Lease]) -> Change {
         self.set(PORT_MAPPINGS, leases::write(leases))
@@ -225,6 +233,7 @@ impl Future for Change {
 
 const DO_NOT_DISTURB: &str = "do-not-disturb";
 const INSTANCE: &str = "instance";
+const MEETING_KEY: &str = "meeting-key";
 /// Before the role and the name of a device.
 const SETTINGS_OF: &str = "settings of ";
 const PORT_MAPPINGS: &str = "port-mappings";
@@ -256,6 +265,7 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     };
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
     let instance = settings.remove(INSTANCE);
+    let meeting_key = settings.remove(MEETING_KEY).map(Secret::new);
     let friends = friends::all(connection)?;
     let port_mappings = settings.remove(PORT_MAPPINGS).map(|text| leases::read(&text)).unwrap_or_default();
     let device_settings = settings.into_iter().filter_map(device_settings).collect();
@@ -267,6 +277,7 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
         device_settings,
         do_not_disturb,
         instance,
+        meeting_key,
         friends,
         port_mappings,
     })

@@ -7,10 +7,17 @@ use std::time::Instant;
 use turn_server_proto::types::attribute::XorPeerAddress;
 use turn_server_proto::types::stun::attribute::{ErrorCode, Nonce, Realm, Username, XorMappedAddress};
 use turn_server_proto::types::stun::message::{
-    LongTermCredentials, Message, MessageIntegrityCredentials, MessageWrite, MessageWriteExt, MessageWriteVec,
+    IntegrityAlgorithm, LongTermCredentials, Message, MessageIntegrityCredentials, MessageWrite,
+    MessageWriteExt, MessageWriteVec,
 };
 use turn_server_proto::types::stun::prelude::{Attribute, AttributeFromRaw, AttributeStaticType};
 use voipd_sip::digest::Secret;
+use voipd_sip::rendezvous::RelayKey;
+
+/// How long what was begun with a login goes on when that is over, in seconds: the longest call.
+const GOES_ON: u64 = 12 * 3600;
+/// Most logins that are remembered.
+const MAX_LOGINS: usize = 8192;
 
 /// So much a second for long, and so much at once.
 pub(super) struct Bucket {
@@ -38,11 +45,13 @@ impl Bucket {
     }
 }
 
-/// The logins that the meeting point has given.
+/// The logins that meeting points have given.
 pub(super) struct Logins {
     realm: String,
-    /// By user name, `EXPIRY:FRIEND`.
+    /// By user name, `EXPIRY:FRIEND` of the own meeting point, and `EXPIRY:FRIEND@POINT` of others.
     known: BTreeMap<String, Secret>,
+    /// What other meeting points make passwords with, by their names.
+    keys: BTreeMap<String, RelayKey>,
 }
 
 /// Why a request is not passed on.
@@ -56,7 +65,7 @@ pub(super) enum Refused {
 
 impl Logins {
     pub(super) fn new(realm: String) -> Self {
-        Self { realm, known: BTreeMap::new() }
+        Self { realm, known: BTreeMap::new(), keys: BTreeMap::new() }
     }
 
     pub(super) fn realm(&self) -> &str {
@@ -67,13 +76,41 @@ impl Logins {
         self.known.insert(user, password);
     }
 
+    /// Takes logins of another meeting point, of this key alone.
+    pub(super) fn trust(&mut self, point: String, key: RelayKey) {
+        if self.keys.get(&point) != Some(&key) {
+            self.distrust(&point);
+            self.keys.insert(point, key);
+        }
+    }
+
+    pub(super) fn distrust(&mut self, point: &str) {
+        self.keys.remove(point);
+        self.known.retain(|user, _| point_of(user) != Some(point));
+    }
+
+    /// The password of a login that has just been proved for the first time; it is known from now on.
+    pub(super) fn learn(&mut self, user: &str) -> Option<Secret> {
+        if self.known.contains_key(user) || self.known.len() >= MAX_LOGINS {
+            return None;
+        }
+        let password = self.password(user)?;
+        self.known.insert(user.to_owned(), password.clone());
+        Some(password)
+    }
+
+    fn password(&self, user: &str) -> Option<Secret> {
+        let made = || Some(self.keys.get(point_of(user)?)?.password(user));
+        self.known.get(user).cloned().or_else(made)
+    }
+
     pub(super) fn revoke(&mut self, friend: &str) {
         self.known.retain(|user, _| friend_of(user) != friend);
     }
 
     /// Forgets logins that are over; `unix` is the time in seconds.
     pub(super) fn forget_expired(&mut self, unix: u64) {
-        self.known.retain(|user, _| !is_over(user, unix));
+        self.known.retain(|user, _| !is_over(user, unix.saturating_sub(GOES_ON)));
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Secret)> {
@@ -81,18 +118,30 @@ impl Logins {
     }
 
     /// Which user has sent a request, proved by its MESSAGE-INTEGRITY. One whose login is over begins nothing; what
-    /// began before goes on, so that no call ends for it.
+    /// began before goes on, so that no call ends for it, and not for ever.
     pub(super) fn prove(&self, request: &Message<'_>, begins: bool, unix: u64) -> Result<String, Refused> {
         let user = request.attribute::<Username>().map_err(|_| Refused::Unproved)?;
         let user = user.username();
-        let password = self.known.get(user).ok_or(Refused::Unproved)?;
+        let password = self.password(user).ok_or(Refused::Unproved)?;
         let credentials = LongTermCredentials::new(user.to_owned(), password.expose().to_owned());
         let credentials = MessageIntegrityCredentials::from(credentials.to_key(self.realm.clone()));
         request.validate_integrity(&credentials).map_err(|_| Refused::Unproved)?;
-        if begins && is_over(user, unix) {
+        if is_over(user, if begins { unix } else { unix.saturating_sub(GOES_ON) }) {
             return Err(Refused::Over);
         }
         Ok(user.to_owned())
+    }
+
+    /// 403 to who is known (RFC 8656 section 9.2): that peer is not reached from here.
+    pub(super) fn forbidden(&self, request: &Message<'_>, user: &str) -> Option<Vec<u8>> {
+        let password = self.password(user)?;
+        let credentials = LongTermCredentials::new(user.to_owned(), password.expose().to_owned());
+        let credentials = MessageIntegrityCredentials::from(credentials.to_key(self.realm.clone()));
+        let mut answer = Message::builder_error(request, MessageWriteVec::with_capacity(128));
+        answer.add_attribute(&ErrorCode::builder(ErrorCode::FORBIDDEN).build().ok()?).ok()?;
+        answer.add_message_integrity(&credentials, IntegrityAlgorithm::Sha1).ok()?;
+        answer.add_fingerprint().ok()?;
+        Some(answer.finish())
     }
 
     /// 401 with what is asked for (RFC 8489 section 9.2.4). Nothing of it is remembered: the nonce that counts comes
@@ -127,6 +176,11 @@ pub(super) fn friend_of(user: &str) -> &str {
     user.split_once(':').map_or(user, |(_, friend)| friend)
 }
 
+/// Which other meeting point has given it.
+pub(super) fn point_of(user: &str) -> Option<&str> {
+    user.rsplit_once('@').map(|(_, point)| point)
+}
+
 /// The time in a user name has passed, or there is none.
 fn is_over(user: &str, unix: u64) -> bool {
     let expiry = user.split_once(':').and_then(|(expiry, _)| expiry.parse::<u64>().ok());
@@ -134,7 +188,7 @@ fn is_over(user: &str, unix: u64) -> bool {
 }
 
 /// An address that anyone in the internet reaches. All others could be this machine's own neighbours.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
@@ -163,7 +217,7 @@ mod tests {
     use std::time::Duration;
 
     use turn_server_proto::types::message::ALLOCATE;
-    use turn_server_proto::types::stun::message::{IntegrityAlgorithm, MessageType};
+    use turn_server_proto::types::stun::message::MessageType;
 
     use super::*;
 
@@ -191,6 +245,35 @@ mod tests {
         assert!(!bucket.take(much_later, 101.0) && bucket.take(much_later, 100.0));
     }
 
+    #[test]
+    fn logins_of_another_meeting_point_are_known_by_its_key_until_it_is_distrusted() {
+        let key = |password| {
+            let login = voipd_sip::digest::Login { user: "me.x", password: &Secret::new(password) };
+            RelayKey::of(&voipd_sip::digest::UserHash::of("there", login), "salt")
+        };
+        let mut logins = Logins::new("here".to_owned());
+        logins.trust("there".to_owned(), key("one"));
+        let prove = |logins: &Logins, user: &str, password: &str| {
+            logins.prove(&Message::from_bytes(&request(user, password)).unwrap(), true, 999)
+        };
+        let (user, password) = ("1000:bob@there", key("one").password("1000:bob@there"));
+        assert_eq!(prove(&logins, user, password.expose()), Ok(user.to_owned()));
+        assert_eq!(logins.learn(user), Some(password.clone()));
+        assert_eq!(logins.learn(user), None);
+        assert_eq!(prove(&logins, user, password.expose()), Ok(user.to_owned()));
+        // Neither for another, nor for later, nor from elsewhere, nor by another key.
+        for other in ["1000:eve@there", "2000:bob@there", "1000:bob@elsewhere", "1000:bob", "bob@there"] {
+            assert_eq!(prove(&logins, other, password.expose()), Err(Refused::Unproved), "{other}");
+        }
+        let over = "999:bob@there";
+        assert_eq!(prove(&logins, over, key("one").password(over).expose()), Err(Refused::Over));
+        logins.trust("there".to_owned(), key("two"));
+        assert_eq!(prove(&logins, user, password.expose()), Err(Refused::Unproved));
+        assert!(prove(&logins, user, key("two").password(user).expose()).is_ok());
+        logins.distrust("there");
+        assert_eq!(prove(&logins, user, key("two").password(user).expose()), Err(Refused::Unproved));
+    }
+
     /// An Allocate request that is signed with these.
     fn request(user: &str, password: &str) -> Vec<u8> {
         let kind = MessageType::from_class_method(
@@ -215,12 +298,15 @@ mod tests {
         let good = request("1000:bob", "secret");
         assert_eq!(prove(&logins, &good, true, 999), Ok("1000:bob".to_owned()));
         assert_eq!(prove(&logins, &good, true, 1000), Err(Refused::Over));
-        assert_eq!(prove(&logins, &good, false, 1000), Ok("1000:bob".to_owned()));
+        for later in [1000, 1000 + GOES_ON - 1] {
+            assert_eq!(prove(&logins, &good, false, later), Ok("1000:bob".to_owned()));
+        }
+        assert_eq!(prove(&logins, &good, false, 1000 + GOES_ON), Err(Refused::Over));
         // Neither another password nor a later end.
         for (user, password) in [("1000:bob", "other"), ("2000:bob", "secret"), ("bob", "secret")] {
             assert_eq!(prove(&logins, &request(user, password), true, 0), Err(Refused::Unproved), "{user}");
         }
-        logins.forget_expired(999);
+        logins.forget_expired(999 + GOES_ON);
         assert!(prove(&logins, &good, true, 999).is_ok());
         logins.revoke("bob");
         assert_eq!(prove(&logins, &good, true, 999), Err(Refused::Unproved));

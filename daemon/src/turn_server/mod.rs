@@ -1,11 +1,13 @@
-//! A relay (TURN, RFC 8656) for the friends of a meeting point: a task of its own over UDP. It relays for those alone whom
+//! A relay (TURN, RFC 8656) for the friends of a meeting point: a task of its own, reached over UDP and TCP. It relays for those alone whom
 //! the meeting point has given a login, and never to addresses that only this machine or its network reaches.
 
 mod gate;
+mod streams;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +22,14 @@ use turn_server_proto::types::stun::TransportType;
 use turn_server_proto::types::stun::message::{BINDING, Message, MessageClass};
 use voipd_agent::Network;
 use voipd_sip::digest::Secret;
+use voipd_sip::rendezvous::RelayKey;
 
-use gate::{Bucket, Logins, Refused, friend_of, is_public};
+use gate::{Bucket, Logins, Refused, friend_of, point_of};
+
+use streams::{Happened, Streams};
+
+pub use gate::is_public;
+pub use trial::try_relay;
 
 /// Most allocations at once.
 const MAX_ALLOCATIONS: usize = 256;
@@ -61,15 +69,19 @@ pub struct RelayConfig {
     pub networks: Vec<Network>,
 }
 
-/// What the meeting point tells its relay.
+/// What the owner of a relay tells it.
 enum Word {
     Granted { user: String, password: Secret },
     Revoked { friend: String },
+    Trusted { point: String, key: RelayKey },
+    Distrusted { point: String },
 }
 
-/// A relay that runs. It ends with this.
+/// A relay that runs. It ends with the last of these.
+#[derive(Clone)]
 pub struct Relay {
     listen: SocketAddr,
+    by_tcp: bool,
     words: mpsc::UnboundedSender<Word>,
 }
 
@@ -78,16 +90,24 @@ impl Relay {
     ///
     /// # Errors
     /// The socket cannot be opened.
-    pub async fn start(config: RelayConfig, realm: String, seed: u64) -> io::Result<Self> {
-        let socket = Arc::new(UdpSocket::bind(config.listen).await?);
+    pub fn start(config: RelayConfig, realm: String, seed: u64) -> io::Result<Self> {
+        let socket = Arc::new(bind(config.listen)?);
         let listen = socket.local_addr()?;
+        let (streams_in, said) = mpsc::channel(QUEUE);
+        let streams = Streams::listen(listen, streams_in.clone()).unwrap_or_else(|error| {
+            log::warn!("the relay at {listen} serves no friends by TCP: {error}");
+            Streams::none(streams_in)
+        });
+        let by_tcp = streams.is_listening();
         let (peers_in, peers) = mpsc::channel(QUEUE);
         let (words, words_out) = mpsc::unbounded_channel();
         let task = Task {
             config,
             listen,
             socket,
-            server: new_server(listen, &realm),
+            server: new_server(TransportType::Udp, listen, &realm),
+            stream_server: new_server(TransportType::Tcp, listen, &realm),
+            streams,
             logins: Logins::new(realm),
             start: Instant::now(),
             allocations: BTreeMap::new(),
@@ -98,13 +118,19 @@ impl Relay {
             peers_in,
             random: seed | 1,
         };
-        tokio::spawn(task.run(words_out, peers));
-        Ok(Self { listen, words })
+        tokio::spawn(task.run(words_out, peers, said));
+        Ok(Self { listen, by_tcp, words })
     }
 
-    /// As friends are told it (RFC 7065).
-    pub fn uri(&self) -> String {
-        format!("turn:{}", self.listen)
+    /// Where it is reached.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// As friends are told it (RFC 7065): by UDP, and where there is no other way by TCP.
+    pub fn uris(&self) -> Vec<String> {
+        let by_tcp = self.by_tcp.then(|| format!("turn:{}?transport=tcp", self.listen));
+        [format!("turn:{}", self.listen)].into_iter().chain(by_tcp).collect()
     }
 
     /// Takes a login, `EXPIRY:FRIEND` with the Unix seconds at which it ends.
@@ -117,6 +143,17 @@ impl Relay {
         self.say(Word::Revoked { friend });
     }
 
+    /// Takes logins that a meeting point gives, `EXPIRY:FRIEND@POINT`, whose passwords are made with this key; no others of
+    /// that meeting point any more.
+    pub fn trust(&self, point: String, key: RelayKey) {
+        self.say(Word::Trusted { point, key });
+    }
+
+    /// Nothing is relayed for a meeting point's friends any more.
+    pub fn distrust(&self, point: String) {
+        self.say(Word::Distrusted { point });
+    }
+
     fn say(&self, word: Word) {
         if self.words.send(word).is_err() {
             log::error!("the relay has ended: restart voipd");
@@ -124,8 +161,14 @@ impl Relay {
     }
 }
 
-fn new_server(listen: SocketAddr, realm: &str) -> TurnServer {
-    let mut server = TurnServer::new(TransportType::Udp, listen, realm.to_owned());
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+fn new_server(transport: TransportType, listen: SocketAddr, realm: &str) -> TurnServer {
+    let mut server = TurnServer::new(transport, listen, realm.to_owned());
     server.set_nonce_expiry_duration(NONCE);
     server
 }
@@ -134,10 +177,23 @@ fn unix() -> u64 {
     crate::driver::unix_micros() / 1_000_000
 }
 
+/// Who asks, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Client {
+    address: SocketAddr,
+    by_tcp: bool,
+}
+
+impl Client {
+    const fn transport(self) -> TransportType {
+        if self.by_tcp { TransportType::Tcp } else { TransportType::Udp }
+    }
+}
+
 struct Allocation {
     socket: Arc<UdpSocket>,
     reader: tokio::task::JoinHandle<()>,
-    client: SocketAddr,
+    client: Client,
     friend: String,
     /// Whom it is for, and until when at most.
     peers: BTreeMap<SocketAddr, Instant>,
@@ -161,6 +217,9 @@ struct Task {
     listen: SocketAddr,
     socket: Arc<UdpSocket>,
     server: TurnServer,
+    /// The same for who comes by a connection.
+    stream_server: TurnServer,
+    streams: Streams,
     logins: Logins,
     start: Instant,
     /// By relayed address.
@@ -168,19 +227,25 @@ struct Task {
     /// What each friend may still relay.
     friends: BTreeMap<String, Bucket>,
     /// Who asks for an allocation, and from where: only until it is made.
-    asking: Option<(SocketAddr, String)>,
+    asking: Option<(Client, String)>,
     /// Clients of which the protocol may remember something.
-    seen: BTreeSet<SocketAddr>,
+    seen: BTreeSet<Client>,
     strangers: Bucket,
     peers_in: mpsc::Sender<FromPeer>,
     random: u64,
 }
 
 impl Task {
-    async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>, mut peers: mpsc::Receiver<FromPeer>) {
+    async fn run(
+        mut self,
+        mut words: mpsc::UnboundedReceiver<Word>,
+        mut peers: mpsc::Receiver<FromPeer>,
+        mut said: mpsc::Receiver<Happened>,
+    ) {
         let mut buffer = vec![0; LARGEST];
         loop {
             let wake = self.pump();
+            self.sweep();
             tokio::select! {
                 word = words.recv() => match word {
                     Some(word) => self.hear(word),
@@ -188,8 +253,20 @@ impl Task {
                 },
                 Some(packet) = peers.recv() => self.peer_says(packet),
                 received = self.socket.recv_from(&mut buffer) => match received {
-                    Ok((length, client)) => self.client_says(client, buffer.get(..length).unwrap_or_default()),
+                    Ok((length, address)) => {
+                        let client = Client { address, by_tcp: false };
+                        self.client_says(client, buffer.get(..length).unwrap_or_default());
+                    }
                     // ICMP of a client that has gone.
+                    Err(error) => {
+                        log::debug!("the relay: {error}");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                Some(happened) = said.recv() => self.connection_says(happened),
+                accepted = self.streams.accept() => match accepted {
+                    Ok((stream, client)) => self.streams.take(Instant::now(), stream, client),
+                    // No descriptors left, or a client that has gone.
                     Err(error) => {
                         log::debug!("the relay: {error}");
                         tokio::time::sleep(PAUSE).await;
@@ -197,6 +274,42 @@ impl Task {
                 },
                 () = tokio::time::sleep(wake) => {}
             }
+        }
+    }
+
+    fn connection_says(&mut self, happened: Happened) {
+        match happened {
+            Happened::Said { client, bytes } => {
+                self.client_says(Client { address: client, by_tcp: true }, &bytes);
+            }
+            Happened::Gone { client, number } => {
+                if self.streams.gone(client, number) {
+                    let gone = Client { address: client, by_tcp: true };
+                    self.allocations.retain(|_, allocation| allocation.client != gone);
+                    // To the protocol, nothing at all means the end of a connection.
+                    let end = Transmit::new(Vec::new(), TransportType::Tcp, client, self.listen);
+                    let now = self.now();
+                    self.stream_server.recv(end, now);
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let allocations = &self.allocations;
+        self.streams.sweep(Instant::now(), |address| {
+            let client = Client { address, by_tcp: true };
+            allocations.values().any(|allocation| allocation.client == client)
+        });
+    }
+
+    fn server_of(&mut self, transport: TransportType) -> &mut TurnServer {
+        if transport == TransportType::Tcp { &mut self.stream_server } else { &mut self.server }
+    }
+
+    fn add_user(&mut self, user: &str, password: &Secret) {
+        for server in [&mut self.server, &mut self.stream_server] {
+            server.add_user(user.to_owned(), password.expose().to_owned());
         }
     }
 
@@ -211,7 +324,7 @@ impl Task {
                     self.logins.forget_expired(unix());
                     self.forget();
                 }
-                self.server.add_user(user.clone(), password.expose().to_owned());
+                self.add_user(&user, &password);
                 self.logins.grant(user, password);
             }
             Word::Revoked { friend } => {
@@ -219,23 +332,33 @@ impl Task {
                 self.allocations.retain(|_, allocation| allocation.friend != friend);
                 self.friends.remove(&friend);
             }
+            Word::Trusted { point, key } => self.logins.trust(point, key),
+            Word::Distrusted { point } => {
+                self.logins.distrust(&point);
+                self.allocations.retain(|_, allocation| point_of(&allocation.friend) != Some(point.as_str()));
+                self.friends.retain(|friend, _| point_of(friend) != Some(point.as_str()));
+            }
         }
     }
 
     /// Begins anew where nothing is relayed: the protocol forgets neither users nor clients by itself.
     fn forget(&mut self) {
-        self.server = new_server(self.listen, self.logins.realm());
+        let realm = self.logins.realm();
+        self.server = new_server(TransportType::Udp, self.listen, realm);
+        self.stream_server = new_server(TransportType::Tcp, self.listen, realm);
         for (user, password) in self.logins.all() {
-            self.server.add_user(user.to_owned(), password.expose().to_owned());
+            for server in [&mut self.server, &mut self.stream_server] {
+                server.add_user(user.to_owned(), password.expose().to_owned());
+            }
         }
         self.seen.clear();
     }
 
-    fn allocation_of(&mut self, client: SocketAddr) -> Option<&mut Allocation> {
+    fn allocation_of(&mut self, client: Client) -> Option<&mut Allocation> {
         self.allocations.values_mut().find(|allocation| allocation.client == client)
     }
 
-    fn client_says(&mut self, client: SocketAddr, bytes: &[u8]) {
+    fn client_says(&mut self, client: Client, bytes: &[u8]) {
         // RFC 7983: a packet on a channel.
         if bytes.first().is_none_or(|first| *first > 3) {
             if self.allocation_of(client).is_some() {
@@ -253,7 +376,7 @@ impl Task {
         }
     }
 
-    fn request(&mut self, client: SocketAddr, request: &Message<'_>, bytes: &[u8]) {
+    fn request(&mut self, client: Client, request: &Message<'_>, bytes: &[u8]) {
         let now = Instant::now();
         let begins = request.method() == ALLOCATE;
         let proved = match request.method() {
@@ -264,25 +387,32 @@ impl Task {
             Ok(user) => user,
             Err(why) => {
                 if why == Refused::Over {
-                    log::info!("the relay: the login of {client} is over");
+                    log::info!("the relay: the login of {} is over", client.address);
                 }
                 if self.strangers.take(now, 1.0) {
                     let nonce = format!("{:016x}", self.draw());
                     let answer = match request.method() {
-                        BINDING => gate::seen_from(request, client),
+                        BINDING => gate::seen_from(request, client.address),
                         _ => self.logins.challenge(request, &nonce),
                     };
                     if let Some(answer) = answer {
-                        self.send(self.listen, client, &answer);
+                        self.answer(client, &answer);
                     }
                 }
                 return;
             }
         };
+        if let Some(password) = self.logins.learn(&user) {
+            if self.allocations.is_empty() {
+                self.logins.forget_expired(unix());
+                self.forget();
+            }
+            self.add_user(&user, &password);
+        }
         if !self.seen.contains(&client) {
             if self.seen.len() >= MAX_SEEN {
                 if !self.allocations.is_empty() {
-                    return log::warn!("the relay has too many clients: {client} is not heard");
+                    return log::warn!("the relay has too many clients: {} is not heard", client.address);
                 }
                 self.forget();
             }
@@ -292,6 +422,13 @@ impl Task {
             CREATE_PERMISSION | CHANNEL_BIND => gate::peers(request),
             _ => Vec::new(),
         };
+        if peers.iter().any(|peer| !self.may_reach(peer.ip())) {
+            log::info!("the relay: {user} asks for an address that it does not lead to");
+            if let Some(answer) = self.logins.forbidden(request, &user) {
+                self.answer(client, &answer);
+            }
+            return;
+        }
         if !self.may_add(client, &peers, now) {
             return log::info!("the relay: an allocation of {user} has too many peers");
         }
@@ -304,7 +441,7 @@ impl Task {
         self.asking = None;
     }
 
-    fn may_add(&mut self, client: SocketAddr, peers: &[SocketAddr], now: Instant) -> bool {
+    fn may_add(&mut self, client: Client, peers: &[SocketAddr], now: Instant) -> bool {
         let Some(allocation) = self.allocation_of(client) else { return peers.len() <= MAX_PEERS };
         allocation.peers.retain(|_, until| *until > now);
         let more: BTreeSet<_> = peers.iter().filter(|peer| !allocation.peers.contains_key(peer)).collect();
@@ -312,16 +449,18 @@ impl Task {
     }
 
     /// Gives a client's message to the protocol; whether it was a request that succeeds.
-    fn serve(&mut self, client: SocketAddr, bytes: &[u8]) -> bool {
-        let transmit = Transmit::new(bytes.to_vec(), TransportType::Udp, client, self.listen);
+    fn serve(&mut self, client: Client, bytes: &[u8]) -> bool {
+        let transport = client.transport();
+        let transmit = Transmit::new(bytes.to_vec(), transport, client.address, self.listen);
         let now = self.now();
-        let Some(built) = self.server.recv(transmit, now).map(|transmit| transmit.build()) else {
+        let Some(built) = self.server_of(transport).recv(transmit, now).map(|transmit| transmit.build())
+        else {
             return false;
         };
         let is_answer = built.from == self.listen;
         let answer = if is_answer { Message::from_bytes(&built.data).ok() } else { None };
         let succeeds = answer.is_some_and(|answer| answer.class() == MessageClass::Success);
-        self.send(built.from, built.to, &built.data);
+        self.send(transport, built.from, built.to, &built.data);
         succeeds
     }
 
@@ -330,20 +469,22 @@ impl Task {
         if !self.may_relay(relayed, peer, bytes.len()) {
             return;
         }
+        let Some(allocation) = self.allocations.get(&relayed) else { return };
+        let transport = allocation.client.transport();
         let now = self.now();
         let transmit = Transmit::new(bytes, TransportType::Udp, peer, relayed);
-        if let Some(built) = self.server.recv(transmit, now).map(|transmit| transmit.build()) {
-            self.send(built.from, built.to, &built.data);
+        let built = self.server_of(transport).recv(transmit, now).map(|transmit| transmit.build());
+        if let Some(built) = built {
+            self.send(transport, built.from, built.to, &built.data);
         }
     }
 
     /// The peer is one that friends may reach by way of us, and the friend has not had too much.
     fn may_relay(&mut self, relayed: SocketAddr, peer: SocketAddr, length: usize) -> bool {
-        if !is_public(peer.ip()) && !self.config.networks.iter().any(|network| network.contains(peer.ip())) {
-            return false;
-        }
         // Of this machine, nothing but what is relayed for another friend.
-        if peer.ip() == self.listen.ip() && !self.allocations.contains_key(&peer) {
+        if !self.may_reach(peer.ip())
+            || (peer.ip().to_canonical() == self.listen.ip() && !self.allocations.contains_key(&peer))
+        {
             return false;
         }
         let Some(allocation) = self.allocations.get(&relayed) else { return false };
@@ -351,9 +492,24 @@ impl Task {
         bucket.is_some_and(|bucket| bucket.take(Instant::now(), length as f64))
     }
 
-    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    /// Permissions are for addresses: of this machine's own, which friends' relayed addresses share, ports decide later.
+    fn may_reach(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        is_public(peer)
+            || peer == self.listen.ip()
+            || self.config.networks.iter().any(|network| network.contains(peer))
+    }
+
+    fn answer(&mut self, client: Client, bytes: &[u8]) {
+        self.send(client.transport(), self.listen, client.address, bytes);
+    }
+
+    /// Sends to a client, reached by `transport`, or from a relayed address to a peer.
+    fn send(&mut self, transport: TransportType, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         // What the kernel has no room for is lost, as on any path.
-        if from == self.listen {
+        if from == self.listen && transport == TransportType::Tcp {
+            self.streams.send(to, bytes);
+        } else if from == self.listen {
             let _ = self.socket.try_send_to(bytes, to);
         } else if self.may_relay(from, to, bytes.len())
             && let Some(allocation) = self.allocations.get(&from)
@@ -364,17 +520,20 @@ impl Task {
 
     /// Does what the protocol wants done; how long until it wants more.
     fn pump(&mut self) -> Duration {
+        let wait = self.pump_one(TransportType::Udp).min(self.pump_one(TransportType::Tcp));
+        let wait = wait.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        if self.streams.has_any() { wait.min(Duration::from_secs(5)) } else { wait }
+    }
+
+    fn pump_one(&mut self, by: TransportType) -> Duration {
         loop {
             let now = self.now();
-            let polled = self.server.poll(now);
-            while let Some(transmit) = self.server.poll_transmit(now) {
-                self.send(transmit.from, transmit.to, &transmit.data);
+            let polled = self.server_of(by).poll(now);
+            while let Some(transmit) = self.server_of(by).poll_transmit(now) {
+                self.send(by, transmit.from, transmit.to, &transmit.data);
             }
             match polled {
-                TurnServerPollRet::WaitUntil(wake) => {
-                    let wait = wake.saturating_duration_since(now);
-                    return wait.clamp(Duration::from_millis(10), Duration::from_secs(60));
-                }
+                TurnServerPollRet::WaitUntil(wake) => return wake.saturating_duration_since(now),
                 TurnServerPollRet::AllocateSocket {
                     transport,
                     listen_addr,
@@ -384,11 +543,12 @@ impl Task {
                 } => {
                     let is_v4 = family == turn_server_proto::types::AddressFamily::IPV4;
                     let made = if is_v4 == self.listen.is_ipv4() {
-                        self.allocate(client_addr, allocation_transport)
+                        let client = Client { address: client_addr, by_tcp: by == TransportType::Tcp };
+                        self.allocate(client, allocation_transport)
                     } else {
                         Err(SocketAllocateError::AddressFamilyNotSupported)
                     };
-                    self.server.allocated_socket(
+                    self.server_of(by).allocated_socket(
                         transport,
                         listen_addr,
                         client_addr,
@@ -409,7 +569,7 @@ impl Task {
 
     fn allocate(
         &mut self,
-        client: SocketAddr,
+        client: Client,
         transport: TransportType,
     ) -> Result<SocketAddr, SocketAllocateError> {
         let full = SocketAllocateError::InsufficientCapacity;
@@ -446,9 +606,7 @@ impl Task {
         let span = u64::from(last - first) + 1;
         (0..ATTEMPTS).find_map(|_| {
             let port = first + u16::try_from(self.draw() % span).unwrap_or(0);
-            let socket = std::net::UdpSocket::bind((self.listen.ip(), port)).ok()?;
-            socket.set_nonblocking(true).ok()?;
-            UdpSocket::from_std(socket).ok().map(Arc::new)
+            bind(SocketAddr::new(self.listen.ip(), port)).ok().map(Arc::new)
         })
     }
 }

@@ -215,6 +215,7 @@ pub fn friend() -> FriendView {
         devices: 1,
         invited_for: 60,
         account: Some(AccountId(1)),
+        relay: Some(("turn:203.0.113.9:3478".to_owned(), "lent".to_owned())),
     }
 }
 
@@ -341,6 +342,7 @@ pub fn nat() -> Update {
         local_addresses,
         discovery,
         relays: Vec::new(),
+        offers: Vec::new(),
     }))
 }
 

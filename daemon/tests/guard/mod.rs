@@ -4,6 +4,8 @@
 //! library's: what C libraries allocate is seen as well as what Rust does. System calls are caught by the kernel.
 #![allow(unsafe_code, unreachable_pub)]
 
+pub mod codecs;
+
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;

@@ -6,6 +6,7 @@
 mod dns;
 mod endpoint;
 mod media;
+mod nat;
 mod rtp;
 mod sip;
 mod stream;
@@ -13,6 +14,7 @@ mod stream;
 pub use dns::dns;
 pub use endpoint::sip_endpoint;
 pub use media::{rtcp, sdp};
+pub use nat::{ice, stun};
 pub use rtp::rtp;
 pub use sip::{challenges, multipart, sip_datagram, uri, via};
 pub use stream::sip_stream;
@@ -24,6 +26,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("challenges", challenges),
     ("dns", dns),
+    ("ice", ice),
     ("multipart", multipart),
     ("rtcp", rtcp),
     ("rtp", rtp),
@@ -31,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("sip_datagram", sip_datagram),
     ("sip_endpoint", sip_endpoint),
     ("sip_stream", sip_stream),
+    ("stun", stun),
     ("uri", uri),
     ("via", via),
 ];

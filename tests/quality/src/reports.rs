@@ -72,7 +72,7 @@ impl Reports {
             let due = self.there.arrival(now_nanos);
             self.under_way.extend(due.map(|due| (due, true, report)));
         }
-        let heard = (far.packets_received > 0).then(|| ReceivedCounters {
+        let heard = (far.packets_received > 0).then_some(ReceivedCounters {
             ssrc: SENDER,
             base_extended_seq: far.base_extended_seq,
             highest_extended_seq: far.highest_extended_seq,

@@ -27,6 +27,11 @@ pub struct Miniupnpd {
 impl Miniupnpd {
     /// Starts it with some of the protocols: the router takes no notice of others.
     pub async fn start(lab: &Lab, router: &Router, protocols: &[Protocol]) -> Self {
+        Self::start_with(lab, router, protocols, "").await
+    }
+
+    /// The same, with further lines of its configuration, such as an `ext_ip` that is not the router's address.
+    pub async fn start_with(lab: &Lab, router: &Router, protocols: &[Protocol], lines: &str) -> Self {
         let directory = lab.directory(&format!("{}-upnp", router.namespace().name()));
         let speaks = |protocol| protocols.contains(&protocol);
         let yes = |yes: bool| if yes { "yes" } else { "no" };
@@ -39,6 +44,7 @@ impl Miniupnpd {
              allow 1024-65535 192.168.0.0/16 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
         );
         let by_datagrams = speaks(Protocol::NatPmp) || speaks(Protocol::Pcp);
+        config.push_str(lines);
         writeln!(config, "enable_upnp={}", yes(speaks(Protocol::Upnp))).unwrap();
         writeln!(config, "enable_natpmp={}", yes(by_datagrams)).unwrap();
         // Both share a port and begin with their version, 0 and 2; the program has one switch for both.

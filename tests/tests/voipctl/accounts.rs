@@ -234,3 +234,70 @@ async fn an_account_that_cannot_be_says_why() {
     assert_eq!(ctl(&phone, &["account", "list", "--json"]).await.json().as_array().unwrap().len(), 2);
     phone.stop().await;
 }
+
+#[tokio::test]
+async fn the_way_of_media_is_set_shown_kept_and_explained() {
+    let lab = Lab::shared();
+    let mut phone = phone(&lab).await;
+    let secret = lab.path("relay-password");
+    std::fs::write(&secret, "relay-geheim\nnot this line\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    let nobody = lab.address();
+    let (stun, udp, tls) =
+        (format!("stun:{nobody}:3479"), format!("turn:{nobody}"), format!("turns:{nobody}:443"));
+    let add = ["account", "add", "work", "--address", "sip:a@192.0.2.1", "--no-register", "--no-password"];
+    let relays = format!("{udp},{tls}");
+    let way = ["--ice", "relay", "--stun", &stun, "--relay", &relays, "--relay-user", "anna"];
+    let login = ["--relay-password-file", secret];
+    ctl(&phone, &[&add[..], &way[..], &login[..]].concat()).await.well();
+    for restarted in [false, true] {
+        if restarted {
+            phone.restart().await;
+        }
+        let shown = ctl(&phone, &["account", "show", "work"]).await;
+        let lines = [
+            "ICE:                 relay".to_owned(),
+            format!("STUN:                {stun}"),
+            format!("Relays:              {udp}, {tls}"),
+        ];
+        for line in lines {
+            assert!(shown.well().lines().any(|shown| shown == line), "{line}\n{}", shown.output);
+        }
+        let json = ctl(&phone, &["account", "show", "work", "--json"]).await.json();
+        assert_eq!(
+            (&json["ice"], &json["stun"], &json["relays"]),
+            (&"relay".into(), &serde_json::json!([stun]), &serde_json::json!([udp, tls]))
+        );
+        let nat = ctl(&phone, &["nat"]).await;
+        assert!(nat.well().lines().any(|line| line.starts_with(&udp)), "{}", nat.output);
+        for text in [&shown.output, &json.to_string(), &nat.output, &phone.log()] {
+            assert!(!text.contains("geheim"), "{text}");
+        }
+    }
+    ctl(&phone, &["account", "remove", "work"]).await.silent();
+    // What is not said is as in the configuration.
+    ctl(&phone, &add).await.well();
+    let plain = ctl(&phone, &["account", "show", "work", "--json"]).await.json();
+    let none = serde_json::json!([]);
+    assert_eq!((&plain["ice"], &plain["stun"], &plain["relays"]), (&"auto".into(), &none, &none));
+    ctl(&phone, &["account", "remove", "work"]).await.silent();
+
+    let empty = lab.path("empty");
+    std::fs::write(&empty, "\nsecond line\n").unwrap();
+    let empty = empty.to_str().unwrap();
+    for (arguments, code, words) in [
+        (&["--ice", "maybe"][..], 1, &["ice is 'maybe'", "auto", "off", "relay"][..]),
+        (&["--ice", "relay"], 1, &["relays is missing", "nothing else is used"]),
+        (&["--stun", "turn:192.0.2.9"], 1, &["'turn:192.0.2.9' is no STUN server", "stun:HOST"]),
+        (&["--relay", "stun:192.0.2.9", "--relay-user", "anna", "--relay-password-file", secret], 1, {
+            &["'stun:192.0.2.9' is no relay", "turns:HOST"]
+        }),
+        (&["--relay", "turn:192.0.2.9"], 2, &["--relay-user"]),
+        (&["--relay", "turn:192.0.2.9", "--relay-user", "anna"], 2, &["--relay-password-file"]),
+        (&["--relay-user", "anna", "--relay-password-file", empty], 1, &["no password in the first line"]),
+        (&["--relay-user", "anna", "--relay-password-file", "/nowhere"], 1, &["cannot read /nowhere"]),
+    ] {
+        ctl(&phone, &[&add[..], arguments].concat()).await.fails(code, words);
+    }
+    phone.stop().await;
+}

@@ -63,6 +63,9 @@ async fn what_works_is_said_to_work() {
     is(&diagnosis, "udp.alice", "ok", "by UDP answers within");
     is(&diagnosis, "sound.input", "ok", "silent, as it was chosen");
     is(&diagnosis, "nat", "skipped", "no STUN server is asked");
+    // Bound to the loopback, nothing that a router opens could lead here.
+    is(&diagnosis, "router", "skipped", "there is no router to be asked for ports");
+    is(&diagnosis, "neighbours", "skipped", "not announced");
     check(&diagnosis, "realtime");
     check(&diagnosis, "clock");
     assert_eq!(diagnosis["failed"], 0, "{diagnosis:#}");
@@ -82,6 +85,7 @@ async fn what_is_broken_is_said_with_a_remedy() {
         .account(format!("name = \"off\"\naddress = \"sip:a@{nobody}\"\nenabled = false"))
         .line("audio", "input = \"alsa:NoSuchCard,0\"")
         .line("nat", format!("stun = [\"stun:{nobody}\"]"))
+        .line("nat", "port-mapping = false")
         // Nobody there answers: names are found nowhere.
         .line("sip", format!("name-servers = [\"{nobody}:5300\"]"));
     let phone = Voipd::start(&lab, "phone", config).await;
@@ -95,6 +99,7 @@ async fn what_is_broken_is_said_with_a_remedy() {
     is(&diagnosis, "account.off", "skipped", "is not enabled");
     is(&diagnosis, "sound.input", "failed", "voipctl devices select input");
     is(&diagnosis, "nat", "failed", "the public address is not known");
+    is(&diagnosis, "router", "skipped", "port-mapping is off");
     is(&diagnosis, &format!("stun.{nobody}"), "warning", "nothing listens there");
     let text = ctl(&phone, &["doctor"]).await;
     assert_eq!(text.code, 7);

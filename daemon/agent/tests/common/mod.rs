@@ -130,6 +130,8 @@ pub struct World {
     pub media_loss: u64,
     /// Events of the engines are lost.
     pub deaf_engine: bool,
+    /// What somebody on the way makes of SIP datagrams.
+    pub tamper: Option<fn(&[u8]) -> Vec<u8>>,
     /// What lies between media sockets.
     pub internet: Internet,
     names: BTreeMap<String, Vec<SocketAddr>>,
@@ -160,6 +162,7 @@ impl World {
             blackout: false,
             media_loss: 0,
             deaf_engine: false,
+            tamper: None,
             internet: Internet::default(),
             names: BTreeMap::new(),
             hosts: Vec::new(),
@@ -415,7 +418,9 @@ impl World {
         let mut bodies =
             self.capture.iter().filter(|(from, _, _)| *from == address).filter_map(|(_, _, bytes)| {
                 let text = String::from_utf8_lossy(bytes).into_owned();
-                text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).filter(|body| !body.is_empty())
+                text.split_once("\r\n\r\n")
+                    .map(|(_, body)| body.to_owned())
+                    .filter(|body| body.starts_with("v=0"))
             });
         bodies.next_back().expect("a session description")
     }
@@ -491,6 +496,7 @@ impl World {
 
     fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.capture.push((from, to, bytes.clone()));
+        let bytes = self.tamper.map_or_else(|| bytes.clone(), |tamper| tamper(&bytes));
         if self.random() % 1000 < self.link.loss {
             return;
         }
@@ -715,6 +721,8 @@ impl World {
                 self.drain(host);
             }
             Role::Raw { inbox } => inbox.push(read(&packet.bytes)),
+            // A keep-alive says nothing.
+            Role::Registrar(_) if packet.bytes.iter().all(u8::is_ascii_whitespace) => {}
             Role::Registrar(registrar) => {
                 if let Message::Request(request) = read(&packet.bytes)
                     && let Some(response) = registrar.answer(&request, packet.from)

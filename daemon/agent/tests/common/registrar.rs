@@ -20,6 +20,8 @@ pub struct Registrar {
     pub fields: Vec<(&'static str, &'static str)>,
     /// Takes no second contact in one request.
     pub one_contact: bool,
+    /// Says that it sees requests come from there, as behind a router; else it tells the truth.
+    pub sees: Option<SocketAddr>,
     /// Answers nothing.
     pub silent: bool,
     /// The contact that is registered now.
@@ -37,6 +39,7 @@ impl Registrar {
             contact_params: "",
             fields: Vec::new(),
             one_contact: false,
+            sees: None,
             silent: false,
             binding: None,
             seen: Vec::new(),
@@ -49,6 +52,7 @@ impl Registrar {
             return None;
         }
         let mut request = request.clone();
+        let from = self.sees.unwrap_or(from);
         request.via[0].params.set("rport", Some(&from.port().to_string()));
         request.via[0].params.set("received", Some(&from.ip().to_string()));
         Some(self.response(&request))

@@ -146,6 +146,11 @@ impl Concealment {
         self.interpolation.looked_at()
     }
 
+    /// What [`Concealment::interpolate`] costs for so many samples, in multiplications.
+    pub(super) fn interpolation_work(&self, samples: usize) -> u64 {
+        self.interpolation.work(samples)
+    }
+
     /// Makes up samples between what was heard and `following`, which needs no blending then; `false`, and nothing
     /// touched, where they are too many.
     pub(super) fn interpolate(&mut self, following: &[f32], samples: &mut [f32]) -> bool {

@@ -117,6 +117,19 @@ impl Interpolation {
         }
     }
 
+    /// Multiplications that [`Interpolation::fill`] needs for a gap of so many samples, where enough follows; 0 where it fills
+    /// none of that length.
+    pub(super) fn work(&self, gap: usize) -> u64 {
+        let Lengths { max_gap, max_following, context, order, min_pitch, max_pitch, compared } = self.lengths;
+        if !(1..=max_gap).contains(&gap) {
+            return 0;
+        }
+        let pitch = 2 * (max_pitch - min_pitch) * compared;
+        let fit = (context + gap + max_following) * order + order * order;
+        let solve = 2 * gap * order + order * order / 2 + 3 * gap * gap / 2;
+        (pitch + fit + solve) as u64
+    }
+
     /// Fills `gap` between `history` and `following`; `false`, and nothing touched, where the gap is too long or there is
     /// too little around it.
     pub(super) fn fill(&mut self, history: &[f32], following: &[f32], gap: &mut [f32]) -> bool {

@@ -74,7 +74,7 @@ words!(StreamCounters, STREAM_WORDS, pack_stream, unpack_stream:
 pub(crate) type StreamShared = Published<STREAM_WORDS>;
 
 const LATENESS: usize = 8;
-pub(crate) const ENGINE_WORDS: usize = 7 + LATENESS;
+pub(crate) const ENGINE_WORDS: usize = 9 + LATENESS;
 pub(crate) type EngineShared = Published<ENGINE_WORDS>;
 
 pub(crate) fn pack_engine(counters: &EngineCounters) -> [u64; ENGINE_WORDS] {
@@ -84,6 +84,8 @@ pub(crate) fn pack_engine(counters: &EngineCounters) -> [u64; ENGINE_WORDS] {
         ticks_missed,
         lateness: [a, b, c, d, e, f, g, h],
         longest_tick_us,
+        most_gap_work,
+        gaps_spared,
         events_dropped,
         device_underruns,
         device_overruns,
@@ -101,6 +103,8 @@ pub(crate) fn pack_engine(counters: &EngineCounters) -> [u64; ENGINE_WORDS] {
         g,
         h,
         longest_tick_us,
+        most_gap_work,
+        gaps_spared,
         events_dropped,
         device_underruns,
         device_overruns,
@@ -121,6 +125,8 @@ pub(crate) fn unpack_engine(words: [u64; ENGINE_WORDS]) -> EngineCounters {
         g,
         h,
         longest_tick_us,
+        most_gap_work,
+        gaps_spared,
         dropped,
         underruns,
         overruns,
@@ -131,6 +137,8 @@ pub(crate) fn unpack_engine(words: [u64; ENGINE_WORDS]) -> EngineCounters {
         ticks_missed,
         lateness: [a, b, c, d, e, f, g, h],
         longest_tick_us,
+        most_gap_work,
+        gaps_spared,
         events_dropped: dropped,
         device_underruns: underruns,
         device_overruns: overruns,

@@ -8,6 +8,8 @@ const LEAST_COMPLEXITY: u8 = 2;
 /// Shares of the tick's time above which less, and below which more is tried.
 const HIGH: f32 = 0.4;
 const LOW: f32 = 0.15;
+/// Share above which ticks do not end in time: nothing is tried any more, at once.
+const OVERRUN: f32 = 0.8;
 /// Ticks between two changes: the last one must show its effect first.
 const PAUSE: u32 = 50;
 
@@ -28,6 +30,9 @@ impl Load {
         let share = nanos as f32 / TICK_NANOS as f32;
         self.share += (share - self.share) / 16.0;
         self.since_change += 1;
+        if self.share > OVERRUN && self.complexity > LEAST_COMPLEXITY {
+            (self.complexity, self.since_change) = (LEAST_COMPLEXITY, 0);
+        }
         if self.since_change < PAUSE {
             return;
         }
@@ -51,6 +56,20 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_that_do_not_end_in_time_are_relieved_at_once() {
+        let mut load = Load::new();
+        // One late tick is the system's affair.
+        load.add(5 * TICK_NANOS);
+        (0..100).for_each(|_| load.add(TICK_NANOS / 10));
+        assert_eq!(load.complexity(), FULL_COMPLEXITY);
+        (0..20).for_each(|_| load.add(3 * TICK_NANOS / 2));
+        assert_eq!(load.complexity(), LEAST_COMPLEXITY);
+        // Back it goes step by step.
+        (0..100).for_each(|_| load.add(TICK_NANOS / 10));
+        assert!((LEAST_COMPLEXITY + 1..LEAST_COMPLEXITY + 3).contains(&load.complexity()));
+    }
 
     #[test]
     fn complexity_follows_the_load() {

@@ -242,11 +242,30 @@ pub(crate) struct SourceFrame {
     quiet: u32,
     /// By the place of the rate; those that are not the port's own only where somebody wants them.
     sound: [[f32; MAX_FRAME]; RATES.len()],
+    before: Before,
+    /// By the place of the rate: the last sample, where there was sound at it in this tick.
+    ends: [Option<f32>; RATES.len()],
+}
+
+/// What a port's sound was in the tick before, so that another rate begins where it ended.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Hertz; 0: none yet.
+    rate: u32,
+    sounding: bool,
+    ends: [Option<f32>; RATES.len()],
+    /// The port's own rate is another one than in the tick before.
+    changed: bool,
 }
 
 impl SourceFrame {
-    pub(crate) const SILENT: SourceFrame =
-        SourceFrame { rate: 0, quiet: 0, sound: [[0.0; MAX_FRAME]; RATES.len()] };
+    pub(crate) const SILENT: SourceFrame = SourceFrame {
+        rate: 0,
+        quiet: 0,
+        sound: [[0.0; MAX_FRAME]; RATES.len()],
+        before: Before { rate: 0, sounding: false, ends: [None; RATES.len()], changed: false },
+        ends: [None; RATES.len()],
+    };
 
     /// Sets the rate and gives the place for 10 ms at it.
     pub(crate) fn begin(&mut self, rate: u32) -> &mut [f32] {
@@ -257,8 +276,32 @@ impl SourceFrame {
 
     /// Finds out whether there is sound in it; called when it has been filled.
     pub(crate) fn listen(&mut self) {
+        self.before.sounding = self.ends.iter().any(Option::is_some);
+        self.before.ends = std::mem::take(&mut self.ends);
+        self.before.changed = self.rate != 0 && self.before.rate != 0 && self.rate != self.before.rate;
+        if self.rate != 0 {
+            self.before.rate = self.rate;
+        }
         let silent = self.own().iter().all(|sample| *sample == 0.0);
         self.quiet = if silent { self.quiet.saturating_add(1) } else { 0 };
+        if let Some(own) = place(self.rate) {
+            self.finish(own);
+        }
+    }
+
+    /// Notes where the sound at a rate ends, and lets it begin where it ended before the port's own rate has changed.
+    fn finish(&mut self, place: usize) {
+        let len = RATES.get(place).map_or(0, |rate| frame_len(*rate));
+        let Some(sound) = self.sound.get_mut(place).and_then(|sound| sound.get_mut(..len)) else { return };
+        if self.before.changed
+            && let Some(end) = self.before.ends.get(place).copied().flatten()
+        {
+            lead_from(end, sound);
+        }
+        let end = sound.last().copied().filter(|_| self.quiet < 2);
+        if let Some(place) = self.ends.get_mut(place) {
+            *place = end;
+        }
     }
 
     /// Whether it adds to what others hear. For a tick after its sound, what converters hold of it still does.
@@ -281,16 +324,66 @@ impl SourceFrame {
     pub(crate) fn convert(&mut self, to: u32, converters: &mut Converters) {
         let Some(converter) = converters.between(self.rate, to) else { return };
         let (Some(own), Some(other)) = (place(self.rate), place(to)) else { return };
+        let heard_before = self.before.ends.get(other).is_some_and(Option::is_some);
+        let fresh = self.before.changed || !heard_before;
         if let Ok([own, other]) = self.sound.get_disjoint_mut([own, other]) {
             let own = own.get(..frame_len(self.rate)).unwrap_or_default();
+            if fresh {
+                // What it holds is from another time. Behind silence, silence was before; in the midst of sound, what comes.
+                let sounding = self.before.sounding;
+                converter.forget(own.first().copied().filter(|_| sounding).unwrap_or_default());
+            }
             converter.process(own, other.get_mut(..frame_len(to)).unwrap_or_default());
         }
+        self.finish(other);
+    }
+}
+
+/// Takes the step out of the beginning of `sound`, which follows a sample of the value `end`.
+fn lead_from(end: f32, sound: &mut [f32]) {
+    let step = end - sound.first().copied().unwrap_or_default();
+    let length = sound.len() / 2;
+    let share = 1.0 / length.max(1) as f32;
+    for (place, sample) in sound.iter_mut().take(length).enumerate() {
+        *sample += step * (1.0 - place as f32 * share);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is heard at 48 kHz of a tone of 300 Hz whose rate changes every 50 ms.
+    fn tone_at(rates: &[u32]) -> Vec<f32> {
+        let (mut frame, mut converters, mut heard) = (SourceFrame::SILENT, Converters::default(), Vec::new());
+        RATES.iter().for_each(|rate| converters.equip(*rate));
+        let mut time = 0.0;
+        for rate in rates {
+            for _ in 0..5 {
+                for sample in frame.begin(*rate) {
+                    *sample = 0.3 * (std::f32::consts::TAU * 300.0 * time).cos();
+                    time += 1.0 / *rate as f32;
+                }
+                frame.listen();
+                for other in RATES.into_iter().filter(|other| other != rate) {
+                    frame.convert(other, &mut converters);
+                }
+                heard.extend_from_slice(frame.at(BUS_RATE));
+            }
+        }
+        heard
+    }
+
+    #[test]
+    fn a_change_of_the_rate_makes_no_step() {
+        let natural = 0.3 * std::f32::consts::TAU * 300.0 / BUS_RATE as f32;
+        for rates in [[48_000, 8_000, 48_000, 8_000], [16_000, 48_000, 8_000, 16_000]] {
+            let heard = tone_at(&rates);
+            let steps = heard.get(480..).unwrap_or_default().windows(2).map(|pair| (pair[1] - pair[0]).abs());
+            let largest = steps.fold(0.0, f32::max);
+            assert!(largest < 3.0 * natural, "{rates:?}: {largest} against {natural}");
+        }
+    }
 
     #[test]
     fn a_set_gives_its_slots_in_order() {

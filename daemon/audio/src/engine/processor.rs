@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::command::{Command, Returned, StrayRecord};
 use crate::engine::counters::{EngineShared, count_lateness, pack_engine};
+use crate::engine::effort::Effort;
 use crate::engine::insert::Insert;
 use crate::engine::load::Load;
 use crate::engine::mixer::{self, Mixer};
@@ -29,6 +30,7 @@ pub struct Processor<S: MediaSocket> {
     pub(crate) counters: EngineCounters,
     pub(crate) shared: Arc<EngineShared>,
     pub(crate) load: Load,
+    pub(crate) effort: Effort,
     /// When the last tick was due; `None` after a rest.
     pub(crate) last_due: Option<u64>,
 }
@@ -41,10 +43,12 @@ impl<S: MediaSocket> Processor<S> {
         self.keep_time(now_nanos, late_nanos);
         let tick = self.counters.ticks;
         let open = self.open;
+        self.effort.begin(self.load.complexity());
         for slot in open.iter() {
             self.lend_reference(slot);
             self.fill(slot, now_nanos);
         }
+        self.effort.count(&mut self.counters);
         self.convert(open);
         if self.mixer.is_stale() {
             let ports = &self.ports;
@@ -272,7 +276,7 @@ impl<S: MediaSocket> Processor<S> {
         match kind {
             Kind::Stream(stream) => {
                 stream.receive(*id, now_nanos, &mut self.batch, &mut self.outbox);
-                stream.fill(*id, now_nanos, frame, &mut self.outbox);
+                stream.fill(*id, now_nanos, frame, &mut self.effort, &mut self.outbox);
             }
             Kind::Device(device) => device.fill(*id, *muted, frame, &mut self.counters, &mut self.outbox),
             Kind::Program(program) => program.fill(*muted, frame),

@@ -1,7 +1,7 @@
 //! Redundant audio data (RFC 2198): earlier frames beside the newest one in a packet. It knows the payload's format, what
 //! was sent before and where a copy belongs in the stream; what is played when is the jitter buffer's.
 
-use crate::engine::receive::Packet;
+use crate::engine::packet::Packet;
 
 /// Earlier frames that are sent with a packet at the most.
 pub(crate) const MAX_COPIES: usize = 2;

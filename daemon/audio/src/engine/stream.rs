@@ -8,10 +8,13 @@ use rtp_rs::RtpReader;
 
 use crate::codec::{Decoder, Encoder};
 use crate::engine::counters::{LevelMeter, StreamShared, pack_stream};
+use crate::engine::decoding::Meanings;
 use crate::engine::dtmf::ReceivedEvent;
+use crate::engine::effort::Effort;
+use crate::engine::packet::{Content, Packet};
 use crate::engine::port::{Converters, SourceFrame};
 use crate::engine::processor::Outbox;
-use crate::engine::receive::{Content, Meanings, Packet, Receiver, Sender as Origin};
+use crate::engine::receive::{Receiver, Sender as Origin};
 use crate::engine::relay::{Channels, RELAY_PACKETS, RelayPacket, RelayPort, mark};
 use crate::engine::route::{Route, Verdict};
 use crate::engine::send::{Outgoing, Sender};
@@ -94,7 +97,7 @@ impl<S: MediaSocket> Stream<S> {
         self.channels.follow(setup.path);
         self.protection = setup.protection;
         self.receiver.meanings = setup.meanings;
-        for (held, new) in self.receiver.decoders.iter_mut().zip(&mut setup.decoders) {
+        for (held, new) in self.receiver.decoding.decoders.iter_mut().zip(&mut setup.decoders) {
             if new.is_some() {
                 std::mem::swap(held, new);
             }
@@ -258,8 +261,15 @@ impl<S: MediaSocket> Stream<S> {
     }
 
     /// Gives what was received for this tick.
-    pub(crate) fn fill(&mut self, id: PortId, now_nanos: u64, frame: &mut SourceFrame, outbox: &mut Outbox) {
-        self.receiver.fill(now_nanos, frame);
+    pub(crate) fn fill(
+        &mut self,
+        id: PortId,
+        now_nanos: u64,
+        frame: &mut SourceFrame,
+        effort: &mut Effort,
+        outbox: &mut Outbox,
+    ) {
+        self.receiver.fill(now_nanos, frame, effort);
         self.level_in.add(frame.own());
         if let Some(watch) = &mut self.watch {
             watch.far(id, frame.rate, frame.own(), outbox);

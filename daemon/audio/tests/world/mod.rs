@@ -166,6 +166,11 @@ pub const LATENCY: u64 = 15_000_000;
 
 impl World {
     pub fn new(sides: usize) -> Self {
+        World::with_ports(sides, 16)
+    }
+
+    /// Each engine with room for so many ports.
+    pub fn with_ports(sides: usize, ports: usize) -> Self {
         let network = Arc::new(Mutex::new(Network {
             now_nanos: 1_000_000_000,
             clock: None,
@@ -176,7 +181,7 @@ impl World {
         let sides = (0..sides)
             .map(|_| {
                 let wakes = Arc::new(Mutex::new(0));
-                let (controller, processor) = engine(16, Box::new(CountingWaker(wakes.clone())));
+                let (controller, processor) = engine(ports, Box::new(CountingWaker(wakes.clone())));
                 Side { controller, processor, events: Vec::new(), wakes, network: network.clone() }
             })
             .collect();

@@ -1,7 +1,9 @@
 //! The agent itself: what comes in is led to gathering, checks, relays and consent; what they want goes out.
 
+mod checking;
 mod doubt;
 mod gathering;
+mod packets;
 mod paths;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,30 +12,19 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use stun_proto::types::message::{BINDING, Message, MessageClass};
 
-use super::candidate::priority;
-use super::checks::{Checks, LocalBase};
+use super::checks::Checks;
 use super::gather::Gatherer;
 use super::{
-    Base, Candidate, CandidateKind, Clock, Credentials, Output, REMOTE_CANDIDATES, Remote, Role, Settings,
-    State, StreamId, default_candidate, stun,
+    Base, Candidate, Clock, Credentials, Output, Remote, Role, Settings, State, StreamId, default_candidate,
 };
+use checking::NOMINATION_LIMIT;
 use doubt::Watch;
 use gathering::Relay;
 use paths::Chosen;
 
 /// Checks without a nominated pair end after this long.
 const CHECKS_LIMIT: Duration = Duration::from_secs(20);
-/// A pair is known to work, but none is nominated: checks begin anew, since the library gives up when the check of a
-/// nominated pair fails.
-const NOMINATION_LIMIT: Duration = Duration::from_secs(5);
-/// Most nominated pairs that are remembered: each component has one, and a peer may change its mind.
-const NOMINATIONS: usize = 8;
-/// Requests of the peer that came before its description.
-const EARLY: usize = 32;
-/// Datagrams for the owner that nobody asked for.
-const RECEIVED: usize = 64;
 
 /// See [`super`].
 #[derive(Debug)]
@@ -49,7 +40,8 @@ pub struct IceAgent {
     local: Credentials,
     previous: Option<Credentials>,
     remote: Option<Remote>,
-    remote_done: bool,
+    /// The peer may name more candidates.
+    expects_more: bool,
     generation: u32,
     checks: Vec<(u16, Checks)>,
     checks_end: Option<Instant>,
@@ -106,7 +98,7 @@ impl IceAgent {
             local,
             previous: None,
             remote: None,
-            remote_done: false,
+            expects_more: false,
             generation: 0,
             checks: Vec::new(),
             checks_end: None,
@@ -197,13 +189,17 @@ impl IceAgent {
             self.role = Role::Controlling;
         }
         if self.remote.as_ref().is_some_and(|known| known.credentials == remote.credentials) {
+            let mut more = false;
             for candidate in remote.candidates {
-                self.add_remote(candidate);
+                more |= self.add_remote(candidate);
+            }
+            if more {
+                self.look_again();
             }
         } else {
             let candidates = remote.candidates.clone();
+            self.expects_more = remote.trickles;
             self.remote = Some(Remote { candidates: Vec::new(), ..remote });
-            self.remote_done = false;
             self.begin_checks();
             // What came early was for this description.
             self.asked.clear();
@@ -219,17 +215,23 @@ impl IceAgent {
         self.drain();
     }
 
-    /// A candidate that the peer trickles (RFC 8838). More than [`REMOTE_CANDIDATES`] are left out.
+    /// A candidate that the peer trickles (RFC 8838). More than [`super::REMOTE_CANDIDATES`] are left out, and what comes
+    /// after the peer has said that nothing more does (section 14). Where nothing has worked so far, checks begin anew.
     pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) {
         self.now = now;
-        self.add_remote(candidate);
+        if self.expects_more && self.add_remote(candidate) {
+            self.look_again();
+        }
         self.drain();
     }
 
-    /// The peer has no more candidates (`a=end-of-candidates`): when nothing it named works, that is final.
+    /// The peer has no more candidates (`a=end-of-candidates`): a way by a relay is not kept waiting for a better one.
     pub fn end_of_remote_candidates(&mut self, now: Instant) {
         self.now = now;
-        self.remote_done = true;
+        self.expects_more = false;
+        for (_, checks) in &mut self.checks {
+            checks.expect_more(now, false);
+        }
         self.drain();
     }
 
@@ -242,7 +244,7 @@ impl IceAgent {
         self.previous = Some(std::mem::replace(&mut self.local, Credentials::draw(&mut self.rng)));
         self.generation += 1;
         self.remote = None;
-        self.remote_done = false;
+        self.expects_more = false;
         self.checks.clear();
         self.checks_end = None;
         self.asked.clear();
@@ -367,166 +369,6 @@ impl IceAgent {
         if self.state != state {
             self.state = state;
             self.outputs.push_back(Output::State(state));
-        }
-    }
-
-    fn component_of(&self, base: SocketAddr) -> Option<u16> {
-        self.bases.iter().find(|known| known.address == base).map(|known| known.component)
-    }
-
-    /// A packet of somebody who says to be the peer, to an address of ours.
-    fn peer_packet(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
-        if !stun::is_stun(bytes) {
-            if self.received < RECEIVED {
-                self.received += 1;
-                self.outputs.push_back(Output::Received { component, bytes: bytes.to_vec() });
-            }
-            return;
-        }
-        let Ok(message) = Message::from_bytes(bytes) else { return };
-        if !message.has_method(BINDING) {
-            return;
-        }
-        match message.class() {
-            MessageClass::Request => self.request(base, from, bytes),
-            MessageClass::Success | MessageClass::Error => self.response(component, base, from, &message),
-            MessageClass::Indication => {}
-        }
-    }
-
-    fn request(&mut self, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
-        if self.relays_only && self.component_of(base).is_some() {
-            return;
-        }
-        let Ok(message) = Message::from_bytes(bytes) else { return };
-        let previous = self.previous.as_ref().filter(|previous| stun::is_for(&message, previous));
-        let answer = if stun::is_for(&message, &self.local) {
-            self.watch.hear(self.now);
-            if stun::nominates(&message)
-                && self.asked.len() < NOMINATIONS
-                && !self.asked.contains(&(base, from))
-            {
-                self.asked.push((base, from));
-            }
-            let checks = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base));
-            if checks.is_some_and(|(_, checks)| checks.request(self.now, base, from, &message)) {
-                return;
-            }
-            if self.remote.is_none() {
-                if self.early.len() >= EARLY {
-                    self.early.pop_front();
-                }
-                self.early.push_back((base, from, bytes.to_vec()));
-            }
-            stun::success(&message, from, &self.local)
-        } else if let Some(previous) = previous {
-            stun::success(&message, from, previous)
-        } else {
-            stun::unauthorized(&message)
-        };
-        if let Some(answer) = answer {
-            self.send(base, from, answer);
-        }
-    }
-
-    fn response(&mut self, component: u16, base: SocketAddr, from: SocketAddr, message: &Message<'_>) {
-        if let Some(answer) = self.gatherer.answer(base, from, message) {
-            self.watch.server_answered();
-            if let Some(reflexive) = answer {
-                self.seen_from_outside(reflexive);
-            }
-            return;
-        }
-        if self.consent_answer(component, base, from, message) {
-            return;
-        }
-        let Some(remote) = &self.remote else { return };
-        if stun::is_signed(message, &remote.credentials.password)
-            && let Some((_, checks)) = self.checks.iter_mut().find(|(_, checks)| checks.is_base(base))
-        {
-            self.watch.hear(self.now);
-            checks.response(self.now, base, from, message);
-        }
-    }
-
-    /// A packet from a base, which may be one at a relay.
-    fn send(&mut self, base: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        if self.bases.iter().any(|known| known.address == base) {
-            self.outputs.push_back(Output::Transmit { base, remote: to, bytes });
-        } else {
-            self.send_by_relay(base, to, bytes);
-        }
-    }
-
-    fn add_remote(&mut self, candidate: Candidate) {
-        let Some(remote) = &mut self.remote else { return };
-        if candidate.component > self.components
-            || candidate.address.port() == 0
-            || candidate.address.ip().is_unspecified()
-            || candidate.address.ip().is_multicast()
-            || remote.candidates.len() >= REMOTE_CANDIDATES
-            || remote.candidates.contains(&candidate)
-        {
-            return;
-        }
-        for (component, checks) in &mut self.checks {
-            if *component == candidate.component {
-                checks.add_remote(&candidate);
-            }
-        }
-        self.permit(candidate.component, candidate.address);
-        if let Some(remote) = &mut self.remote {
-            remote.candidates.push(candidate);
-        }
-    }
-
-    /// Checks from the beginning, with all that is known.
-    fn begin_checks(&mut self) {
-        let Some(remote) = &self.remote else { return };
-        let controlling = self.role == Role::Controlling;
-        let mut all = Vec::new();
-        for component in 1..=self.components {
-            let mut checks = Checks::new(self.now, self.clock, controlling, &self.local, &remote.credentials);
-            for local in self.local_bases(component) {
-                checks.add_local(local);
-            }
-            for candidate in remote.candidates.iter().filter(|candidate| candidate.component == component) {
-                checks.add_remote(candidate);
-            }
-            all.push((component, checks));
-        }
-        self.checks = all;
-        self.seen_by_peer.clear();
-        let peers: Vec<(u16, SocketAddr)> =
-            remote.candidates.iter().map(|candidate| (candidate.component, candidate.address)).collect();
-        for (component, peer) in peers {
-            self.permit(component, peer);
-        }
-    }
-
-    fn local_bases(&self, component: u16) -> Vec<LocalBase> {
-        let usable = |base: &&Base| base.component == component && !self.relays_only;
-        let sockets = self.bases.iter().filter(usable).map(|base| LocalBase {
-            address: base.address,
-            // What the peer would have to believe if it learned of the address by the check (RFC 8445 section 7.1.1).
-            priority: priority(CandidateKind::PeerReflexive, base.preference, component),
-            relayed: false,
-        });
-        sockets.chain(self.relayed_bases(component)).collect()
-    }
-
-    /// Checks that have been without a nomination for too long.
-    fn watch_checks(&mut self) {
-        if self.checks_end.is_some_and(|end| end <= self.now) {
-            self.checks_end = None;
-            self.checks.clear();
-            self.set_state(State::Failed);
-            return;
-        }
-        let stuck =
-            |checks: &Checks| checks.first_valid().is_some_and(|at| at + NOMINATION_LIMIT <= self.now);
-        if self.checks.iter().any(|(_, checks)| stuck(checks)) && !self.follow_nominations() {
-            self.begin_checks();
         }
     }
 }

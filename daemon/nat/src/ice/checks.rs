@@ -11,13 +11,24 @@ use rice_proto::agent::{Agent, AgentPoll};
 use rice_proto::candidate::{self, CandidateType, TransportType};
 use rice_proto::stream;
 use stun_proto::agent::Transmit;
-use stun_proto::types::message::{Message, TransactionId};
+use stun_proto::types::message::{Message, MessageClass, TransactionId};
 
 use super::candidate::priority;
+use super::round_trips::RoundTrips;
 use super::{Candidate, CandidateKind, Clock, Credentials, stun};
 
 /// A pair by way of a relay is not nominated before the checks are this old: a hole in two NATs may need the second try.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1500);
+/// The same while the peer may name more addresses: what has been nominated stays (RFC 8839 section 4.3.4), and media
+/// goes by the relay meanwhile.
+const TRICKLE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the round trips by several relays are compared, from the first that works.
+const SETTLE: Duration = Duration::from_millis(600);
+/// What a further relay on the way counts as: it costs somebody's bandwidth, and round trips of some milliseconds less
+/// prove nothing.
+const FURTHER_RELAY: Duration = Duration::from_millis(20);
+/// What a connection to a relay counts as: a lost packet holds up all behind it.
+const CONNECTION: Duration = Duration::from_millis(100);
 /// Pairs (RFC 8445 section 6.1.2.5 asks for a bound and proposes 100).
 const PAIRS: usize = 100;
 /// Requests that the library gets to see in one generation; each may make it remember a candidate and a check.
@@ -59,6 +70,8 @@ pub(crate) struct LocalBase {
     pub(crate) address: SocketAddr,
     pub(crate) priority: u32,
     pub(crate) relayed: bool,
+    /// At a relay that is reached by a connection.
+    pub(crate) connected: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +96,10 @@ pub(crate) struct Checks {
     stream: usize,
     clock: Clock,
     started: Instant,
+    local: Credentials,
+    remote: Credentials,
+    tie_breaker: u64,
+    trips: RoundTrips,
     locals: Vec<LocalBase>,
     remotes: Vec<RemoteBase>,
     pairs: usize,
@@ -90,6 +107,8 @@ pub(crate) struct Checks {
     seen: VecDeque<TransactionId>,
     held: Vec<Held>,
     elected: Option<(SocketAddr, SocketAddr)>,
+    /// Until then, a pair that needs a relay is not nominated.
+    patient_until: Instant,
     first_valid: Option<Instant>,
     events: VecDeque<Event>,
     wake: Option<Instant>,
@@ -99,7 +118,7 @@ impl Checks {
     pub(crate) fn new(
         now: Instant,
         clock: Clock,
-        controlling: bool,
+        (controlling, tie_breaker): (bool, u64),
         local: &Credentials,
         remote: &Credentials,
     ) -> Self {
@@ -128,6 +147,10 @@ impl Checks {
             stream,
             clock,
             started: now,
+            local: local.clone(),
+            remote: remote.clone(),
+            tie_breaker,
+            trips: RoundTrips::default(),
             locals: Vec::new(),
             remotes: Vec::new(),
             pairs: 0,
@@ -135,10 +158,17 @@ impl Checks {
             seen: VecDeque::new(),
             held: Vec::new(),
             elected: None,
+            patient_until: now + RELAY_PATIENCE,
             first_valid: None,
             events: VecDeque::new(),
             wake: Some(now),
         }
+    }
+
+    /// Whether the peer may name more addresses (RFC 8838 section 14). Those that came last get their time, too.
+    pub(crate) fn expect_more(&mut self, now: Instant, more: bool) {
+        let longest = self.started + TRICKLE_PATIENCE;
+        self.patient_until = if more { longest } else { longest.min(now + RELAY_PATIENCE) };
     }
 
     pub(crate) fn is_controlling(&self) -> bool {
@@ -208,6 +238,9 @@ impl Checks {
         if !self.is_base(base) {
             return;
         }
+        if self.trips.answered(now, (base, remote), message.transaction_id()) {
+            return;
+        }
         let seen = stun::mapped_address(message).filter(|seen| seen.is_ipv4() == base.is_ipv4());
         if let Some(seen) = seen {
             self.first_valid.get_or_insert(now);
@@ -222,7 +255,11 @@ impl Checks {
             if self.held.len() < HELD {
                 self.held.push(Held { base, remote, bytes });
             }
+            if self.is_relayed(base, remote) {
+                self.trips.watch(now, (base, remote));
+            }
             self.elect(now);
+            self.probe(now);
         }
     }
 
@@ -234,6 +271,7 @@ impl Checks {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if !self.held.is_empty() {
             self.elect(now);
+            self.probe(now);
         }
         if self.wake.is_none_or(|wake| wake <= now) {
             self.pump(now);
@@ -241,8 +279,12 @@ impl Checks {
     }
 
     pub(crate) fn wake(&self) -> Option<Instant> {
-        let patience = (!self.held.is_empty()).then_some(self.started + RELAY_PATIENCE);
-        [self.wake, patience].into_iter().flatten().min()
+        let waits = |at: Option<Instant>| at.filter(|_| !self.held.is_empty());
+        let (patience, probe) = (
+            waits(Some(self.patience_ends())),
+            waits(self.trips.wake().filter(|_| self.agent.controlling())),
+        );
+        [self.wake, patience, probe].into_iter().flatten().min()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -260,20 +302,52 @@ impl Checks {
         usize::from(local) + usize::from(remote)
     }
 
-    /// How good a pair is: the fewer relays the better, then the worse of its ends, then the better one (RFC 8445 section
-    /// 6.1.2.3).
-    fn rank(&self, base: SocketAddr, remote: SocketAddr) -> (Reverse<usize>, u32, u32) {
+    /// How good a pair is: the best without a relay, then the lowest cost, then the worse of its ends, then the better one
+    /// (RFC 8445 section 6.1.2.3).
+    fn rank(&self, base: SocketAddr, remote: SocketAddr) -> (Reverse<Duration>, u32, u32) {
         let local = self.locals.iter().find(|local| local.address == base).map_or(0, |local| local.priority);
         let unknown = priority(CandidateKind::PeerReflexive, 0, 1);
         let peer =
             self.remotes.iter().find(|known| known.address == remote).map_or(unknown, |known| known.priority);
-        (Reverse(self.relays_between(base, remote)), local.min(peer), local.max(peer))
+        (Reverse(self.cost(base, remote)), local.min(peer), local.max(peer))
+    }
+
+    /// What a way by relays costs: its round trip, which is the sum of both ends' ways to them and of what lies between,
+    /// and something for what a round trip does not show. Nothing where there is no relay.
+    fn cost(&self, base: SocketAddr, remote: SocketAddr) -> Duration {
+        let further = match self.relays_between(base, remote) {
+            0 => return Duration::ZERO,
+            1 => Duration::ZERO,
+            _ => FURTHER_RELAY,
+        };
+        let connected = self.locals.iter().any(|local| local.address == base && local.connected);
+        let connection = if connected { CONNECTION } else { Duration::ZERO };
+        // One of which nothing is known comes behind all others.
+        self.trips.of((base, remote)).map_or(Duration::MAX, |trip| trip + further + connection)
+    }
+
+    fn patience_ends(&self) -> Instant {
+        let settled = self.first_valid.map_or(self.started, |at| at + SETTLE);
+        settled.max(self.patient_until)
+    }
+
+    /// Measures, as long as nothing is nominated, how long the working ways by relays are.
+    fn probe(&mut self, now: Instant) {
+        let asks = self.agent.controlling() && self.elected.is_none();
+        while asks && let Some((base, remote)) = self.trips.due(now) {
+            let rank = priority(CandidateKind::PeerReflexive, 0, 1);
+            let request = stun::check_request(&self.local, &self.remote, true, self.tie_breaker, rank);
+            if let Some((id, bytes)) = request {
+                self.trips.sent(now, (base, remote), id, true);
+                self.events.push_back(Event::Transmit { base, remote, bytes });
+            }
+        }
     }
 
     /// Lets the library hear of one working pair, when there is one that needs no relay, or when it is time to take what
     /// there is.
     fn elect(&mut self, now: Instant) {
-        let patient = now < self.started + RELAY_PATIENCE;
+        let patient = now < self.patience_ends();
         let best = self
             .held
             .iter()
@@ -312,6 +386,11 @@ impl Checks {
             let mut idle = true;
             while let Some(sent) = self.agent.poll_transmit(at) {
                 let Transmit { data, from, to, .. } = sent.transmit;
+                if let Ok(message) = Message::from_bytes(&data)
+                    && message.has_class(MessageClass::Request)
+                {
+                    self.trips.sent(now, (from, to), message.transaction_id(), false);
+                }
                 self.events.push_back(Event::Transmit { base: from, remote: to, bytes: data.into_vec() });
                 idle = false;
             }

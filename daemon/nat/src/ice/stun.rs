@@ -40,8 +40,9 @@ pub(crate) fn indication() -> Option<Vec<u8>> {
     Some(indication.finish())
 }
 
-/// A Binding request to the peer that asks whether it still wants our packets (RFC 7675 section 5.1).
-pub(crate) fn consent_request(
+/// A Binding request to the peer that nominates nothing: it asks whether the peer still wants our packets (RFC 7675
+/// section 5.1), or how far away it is.
+pub(crate) fn check_request(
     local: &Credentials,
     remote: &Credentials,
     controlling: bool,

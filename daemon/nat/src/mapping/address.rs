@@ -28,7 +28,7 @@ pub(super) fn judge(lease: &Lease, granted: &Granted) -> Result<(), Problem> {
 
 /// Not one of the ranges that RFC 6890 sets apart. Those for documentation and benchmarks (RFC 5737, RFC 2544) are not
 /// refused: they are never met but in laboratories, where they stand for public ones.
-pub(super) fn is_public(address: Ipv4Addr) -> bool {
+pub fn is_public(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     let carrier_grade = first == 100 && (64..128).contains(&second);
     !(address.is_private()

@@ -10,6 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::chores::Chore;
 use super::entry::{Entry, State, Waiting};
 use super::epoch::Epoch;
+use super::survey::Survey;
 use super::{
     Action, Answer, Gateway, Granted, Lease, MappingId, MappingView, Memory, Output, Problem, Protocol,
     Refusal, RequestId, Transport, Want,
@@ -60,10 +61,12 @@ pub struct Mapper {
     /// The router is of no use for now.
     pub(super) quiet: Option<Quiet>,
     epochs: BTreeMap<Protocol, Epoch>,
+    /// What the router says of itself.
+    pub(super) survey: Survey,
     pub(super) check_at: Option<Instant>,
     pub(super) stopping: bool,
     last_mapping: u32,
-    last_request: u64,
+    pub(super) last_request: u64,
     pub(super) last_chore: u32,
     pub(super) outputs: VecDeque<Output>,
 }
@@ -107,6 +110,7 @@ impl Mapper {
             scout: None,
             quiet: None,
             epochs: BTreeMap::new(),
+            survey: Survey::default(),
             check_at: None,
             stopping: false,
             last_mapping: 0,
@@ -130,6 +134,7 @@ impl Mapper {
         self.gateway = gateway;
         (self.preferred, self.scout, self.quiet, self.check_at) = (None, None, None, None);
         self.epochs.clear();
+        self.survey.forget();
         let requests: Vec<RequestId> = self.requests.keys().copied().collect();
         for request in requests {
             self.abandon(request, Whose::Nobody);
@@ -164,8 +169,7 @@ impl Mapper {
         if let Some((id, _)) = self.entries.iter().find(|(_, entry)| same(entry)) {
             return Err(AddError::Exists { id: *id, transport, port });
         }
-        self.last_mapping += 1;
-        let id = MappingId(self.last_mapping);
+        let id = self.next_number();
         let (at, problem) = self.beginning(now);
         let entry = Entry {
             want,
@@ -177,6 +181,12 @@ impl Mapper {
         self.entries.insert(id, entry);
         self.settle(now);
         Ok(id)
+    }
+
+    /// A number that no mapping has or will have: for what is shown beside mappings.
+    pub fn next_number(&mut self) -> MappingId {
+        self.last_mapping += 1;
+        MappingId(self.last_mapping)
     }
 
     /// Does not want it any more; answers whether there was one.
@@ -216,6 +226,7 @@ impl Mapper {
         for id in over {
             self.take_out(now, id);
         }
+        self.survey_timeout(now);
         self.expire(now);
         self.renew(now);
         self.check(now);
@@ -263,12 +274,6 @@ impl Mapper {
     /// The way out of the network as it was last told.
     pub fn gateway(&self) -> Option<Gateway> {
         self.gateway
-    }
-
-    /// A mapping that is wanted now is likely to be there in a moment: either a router has proved that it makes them, or
-    /// none was asked yet.
-    pub fn is_hopeful(&self) -> bool {
-        self.gateway.is_some() && !self.stopping && self.quiet.is_none()
     }
 
     // What the parts of this type share.
@@ -468,6 +473,6 @@ impl Mapper {
         });
         let requests = self.requests.values().map(|asked| Some(asked.deadline));
         let chores = self.chores.values().map(|chore| chore.at);
-        entries.chain(requests).chain(chores).chain([self.check_at]).flatten().min()
+        entries.chain(requests).chain(chores).chain([self.check_at, self.survey.until()]).flatten().min()
     }
 }

@@ -8,13 +8,19 @@ mod chores;
 mod entry;
 mod epoch;
 mod mapper;
+mod message;
+mod pinhole;
 mod race;
+mod survey;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
+pub use address::is_public;
 pub use mapper::{AddError, MAX_MAPPINGS, Mapper};
+pub use pinhole::{PinholeOutput, PinholeProblem, PinholeView, Pinholes};
+pub use survey::{PATIENCE, SURVEY, Spoken};
 
 /// A mapping that is wanted. Numbers are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -315,6 +321,15 @@ pub enum Output {
         id: RequestId,
         /// What to ask.
         action: Action,
+    },
+    /// Ask the router what it says of itself, without mapping anything; answer with [`Mapper::handle_seen`].
+    Look {
+        /// Names the answer.
+        id: RequestId,
+        /// In which protocol.
+        protocol: Protocol,
+        /// Whom.
+        gateway: Gateway,
     },
     /// A mapping is there, moved or gone, or there is news about why it is not there.
     Changed(MappingId),

@@ -7,9 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use stun_proto::Instant;
 use stun_proto::agent::Transmit;
 use stun_proto::types::attribute::{
-    AttributeStaticType, ErrorCode, MessageIntegrity, MessageIntegritySha256,
+    AlternateServer, AttributeStaticType, ErrorCode, MessageIntegrity, MessageIntegritySha256, Realm,
 };
-use stun_proto::types::message::{Message, MessageClass, TransactionId};
+use stun_proto::types::message::{
+    LongTermCredentials, Message, MessageClass, MessageIntegrityCredentials, TransactionId,
+};
 use stun_proto::types::{AddressFamily, TransportType};
 use turn_client_proto::api::{TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
 use turn_client_proto::client::TurnClient;
@@ -34,6 +36,8 @@ const ROUNDS: usize = 64;
 pub(crate) enum Event {
     /// An address at the server is ours.
     Allocated(SocketAddr),
+    /// The server names another one to ask instead (300, RFC 8489 section 10). The last thing it tells.
+    Elsewhere(SocketAddr),
     /// Nothing (more) comes of this allocation. The last thing it tells.
     Failed(RelayError),
     /// The channel to this peer can be used.
@@ -64,6 +68,10 @@ pub(crate) struct Allocation {
     wanted: Vec<IpAddr>,
     /// Requests that carried our credentials.
     signed: VecDeque<TransactionId>,
+    /// Those that did not.
+    unsigned: VecDeque<TransactionId>,
+    credentials: (String, String),
+    realm: Option<String>,
     last_error: Option<(u16, String)>,
     over: bool,
     events: VecDeque<Event>,
@@ -96,6 +104,9 @@ impl Allocation {
             held: VecDeque::new(),
             wanted: Vec::new(),
             signed: VecDeque::new(),
+            unsigned: VecDeque::new(),
+            credentials: (server.username.clone(), server.password.clone()),
+            realm: None,
             last_error: None,
             over: false,
             events: VecDeque::new(),
@@ -310,14 +321,27 @@ impl Allocation {
 
     fn note_request(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::from_bytes(bytes) else { return };
-        if message.has_attribute(MessageIntegrity::TYPE)
-            || message.has_attribute(MessageIntegritySha256::TYPE)
-        {
-            if self.signed.len() >= SIGNED {
-                self.signed.pop_front();
-            }
-            self.signed.push_back(message.transaction_id());
+        let requests = if is_signed(&message) { &mut self.signed } else { &mut self.unsigned };
+        if requests.len() >= SIGNED {
+            requests.pop_front();
         }
+        requests.push_back(message.transaction_id());
+    }
+
+    /// Where a server that wants to be spared sends us. Who has asked with a proof wants one.
+    fn alternate(&self, message: &Message<'_>) -> Option<SocketAddr> {
+        let id = message.transaction_id();
+        let is_proved = || {
+            let (user, password) = self.credentials.clone();
+            let key = LongTermCredentials::new(user, password).to_key(self.realm.clone()?);
+            message.validate_integrity(&MessageIntegrityCredentials::from(key)).ok()
+        };
+        let is_answer = self.unsigned.contains(&id) || (self.signed.contains(&id) && is_proved().is_some());
+        // What has given us an address is not left for another.
+        if !is_answer || !self.relayed.is_empty() {
+            return None;
+        }
+        Some(message.attribute::<AlternateServer>().ok()?.server())
     }
 
     /// Servers do not sign a refusal of our credentials, and the library passes over what is not signed.
@@ -326,7 +350,17 @@ impl Allocation {
         if !message.has_class(MessageClass::Error) {
             return;
         }
+        if let Ok(realm) = message.attribute::<Realm>() {
+            self.realm = Some(realm.realm().to_owned());
+        }
         if let Ok(error) = message.attribute::<ErrorCode>() {
+            if error.code() == ErrorCode::TRY_ALTERNATE
+                && let Some(server) = self.alternate(&message)
+            {
+                self.over = true;
+                self.events.push_back(Event::Elsewhere(server));
+                return;
+            }
             let reason = error.reason().chars().filter(|c| !c.is_control()).take(80).collect();
             self.last_error = Some((error.code(), reason));
             if matches!(error.code(), 401 | 441) && self.signed.contains(&message.transaction_id()) {
@@ -351,6 +385,10 @@ impl Allocation {
             self.events.push_back(Event::Failed(error));
         }
     }
+}
+
+fn is_signed(message: &Message<'_>) -> bool {
+    message.has_attribute(MessageIntegrity::TYPE) || message.has_attribute(MessageIntegritySha256::TYPE)
 }
 
 /// One whole message without padding, as the library wants it: its buffer for streams takes padding, and whatever is no

@@ -63,6 +63,9 @@ pub struct Router {
     pub refuses: Option<Refusal>,
     /// Removing by UPnP is refused.
     pub keeps_all: bool,
+    /// How long its device of UPnP takes to be found.
+    pub search: Duration,
+    found_at: Option<Instant>,
 }
 
 impl Router {
@@ -80,12 +83,24 @@ impl Router {
             grants: None,
             refuses: None,
             keeps_all: false,
+            search: Duration::ZERO,
+            found_at: None,
         }
     }
 
     pub fn restart(&mut self, now: Instant) {
         self.rules.clear();
         self.started = now;
+    }
+
+    /// When an answer comes to what is asked now.
+    fn answers_at(&mut self, now: Instant, protocol: Protocol) -> Instant {
+        let delay = self.delay.get(&protocol).copied().unwrap_or(Duration::from_millis(5));
+        let found = match protocol {
+            Protocol::Upnp => *self.found_at.get_or_insert(now + self.search),
+            Protocol::NatPmp | Protocol::Pcp => now,
+        };
+        now.max(found) + delay
     }
 
     /// `None`: no answer at all.
@@ -170,12 +185,20 @@ impl Router {
     }
 }
 
+/// What the router says.
+enum Said {
+    Answer(Answer),
+    Seen(Option<Ipv4Addr>),
+}
+
 /// Both, and the time.
 pub struct World {
     pub now: Instant,
     pub mapper: Mapper,
     pub router: Router,
-    under_way: VecDeque<(Instant, RequestId, Answer)>,
+    under_way: VecDeque<(Instant, RequestId, Said)>,
+    /// Protocols in which it was only looked at, and when.
+    pub looked: Vec<(Instant, Protocol)>,
     pub asked: Vec<(Instant, Action)>,
     pub remembered: Vec<Lease>,
     pub changed: Vec<MappingId>,
@@ -198,6 +221,7 @@ impl World {
             mapper: Mapper::new([7; 32]),
             router: Router::new(now, speaks),
             under_way: VecDeque::new(),
+            looked: Vec::new(),
             asked: Vec::new(),
             remembered: Vec::new(),
             changed: Vec::new(),
@@ -221,6 +245,11 @@ impl World {
         self.drain();
     }
 
+    pub fn look(&mut self) {
+        self.mapper.look(self.now);
+        self.drain();
+    }
+
     pub fn shut_down(&mut self) {
         self.mapper.shut_down(self.now);
         self.drain();
@@ -235,8 +264,11 @@ impl World {
             assert!(next >= self.now || self.wake == Some(next), "time runs on");
             self.now = self.now.max(next);
             if let Some(index) = self.under_way.iter().position(|(at, ..)| *at <= self.now) {
-                let (_, id, answer) = self.under_way.remove(index).expect("it is there");
-                self.mapper.handle_answer(self.now, id, answer);
+                let (_, id, said) = self.under_way.remove(index).expect("it is there");
+                match said {
+                    Said::Answer(answer) => self.mapper.handle_answer(self.now, id, answer),
+                    Said::Seen(external) => self.mapper.handle_seen(self.now, id, Ok(external)),
+                }
             } else {
                 let before = self.wake;
                 self.mapper.handle_timeout(self.now);
@@ -254,10 +286,18 @@ impl World {
             match self.mapper.poll_output() {
                 Output::Request { id, action } => {
                     self.asked.push((self.now, action));
-                    let delay = self.router.delay.get(&action.lease().protocol).copied();
-                    let at = self.now + delay.unwrap_or(Duration::from_millis(5));
+                    let at = self.router.answers_at(self.now, action.lease().protocol);
                     if let Some(answer) = self.router.answer(self.now, &action) {
-                        self.under_way.push_back((at, id, answer));
+                        self.under_way.push_back((at, id, Said::Answer(answer)));
+                    }
+                }
+                Output::Look { id, protocol, gateway } => {
+                    self.looked.push((self.now, protocol));
+                    let at = self.router.answers_at(self.now, protocol);
+                    if gateway == GATEWAY && self.router.speaks.contains(&protocol) {
+                        // PCP has no question for the address alone.
+                        let external = (protocol != Protocol::Pcp).then_some(self.router.external);
+                        self.under_way.push_back((at, id, Said::Seen(external)));
                     }
                 }
                 Output::Changed(id) => self.changed.push(id),

@@ -6,7 +6,7 @@ pub mod nat;
 pub mod servers;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use voipd_nat::ice::{
@@ -73,6 +73,8 @@ pub struct World {
     pub servers: Servers,
     /// Where no packet arrives.
     pub dark: Vec<SocketAddr>,
+    /// One way, between the addresses of whom it takes another time than [`LATENCY`].
+    pub distances: Vec<([IpAddr; 2], Duration)>,
     /// One in `n` datagrams is lost, in no order.
     pub loses: Option<usize>,
     pub datagrams: usize,
@@ -136,6 +138,7 @@ impl World {
             peers,
             servers: Servers::new(),
             dark: Vec::new(),
+            distances: Vec::new(),
             loses: None,
             datagrams: 0,
             queue: BTreeMap::new(),
@@ -171,7 +174,7 @@ impl World {
         // Through SDP and back, as it would be.
         let candidates =
             agent.candidates().iter().map(|candidate| candidate.to_string().parse().unwrap()).collect();
-        Remote { credentials: agent.credentials().clone(), lite: false, candidates }
+        Remote { credentials: agent.credentials().clone(), lite: false, candidates, trickles: false }
     }
 
     pub fn states(&self) -> [State; 2] {
@@ -292,7 +295,17 @@ impl World {
 
     fn push(&mut self, arrival: Arrival) {
         self.sequence += 1;
-        self.queue.insert((self.now + LATENCY, self.sequence), arrival);
+        let latency = match &arrival {
+            Arrival::Datagram { from, to, .. } => self.distance(from.ip(), to.ip()),
+            _ => LATENCY,
+        };
+        self.queue.insert((self.now + latency, self.sequence), arrival);
+    }
+
+    /// One way, between two public addresses.
+    fn distance(&self, one: IpAddr, other: IpAddr) -> Duration {
+        let known = self.distances.iter().find(|(ends, _)| *ends == [one, other] || *ends == [other, one]);
+        known.map_or(LATENCY, |(_, distance)| *distance)
     }
 
     /// A datagram leaves a peer's socket.

@@ -7,12 +7,16 @@ use std::time::Duration;
 use stun_proto::Instant;
 use stun_proto::agent::Transmit;
 use stun_proto::types::TransportType;
-use stun_proto::types::attribute::XorMappedAddress;
+use stun_proto::types::attribute::{
+    AlternateServer, AttributeStaticType, ErrorCode, Username, XorMappedAddress,
+};
 use stun_proto::types::message::{
-    BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec,
+    BINDING, IntegrityAlgorithm, LongTermCredentials, Message, MessageClass, MessageIntegrityCredentials,
+    MessageWrite, MessageWriteExt, MessageWriteVec,
 };
 use turn_server_proto::api::{TurnServerApi, TurnServerPollRet};
 use turn_server_proto::server::TurnServer;
+use turn_server_proto::types::message::ALLOCATE;
 use voipd_nat::ice::StreamId;
 use voipd_nat::turn::frame;
 
@@ -33,7 +37,21 @@ struct Turn {
     relayed: Vec<SocketAddr>,
 }
 
+/// How a TURN server answers whoever wants an address.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// With another server's address, before it asks who it is.
+    Alternate(SocketAddr),
+    /// The same, once that was proved, and proved itself.
+    ProvedAlternate(SocketAddr),
+    /// With an error, once that was proved.
+    Code(u16),
+    /// The same, without a proof of its own.
+    UnprovedAlternate(SocketAddr),
+}
+
 pub struct Servers {
+    pub refusals: Vec<(SocketAddr, Refusal)>,
     turns: Vec<Turn>,
     clients: BTreeMap<SocketAddr, Client>,
     next_port: u16,
@@ -51,7 +69,14 @@ impl Servers {
                 turns.push(Turn { server, address: address(at), transport, relayed: Vec::new() });
             }
         }
-        Servers { turns, clients: BTreeMap::new(), next_port: 50000, allocations: 0, wake: None }
+        Servers {
+            refusals: Vec::new(),
+            turns,
+            clients: BTreeMap::new(),
+            next_port: 50000,
+            allocations: 0,
+            wake: None,
+        }
     }
 
     /// Nonces of all TURN servers live this long.
@@ -108,6 +133,9 @@ impl Servers {
         to: SocketAddr,
         bytes: &[u8],
     ) -> Vec<Sent> {
+        if let Some(bytes) = self.refused(to, bytes) {
+            return self.sent(transport, to, from, bytes).into_iter().collect();
+        }
         let turn = &mut self.turns[place];
         let answer = turn.server.recv(Transmit::new(bytes.to_vec(), transport, from, to), time(at));
         let mut sent = Vec::new();
@@ -117,6 +145,36 @@ impl Servers {
         }
         sent.extend(self.pump(at, place));
         sent
+    }
+
+    /// A refusal of an Allocate request, where the server there refuses.
+    fn refused(&self, to: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (_, refusal) = self.refusals.iter().find(|(at, _)| *at == to)?;
+        let request = Message::from_bytes(bytes).ok()?;
+        if !request.has_class(MessageClass::Request) || request.method() != ALLOCATE {
+            return None;
+        }
+        let (code, alternate, waits, signs) = match *refusal {
+            Refusal::Alternate(address) => (300, Some(address), false, false),
+            Refusal::ProvedAlternate(address) => (300, Some(address), true, true),
+            Refusal::UnprovedAlternate(address) => (300, Some(address), true, false),
+            Refusal::Code(code) => (code, None, true, true),
+        };
+        if waits && !request.has_attribute(Username::TYPE) {
+            return None;
+        }
+        let mut answer = Message::builder_error(&request, MessageWriteVec::new());
+        answer.add_attribute(&ErrorCode::builder(code).build().unwrap()).unwrap();
+        if let Some(address) = alternate {
+            answer.add_attribute(&AlternateServer::new(address)).unwrap();
+        }
+        if signs {
+            let login = LongTermCredentials::new("user".to_owned(), "secret".to_owned());
+            let key = MessageIntegrityCredentials::from(login.to_key("example".to_owned()));
+            answer.add_message_integrity(&key, IntegrityAlgorithm::Sha1).unwrap();
+        }
+        answer.add_fingerprint().unwrap();
+        Some(answer.finish())
     }
 
     fn pump(&mut self, at: Duration, place: usize) -> Vec<Sent> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Binding, Flow, IdentityId, RegistrationState, SessionEnd, SessionId};
+use super::{Binding, Flow, FragmentId, IdentityId, RegistrationState, SessionEnd, SessionId};
 use crate::caller::Caller;
 use crate::digest::Algorithm;
 use crate::message::StatusCode;
@@ -129,6 +129,23 @@ pub enum Event {
     },
     /// How the INFO of [`Endpoint::send_digit`](super::Endpoint::send_digit) ended.
     DigitSent {
+        /// Which session.
+        session: SessionId,
+        /// Answered with 2xx.
+        taken: bool,
+    },
+    /// The peer has sent candidates in INFO (RFC 8840), in a session that trickles: answer with
+    /// [`Endpoint::answer_fragment`](super::Endpoint::answer_fragment).
+    Fragment {
+        /// Which session.
+        session: SessionId,
+        /// Number of the question.
+        id: FragmentId,
+        /// As it came, of type `application/trickle-ice-sdpfrag`.
+        body: Vec<u8>,
+    },
+    /// How the INFO of [`Endpoint::send_fragment`](super::Endpoint::send_fragment) ended.
+    FragmentSent {
         /// Which session.
         session: SessionId,
         /// Answered with 2xx.

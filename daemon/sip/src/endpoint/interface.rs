@@ -14,6 +14,9 @@ pub struct IdentityId(pub u32);
 /// An INVITE session: a call as signalling sees it. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u32);
+/// Candidates of a peer's that wait for their answer. Numbers are never reused; answers to unknown ones are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentId(pub u64);
 /// A question to the resolver. Numbers are never reused; answers to unknown ones are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResolveId(pub u64);

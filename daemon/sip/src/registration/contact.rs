@@ -10,6 +10,7 @@ use crate::dialog;
 use crate::endpoint::Flow;
 use crate::headers::{Headers, name};
 use crate::message::{Method, Request, Response};
+use crate::rendezvous::OFFER;
 use crate::transaction::MAX_FORWARDS;
 use crate::uri::{Host, NameAddr, Uri};
 
@@ -36,6 +37,9 @@ pub(super) fn register(core: &mut Core, id: BindingId, call_id: &str, manner: Ma
                 headers.push(name::SUPPORTED, binding::GRUU);
             }
         }
+    }
+    if let Some(offer) = &account.relay_offer {
+        headers.push(OFFER, offer.to_string());
     }
     let (from, to) = (account.aor.clone().with_tag(&core.random.tag()), account.aor.clone());
     Some(Request {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::digest::Algorithm;
 use crate::endpoint::Flow;
 use crate::uri::{NameAddr, SipUri, Uri};
 
@@ -14,6 +15,10 @@ pub(super) const MAX_BINDINGS: usize = 10;
 /// its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BindingId(u64);
+
+/// Which device of a member has made a binding, and for which of its flows: the same after our restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Device(pub(super) u64);
 
 #[derive(Clone, Debug)]
 pub(super) struct Binding {
@@ -57,6 +62,16 @@ pub(super) struct Occasion<'a> {
 pub(super) struct OutOfOrder;
 
 impl Binding {
+    /// What [`Binding::is_same`] goes by.
+    pub(super) fn device(&self) -> Device {
+        let text = match &self.instance {
+            Some(instance) => format!("{instance} {:?}", self.reg_id),
+            None => self.uri.to_string(),
+        };
+        let hash = Algorithm::Sha256.hash(text);
+        Device(hash.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0))
+    }
+
     fn is_same(&self, wanted: &Wanted) -> bool {
         match (&self.instance, &wanted.instance) {
             // RFC 5626 section 6: device and flow. Without reg-id, one device has one binding: what it had before a
@@ -147,6 +162,16 @@ impl Bindings {
     /// Where a binding is reached now.
     pub(super) fn flow(&self, now: Instant, member: &str, id: BindingId) -> Option<Flow> {
         self.of(now, member).find(|(binding, _)| binding.id == id).map(|(_, flow)| flow)
+    }
+
+    /// Where a device is reached now.
+    pub(super) fn flow_of(&self, now: Instant, member: &str, device: Device) -> Option<Flow> {
+        self.of(now, member).find(|(binding, _)| binding.device() == device).map(|(_, flow)| flow)
+    }
+
+    /// The member's device on that flow.
+    pub(super) fn device_on(&self, now: Instant, member: &str, flow: Flow) -> Option<Device> {
+        self.of(now, member).find(|(_, bound)| *bound == flow).map(|(binding, _)| binding.device())
     }
 
     /// The member's binding on that flow.

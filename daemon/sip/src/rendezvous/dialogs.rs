@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::bindings::{BindingId, Bindings};
+use super::bindings::{Bindings, Device};
 use crate::endpoint::Flow;
 use crate::message::Request;
 use crate::timer::TRANSACTION_TIMEOUT;
@@ -18,8 +18,8 @@ const MAX_DIALOGS: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Party {
     pub(super) member: String,
-    /// Follows the device when it moves.
-    pub(super) binding: Option<BindingId>,
+    /// It is followed when it moves.
+    pub(super) device: Option<Device>,
     /// Where it was when the dialog began; `None` when that connection is lost.
     pub(super) flow: Option<Flow>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Party {
 impl Party {
     /// Where it is reached now: where its binding is, or else where it was.
     pub(super) fn flow(&self, now: Instant, bindings: &Bindings) -> Option<Flow> {
-        self.binding.and_then(|binding| bindings.flow(now, &self.member, binding)).or(self.flow)
+        self.device.and_then(|device| bindings.flow_of(now, &self.member, device)).or(self.flow)
     }
 }
 
@@ -66,9 +66,8 @@ impl Dialogs {
         &mut self,
         now: Instant,
         token: String,
-        invite: &Request,
-        caller: Party,
-        callee: Party,
+        (call_id, caller_tag): (&str, &str),
+        [caller, callee]: [Party; 2],
     ) {
         let of_caller = self.map.iter().filter(|(_, dialog)| dialog.caller.member == caller.member);
         let ages: Vec<_> = of_caller.map(|(token, dialog)| (dialog.forget_at, token)).collect();
@@ -79,8 +78,8 @@ impl Dialogs {
             self.map.remove(&oldest);
         }
         let dialog = Dialog {
-            call_id: invite.call_id.clone(),
-            caller_tag: invite.from.tag().unwrap_or_default().to_owned(),
+            call_id: call_id.to_owned(),
+            caller_tag: caller_tag.to_owned(),
             caller,
             callee,
             forget_at: now + IDLE,

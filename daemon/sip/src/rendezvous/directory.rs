@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::Rendezvous;
 use super::invitation::is_name;
+use super::offers::{FriendRelay, OfferState, read_friend_relay};
 use super::words::Event;
 use crate::digest::Secret;
 
@@ -33,6 +34,10 @@ pub struct Directory {
     pub relays: Vec<String>,
     /// What opens them, for a while.
     pub login: Option<RelayLogin>,
+    /// Relays of contacts.
+    pub friend_relays: Vec<FriendRelay>,
+    /// What has come of the relay that this friend offers.
+    pub offer: Option<OfferState>,
 }
 
 /// A login that ends by itself: the user name begins with the Unix seconds at which it does.
@@ -55,6 +60,12 @@ impl fmt::Display for Directory {
         }
         if let Some(RelayLogin { user, password }) = &self.login {
             write!(f, "login {user} {}\r\n", password.expose())?;
+        }
+        for FriendRelay { friend, relay, login: RelayLogin { user, password } } in &self.friend_relays {
+            write!(f, "friend-relay {friend} {relay} {user} {}\r\n", password.expose())?;
+        }
+        if let Some(state) = &self.offer {
+            write!(f, "offer {state}\r\n")?;
         }
         Ok(())
     }
@@ -93,6 +104,14 @@ impl FromStr for Directory {
                 line.strip_prefix("login ").and_then(|login| login.split_once(' '))
             {
                 directory.login = Some(RelayLogin { user: user.to_owned(), password: Secret::new(password) });
+            } else if let Some(relay) = line
+                .strip_prefix("friend-relay ")
+                .filter(|_| directory.friend_relays.len() < MAX_RELAYS)
+                .and_then(read_friend_relay)
+            {
+                directory.friend_relays.push(relay);
+            } else if let Some(state) = line.strip_prefix("offer ").and_then(OfferState::read) {
+                directory.offer = Some(state);
             }
         }
         Ok(directory)
@@ -120,7 +139,7 @@ impl Contacts {
         true
     }
 
-    fn of(&self, name: &str) -> impl Iterator<Item = &String> {
+    pub(super) fn of(&self, name: &str) -> impl Iterator<Item = &String> {
         let from = (name.to_owned(), String::new());
         let name = name.to_owned();
         self.pairs.range(from..).take_while(move |(one, _)| *one == name).map(|(_, other)| other)
@@ -150,7 +169,11 @@ impl Rendezvous {
         let contacts = self.contacts.of(member).map(|name| (name.clone(), self.is_online(now, name)));
         let contacts = contacts.collect();
         let login = if self.relays.is_empty() { None } else { Some(self.relay_login(now, member)) };
-        Directory { serial: self.last_directory, contacts, relays: self.relays.clone(), login }
+        let mut friend_relays = self.relays_of_contacts(now, member);
+        friend_relays.truncate(MAX_RELAYS);
+        let offer = self.offer_of(now, member).map(|(_, state)| state);
+        let relays = self.relays.clone();
+        Directory { serial: self.last_directory, contacts, relays, login, friend_relays, offer }
     }
 
     /// The relays that members may use: URIs (RFC 7065). Whoever runs them learns of logins by [`Event::Granted`].
@@ -180,9 +203,18 @@ mod tests {
         let contacts = vec![("anna".to_owned(), true), ("bob".to_owned(), false)];
         let login = RelayLogin { user: "9:bob".to_owned(), password: Secret::new("secret") };
         let relays = vec!["turn:192.0.2.1:3478".to_owned()];
-        let directory = Directory { serial: 7, contacts, relays, login: Some(login) };
+        let friend_relays = vec![FriendRelay {
+            friend: "anna".to_owned(),
+            relay: "turn:192.0.2.7:3478".to_owned(),
+            login: RelayLogin { user: "9:bob@meet".to_owned(), password: Secret::new("other") },
+        }];
+        let offer = Some(OfferState::Lent);
+        let login = Some(login);
+        let directory = Directory { serial: 7, contacts, relays, login, friend_relays, offer };
         assert_eq!(directory.to_string().parse(), Ok(directory.clone()));
-        let more = format!("{directory}something new\r\ncontact Eve online\r\ncontact x away\r\n");
+        let unread =
+            "something new\r\ncontact Eve online\r\ncontact x away\r\nfriend-relay x y z\r\noffer good\r\n";
+        let more = format!("{directory}{unread}");
         assert_eq!(more.parse(), Ok(directory));
         for bad in ["", "contact bob online", "serial x", "{}"] {
             assert_eq!(bad.parse::<Directory>(), Err(DirectoryError), "{bad}");

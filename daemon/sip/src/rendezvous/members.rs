@@ -47,6 +47,12 @@ impl Members {
         self.records.get(name).map_or(0, |record| record.devices.len())
     }
 
+    /// The hash of a device's password.
+    pub(super) fn hash(&self, user: &str) -> Option<&UserHash> {
+        let (name, _) = user.rsplit_once('.')?;
+        self.records.get(name)?.devices.get(user)
+    }
+
     /// Unix seconds until which `name` is invited.
     pub(super) fn invited_until(&self, name: &str, now: u64) -> Option<u64> {
         let invitation = self.records.get(name)?.invitation.as_ref()?;

@@ -15,8 +15,10 @@ mod guard;
 mod invitation;
 mod limits;
 mod members;
+mod offers;
 mod proxy;
 mod registrar;
+mod tokens;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -40,10 +42,14 @@ use forks::{Context, ContextId};
 use guard::{Freshness, Guard};
 use limits::Limits;
 use members::Members;
+use offers::Offers;
+use tokens::Tokens;
 
 pub(crate) use directory::LONGEST as LONGEST_DIRECTORY;
 pub use directory::{DIRECTORY, Directory, DirectoryError, RelayLogin};
 pub use invitation::{InvitationError, InvitationKey, InvitationText};
+pub(crate) use offers::OFFER;
+pub use offers::{FriendRelay, OfferError, OfferState, RelayKey, RelayOffer};
 pub use words::{Credential, Event, Invitation, InviteError, Member, Output, RendezvousConfig};
 
 /// Letters of an invitation's secret, of five bits each: nobody finds it by trying.
@@ -79,9 +85,11 @@ pub struct Rendezvous {
     members: Members,
     bindings: Bindings,
     dialogs: Dialogs,
+    tokens: Tokens,
     contacts: Contacts,
     last_directory: u64,
     relays: Vec<String>,
+    offers: Offers,
     /// When the login ends that each member was given last.
     granted: BTreeMap<String, u64>,
     contexts: BTreeMap<ContextId, Context>,
@@ -104,6 +112,7 @@ impl Rendezvous {
         let mut branch = String::from("z9hG4bK");
         branch.push_str(&random.token(8));
         Self {
+            tokens: Tokens::new(&config.key),
             config,
             guard: Guard::new(&mut random, now),
             tag: random.tag(),
@@ -118,6 +127,7 @@ impl Rendezvous {
             contacts: Contacts::default(),
             last_directory: 0,
             relays: Vec::new(),
+            offers: Offers::default(),
             granted: BTreeMap::new(),
             contexts: BTreeMap::new(),
             by_client: BTreeMap::new(),
@@ -174,6 +184,7 @@ impl Rendezvous {
         self.dialogs.forget_member(name);
         self.contacts.forget(name);
         self.granted.remove(name);
+        self.offers.remove(name);
         if self.bindings.remove(name) {
             self.event(Event::Moved { member: name.to_owned(), online: false });
         }
@@ -300,6 +311,7 @@ impl Rendezvous {
             }
         }
         self.dialogs.forget_expired(now);
+        self.forget_offers(now);
         self.members.forget_expired(self.unix(now));
         if self.members.names().next().is_some() {
             self.wake_to_sweep(now);

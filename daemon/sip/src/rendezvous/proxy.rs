@@ -23,8 +23,6 @@ use crate::wire;
 const TIMER_C: Duration = Duration::from_secs(200);
 /// Most calls of a member that wait for an answer.
 const MAX_RINGING: usize = 8;
-/// Letters of a dialog's name, of five bits each: who does not know it has no part in the dialog.
-const TOKEN_LENGTH: usize = 24;
 
 /// What a request is for.
 enum Aim {
@@ -52,7 +50,7 @@ struct Target {
 
 impl Rendezvous {
     /// Takes our own Route values from a request (RFC 3261 section 16.4), and says what it is for.
-    fn aim(&self, request: &mut Request, flow: Flow) -> Aim {
+    fn aim(&mut self, now: Instant, request: &mut Request, flow: Flow) -> Aim {
         let Ok(routes) = request.headers.route_set(name::ROUTE) else { return Aim::NotOurs };
         let is_own = |route: &NameAddr| matches!(&route.uri, Uri::Sip(uri) if self.is_here(uri, flow));
         let own = routes.iter().take_while(|route| is_own(route)).count();
@@ -67,7 +65,8 @@ impl Rendezvous {
             }
         }
         if let Some(token) = token.filter(|_| request.to.tag().is_some() || request.method == Method::Ack) {
-            return if self.dialogs.has(&token) { Aim::Dialog(token) } else { Aim::Lost };
+            let is_known = self.dialogs.has(&token) || self.recall(now, &token, request);
+            return if is_known { Aim::Dialog(token) } else { Aim::Lost };
         }
         match &request.uri {
             Uri::Sip(uri) if self.is_here(uri, flow) => match &uri.user {
@@ -79,9 +78,19 @@ impl Rendezvous {
         }
     }
 
+    /// Goes on with a dialog that began before a restart, which its own name tells of.
+    fn recall(&mut self, now: Instant, token: &str, request: &Request) -> bool {
+        let read = self.tokens.read(token, request, self.unix(now));
+        // Who was removed in the meantime is not served any more.
+        let read = read.filter(|(_, both)| both.iter().all(|party| self.members.has(&party.member)));
+        let Some((caller_tag, both)) = read else { return false };
+        self.dialogs.begin(now, token.to_owned(), (&request.call_id, &caller_tag), both);
+        true
+    }
+
     /// Passes a request on, where it may pass. `false` leaves it to the user agent.
     pub(super) fn relay(&mut self, now: Instant, flow: Flow, reply: Flow, mut request: Request) -> bool {
-        let aim = self.aim(&mut request, flow);
+        let aim = self.aim(now, &mut request, flow);
         let refusal = match &aim {
             Aim::NotOurs => return false,
             Aim::Lost => Some((StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST, "")),
@@ -145,15 +154,19 @@ impl Rendezvous {
         let is_invite = request.method == Method::Invite;
         let reached = self.bindings.of(now, callee).filter(|(to, flow)| is_reached(&to.uri, *flow, secure));
         let reached: Vec<(Binding, Flow)> = reached.map(|(to, flow)| (to.clone(), flow)).collect();
-        let caller_binding = self.bindings.on_flow(now, &caller, flow);
+        let caller_device = self.bindings.device_on(now, &caller, flow);
         let mut targets = Vec::new();
         for (binding, to) in reached {
-            let token = is_invite.then(|| self.random.token(TOKEN_LENGTH));
-            if let Some(token) = &token {
-                let caller = Party { member: caller.clone(), binding: caller_binding, flow: Some(flow) };
-                let callee = Party { member: callee.to_owned(), binding: Some(binding.id), flow: Some(to) };
-                self.dialogs.begin(now, token.clone(), &request, caller, callee);
-            }
+            let token = is_invite.then(|| {
+                let caller = Party { member: caller.clone(), device: caller_device, flow: Some(flow) };
+                let device = Some(binding.device());
+                let callee = Party { member: callee.to_owned(), device, flow: Some(to) };
+                let drawn = self.random.bytes();
+                let token = self.tokens.write(&request, [&caller, &callee], self.unix(now), drawn);
+                let names = (request.call_id.as_str(), request.from.tag().unwrap_or_default());
+                self.dialogs.begin(now, token.clone(), names, [caller, callee]);
+                token
+            });
             targets.push(Target { flow: to, uri: Uri::Sip(binding.uri), routes: binding.path, token });
         }
         if targets.is_empty() {
@@ -203,7 +216,7 @@ impl Rendezvous {
 
     /// An ACK for a 2xx is passed on without a transaction (RFC 3261 section 16.11).
     pub(super) fn relay_ack(&mut self, now: Instant, flow: Flow, mut ack: Request) -> bool {
-        let token = match self.aim(&mut ack, flow) {
+        let token = match self.aim(now, &mut ack, flow) {
             Aim::Dialog(token) => token,
             // An ACK for a refusal of ours that had no transaction is for a member and for nobody.
             aim => return !matches!(aim, Aim::NotOurs),

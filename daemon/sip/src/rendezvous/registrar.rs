@@ -91,6 +91,7 @@ impl Rendezvous {
             outbound = wanted.iter().any(|wanted| wanted.reg_id.is_some());
             self.bindings.update(now, member, &occasion, wanted).map_err(late)?;
         }
+        self.take_offer(now, flow, request, member);
         let is_online = self.is_online(now, member);
         if was_online != is_online {
             self.event(Event::Moved { member: member.to_owned(), online: is_online });

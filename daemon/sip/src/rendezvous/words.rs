@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::digest::UserHash;
+use crate::digest::{Secret, UserHash};
 use crate::endpoint::Flow;
 use crate::uri::Host;
 
@@ -16,6 +16,8 @@ pub struct RendezvousConfig {
     pub host: Host,
     /// The port in those addresses, where there is one.
     pub port: Option<u16>,
+    /// What it names dialogs with. The same after a restart lets them go on.
+    pub key: Secret,
     /// Most transactions at once; a request beyond is answered 503 without state.
     pub max_transactions: usize,
 }
@@ -104,6 +106,16 @@ pub enum Event {
     },
     /// A member was given a login for the relays ([`Rendezvous::set_relays`](super::Rendezvous::set_relays)).
     Granted(super::RelayLogin),
+    /// A member offers a relay, and nobody has been relayed there yet: try it, and answer by
+    /// [`Rendezvous::relay_checked`](super::Rendezvous::relay_checked).
+    Offered {
+        /// Who.
+        member: String,
+        /// Where it is said to be, and to relay (TURN over UDP).
+        address: SocketAddr,
+        /// What opens it, if it is his.
+        login: super::RelayLogin,
+    },
     /// Where a member is registered from has changed.
     Moved {
         /// Who.

@@ -6,7 +6,7 @@ use super::offers::{Carrier, Offers, Party, Verdict};
 use super::timer::{self, Clock};
 use super::update::{self, collide};
 use super::{Answer, Cx, Purpose, State, common, reliable, sdp};
-use crate::core::{ALLOW, SDP};
+use crate::core::SDP;
 use crate::endpoint::{EndCause, Event, SessionError};
 use crate::headers::name;
 use crate::leg::Leg;
@@ -96,6 +96,11 @@ impl Active {
             self.offers.answered();
             self.acknowledged(cx, sdp(&ack.headers, &ack.body).filter(|_| awaited));
         }
+    }
+
+    /// The peer has the last 2xx of ours.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.unacknowledged.is_none()
     }
 
     fn is_acknowledged_by(&self, ack: &Request) -> bool {
@@ -199,8 +204,7 @@ impl Active {
 
     fn send_refresh(&mut self, cx: &mut Cx<'_>) {
         let mut update = self.leg.dialog.request(Method::Update);
-        update.headers.push(name::ALLOW, ALLOW);
-        update.headers.push(name::SUPPORTED, cx.core.supported());
+        cx.core.introduce(&mut update.headers, cx.sender);
         self.clock.ask(cx, &mut update);
         self.refreshing = Some(update.cseq);
         cx.send(&mut self.leg, update, Purpose::Update);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Answer, Purpose};
 use crate::auth::Rounds;
 use crate::caller::Caller;
-use crate::core::{ALLOW, Core, SDP};
+use crate::core::{Core, SDP};
 use crate::dialog::Dialog;
 use crate::endpoint::{EndCause, Event, SessionEnd, SessionId};
 use crate::headers::{Headers, name};
@@ -90,8 +90,7 @@ impl Cx<'_> {
         }
         let contact = self.core.contact(self.sender, leg.flow, leg.dialog.is_secure());
         response.headers.push(name::CONTACT, contact.to_string());
-        response.headers.push(name::ALLOW, ALLOW);
-        response.headers.push(name::SUPPORTED, self.core.supported());
+        self.core.introduce(&mut response.headers, self.sender);
         response.headers.push(name::SERVER, self.core.config.product.clone());
         if let Some(sdp) = sdp {
             response.headers.push(name::CONTENT_TYPE, SDP);

@@ -1,6 +1,7 @@
-//! INFO in sessions: digits in both directions (RFC 2976 as gateways use it). Info packages (RFC 6086) are none of ours.
+//! INFO in sessions: digits in both directions (RFC 2976 as gateways use it). The one Info package (RFC 6086) that we take is
+//! [`trickle`]'s.
 
-use super::{Cx, Purpose, State, active::Active};
+use super::{Cx, Purpose, State, active::Active, trickle};
 use crate::dtmf_info::{Digit, PLAIN, RELAY};
 use crate::endpoint::{Event, SessionError};
 use crate::headers::name;
@@ -11,9 +12,9 @@ use crate::transaction::{Outcome, Report, ServerId};
 /// Answers an INFO, and tells of the digit in it.
 pub(super) fn receive(cx: &mut Cx<'_>, server: ServerId, request: &Request) {
     if request.headers.get(name::INFO_PACKAGE).is_some() {
-        // RFC 6086 section 4.2.2: an empty list, for there is none that we take.
+        // RFC 6086 section 4.2.2: the list may be empty.
         let mut response = cx.core.response(request, StatusCode::BAD_INFO_PACKAGE);
-        response.headers.push(name::RECV_INFO, "");
+        response.headers.push(name::RECV_INFO, if cx.sender.trickle { trickle::TAG } else { "" });
         cx.respond(server, response);
         return;
     }

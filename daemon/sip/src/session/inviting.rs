@@ -7,7 +7,7 @@ use super::{Cx, Purpose, State};
 use crate::account::Called;
 use crate::auth::Rounds;
 use crate::caller;
-use crate::core::{ALLOW, Asker, SDP};
+use crate::core::{Asker, SDP};
 use crate::dialog::{self, FIRST_CSEQ};
 use crate::endpoint::{
     EndCause, Event, Flow, InviteOptions, ResolveError, ResolveId, SessionError, Transport, TransportError,
@@ -128,8 +128,7 @@ impl Offering {
         for route in account.routes() {
             headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route)).to_string());
         }
-        headers.push(name::ALLOW, ALLOW);
-        headers.push(name::SUPPORTED, cx.core.supported());
+        cx.core.introduce(&mut headers, cx.sender);
         headers.push(name::CONTENT_TYPE, SDP);
         let aor = account.aor_on(flow);
         if self.invitation.options.anonymous {

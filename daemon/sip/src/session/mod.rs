@@ -15,6 +15,7 @@ mod offers;
 mod outbound;
 mod reliable;
 mod timer;
+pub(crate) mod trickle;
 mod update;
 
 use std::time::Instant;
@@ -59,6 +60,8 @@ pub(crate) enum Purpose {
     Probe,
     /// INFO with a digit.
     Info,
+    /// INFO with candidates.
+    Fragment,
 }
 
 /// A response as it was sent, for a session that repeats it itself.
@@ -112,7 +115,7 @@ impl Session {
         options: InviteOptions,
     ) -> Result<Self, SessionError> {
         let disclosure = if options.anonymous { Disclosure::Anonymous } else { Disclosure::Open };
-        let sender = Sender { session, identity: Some(identity), disclosure };
+        let sender = Sender { session, identity: Some(identity), disclosure, trickle: false };
         let resolving = Resolving::begin(&mut Cx { core, now, sender }, called, options)?;
         Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new() })
     }
@@ -223,6 +226,16 @@ impl Session {
         }
         self.state = match (self.take(), purpose) {
             (state, Purpose::Cancel | Purpose::ForkBye) => state,
+            (State::Over(leg), Purpose::Fragment) => State::Over(leg),
+            (state, Purpose::Fragment) => {
+                self.state = state;
+                let tag = report.sent.request.to.tag().unwrap_or_default();
+                let leg = match &mut self.state {
+                    State::Calling(calling) => calling.leg_of(tag),
+                    _ => self.leg(),
+                };
+                return trickle::on_report(cx, leg, &report);
+            }
             (State::Calling(calling), Purpose::Invite) if calling.awaits(report.id) => {
                 calling.on_report(cx, report)
             }
@@ -471,12 +484,13 @@ fn common(cx: &mut Cx<'_>, leg: &mut Leg, server: ServerId, request: Request) ->
     }
     match request.method {
         Method::Options => {
-            let response = uas::options(cx.core, &request);
+            let response = uas::options(cx.core, &request, cx.sender.trickle);
             cx.respond(server, response);
         }
-        Method::Info => {
-            info::receive(cx, server, &request);
-        }
+        Method::Info => match cx.sender.trickle && trickle::is_fragment(&request) {
+            true => trickle::receive(cx, server, &request),
+            false => info::receive(cx, server, &request),
+        },
         _ => return Some(request),
     }
     None

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Cx, Purpose, sdp};
-use crate::core::{ALLOW, SDP};
+use crate::core::SDP;
 use crate::endpoint::Event;
 use crate::headers::name;
 use crate::leg::Leg;
@@ -115,8 +115,7 @@ impl Offers {
 
     pub(super) fn make(&mut self, cx: &mut Cx<'_>, leg: &mut Leg, carrier: Carrier, mut request: Request) {
         self.exchange = Exchange::Ours { cseq: request.cseq, carrier };
-        request.headers.push(name::ALLOW, ALLOW);
-        request.headers.push(name::SUPPORTED, cx.core.supported());
+        cx.core.introduce(&mut request.headers, cx.sender);
         request.headers.push(name::CONTENT_TYPE, SDP);
         cx.send(leg, request, carrier.purpose());
     }

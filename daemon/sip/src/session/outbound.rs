@@ -273,6 +273,22 @@ impl Calling {
         }
     }
 
+    /// The dialog with the callee of this tag.
+    pub(super) fn leg_of(&mut self, tag: &str) -> Option<&mut Leg> {
+        self.early.iter_mut().find(|early| early.is(tag)).map(|early| &mut early.leg)
+    }
+
+    /// The dialog with the callee that is heard.
+    pub(super) fn heard(&self) -> Option<&Leg> {
+        let tag = self.described.last()?;
+        self.early.iter().find(|early| early.is(tag)).map(|early| &early.leg)
+    }
+
+    /// See [`Calling::heard`].
+    pub(super) fn heard_mut(&mut self) -> Option<&mut Leg> {
+        self.described().map(|early| &mut early.leg)
+    }
+
     /// The early dialog that the user's offers and answers are about.
     pub(super) fn described(&mut self) -> Option<&mut Early> {
         let tag = self.described.last()?;

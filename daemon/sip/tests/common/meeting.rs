@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{Event, IdentityId, Transport};
 use voipd_sip::rendezvous::{self, InvitationText, Rendezvous, RendezvousConfig};
 
@@ -15,6 +16,8 @@ pub const DOMAIN: &str = "meet.example.org";
 pub struct Meeting {
     pub point: Rendezvous,
     pub events: Vec<rendezvous::Event>,
+    /// What outlives a restart.
+    pub kept: Vec<rendezvous::Credential>,
 }
 
 /// A friend's telephone, registered at the meeting point.
@@ -28,17 +31,23 @@ impl Net {
     /// An agent that is a meeting point too.
     pub fn meeting(&mut self, address: &str) -> HostId {
         let host = self.agent(address);
-        let config = RendezvousConfig {
-            product: "voipd-test".to_owned(),
-            host: DOMAIN.parse().unwrap(),
-            port: None,
-            max_transactions: 200,
-        };
-        let point = Rendezvous::new(config, [7; 32], self.now, UNIX);
+        let point = Rendezvous::new(config("kept"), [7; 32], self.now, UNIX);
         let Role::Agent { meeting, .. } = &mut self.hosts[host.0].role else { unreachable!() };
-        *meeting = Some(Box::new(Meeting { point, events: Vec::new() }));
+        *meeting = Some(Box::new(Meeting { point, events: Vec::new(), kept: Vec::new() }));
         self.name_on(DOMAIN, &[(Transport::Udp, address), (Transport::Tcp, address)]);
         host
+    }
+
+    /// A meeting point ends and begins anew with what is kept of its members, and with a key; connections to it break.
+    pub fn restart_meeting(&mut self, host: HostId, key: &str) {
+        let unix = UNIX + (self.now - self.start).as_secs();
+        let mut point = Rendezvous::new(config(key), [8; 32], self.now, unix);
+        let Role::Agent { meeting: Some(meeting), .. } = &mut self.hosts[host.0].role else { unreachable!() };
+        for credential in &meeting.kept {
+            point.add_credential(credential.clone());
+        }
+        meeting.point = point;
+        self.drain_meeting(host);
     }
 
     /// Acts on a meeting point, then drains it; nothing happens where there is none.
@@ -72,7 +81,12 @@ impl Net {
                     self.transmit(flow.local, flow.remote, bytes);
                 }
                 rendezvous::Output::Transmit { flow, bytes } => self.write(host, flow, bytes),
-                rendezvous::Output::Event(event) => meeting.events.push(event),
+                rendezvous::Output::Event(event) => {
+                    if let rendezvous::Event::Joined(credential) = &event {
+                        meeting.kept.push(credential.clone());
+                    }
+                    meeting.events.push(event);
+                }
                 rendezvous::Output::Timeout(at) => return at,
             }
         }
@@ -124,5 +138,15 @@ impl Net {
 
     pub fn friend(&mut self, point: HostId, name: &str, address: &str) -> Friend {
         self.friend_by(point, name, address, Transport::Udp)
+    }
+}
+
+fn config(key: &str) -> RendezvousConfig {
+    RendezvousConfig {
+        product: "voipd-test".to_owned(),
+        host: DOMAIN.parse().unwrap(),
+        port: None,
+        key: Secret::new(key),
+        max_transactions: 200,
     }
 }

@@ -16,7 +16,7 @@ use voipd_sip::endpoint::Flow;
 
 use super::Driver;
 use crate::api::Update;
-use crate::api::nat::NatView;
+use crate::api::nat::{NatView, OfferView};
 use crate::config::NatConfig;
 use crate::network::Snapshot;
 use crate::transport::{Resolver, local_ip_towards_ip};
@@ -43,6 +43,7 @@ pub(super) struct Nat {
     found: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     wake_at: Option<Instant>,
     relays: Vec<RelayView>,
+    offers: Vec<OfferView>,
     /// As it was told last.
     told: Option<NatView>,
 }
@@ -58,6 +59,7 @@ impl Nat {
             found: mpsc::unbounded_channel(),
             wake_at: Some(Instant::now()),
             relays: Vec::new(),
+            offers: Vec::new(),
             told: None,
         }
     }
@@ -130,6 +132,11 @@ impl Nat {
         self.relays = relays;
     }
 
+    /// What has become of the relay of this machine.
+    pub(super) fn set_offers(&mut self, offers: Vec<OfferView>) {
+        self.offers = offers;
+    }
+
     /// Carries out what discovery asks for.
     fn serve(&mut self) {
         loop {
@@ -169,6 +176,7 @@ impl Nat {
             local_addresses: network.addresses(),
             discovery: self.discovery.report().clone(),
             relays: self.relays.clone(),
+            offers: self.offers.clone(),
         }
     }
 

@@ -19,12 +19,19 @@ use crate::turn::{Allocation, Event, RelayError, RelayTransport, Way};
 const GATHERING_LIMIT: Duration = Duration::from_secs(5);
 /// Mappings of datagrams may be forgotten after 30 s (RFC 4787 has two minutes, which few keep).
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a server may send us to another one.
+const ALTERNATES: usize = 3;
 /// Candidates of ours.
 const CANDIDATES: usize = 64;
 
 /// An allocation of one component at one relay.
 #[derive(Debug)]
 pub(crate) struct Relay {
+    /// As it was configured.
+    configured: RelayServer,
+    /// Who has sent us on, each to the next (RFC 8489 section 10).
+    left: Vec<SocketAddr>,
+    /// Who is asked.
     pub(super) server: RelayServer,
     pub(super) index: u16,
     pub(super) allocation: Allocation,
@@ -150,7 +157,8 @@ impl IceAgent {
             let index = self.settings.relays.iter().position(|known| known == server);
             let index = u16::try_from(index.unwrap_or(RELAYS)).unwrap_or(u16::MAX);
             for component in 1..=self.components {
-                let held = |relay: &Relay| relay.server == *server && relay.allocation.component == component;
+                let held =
+                    |relay: &Relay| relay.configured == *server && relay.allocation.component == component;
                 if self.relays.iter().any(held) {
                     continue;
                 }
@@ -178,9 +186,20 @@ impl IceAgent {
                 if open {
                     allocation.pump(self.clock.at(self.now));
                 }
-                let server = server.clone();
+                let (configured, server) = (server.clone(), server.clone());
                 let keep = base.map(|_| self.now + KEEP_ALIVE);
-                self.relays.push(Relay { server, index, allocation, base, open, answered: false, keep });
+                let left = Vec::new();
+                self.relays.push(Relay {
+                    configured,
+                    left,
+                    server,
+                    index,
+                    allocation,
+                    base,
+                    open,
+                    answered: false,
+                    keep,
+                });
                 self.gathering_ends.get_or_insert(self.now + GATHERING_LIMIT);
             }
         }
@@ -275,7 +294,13 @@ impl IceAgent {
             .flat_map(|relay| {
                 let priority = priority(CandidateKind::Relayed, relay.preference(), component);
                 let relayed = relay.allocation.relayed().iter();
-                relayed.map(move |address| LocalBase { address: *address, priority, relayed: true })
+                let connected = relay.server.transport != RelayTransport::Udp;
+                relayed.map(move |address| LocalBase {
+                    address: *address,
+                    priority,
+                    relayed: true,
+                    connected,
+                })
             })
             .collect()
     }
@@ -435,6 +460,7 @@ impl IceAgent {
                     address,
                     priority: priority(CandidateKind::Relayed, preference, component),
                     relayed: true,
+                    connected: relay.server.transport != RelayTransport::Udp,
                 };
                 // The peer does not learn of a socket that is not offered to it.
                 let related = related.filter(|_| !self.relays_only).or(Some(unspecified(address)));
@@ -454,6 +480,7 @@ impl IceAgent {
                 for peer in peers {
                     self.permit(component, peer);
                 }
+                self.look_again();
             }
             Event::Failed(error) => {
                 let name = relay.server.name.clone();
@@ -467,6 +494,7 @@ impl IceAgent {
                 self.outputs.push_back(Output::RelayFailed { name, error });
                 self.relay_lost(&addresses);
             }
+            Event::Elsewhere(address) => self.ask_elsewhere(place, address),
             Event::Bound { peer, channel } => {
                 let addresses = relay.allocation.relayed().to_vec();
                 self.channel_bound(&addresses, peer, Some(channel));
@@ -475,6 +503,43 @@ impl IceAgent {
                 let addresses = relay.allocation.relayed().to_vec();
                 self.channel_bound(&addresses, peer, None);
             }
+        }
+    }
+
+    /// A server sends us to another one. The new one is reached as the old one was, over TLS by the old one's name.
+    fn ask_elsewhere(&mut self, place: usize, address: SocketAddr) {
+        let families = self.families();
+        let Some(relay) = self.relays.get_mut(place) else { return };
+        let name = relay.server.name.clone();
+        let is_known = relay.server.address == address || relay.left.contains(&address);
+        let nowhere = address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast();
+        let leads = relay.leads_to(address.ip()) && !nowhere;
+        // A socket of one family reaches no server of the other.
+        let reached = relay.base.is_none_or(|base| base.is_ipv4() == address.is_ipv4());
+        if is_known || !leads || !reached || relay.left.len() >= ALTERNATES {
+            let reason = format!("it sends us to {address}, where there is nothing for us");
+            let error = RelayError::Refused { code: 300, reason };
+            if let Way::Stream(stream) = relay.allocation.way {
+                self.outputs.push_back(Output::CloseStream { stream: StreamId(stream) });
+            }
+            return self.outputs.push_back(Output::RelayFailed { name, error });
+        }
+        relay.left.push(relay.server.address);
+        relay.server.address = address;
+        let way = match relay.allocation.way {
+            Way::Base(base) => Way::Base(base),
+            Way::Stream(stream) => {
+                self.outputs.push_back(Output::CloseStream { stream: StreamId(stream) });
+                self.next_stream += 1;
+                let stream = StreamId(self.next_stream);
+                self.outputs.push_back(Output::OpenStream { stream, server: relay.server.clone() });
+                relay.open = false;
+                Way::Stream(self.next_stream)
+            }
+        };
+        relay.allocation = Allocation::new(&relay.server, relay.allocation.component, way, &families);
+        if relay.open {
+            relay.allocation.pump(self.clock.at(self.now));
         }
     }
 

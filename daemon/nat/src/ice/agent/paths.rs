@@ -261,13 +261,8 @@ impl IceAgent {
                 Some(Due::Lost) => lost.push(chosen.component),
                 Some(Due::Ask) => {
                     let rank = priority(CandidateKind::PeerReflexive, 0, chosen.component);
-                    let question = stun::consent_request(
-                        &chosen.local,
-                        &chosen.peer,
-                        controlling,
-                        self.tie_breaker,
-                        rank,
-                    );
+                    let question =
+                        stun::check_request(&chosen.local, &chosen.peer, controlling, self.tie_breaker, rank);
                     if let Some((id, bytes)) = question {
                         consent.asked(self.now, id, &mut self.rng);
                         questions.push((chosen.base, chosen.remote, bytes));

@@ -1,0 +1,211 @@
+//! From what the jitter buffer gives, in order, to sound: decoders, what is made up in the place of missing packets, and the
+//! noise of a sender's pause. It knows neither addresses nor when packets came.
+
+use crate::codec::Decoder;
+use crate::comfort::{Description, Generator};
+use crate::engine::effort::Effort;
+use crate::engine::playout::Playout;
+use crate::engine::port::frame_len;
+use crate::jitter::Next;
+use crate::plan::{Codec, ReceiveKind, StreamCounters};
+
+/// What each payload type means.
+pub(crate) type Meanings = [Option<ReceiveKind>; 128];
+
+/// The decoders of a stream and the sound that they gave last.
+pub(crate) struct Decoding {
+    pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
+    /// Of what was decoded last.
+    codec: Option<Codec>,
+    /// Samples of the packet decoded last.
+    last_duration: usize,
+    pub(crate) playout: Playout,
+    /// What was made up last is not the decoder's: it stands where it did before.
+    beside: bool,
+    /// What a pause sounds like.
+    noise: Generator,
+    /// The sender has told of a pause, and not spoken since.
+    in_pause: bool,
+    played_us: u64,
+    concealed_us: u64,
+    /// Packets that FEC has brought back.
+    corrected: u64,
+}
+
+impl Decoding {
+    /// Control thread. `rate`: of the codec that is most likely to come, in hertz.
+    pub(crate) fn new(rate: u32) -> Self {
+        Decoding {
+            decoders: [const { None }; Codec::COUNT],
+            codec: None,
+            last_duration: 2 * frame_len(rate),
+            playout: Playout::new(rate),
+            beside: false,
+            noise: Generator::default(),
+            in_pause: false,
+            played_us: 0,
+            concealed_us: 0,
+            corrected: 0,
+        }
+    }
+
+    /// That of a codec which the plan names.
+    pub(crate) fn decoder(&self, codec: Codec) -> Option<&Decoder> {
+        self.decoders.get(codec.index())?.as_ref()
+    }
+
+    /// Forgets what was played.
+    pub(crate) fn begin(&mut self) {
+        self.in_pause = false;
+        self.playout.clear(self.playout.rate());
+        (self.codec, self.beside) = (None, false);
+    }
+
+    /// Writes what was played into the stream's counters.
+    pub(crate) fn count(&self, counters: &mut StreamCounters) {
+        counters.frames_played = self.played_us / 10_000;
+        counters.frames_concealed = self.concealed_us / 10_000;
+        counters.packets_corrected = self.corrected;
+    }
+
+    /// Adds the sound of what the jitter buffer gives. `in_event`: the sender sends a telephone event, and no sound.
+    pub(crate) fn play(&mut self, next: Next<'_>, meanings: &Meanings, in_event: bool, effort: &mut Effort) {
+        match next {
+            Next::Packet { payload_type, payload, skip, duration } => {
+                let meaning = meanings.get(usize::from(payload_type)).copied().flatten();
+                if let Some(ReceiveKind::ComfortNoise(_)) = meaning {
+                    let description = Description::read(payload);
+                    return self.pause(description);
+                }
+                // It was good when it came; a new plan may have no place for it.
+                let Some(ReceiveKind::Audio(codec)) = meaning else { return self.playout.silence_frame() };
+                let Some(Some(decoder)) = self.decoders.get_mut(codec.index()) else {
+                    return self.playout.silence_frame();
+                };
+                if self.codec != Some(codec) {
+                    // What is left of the codec before is played at the rate of this one, and fades over into it.
+                    decoder.reset();
+                    self.playout.set_rate(codec.sample_rate());
+                    if self.codec.is_some() {
+                        self.playout.bridge(10);
+                    }
+                    self.codec = Some(codec);
+                    self.last_duration = 2 * frame_len(self.playout.rate());
+                }
+                let rate = self.playout.rate();
+                if std::mem::take(&mut self.in_pause) {
+                    // The noise fades out under the first word.
+                    self.playout.bridge(10);
+                }
+                if std::mem::take(&mut self.beside) || skip > 0 && skip < duration {
+                    // What was made up fades out where the packet's sound takes over in its midst.
+                    self.playout.bridge(5);
+                }
+                match decoder.decode(payload, self.playout.room()) {
+                    Ok(samples) if samples > 0 => {
+                        self.last_duration = samples;
+                        let skipped = (skip * u64::from(rate) / 1_000_000_000) as usize;
+                        let added = self.playout.add_behind(skipped, samples);
+                        self.played_us += duration_us(added, rate);
+                    }
+                    _ => {
+                        let made = conceal(decoder, &mut self.playout, frame_len(rate));
+                        self.concealed_us += duration_us(made, rate);
+                    }
+                }
+            }
+            _ if self.in_pause => self.noise_frame(),
+            Next::Silence => self.playout.silence_frame(),
+            Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
+            Next::Empty if in_event => self.playout.silence(frame_len(self.playout.rate())),
+            missing => {
+                let rate = self.playout.rate();
+                let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
+                let Some(decoder) = decoder else { return self.playout.silence_frame() };
+                let beside = std::mem::take(&mut self.beside);
+                if matches!(missing, Next::Empty) && !beside && decoder.is_moved_by_concealment() {
+                    // A packet that is a little late still finds the decoder as it left it.
+                    self.beside = true;
+                    self.concealed_us += 10_000;
+                    return self.playout.go_on();
+                }
+                if beside {
+                    self.playout.bridge(5);
+                }
+                let length = match missing {
+                    Next::Lost { following: Some(following) } => {
+                        let room = self.playout.room().get_mut(..self.last_duration).unwrap_or_default();
+                        if let Some(samples) =
+                            decoder.decode_fec(following, room).filter(|samples| *samples > 0)
+                        {
+                            self.playout.add(samples);
+                            self.played_us += duration_us(samples, rate);
+                            self.corrected += 1;
+                            return;
+                        }
+                        let work = decoder.interpolation_work(room.len());
+                        if work > 0
+                            && effort.take(work)
+                            && let Some(samples) = decoder.interpolate(following, room)
+                        {
+                            self.playout.add(samples);
+                            self.concealed_us += duration_us(samples, rate);
+                            return;
+                        }
+                        self.last_duration
+                    }
+                    Next::Lost { following: None } => self.last_duration,
+                    _ => frame_len(rate),
+                };
+                let made = conceal(decoder, &mut self.playout, length);
+                self.concealed_us += duration_us(made, rate);
+            }
+        }
+    }
+
+    /// The sender has told what its pause sounds like.
+    fn pause(&mut self, description: Option<Description>) {
+        if let Some(description) = description {
+            if self.in_pause {
+                self.noise.describe(description);
+            } else {
+                self.noise.restart(description);
+                self.in_pause = true;
+                if self.codec.is_some() {
+                    // The last word fades out under the noise.
+                    self.playout.bridge(10);
+                }
+            }
+        }
+        self.noise_frame();
+    }
+
+    /// Adds the noise of the pause up to one frame.
+    fn noise_frame(&mut self) {
+        let count = frame_len(self.playout.rate()).saturating_sub(self.playout.len());
+        let room = self.playout.room().get_mut(..count).unwrap_or_default();
+        self.noise.fill(room);
+        let count = room.len();
+        self.playout.add(count);
+        self.played_us += duration_us(count, self.playout.rate());
+    }
+}
+
+/// Length of so many samples in microseconds.
+fn duration_us(samples: usize, rate: u32) -> u64 {
+    samples as u64 * 1_000_000 / u64::from(rate.max(1))
+}
+
+/// Makes up `length` samples, in frames of 10 ms; answers how many.
+fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize) -> usize {
+    let frame = frame_len(playout.rate());
+    let mut made = 0;
+    while made < length {
+        let samples = frame.min(length - made);
+        let Some(room) = playout.room().get_mut(..samples) else { break };
+        decoder.conceal(room);
+        playout.add(samples);
+        made += samples;
+    }
+    made
+}
