@@ -12,7 +12,6 @@ mod common;
 
 mod accounts;
 mod adaptation;
-mod adaptation_links;
 mod bad_network;
 mod basic_call;
 mod call_ends;
