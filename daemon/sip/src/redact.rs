@@ -19,8 +19,8 @@ const SECRET_LINES: [&str; 4] = ["a=crypto:", "a=ice-pwd:", "a=key-mgmt:", "k="]
 const DEEPEST: usize = 2;
 
 /// The message without secrets: digest responses and nonces, passwords in URIs, push tokens, keys in SDP, and bodies
-/// other than SDP, `message/sipfrag` and multiparts of these. Never fails: the less a message resembles SIP, the less is
-/// left of it.
+/// other than SDP, its fragments, `message/sipfrag` and multiparts of these. Never fails: the less a message resembles SIP,
+/// the less is left of it.
 pub fn redact(message: &[u8]) -> Vec<u8> {
     let begin = message.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(message.len());
     let (blank, message) = message.split_at_checked(begin).unwrap_or((message, b""));
@@ -266,7 +266,7 @@ fn redact_body(head: &[u8], body: &[u8], depth: usize, out: &mut Vec<u8>) {
     let media = lower(value.split(|byte| *byte == b';').next().unwrap_or_default());
     let media: String = media.split_ascii_whitespace().collect();
     match (media.as_str(), boundary(value)) {
-        ("application/sdp", _) => redact_sdp(body, out),
+        ("application/sdp" | "application/trickle-ice-sdpfrag", _) => redact_sdp(body, out),
         ("message/sipfrag", _) => {
             let (head, rest) = split_head(body);
             redact_head(head, out);

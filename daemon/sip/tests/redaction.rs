@@ -68,6 +68,17 @@ fn session_descriptions_stay_readable_but_for_their_keys() {
 }
 
 #[test]
+fn trickled_candidates_are_shown_without_their_password() {
+    let body = |password| {
+        format!(
+            "m=audio 9 RTP/AVP 0\r\na=ice-pwd:{password}\r\na=candidate:1 1 UDP 1 192.0.2.1 9 typ host\r\n"
+        )
+    };
+    let kind = "application/trickle-ice-sdpfrag";
+    assert_eq!(redacted(&with_body("INFO", kind, &body("pw"))), with_body("INFO", kind, &body("**")));
+}
+
+#[test]
 fn what_was_said_in_confidence_keeps_only_its_length() {
     for (method, content_type) in [
         ("MESSAGE", "text/plain"),
