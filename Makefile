@@ -9,6 +9,7 @@ FUZZ := $(shell command -v cargo-fuzz 2>/dev/null || echo $(HOME)/.cargo/bin/car
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 300
 PESQ := target/quality/python
+SEEDS ?= 2
 
 .PHONY: help deps test-deps build run test check bench quality soak netlab fuzz install systemd-test clean
 help: ## what there is to make
@@ -41,20 +42,22 @@ test: test-deps check ## everything CI runs
 	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-bench: test-deps build ## CPU, memory, call set-up and delay, beside baresip where it is installed
+bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, beside baresip where it is installed
+	$(CARGO) build --release --locked -p voipd-audio --examples
+	@for example in cost tick; do $$(chrt -f 10 true 2>/dev/null && echo chrt -f 10) target/release/examples/$$example; done
 	$(CARGO) test --release --locked -p voipd-tests --test bench -- --ignored --nocapture --test-threads=1
 
 soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
 	$(CARGO) build --workspace --bins --locked
 	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test soak -- --ignored --nocapture --test-threads=1
 
-quality: deps ## how speech sounds behind a bad network, by PESQ; writes docs/quality.md
+quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of weather; writes docs/quality.md
 	@packaging/install-deps quality
 	$(CARGO) build --release --locked -p voipd-quality
 	@[ -x $(PESQ)/bin/python ] || python3 -m venv $(PESQ)
 	@$(PESQ)/bin/python -c 'import pesq, scipy, soundfile' 2>/dev/null || \
 		$(PESQ)/bin/pip install --quiet numpy scipy soundfile pesq
-	target/release/quality target/quality/sound $(PESQ)/bin/python 3 docs/quality.md
+	target/release/quality target/quality/sound $(PESQ)/bin/python $(SEEDS) docs/quality.md
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) build --workspace --bins --locked

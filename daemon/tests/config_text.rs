@@ -191,7 +191,7 @@ codecs = [\"opus\", \"iLBC\", \"opus\"]
             "voipd.toml:12:1: account.address is missing: give the account's SIP address, such as \"sip:alice@example.org\"",
             "voipd.toml:14:1: account.adress is not a key here: did you mean 'address'?",
             "voipd.toml:15:11: account.expires is 5: write a number from 60 to 86400",
-            "voipd.toml:17:19: account.codecs names the codec 'iLBC': write opus, G722, PCMU, PCMA, speex/16000, G726-32, GSM, speex/8000, L16/48000, L16/16000, L16/8000",
+            "voipd.toml:17:19: account.codecs names the codec 'iLBC': write opus, G722, PCMU, PCMA, speex/16000, G726-32, AAL2-G726-32, GSM, speex/8000, L16/48000, L16/16000, L16/8000",
             "voipd.toml:17:27: account.codecs names 'opus' twice: remove one",
         ]
     );

@@ -12,8 +12,9 @@ use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::load::{answer_times, calls, calls_at_rate, calls_with};
 use voipd_tests::measure::{Cost, quantile};
-use voipd_tests::process::{Process, program};
+use voipd_tests::process::{Process, program, run};
 use voipd_tests::pulse::Pulse;
+use voipd_tests::speech::programs;
 use voipd_tests::{Config, Lab, Voipd, needs_root, pause, until};
 
 /// How many calls at once.
@@ -210,6 +211,44 @@ async fn calls_a_second() {
     if has_baresip() {
         let _baresip = Baresip::echo(&lab, &wire, "baresip", 1).await;
         measure("baresip", "u1").await;
+    }
+}
+
+/// Eighteen parties that all talk, 20 ms at 8 kHz, as Python's `audioop` mixes them: the sum once, each party's own taken off.
+const AUDIOOP: &str = "
+import audioop, time
+said = [bytes((number * 7 + n * 3) % 251 for n in range(320)) for number in range(18)]
+def mix():
+    whole = said[0]
+    for own in said[1:]:
+        whole = audioop.add(whole, own, 2)
+    return [audioop.add(whole, audioop.mul(own, 2, -1), 2) for own in said]
+def round():
+    start = time.perf_counter()
+    for _ in range(200):
+        mix()
+    return (time.perf_counter() - start) / 200 * 1e6
+print(min(round() for _ in range(100)))
+";
+
+#[test]
+#[ignore = "a measurement: make bench"]
+fn mixing_takes() {
+    let mut mix = Command::new(programs().join("examples/mix"));
+    let shown = run(&mut mix);
+    let share = shown.lines().find_map(|line| line.strip_prefix("the mixer's share: ")?.strip_suffix(" us"));
+    let ours: f64 = share.unwrap_or_else(|| panic!("no share in {shown}")).parse().unwrap();
+    println!("\n| 18 parties, 20 ms at 8 kHz, limiter included | |\n|---|---|\n| voipd | {ours:.1} us |");
+    let python = Command::new("python3").args(["-W", "ignore", "-c", AUDIOOP]).output().unwrap();
+    match String::from_utf8_lossy(&python.stdout).trim().parse::<f64>() {
+        Ok(theirs) => {
+            println!(
+                "| audioop | {theirs:.1} us |\n| share (goal: at most 25 %) | {:.0} % |",
+                100.0 * ours / theirs
+            );
+        }
+        // Gone since Python 3.13.
+        Err(_) => println!("this Python has no audioop: {}", String::from_utf8_lossy(&python.stderr)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! GSM and L16 with Debian's baresip: the sentence of each side is heard at the other. Its G.726 is not understood
-//! (docs/decisions.md); ours is compared with libspandsp in the unit tests.
+//! GSM, L16 and G.726 with Debian's baresip: the sentence of each side is heard at the other. Its `G726-32` is packed
+//! as AAL2, which is found out from how it sounds.
 
 use voipd_tests::baresip::{Answer, Baresip};
 use voipd_tests::host::Wire;
@@ -15,10 +15,12 @@ struct Case {
     rate: u32,
     kind: Codec,
     likeness: f64,
+    /// Seconds of the sentence that are not judged.
+    unjudged: f64,
 }
 
 async fn crosses(lab: &Lab, case: &Case) {
-    let Case { ours, theirs, module, rate, kind, likeness } = *case;
+    let Case { ours, theirs, module, rate, kind, likeness, unjudged } = *case;
     let wire = Wire::new();
     let config = Config::at(wire.here).line("direct", format!("codecs = [\"{ours}\"]"));
     let phone = Voipd::start(lab, &format!("voipd-{}", wire.name()), config).await;
@@ -35,15 +37,15 @@ async fn crosses(lab: &Lab, case: &Case) {
     call.hang_up().await;
     baresip.event("CALL_CLOSED").await;
     pause(0.3).await;
-    let bob = Sound::load(&speech(Speaker::Bob, rate));
-    let alice = Sound::load(&said);
+    let rest = |sound: Sound| sound.between(unjudged, 60.0);
+    let (bob, alice) = (rest(Sound::load(&speech(Speaker::Bob, rate))), rest(Sound::load(&said)));
     for (place, said, heard) in [("voipd", &bob, &Sound::load(&heard)), ("baresip", &alice, &baresip.heard())]
     {
         let verdict = compare(said, heard, kind);
         println!("{ours} at {place}: {verdict}");
         // Several calls at once on a machine that does other things as well: a late packet is no fault of the codec's.
         assert!(
-            verdict.correlation > likeness && verdict.missing_ms() <= 500,
+            verdict.correlation > likeness && verdict.missing_ms() <= 200,
             "{ours} at {place}: {verdict}"
         );
     }
@@ -51,15 +53,24 @@ async fn crosses(lab: &Lab, case: &Case) {
 }
 
 #[tokio::test]
-async fn gsm_and_l16_cross_to_baresip_both_ways() {
-    if !needs_root("gsm_and_l16_cross_to_baresip_both_ways") {
+async fn gsm_l16_and_g726_cross_to_baresip_both_ways() {
+    if !needs_root("gsm_l16_and_g726_cross_to_baresip_both_ways") {
         return;
     }
     let lab = Lab::alone();
-    let case =
-        |ours, theirs, module, rate, kind, likeness| Case { ours, theirs, module, rate, kind, likeness };
-    let gsm = case("GSM", "GSM/8000/1", "gsm.so", 8000, Codec::Perceptual, 0.7);
-    let narrow = case("L16/8000", "L16/8000/1", "l16.so", 8000, Codec::Waveform, 0.85);
-    let wide = case("L16/16000", "L16/16000/1", "l16.so", 16_000, Codec::Wideband, 0.85);
-    tokio::join!(crosses(&lab, &gsm), crosses(&lab, &narrow), crosses(&lab, &wide));
+    let case = |ours, theirs, module, rate, kind, likeness, unjudged| Case {
+        ours,
+        theirs,
+        module,
+        rate,
+        kind,
+        likeness,
+        unjudged,
+    };
+    let gsm = case("GSM", "GSM/8000/1", "gsm.so", 8000, Codec::Perceptual, 0.9, 0.0);
+    let narrow = case("L16/8000", "L16/8000/1", "l16.so", 8000, Codec::Waveform, 0.97, 0.0);
+    let wide = case("L16/16000", "L16/16000/1", "l16.so", 16_000, Codec::Wideband, 0.97, 0.0);
+    // Until it is known how it packs, what it says is not what was said.
+    let g726 = case("G726-32", "G726-32/8000/1", "g726.so", 8000, Codec::Waveform, 0.9, 2.5);
+    tokio::join!(crosses(&lab, &gsm), crosses(&lab, &narrow), crosses(&lab, &wide), crosses(&lab, &g726));
 }

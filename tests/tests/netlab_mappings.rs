@@ -196,7 +196,7 @@ async fn a_router_that_starts_anew_is_told_again() {
     drop(service);
     site.router()
         .namespace()
-        .nft("flush chain inet mappings inbound_ports\nflush chain inet mappings forward_ports\n");
+        .nft("flush chain inet mappings inbound_ports\nflush chain inet nat forward_ports\n");
     assert_eq!(rules(site.router()), Vec::<String>::new());
     let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Pcp]).await;
     // The first answer to anything shows by its epoch that all was forgotten.
@@ -378,4 +378,53 @@ async fn the_first_call_behind_a_router_of_upnp_names_its_mapped_ports() {
     let call = phone.dial(&format!("sip:peer@{}", host.address)).await;
     offered(&phone);
     drop(call);
+}
+
+/// What the firewall lets in by IPv6.
+fn pinholes(router: &Router) -> Vec<String> {
+    let listing =
+        run(router.namespace().program("nft").args(["list", "chain", "inet", "nat", "forward_ports"]));
+    listing.lines().filter(|line| line.contains("accept")).map(|line| line.trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn strangers_who_may_call_by_ipv6_are_let_in_by_the_routers_firewall() {
+    if !needs_root("strangers_who_may_call_by_ipv6_are_let_in_by_the_routers_firewall") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let sites = [internet.site(CONE), internet.site(CONE)];
+    internet.add_ipv6(&[&sites[0], &sites[1]]);
+    let _service = Miniupnpd::start(&lab, sites[0].router(), &[Protocol::Pcp]).await;
+    let on = |site: &Site, from: &str| {
+        Config::on(site.client(), site.address)
+            .line("sip", "listen = [\"0.0.0.0:5060\", \"[::]:5060\"]")
+            .line("direct", format!("allow-from = [\"{from}\"]"))
+    };
+    let phone = Voipd::start(&lab, "phone", on(&sites[0], "2001:db8::/32")).await;
+    let caller = Voipd::start(&lab, "caller", on(&sites[1], "192.168.0.0/16")).await;
+    until("UDP and TCP are let in", SOON, async || (pinholes(sites[0].router()).len() == 2).then_some(()))
+        .await;
+    let listed = phone.ctl(&["nat"]);
+    let ours = sites[0].address6();
+    assert!(listed.contains(&format!("[{ours}]:5060")) && listed.contains("pcp"), "{listed}");
+
+    let call = caller.dial(&format!("sip:phone@[{ours}]")).await;
+    let incoming = phone.incoming().await;
+    incoming.accept().await;
+    call.is("active").await;
+    until("the ports of sound are let in, too", SOON, async || {
+        (pinholes(sites[0].router()).len() == 4).then_some(())
+    })
+    .await;
+    until("sound comes in", SOON, async || (incoming.figures().await.packets_received > 10).then_some(()))
+        .await;
+    call.hang_up().await;
+    until("those of the call are closed", SOON, async || {
+        (pinholes(sites[0].router()).len() == 2).then_some(())
+    })
+    .await;
+    phone.stop().await;
+    assert_eq!(pinholes(sites[0].router()), Vec::<String>::new(), "a stop closes all");
 }

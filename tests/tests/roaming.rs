@@ -319,7 +319,11 @@ async fn after_a_sleep_that_logind_tells_of_everything_is_looked_after() {
     until("the registration is renewed", SOON, async || (registered(&kamailio) > before).then_some(())).await;
     assert_eq!(told("the system has slept"), 1);
     alice.account_is("alice", "registered", SOON).await;
-    // The peer was asked for a sign of life, and has given one; both are heard as before.
+    // The peer was told the new way to us, and both are heard as before.
+    until("the peer has been told", SOON, async || {
+        (call.proxy.network_state().await.unwrap() == "ok").then_some(())
+    })
+    .await;
     let before = (call.figures().await.packets_received, answered.figures().await.packets_received);
     until("both are heard", SOON, async || {
         let now = (call.figures().await.packets_received, answered.figures().await.packets_received);

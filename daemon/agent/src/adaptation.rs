@@ -20,7 +20,7 @@ use delay::Delay;
 use losses::Losses;
 
 /// A queue of this length calls for less, whether it grows or not.
-const LONG: Duration = Duration::from_millis(95);
+const LONG: Duration = Duration::from_millis(65);
 /// One of this length does where it grows.
 const GROWING: Duration = Duration::from_millis(60);
 /// Below this it is none, but the measure's own coarseness.
@@ -29,7 +29,9 @@ const SHORT: Duration = Duration::from_millis(50);
 const LOSSY: f64 = 0.02;
 const BEYOND_DOUBT: Duration = Duration::from_millis(400);
 /// Share of what the link carries that is used once it is known.
-const SHARE: f64 = 0.88;
+const SHARE: f64 = 0.82;
+/// The same where it is only to be seen whether losses go away.
+const TRIED: f64 = 0.97;
 /// Time in which a queue is to be emptied.
 const DRAIN: Duration = Duration::from_secs(4);
 /// Least share of the link's rate that is sent while a queue empties.
@@ -112,8 +114,10 @@ impl Adaptation {
             || seen.queue >= GROWING && seen.growth > 0.01
             || seen.queue >= SHORT / 2 && seen.earlier >= LONG && seen.growth > -0.05;
         let overrun = overrun && !doubtful;
-        if overrun || self.losses.suspects_link(now, self.rate) {
+        if overrun {
             self.lower(now, seen.carried, seen.queue);
+        } else if self.losses.suspects_link(now, self.rate) {
+            self.try_less(now, seen.carried);
         } else if let Some(rate) = self.losses.exonerates_link(now) {
             self.rate = rate.min(self.limits.most());
             (self.knee, self.hold_until) = (None, None);
@@ -137,6 +141,13 @@ impl Adaptation {
         let draining = queue.as_secs_f64() / DRAIN.as_secs_f64();
         let wanted = carried * (SHARE - draining).max(LEAST_SHARE);
         self.rate = self.rate.min(wanted).max(FLOOR);
+    }
+
+    /// The losses may be the link's: as much as has come through would then go through without any.
+    fn try_less(&mut self, now: Instant, carried: f64) {
+        let rate = self.rate;
+        self.lower(now, carried, Duration::ZERO);
+        self.rate = (carried * TRIED).clamp(FLOOR.min(rate), rate);
     }
 
     /// There is no queue.

@@ -226,13 +226,13 @@ impl Agent {
     /// A packet on a call's RTCP port.
     pub fn handle_rtcp(&mut self, now: Instant, call: CallId, source: SocketAddr, bytes: &[u8]) {
         self.rtcp(now, call, source, bytes);
-        self.settle(now);
+        self.settle_figures(now);
     }
 
     /// The answer to [`Output::WantCounters`]. `now_nanos`: the monotonic clock that the counters speak of.
     pub fn handle_counters(&mut self, now: Instant, now_nanos: u64, call: CallId, counters: &StreamCounters) {
         self.counters(now, now_nanos, call, counters);
-        self.settle(now);
+        self.settle_figures(now);
     }
 
     /// The time that [`Output::Timeout`] named has come.
@@ -331,6 +331,15 @@ impl Agent {
         self.route(now);
         self.publish();
         self.forget_old_calls();
+    }
+
+    /// The same where figures have come: unless they lead to more, nobody hears another than before, and no call looks
+    /// different. They come each second for each call.
+    fn settle_figures(&mut self, now: Instant) {
+        self.drain_endpoint();
+        if !self.events.is_empty() || !self.touched.is_empty() {
+            self.settle(now);
+        }
     }
 
     /// Takes all outputs of the endpoint: to be done after each call of one of its methods.

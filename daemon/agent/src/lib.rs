@@ -48,7 +48,7 @@ pub use call::{DialOptions, SoundChoice};
 pub use call_ports::{MOST_CALL_PORTS, PortRole, Voice};
 pub use error::AgentError;
 pub use ice_calls::RelayStream;
-pub use mapped::is_outside;
+pub use mapped::{is_global_ipv6, is_outside};
 pub use names::MediaNameId;
 pub use neighbours::Neighbour;
 pub use output::Output;

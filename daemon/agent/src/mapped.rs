@@ -1,6 +1,6 @@
 //! Media ports that a router has mapped: where peers outside the local network are told to send.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use voipd_media::LocalMedia;
@@ -23,6 +23,16 @@ impl Agent {
         }
         let offered = call.negotiation.offered_address().filter(|address| !address.is_unspecified());
         offered.or(call.faces).is_some_and(is_outside)
+    }
+
+    /// Whether the router's firewall should let in what is sent to the call's media ports by IPv6: its peer, as far as one
+    /// knows, is outside the local network, and has no ICE, by which both sides would open their firewalls. To be asked when
+    /// [`crate::Output::BindMedia`] comes.
+    pub fn wants_pinhole(&self, call: CallId) -> bool {
+        let Some(known) = self.calls.get(&call).filter(|_| !self.offers_ice(call)) else { return false };
+        let offered = known.negotiation.offered_address().filter(|address| !address.is_unspecified());
+        let peer = offered.or(known.faces);
+        peer.is_some_and(|peer| matches!(peer.to_canonical(), IpAddr::V6(ip) if is_global_ipv6(ip)))
     }
 
     /// Where the call's media ports are reached from outside: once before the answer to [`crate::Output::BindMedia`] where
@@ -80,4 +90,9 @@ pub fn is_outside(address: IpAddr) -> bool {
         // Nothing is mapped for IPv6.
         IpAddr::V6(_) => false,
     }
+}
+
+/// An address of the Internet (RFC 4291 section 2.4).
+pub fn is_global_ipv6(address: Ipv6Addr) -> bool {
+    address.segments()[0] & 0xe000 == 0x2000
 }

@@ -273,7 +273,11 @@ impl Agent {
             reported,
             round_trip: stream.rtcp.round_trip(),
             codec: agreement.send.codec,
-            packet_ms: agreement.send.ptime_ms,
+            // Adaptation may have left the agreed one; before anything is sent there is no other.
+            packet_ms: match counters.send_ptime_ms {
+                0 => agreement.send.ptime_ms,
+                in_force => in_force,
+            },
         };
         let warnings = stream.quality.look(now, &look);
         let due = now >= stream.rtcp.poll_timeout();

@@ -63,6 +63,7 @@ fn engine_codec(codec: Codec) -> voipd_audio::Codec {
         Codec::L16Wide => voipd_audio::Codec::L16Wide,
         Codec::L16Full => voipd_audio::Codec::L16Full,
         Codec::G726 => voipd_audio::Codec::G726,
+        Codec::G726Aal2 => voipd_audio::Codec::G726Aal2,
         Codec::Gsm => voipd_audio::Codec::Gsm,
         Codec::SpeexNarrow => voipd_audio::Codec::SpeexNarrow,
         Codec::SpeexWide => voipd_audio::Codec::SpeexWide,

@@ -99,20 +99,23 @@ impl Agent {
         }
     }
 
-    fn connect(&mut self, wanted: BTreeMap<PortId, Vec<PortId>>) {
-        let sinks: Vec<PortId> = self.routing.connected.keys().chain(wanted.keys()).copied().collect();
-        for sink in sinks {
-            let sources = wanted.get(&sink).cloned().unwrap_or_default();
-            let current = self.routing.connected.get(&sink);
-            if current.map_or(!sources.is_empty(), |current| *current != sources) {
-                self.outputs.push_back(Output::Connect { sink, sources: sources.clone() });
-            }
-            if sources.is_empty() {
-                self.routing.connected.remove(&sink);
-            } else {
-                self.routing.connected.insert(sink, sources);
+    fn connect(&mut self, mut wanted: BTreeMap<PortId, Vec<PortId>>) {
+        wanted.retain(|_, sources| !sources.is_empty());
+        let connected = &self.routing.connected;
+        // Nearly always: with many calls in a conference, each hears all the others.
+        if wanted == *connected {
+            return;
+        }
+        let new = wanted.keys().filter(|sink| !connected.contains_key(sink));
+        for sink in connected.keys().chain(new) {
+            // Of a port whose sources have all gone nothing need be said.
+            let [sources, before] =
+                [&wanted, connected].map(|sources| sources.get(sink).map_or(&[][..], Vec::as_slice));
+            if sources != before {
+                self.outputs.push_back(Output::Connect { sink: *sink, sources: sources.to_vec() });
             }
         }
+        self.routing.connected = wanted;
     }
 
     fn sound_tones(&mut self, wanted: BTreeMap<PortId, Tone>) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::Tamper;
 use crate::common::ice::{Two, asks, hides, kinds, nobody_trickles, put};
 use crate::common::internet::nat::Kind;
 use crate::common::internet::{STUN, address};
@@ -165,7 +166,7 @@ fn a_peer_that_refuses_fragments_is_told_by_another_offer() {
     let headless = |bytes: &[u8]| {
         put(bytes, "m=audio 9 RTP/AVP 0\r\na=mid:0\r\na=ice-u", "m=audio 9 RTP/AVP 0\r\na=mid:0\r\na=ice-x")
     };
-    let tampers: [(fn(&[u8]) -> Vec<u8>, &str); 2] = [(nameless, "415"), (headless, "400")];
+    let tampers: [(Tamper, &str); 2] = [(nameless, "415"), (headless, "400")];
     for (tamper, status) in tampers {
         let mut two = two();
         two.world.tamper = Some(tamper);

@@ -66,6 +66,7 @@ impl Codec {
             | Codec::Pcma
             | Codec::L16Narrow
             | Codec::G726
+            | Codec::G726Aal2
             | Codec::Gsm
             | Codec::SpeexNarrow
             | Codec::G729 => 8_000,
@@ -129,7 +130,8 @@ impl Encoder {
             Codec::Pcma => EncoderKind::G711(Law::A),
             Codec::G722 => EncoderKind::G722(Box::new(g722::Encoder::new())),
             Codec::L16Narrow | Codec::L16Wide | Codec::L16Full => EncoderKind::L16,
-            Codec::G726 => EncoderKind::G726(Box::new(g726::Encoder::new())),
+            Codec::G726 => EncoderKind::G726(Box::new(g726::Encoder::new(g726::Packing::Rtp))),
+            Codec::G726Aal2 => EncoderKind::G726(Box::new(g726::Encoder::new(g726::Packing::Aal2))),
             #[cfg(feature = "gsm")]
             Codec::Gsm => EncoderKind::Gsm(gsm::Encoder::new()?),
             #[cfg(feature = "speex")]
@@ -185,6 +187,13 @@ impl Encoder {
     pub fn set_complexity(&mut self, complexity: u8) {
         if let EncoderKind::Opus(encoder) = &mut self.0 {
             encoder.set_complexity(complexity);
+        }
+    }
+
+    /// Real-time thread: packs as the peer does, where its decoder has found out that the codec's name does not say so.
+    pub(crate) fn pack_as(&mut self, peer: &Decoder) {
+        if let (EncoderKind::G726(encoder), DecoderKind::G726(decoder, _)) = (&mut self.0, &peer.0) {
+            encoder.pack(decoder.packing());
         }
     }
 
@@ -247,7 +256,10 @@ impl Decoder {
             Codec::Pcma => g711(Law::A),
             Codec::G722 => DecoderKind::G722(Box::new(g722::Decoder::new()), concealment()),
             Codec::L16Narrow | Codec::L16Wide | Codec::L16Full => DecoderKind::L16(concealment()),
-            Codec::G726 => DecoderKind::G726(Box::new(g726::Decoder::new()), concealment()),
+            Codec::G726 => DecoderKind::G726(Box::new(g726::Decoder::new(g726::Packing::Rtp)), concealment()),
+            Codec::G726Aal2 => {
+                DecoderKind::G726(Box::new(g726::Decoder::new(g726::Packing::Aal2)), concealment())
+            }
             #[cfg(feature = "gsm")]
             Codec::Gsm => DecoderKind::Gsm(gsm::Decoder::new()?, concealment()),
             #[cfg(feature = "speex")]
@@ -461,7 +473,7 @@ impl Decoder {
             }
             DecoderKind::L16(concealment) => concealment.reset(),
             DecoderKind::G726(decoder, concealment) => {
-                **decoder = g726::Decoder::new();
+                decoder.reset();
                 concealment.reset();
             }
             // libgsm and libbcg729 cannot forget without freeing; the next frames push out what they remember.

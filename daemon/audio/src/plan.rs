@@ -25,6 +25,8 @@ pub enum Codec {
     L16Full,
     /// ITU-T G.726 at 32 kbit/s, 8 kHz.
     G726,
+    /// The same in the packing of AAL2 (ITU-T I.366.2 annex E).
+    G726Aal2,
     /// GSM 06.10 full rate, 8 kHz.
     Gsm,
     /// Speex, 8 kHz.
@@ -37,7 +39,7 @@ pub enum Codec {
 
 impl Codec {
     /// How many there are.
-    pub(crate) const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 13;
 
     /// All of them.
     pub const ALL: [Codec; Self::COUNT] = [
@@ -49,6 +51,7 @@ impl Codec {
         Codec::L16Wide,
         Codec::L16Full,
         Codec::G726,
+        Codec::G726Aal2,
         Codec::Gsm,
         Codec::SpeexNarrow,
         Codec::SpeexWide,

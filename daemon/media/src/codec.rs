@@ -22,6 +22,8 @@ pub enum Codec {
     L16Full,
     /// G.726 at 32 kbit/s, packed as RFC 3551 section 4.5.4 says.
     G726,
+    /// The same in the packing of AAL2, which has a name of its own (RFC 3551 section 4.5.4).
+    G726Aal2,
     /// GSM 06.10 full rate (RFC 3551 section 4.5.8).
     Gsm,
     /// Speex, narrowband (RFC 5574).
@@ -35,13 +37,14 @@ pub enum Codec {
 impl Codec {
     /// All of them, in the order in which they are offered where nothing is said: the widest band first, then the one that
     /// costs the least quality, then the one that most peers have.
-    pub const ALL: [Codec; 12] = [
+    pub const ALL: [Codec; 13] = [
         Codec::Opus,
         Codec::G722,
         Codec::Pcmu,
         Codec::Pcma,
         Codec::SpeexWide,
         Codec::G726,
+        Codec::G726Aal2,
         Codec::Gsm,
         Codec::SpeexNarrow,
         Codec::G729,
@@ -61,6 +64,7 @@ impl Codec {
             Codec::L16Wide => "L16/16000",
             Codec::L16Full => "L16/48000",
             Codec::G726 => "G726-32",
+            Codec::G726Aal2 => "AAL2-G726-32",
             Codec::Gsm => "GSM",
             Codec::SpeexNarrow => "speex/8000",
             Codec::SpeexWide => "speex/16000",
@@ -87,6 +91,7 @@ impl Codec {
             | Codec::G722
             | Codec::L16Narrow
             | Codec::G726
+            | Codec::G726Aal2
             | Codec::Gsm
             | Codec::SpeexNarrow
             | Codec::G729 => 8_000,
@@ -118,6 +123,7 @@ impl Codec {
             Codec::L16Wide => 99,
             Codec::L16Narrow => 100,
             Codec::G726 => 102,
+            Codec::G726Aal2 => 106,
             Codec::SpeexWide => 103,
             Codec::SpeexNarrow => 104,
         }
@@ -132,9 +138,13 @@ impl Codec {
             Codec::Gsm | Codec::SpeexNarrow | Codec::SpeexWide => &[60, 40, 20],
             Codec::L16Full => &[10],
             Codec::L16Wide => &[40, 30, 20, 10],
-            Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16Narrow | Codec::G726 | Codec::G729 => {
-                &[60, 40, 30, 20, 10]
-            }
+            Codec::Pcmu
+            | Codec::Pcma
+            | Codec::G722
+            | Codec::L16Narrow
+            | Codec::G726
+            | Codec::G726Aal2
+            | Codec::G729 => &[60, 40, 30, 20, 10],
         };
         let shortest = times.last().copied().unwrap_or(20);
         times.iter().copied().find(|time| *time <= milliseconds).unwrap_or(shortest)

@@ -234,6 +234,7 @@ mod tests {
             ("98 L16/16000/2", None),
             ("11 L16/44100", None),
             ("2 G726-32/8000", Some(ReceiveFormat::Audio(Codec::G726))),
+            ("97 aal2-g726-32/8000", Some(ReceiveFormat::Audio(Codec::G726Aal2))),
             ("97 SPEEX/16000", Some(ReceiveFormat::Audio(Codec::SpeexWide))),
             ("97 speex/32000", None),
             ("9 G722/8000", Some(ReceiveFormat::Audio(Codec::G722))),

@@ -107,12 +107,12 @@ fn by_relay_at_first() -> (World, [Vec<Candidate>; 2]) {
     let mut world = World::new([Setup::new(Kind::PortRestricted), Setup::new(Kind::PortRestricted)]);
     world.gather();
     let mut later = [Vec::new(), Vec::new()];
-    for (from, later) in later.iter_mut().enumerate() {
+    for (from, kept) in later.iter_mut().enumerate() {
         let all = world.describe(from);
         let relayed = |candidate: &Candidate| candidate.kind == CandidateKind::Relayed;
-        let (now_known, held): (Vec<_>, Vec<_>) = all.candidates.iter().cloned().partition(relayed);
-        *later = held;
-        let told = Remote { candidates: now_known, trickles: true, ..all };
+        let (candidates, held) = all.candidates.iter().cloned().partition(relayed);
+        *kept = held;
+        let told = Remote { candidates, trickles: true, ..all };
         let now = world.now;
         world.peers[1 - from].agent.set_remote(now, told);
     }

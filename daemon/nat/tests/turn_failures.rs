@@ -96,9 +96,8 @@ fn a_closed_connection_ends_its_path_at_once() {
     assert_eq!(world.states()[peer], State::Lost);
 }
 
-/// Who must be relayed, at a relay that refuses by these.
-fn refused(transport: RelayTransport, refusals: &[(&str, Refusal)]) -> World {
-    let kind = if transport == RelayTransport::Udp { Kind::Symmetric } else { Kind::UdpBlocked };
+/// Two whose relay refuses by these.
+fn refused(transport: RelayTransport, kind: Kind, refusals: &[(&str, Refusal)]) -> World {
     let mut world = with_relays(vec![relay(transport)], kind);
     world.servers.refusals = refusals.iter().map(|(at, refusal)| (address(at), *refusal)).collect();
     world
@@ -111,7 +110,9 @@ fn rfc8489_10_who_is_sent_to_another_server_is_relayed_there() {
     let second = address(SECOND_TURN);
     for refusal in [Refusal::Alternate(second), Refusal::ProvedAlternate(second)] {
         for transport in ALL {
-            let mut world = refused(transport, &[(TURN, refusal)]);
+            // Who must be relayed.
+            let kind = if transport == RelayTransport::Udp { Kind::Symmetric } else { Kind::UdpBlocked };
+            let mut world = refused(transport, kind, &[(TURN, refusal)]);
             world.connect();
             world.expect_connected();
             assert_eq!(world.peers[0].failed, [], "{transport:?}");
@@ -146,7 +147,7 @@ fn who_is_sent_in_a_circle_or_nowhere_gives_up() {
         let inside = ["10.0.0.1:3478", "127.0.0.1:3478", "0.0.0.0:3478", "224.0.0.1:3478", "198.51.100.10:0"];
         let inside = inside.map(|nowhere| vec![(TURN, Refusal::Alternate(address(nowhere)))]);
         for refusals in [circle.to_vec(), itself.to_vec()].into_iter().chain(inside) {
-            let mut world = refused(transport, &refusals);
+            let mut world = refused(transport, Kind::Open, &refusals);
             world.gather();
             let code = |error: &RelayError| matches!(error, RelayError::Refused { code: 300, .. });
             assert!(matches!(world.peers[0].failed.as_slice(), [(_, error)] if code(error)), "{refusals:?}");
@@ -157,7 +158,8 @@ fn who_is_sent_in_a_circle_or_nowhere_gives_up() {
 
 #[test]
 fn whoever_was_asked_with_a_proof_sends_nobody_elsewhere_without_one() {
-    let mut world = refused(RelayTransport::Udp, &[(TURN, Refusal::UnprovedAlternate(address(SECOND_TURN)))]);
+    let mut world =
+        refused(RelayTransport::Udp, Kind::Open, &[(TURN, Refusal::UnprovedAlternate(address(SECOND_TURN)))]);
     world.gather();
     let relayed =
         world.peers[0].agent.candidates().iter().any(|known| known.address.ip() == address(SECOND_TURN).ip());
@@ -168,7 +170,7 @@ fn whoever_was_asked_with_a_proof_sends_nobody_elsewhere_without_one() {
 fn each_error_is_told_as_what_it_is() {
     for transport in ALL {
         for code in [437, 441, 442, 486, 500, 508] {
-            let mut world = refused(transport, &[(TURN, Refusal::Code(code))]);
+            let mut world = refused(transport, Kind::Open, &[(TURN, Refusal::Code(code))]);
             world.gather();
             let failed = &world.peers[0].failed;
             let is_told = |error: &RelayError| match (code, error) {

@@ -42,11 +42,11 @@ impl World {
         self.net.events(friend.host);
         self.net.with(friend.host, |endpoint, now| endpoint.register(now, friend.id)).unwrap();
         self.net.run_ms(500);
-        let bound = self.net.events(friend.host).into_iter().filter_map(|event| match event {
+        let bound = self.net.events(friend.host).into_iter().rev().find_map(|event| match event {
             Event::Bound { binding, .. } => binding.directory,
             _ => None,
         });
-        bound.last().expect("a directory")
+        bound.expect("a directory")
     }
 
     /// What the meeting point wants to be looked at.

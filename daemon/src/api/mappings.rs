@@ -1,6 +1,6 @@
 //! Port mappings as `org.voipd.Nat1` shows and takes them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use voipd_agent::view::CallId;
@@ -23,9 +23,9 @@ pub struct MappingView {
     pub id: u32,
     pub transport: Transport,
     /// Without a router, the address is not known.
-    pub internal_address: Option<Ipv4Addr>,
+    pub internal_address: Option<IpAddr>,
     pub internal_port: u16,
-    pub external: Option<SocketAddrV4>,
+    pub external: Option<SocketAddr>,
     pub purpose: Purpose,
     pub call: Option<CallId>,
     pub by: Option<Protocol>,

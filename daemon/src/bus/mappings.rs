@@ -1,5 +1,6 @@
 //! Port mappings on `org.voipd.Nat1`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use voipd_nat::mapping::{Protocol, Transport};
@@ -17,7 +18,7 @@ const LONGEST: u32 = 31_536_000;
 
 pub(super) fn properties(view: &MappingView) -> Dict {
     let internal = match view.internal_address {
-        Some(address) => format!("{address}:{}", view.internal_port),
+        Some(address) => SocketAddr::new(address, view.internal_port).to_string(),
         None => format!(":{}", view.internal_port),
     };
     Dict::from([

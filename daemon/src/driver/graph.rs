@@ -44,7 +44,11 @@ impl Driver {
         for source in &sources {
             // Its own voice, and that of other calls, comes out of a decoder.
             if *source != stream {
-                nodes.push(self.source(*source).to(&into));
+                let source = self.source(*source);
+                match self.voice_node().filter(|_| source.kind == "microphone") {
+                    Some(voice) => nodes.extend([source.to(&voice.id), voice.to(&into)]),
+                    None => nodes.push(source.to(&into)),
+                }
             }
         }
         nodes.push(
@@ -114,6 +118,19 @@ impl Driver {
             RINGER => End::Ringer,
             _ => self.media.call_at(port).map_or(End::File, End::Call),
         }
+    }
+
+    /// What processes the microphone's sound, if anything does.
+    fn voice_node(&self) -> Option<GraphNode> {
+        let (stages, echo) = self.devices.voice();
+        let names = [(stages.echo, "echo"), (stages.noise, "noise"), (stages.gain, "gain")];
+        let name =
+            names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect::<Vec<_>>().join(" ");
+        stages.any().then(|| {
+            GraphNode::new("voice", "voice-processing", &name)
+                .known("echo-delay-ms", echo.delay_ms.map(f64::from))
+                .known("echo-reduced-db", echo.enhancement_db.map(f64::from))
+        })
     }
 
     fn source(&mut self, port: PortId) -> GraphNode {

@@ -48,7 +48,11 @@ impl Lending {
 
     /// The relay that is to be offered by an account that is registered from `own`, running.
     fn at(&mut self, own: IpAddr, seed: u64) -> Result<Relay, String> {
-        let config = self.config.as_ref().ok_or("none is offered")?.at(own);
+        let config = self.config.as_ref().ok_or("none is offered")?;
+        // One that runs at an address which is still ours is not moved for another account's sake.
+        let is_ours = |ip: IpAddr| std::net::UdpSocket::bind((ip, 0)).is_ok();
+        let runs_at = self.relay.as_ref().map(|relay| relay.listen().ip()).filter(|ip| is_ours(*ip));
+        let config = config.at(runs_at.unwrap_or(own));
         let ip = config.listen.ip();
         if !is_public(ip) && !config.networks.iter().any(|network| network.contains(ip)) {
             return Err(format!("{ip} is no public address: a relay needs one of this machine's own"));

@@ -1,8 +1,11 @@
 //! Port mappings: what calls, the configuration and the bus want of the router, and what becomes of it. The policy decides;
 //! here its requests are carried out and its news are passed on.
 
+mod look;
+mod shown;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -10,14 +13,14 @@ use voipd_agent::account::AccountSettings;
 use voipd_agent::view::CallId;
 use voipd_media::LocalMedia;
 use voipd_nat::mapping::{
-    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, Purpose, Refusal,
+    Action, AddError, Answer, Gateway, Lease, Mapper, MappingId, MappingView, Output, PinholeView, Purpose,
     RequestId, Transport, Want,
 };
 use voipd_sip::endpoint::Transport as SipTransport;
 
-use super::{Driver, Finished, unix_micros};
-use crate::api::mappings::{self as api, MappingWish};
-use crate::api::{ErrorKind, RequestError, Update};
+use super::{Driver, Finished};
+use crate::api::mappings::MappingWish;
+use crate::api::{ErrorKind, RequestError};
 use crate::config::Config;
 use crate::doctor::RouterFacts;
 use crate::portmap::{Talker, route};
@@ -35,15 +38,20 @@ pub struct MappingParts {
     pub leftovers: Vec<Lease>,
     /// Where SIP is taken without TLS: who calls without a server expects it there.
     pub sip: Vec<(Transport, SocketAddr)>,
+    /// The same over IPv6, where routers are asked at all.
+    pub sip_ipv6: Vec<(Transport, SocketAddr)>,
 }
 
 impl MappingParts {
     /// As the configuration has it.
     pub fn new(config: &Config, seed: [u8; 32], leftovers: Vec<Lease>) -> Self {
-        let listen = || config.sip.listen.iter().filter(|at| at.is_ipv4());
-        let udp = listen().map(|at| (Transport::Udp, *at));
-        let tcp = listen().filter(|_| config.sip.tcp).map(|at| (Transport::Tcp, *at));
-        Self { enabled: config.nat.port_mapping, seed, leftovers, sip: udp.chain(tcp).collect() }
+        let listen = |ipv4| {
+            let listen = config.sip.listen.iter().filter(move |at| at.is_ipv4() == ipv4);
+            let udp = listen.clone().map(|at| (Transport::Udp, *at));
+            let tcp = listen.filter(|_| config.sip.tcp).map(|at| (Transport::Tcp, *at));
+            udp.chain(tcp).collect::<Vec<_>>()
+        };
+        Self { enabled: config.nat.port_mapping, seed, leftovers, sip: listen(true), sip_ipv6: listen(false) }
     }
 }
 
@@ -60,6 +68,7 @@ pub(super) struct Mappings {
     /// What routers keep until it is removed.
     permanent: Vec<Lease>,
     told: Vec<MappingView>,
+    told_pinholes: Vec<PinholeView>,
     /// The last problem that the log has.
     complaint: Option<String>,
     wake_at: Option<Instant>,
@@ -94,6 +103,7 @@ impl Mappings {
             wishes: Vec::new(),
             permanent: parts.leftovers,
             told: Vec::new(),
+            told_pinholes: Vec::new(),
             complaint: None,
             wake_at: None,
             stale: true,
@@ -134,23 +144,6 @@ impl Mappings {
             if self.serves(gateway) {
                 self.mapper.look(now);
             }
-        }
-    }
-
-    /// Whether a port that this router opens could lead to us: who listens on the loopback alone needs none.
-    fn serves(&self, gateway: Option<Gateway>) -> bool {
-        let local = gateway.map(|gateway| IpAddr::V4(gateway.local));
-        self.sip.iter().any(|(_, at)| at.ip().is_unspecified() || Some(at.ip()) == local)
-    }
-
-    /// What is to be known of the router now.
-    fn facts(&self) -> RouterFacts {
-        let gateway = self.mapper.gateway();
-        RouterFacts {
-            enabled: self.enabled,
-            gateway: gateway.filter(|_| self.serves(gateway)),
-            spoken: self.mapper.surveyed().0.clone(),
-            mappings: self.mapper.views().collect(),
         }
     }
 
@@ -266,6 +259,11 @@ impl Driver {
         let now = Instant::now();
         if let Ok(local) = bound
             && self.mappings.enabled
+        {
+            self.open_for_call(now, call, local);
+        }
+        if let Ok(local) = bound
+            && self.mappings.enabled
             && self.agent.wants_mapping(call)
         {
             self.mappings.look_around(now);
@@ -297,39 +295,13 @@ impl Driver {
         let now = Instant::now();
         self.mappings.forget_call(now, call);
         self.serve_mappings(now);
+        self.close_for_call(now, call);
     }
 
     pub(super) fn router_answered(&mut self, id: RequestId, answer: Answer) {
         let now = Instant::now();
         self.mappings.mapper.handle_answer(now, id, answer);
         self.serve_mappings(now);
-    }
-
-    pub(super) fn router_seen(&mut self, id: RequestId, seen: Result<Option<Ipv4Addr>, Refusal>) {
-        let now = Instant::now();
-        self.mappings.mapper.handle_seen(now, id, seen);
-        self.serve_mappings(now);
-    }
-
-    /// What the router says of itself, asked anew.
-    pub(super) fn look_at_router(&mut self) -> oneshot::Receiver<RouterFacts> {
-        let now = Instant::now();
-        let (tell, told) = oneshot::channel();
-        if self.mappings.enabled {
-            self.mappings.look_around(now);
-            if self.mappings.serves(self.mappings.mapper.gateway()) {
-                self.mappings.mapper.look(now);
-            }
-        }
-        self.mappings.curious.push(tell);
-        self.serve_mappings(now);
-        told
-    }
-
-    /// The network has changed: the way out of it may be another one.
-    pub(super) fn mappings_moved(&mut self) {
-        self.mappings.stale = true;
-        self.review_mappings();
     }
 
     pub(super) fn mappings_timeout(&mut self, now: Instant) {
@@ -345,13 +317,15 @@ impl Driver {
         if !self.mappings.enabled {
             return;
         }
-        let wanted = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
-        let wanted = wanted.is_some_and(takes_calls_from_outside);
+        let direct = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
+        let wanted = direct.is_some_and(takes_calls_from_outside);
+        let strangers = direct.is_some_and(takes_ipv6_calls_from_outside);
         if std::mem::take(&mut self.mappings.stale) || wanted || self.mappings.is_in_use() {
             self.mappings.look_around(now);
         }
         self.mappings.want_sip(now, wanted);
         self.serve_mappings(now);
+        self.review_pinholes(now, strangers);
     }
 
     pub(super) fn remove_all_mappings(&mut self, now: Instant) {
@@ -486,15 +460,9 @@ impl Driver {
             self.agent.handle_media_mapped(now, call, mapped);
         }
         if changed {
-            self.publish_mappings();
+            self.publish_mappings(now);
         }
-        if !self.mappings.curious.is_empty() && !self.mappings.mapper.surveyed().1 {
-            let facts = self.mappings.facts();
-            for tell in self.mappings.curious.drain(..) {
-                // Who has gone wants to know nothing.
-                let _ = tell.send(facts.clone());
-            }
-        }
+        self.satisfy_the_curious();
         self.release_calls(now);
     }
 
@@ -522,29 +490,6 @@ impl Driver {
             self.agent.handle_media_bound(now, call, Ok(local));
         }
     }
-
-    fn publish_mappings(&mut self) {
-        let views: Vec<MappingView> = self.mappings.mapper.views().collect();
-        if views == self.mappings.told {
-            return;
-        }
-        let (now, unix) = (Instant::now(), unix_micros() / 1_000_000);
-        let shown = views.iter().map(|view| api::MappingView {
-            id: view.id.0,
-            transport: view.want.transport,
-            internal_address: view.local,
-            internal_port: view.want.internal_port,
-            external: view.external,
-            purpose: view.want.purpose,
-            call: self.mappings.call_of(view.id),
-            by: view.protocol,
-            expires: view.expires.map(|at| unix + at.saturating_duration_since(now).as_secs()),
-            reason: view.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
-        });
-        let update = Update::PortMappings(shown.collect());
-        self.mappings.told = views;
-        self.tell(update);
-    }
 }
 
 fn is_same_port(one: &Lease, other: &Lease) -> bool {
@@ -555,4 +500,13 @@ fn is_same_port(one: &Lease, other: &Lease) -> bool {
 /// Somebody outside the private networks may call without a server.
 fn takes_calls_from_outside(direct: &AccountSettings) -> bool {
     direct.enabled && direct.allow_from.iter().any(|network| voipd_agent::is_outside(network.address()))
+}
+
+/// The same by IPv6.
+fn takes_ipv6_calls_from_outside(direct: &AccountSettings) -> bool {
+    let anybody = |address: IpAddr| match address {
+        IpAddr::V6(ip) => ip.is_unspecified() || voipd_agent::is_global_ipv6(ip),
+        IpAddr::V4(_) => false,
+    };
+    direct.enabled && direct.allow_from.iter().any(|network| anybody(network.address()))
 }

@@ -13,6 +13,7 @@ mod neighbours;
 mod network;
 mod outbox;
 mod patchbay;
+mod pinholes;
 mod ports;
 mod requests;
 mod traces;
@@ -56,6 +57,7 @@ use media::MediaPorts;
 use nat::Nat;
 use outbox::Outbox;
 use patchbay::Patchbay;
+use pinholes::Door;
 use ports::Ports;
 use traces::{Direction, Traces};
 
@@ -109,6 +111,7 @@ enum Finished {
         port: PortId,
     },
     /// About a port mapping.
+    RouterSaid(Vec<u8>),
     RouterSeen {
         id: voipd_nat::mapping::RequestId,
         seen: Result<Option<std::net::Ipv4Addr>, voipd_nat::mapping::Refusal>,
@@ -184,6 +187,8 @@ pub struct Driver {
     relays: Relays,
     nat: Nat,
     doctor: Doctor,
+    /// What the router's firewall lets in by IPv6.
+    door: Door,
     mappings: Mappings,
     call_ports: Ports,
     statistics: BTreeMap<CallId, CallStatistics>,
@@ -218,6 +223,7 @@ impl Driver {
             doctor: Doctor::new(parts.config, parts.seed),
             relays,
             nat: Nat::new(&parts.nat, resolver, parts.seed),
+            door: Door::new(parts.mappings.sip_ipv6.clone(), parts.mappings.seed),
             mappings: Mappings::new(parts.mappings, Instant::now()),
             call_ports: Ports::new(parts.sockets),
             statistics: BTreeMap::new(),
@@ -242,8 +248,10 @@ impl Driver {
         loop {
             driver.carry_out();
             driver.serve_nat();
-            let quiet =
-                driver.agent.is_idle() && driver.updates.held_until().is_none() && driver.mappings.is_idle();
+            let quiet = driver.agent.is_idle()
+                && driver.updates.held_until().is_none()
+                && driver.mappings.is_idle()
+                && driver.door.is_idle();
             if stop_by.is_some_and(|by| quiet || Instant::now() >= by) {
                 driver.transport.close_all().await;
                 if let Some(search) = search {
@@ -252,8 +260,14 @@ impl Driver {
                 return;
             }
             let held = driver.updates.held_until();
-            let others =
-                [stop_by, held, driver.nat.wake_at(), driver.friends.wake_at(), driver.mappings.wake_at()];
+            let others = [
+                stop_by,
+                held,
+                driver.nat.wake_at(),
+                driver.friends.wake_at(),
+                driver.mappings.wake_at(),
+                driver.door.wake_at(),
+            ];
             let wake_at = driver.wake_at.into_iter().chain(others.into_iter().flatten()).min();
             tokio::select! {
                 arrival = driver.transport.receive() => driver.arrival(arrival),
@@ -276,6 +290,7 @@ impl Driver {
                     driver.updates.handle_timeout(now);
                     driver.agent.handle_timeout(now);
                     driver.mappings_timeout(now);
+                    driver.pinholes_timeout(now);
                     driver.nat.handle_timeout(now);
                     driver.friends.handle_timeout(now);
                 }
@@ -286,6 +301,7 @@ impl Driver {
                     stop_by = Some(now + STOP_TIME);
                     driver.agent.shut_down(now);
                     driver.remove_all_mappings(now);
+                    driver.close_all_pinholes(now);
                 }
             }
         }
@@ -345,6 +361,7 @@ impl Driver {
             }
             Finished::PlayerOpened { call, port, device } => self.player_opened(call, port, device),
             Finished::RecorderOpened { call, port, recorder } => self.recorder_opened(call, port, recorder),
+            Finished::RouterSaid(bytes) => self.router_said(&bytes),
             Finished::RouterSeen { id, seen } => self.router_seen(id, seen),
             Finished::RouterAnswered { id, answer } => self.router_answered(id, answer),
             Finished::RecordingDone { call, port, result } => self.recording_done(call, port, result),

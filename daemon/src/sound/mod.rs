@@ -6,6 +6,7 @@
 //! corrects the drift of each.
 
 mod cards;
+mod choice;
 mod decode;
 mod hardware;
 mod listing;

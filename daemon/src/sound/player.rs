@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +22,12 @@ enum Decoder {
 }
 
 impl Decoder {
-    /// The file is read on from where it is.
-    fn new(mut file: File) -> Result<Self, String> {
+    /// The file is read on from where it is. A library that panics on a hostile file has refused it.
+    fn new(file: File) -> Result<Self, String> {
+        contained(|| Self::open(file)).unwrap_or_else(|| Err(PANICKED.to_owned()))
+    }
+
+    fn open(mut file: File) -> Result<Self, String> {
         let begin = file.stream_position().map_err(|error| io_words(&error))?;
         let mut magic = Vec::new();
         (&mut file).take(12).read_to_end(&mut magic).map_err(|error| io_words(&error))?;
@@ -41,13 +46,22 @@ impl Decoder {
         }
     }
 
-    /// Fills the ring as far as it has room; `false` when the file has ended.
+    /// Fills the ring as far as it has room; `false` when the file has ended. After an error it is of no more use.
     fn fill(&mut self, ring: &mut Producer<f32>) -> io::Result<bool> {
-        match self {
+        contained(|| match self {
             Self::Wav(decoder) => decoder.fill(ring),
             Self::Other(decoder) => decoder.fill(ring),
-        }
+        })
+        .unwrap_or_else(|| Err(io::Error::other(PANICKED)))
     }
+}
+
+const PANICKED: &str =
+    "the file is broken in a way that its decoder cannot cope with: convert it to WAV first";
+
+/// Runs what a library does with a file from anywhere; `None`: it has panicked. Whatever it left half done must be dropped.
+fn contained<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Says in words why an open file cannot be played. The file is read on from where it was.
@@ -124,4 +138,17 @@ fn restart(file: &File, begin: u64) -> Result<Decoder, String> {
     let mut file = file.try_clone().map_err(|error| io_words(&error))?;
     file.seek(io::SeekFrom::Start(begin)).map_err(|error| io_words(&error))?;
     Decoder::new(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_has_refused_the_file() {
+        assert_eq!(contained(|| 7), Some(7));
+        let nothing: &[u8] = &[];
+        let place = std::hint::black_box(3);
+        assert_eq!(contained(|| nothing[place]), None);
+    }
 }

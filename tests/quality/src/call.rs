@@ -1,6 +1,6 @@
 //! One call through two real engines and a channel, in virtual time. It knows cells and channels; it judges nothing.
 
-use voipd_agent::adaptation::Limits;
+use voipd_agent::adaptation::{Adaptation, Limits};
 use voipd_audio::plan::{Codec, ReceiveKind, SendPlan, StreamPlan};
 
 use crate::channel::{Channel, Weather};
@@ -28,26 +28,43 @@ const fn cell(name: &'static str, codec: Codec, redundancy: bool, rate: u32) -> 
 
 impl Cell {
     /// Bits per second that packets of 20 ms leave for the codec, where the peer sets a limit.
-    pub fn codec_bitrate(&self) -> Option<u32> {
-        self.bandwidth.map(|bandwidth| bandwidth - (HEADERS as u32 + 12) * 8 * 50)
+    pub fn left_at_20_ms(&self) -> Option<u32> {
+        self.bandwidth.map(|bandwidth| bandwidth - (HEADERS as u32 + RTP_HEADER) * 8 * 50)
+    }
+
+    /// Bits per second and milliseconds in a packet, as the daemon sends where nothing gets lost.
+    pub fn undisturbed(self) -> (Option<u32>, u16) {
+        let limits = limits(self);
+        let steering = Adaptation::new(limits).steering();
+        (steering.bitrate, steering.ptime_ms.unwrap_or(limits.ptime_ms))
     }
 }
 
 /// Payload type of RFC 2198 here.
 const REDUNDANT: u8 = 121;
-/// IPv4 and UDP.
+/// Bytes of IPv4 and UDP, and of RTP.
 const HEADERS: usize = 28;
+const RTP_HEADER: u32 = 12;
 /// Sound that is listened for behind the end of what was said, in milliseconds.
 const TAIL: u64 = 500;
 
-/// All that are measured.
-pub const CELLS: [Cell; 6] = [
+/// Those that the figures are asked of.
+pub const CELLS: [Cell; 5] = [
     cell("PCMU", Codec::Pcmu, false, 8000),
     cell("PCMU, RFC 2198", Codec::Pcmu, true, 8000),
     cell("G.722", Codec::G722, false, 16_000),
     Cell { bandwidth: Some(32_000), ..cell("Opus, 32 kbit/s on the wire", Codec::Opus, true, 16_000) },
     cell("Opus, free", Codec::Opus, true, 16_000),
-    cell("Opus, free, no RFC 2198", Codec::Opus, false, 16_000),
+];
+
+/// The other codecs, one seed of each, for who has to choose.
+pub const OTHERS: [Cell; 6] = [
+    cell("PCMA", Codec::Pcma, false, 8000),
+    cell("G.726", Codec::G726, false, 8000),
+    cell("GSM 06.10", Codec::Gsm, false, 8000),
+    cell("Speex, narrow", Codec::SpeexNarrow, false, 8000),
+    cell("Speex, wide", Codec::SpeexWide, false, 16_000),
+    cell("L16, 16 kHz", Codec::L16Wide, false, 16_000),
 ];
 
 /// What came of a call, from the end of its warm-up on.
@@ -59,6 +76,8 @@ pub struct Heard {
     pub concealed: f64,
     /// Share of the time that was left out or put in, 0 to 1.
     pub stretched: f64,
+    /// Mean length of a packet in milliseconds.
+    pub ptime_ms: f64,
 }
 
 fn limits(cell: Cell) -> Limits {
@@ -101,7 +120,7 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
     let warm_up = WARM_UP as u64 * 1000;
     let ms = speech.len() as u64 * 1000 / u64::from(cell.rate) + TAIL;
     let begin = world.network().now_nanos;
-    let mut before = None;
+    let (mut before, mut ptimes) = (None, 0);
     for tick in 0..ms / 10 {
         if tick * 10 == warm_up {
             before = Some((world.network().now_nanos, world.sides[1].counters(STREAM)));
@@ -112,7 +131,11 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
         }
         world.tick();
         let now = world.network().now_nanos - begin;
-        reports.tick(now, &world.sides[0].counters(STREAM), &world.sides[1].counters(STREAM));
+        let (sent, received) = (world.sides[0].counters(STREAM), world.sides[1].counters(STREAM));
+        reports.tick(now, &sent, &received);
+        if before.is_some() {
+            ptimes += u64::from(sent.send_ptime_ms);
+        }
     }
     let (since, before) = before.expect("a warm-up");
     let all = world.network().sent_from(address(0));
@@ -127,5 +150,6 @@ pub fn call(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Heard {
         wire: bytes as f64 * 8000.0 / measured as f64,
         concealed: concealed as f64 * 10.0 / measured as f64,
         stretched: stretched as f64 / 1000.0 / measured as f64,
+        ptime_ms: ptimes as f64 * 10.0 / measured as f64,
     }
 }

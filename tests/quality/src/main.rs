@@ -1,11 +1,12 @@
 //! How speech sounds behind a bad network. `make quality` runs it; docs/quality.md holds method and figures.
 //!
 //! `quality DIRECTORY PYTHON SEEDS [PAGE | CELL[/NETWORK]...]` renders into DIRECTORY and scores with PYTHON's `pesq`. The
-//! figures of a whole run go into PAGE; parts of it are only printed.
+//! tables of a whole run go into PAGE; parts of it are only printed. Ends with 1 where a figure is missed.
 
 mod call;
 mod channel;
 mod corpus;
+mod figures;
 mod reference;
 mod report;
 mod reports;
@@ -15,13 +16,15 @@ mod wav;
 mod world;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use call::{CELLS, Cell, Heard, call};
+use call::{CELLS, Cell, Heard, OTHERS, call};
 use channel::{CHANNELS, Channel};
 use corpus::{VOICES, WARM_UP, resampled, with_warm_up};
-use report::{Row, table, write_into};
+use figures::{figures, list};
+use report::{Row, by_voice, table, write_into};
 use score::{Question, Score, score};
 use voipd_audio::Codec;
 
@@ -47,10 +50,11 @@ struct Done {
     wire: f64,
     concealed: f64,
     stretched: f64,
+    ptime_ms: f64,
     score: Score,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| arguments.next().unwrap_or_else(|| panic!("quality: {what} is missing"));
     let (directory, python) = (PathBuf::from(next("DIRECTORY")), PathBuf::from(next("PYTHON")));
@@ -73,11 +77,22 @@ fn main() {
     };
     let jobs = jobs(seeds, is_wanted);
     let results = run(&directory, &python, &voices, &jobs);
-    let table = table(&rows(&jobs, &results));
-    println!("{table}");
+    let (main, others) = (rows(&CELLS, &jobs, &results), rows(&OTHERS, &jobs, &results));
+    let found = figures(&main);
+    let tables = format!(
+        "{}\n{}\nThe same by voice:\n\n{}\nOther codecs, one seed:\n\n{}",
+        list(&found),
+        table(&main),
+        by_voice(&main),
+        table(&others)
+    );
+    println!("{tables}");
     if let Some(page) = page {
-        write_into(Path::new(&page), &table);
+        write_into(Path::new(&page), &tables);
     }
+    let missed = found.iter().filter(|figure| !figure.is_met()).count();
+    println!("{} figures, {missed} missed", found.len());
+    ExitCode::from(u8::from(missed > 0))
 }
 
 fn spoken(directory: &Path, voice: usize, rate: u32) -> PathBuf {
@@ -86,12 +101,15 @@ fn spoken(directory: &Path, voice: usize, rate: u32) -> PathBuf {
 
 fn jobs(seeds: u64, wanted: impl Fn(Cell, Option<Channel>) -> bool) -> Vec<Job> {
     let mut jobs = Vec::new();
-    for cell in CELLS {
+    for cell in CELLS.into_iter().chain(OTHERS) {
+        let other = OTHERS.contains(&cell);
         let mut kinds = vec![Kind::Alone];
         if cell.codec == Codec::Opus {
-            kinds.extend(CHANNELS.map(Kind::PlainFec));
+            kinds.extend(CHANNELS.into_iter().filter(|channel| channel.loss > 0).map(Kind::PlainFec));
         }
-        kinds.extend(CHANNELS.map(Kind::Call));
+        let random = |channel: &Channel| channel.loss > 0 && channel.burst == 1;
+        kinds.extend(CHANNELS.into_iter().filter(|channel| !other || random(channel)).map(Kind::Call));
+        let seeds = if other { 1 } else { seeds };
         for kind in kinds {
             let channel = match kind {
                 Kind::Alone => None,
@@ -109,7 +127,7 @@ fn jobs(seeds: u64, wanted: impl Fn(Cell, Option<Channel>) -> bool) -> Vec<Job> 
     jobs
 }
 
-fn rows(jobs: &[Job], results: &[Done]) -> Vec<Row> {
+fn rows(cells: &[Cell], jobs: &[Job], results: &[Done]) -> Vec<Row> {
     let of = |cell: Cell, kind: Kind, voice: Option<usize>| -> Vec<Done> {
         let fits =
             |job: &Job| job.cell == cell && job.kind == kind && voice.is_none_or(|voice| job.voice == voice);
@@ -117,7 +135,7 @@ fn rows(jobs: &[Job], results: &[Done]) -> Vec<Row> {
     };
     let mean = |of: &[Done], figure: fn(&Done) -> f64| of.iter().map(figure).sum::<f64>() / of.len() as f64;
     let mut rows = Vec::new();
-    for cell in CELLS {
+    for &cell in cells {
         for channel in CHANNELS {
             let heard = of(cell, Kind::Call(channel), None);
             if heard.is_empty() {
@@ -138,6 +156,7 @@ fn rows(jobs: &[Job], results: &[Done]) -> Vec<Row> {
                 alone_delay: mean(&alone, |done| done.score.delay),
                 concealed: mean(&heard, |done| done.concealed),
                 stretched: mean(&heard, |done| done.stretched),
+                ptime_ms: mean(&heard, |done| done.ptime_ms),
             });
         }
     }
@@ -182,8 +201,9 @@ fn render(job: &Job, speech: &[f32]) -> (Vec<f32>, Done) {
         Kind::Alone => reference::codec_alone(job.cell, speech),
         Kind::PlainFec(channel) => reference::plain_fec(job.cell, channel, seed, speech),
         Kind::Call(channel) => {
-            let Heard { samples, wire, concealed, stretched } = call(job.cell, channel, seed, speech);
-            return (samples, Done { wire, concealed, stretched, ..Done::default() });
+            let heard = call(job.cell, channel, seed, speech);
+            let Heard { samples, wire, concealed, stretched, ptime_ms } = heard;
+            return (samples, Done { wire, concealed, stretched, ptime_ms, score: Score::default() });
         }
     };
     (heard[WARM_UP * job.cell.rate as usize..].to_vec(), Done::default())

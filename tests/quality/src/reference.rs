@@ -9,12 +9,13 @@ use crate::call::Cell;
 use crate::channel::{Channel, Weather};
 use crate::corpus::resampled;
 
-/// The codec alone, packet by packet of 20 ms: nothing is lost, nothing waits.
+/// The codec alone, as it is sent where nothing gets lost: packet by packet, none waits.
 pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
     let rate = cell.codec.sample_rate();
+    let (bitrate, ptime_ms) = cell.undisturbed();
     let settings = EncoderSettings {
         codec: cell.codec,
-        bitrate: cell.codec_bitrate(),
+        bitrate,
         fec: false,
         dtx: false,
         cbr: false,
@@ -22,8 +23,9 @@ pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
         complexity: 10,
     };
     let mut encoder = Encoder::new(settings).unwrap();
+    encoder.set_bitrate(bitrate);
     let mut decoder = Decoder::new(cell.codec).unwrap();
-    let packet = rate as usize / 50;
+    let packet = rate as usize * usize::from(ptime_ms) / 1000;
     let mut payload = [0; 1400];
     let mut heard = Vec::new();
     for samples in resampled(speech, cell.rate, rate).chunks_exact(packet) {
@@ -35,11 +37,12 @@ pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
     resampled(&heard, rate, cell.rate)
 }
 
-/// libopus with in-band FEC, told the true loss, decoded with one packet of look-ahead.
+/// libopus with in-band FEC in packets of 20 ms, as many bits on the wire as the cell allows, told the true loss, decoded
+/// with one packet of look-ahead.
 pub fn plain_fec(cell: Cell, channel: Channel, seed: u64, speech: &[f32]) -> Vec<f32> {
     const PACKET: usize = 960;
     let mut encoder = OpusEncoder::new(SampleRate::Hz48000, Channels::Mono, Application::Voip).unwrap();
-    encoder.set_bitrate(Bitrate::BitsPerSecond(cell.codec_bitrate().unwrap_or(OPUS_BITRATE) as i32)).unwrap();
+    encoder.set_bitrate(Bitrate::BitsPerSecond(cell.left_at_20_ms().unwrap_or(OPUS_BITRATE) as i32)).unwrap();
     encoder.set_signal(Signal::Voice).unwrap();
     encoder.set_complexity(10).unwrap();
     encoder.set_inband_fec(true).unwrap();

@@ -1,4 +1,4 @@
-//! The table of what was measured, for people and for docs/quality.md.
+//! The tables of what was measured, for people and for docs/quality.md.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,9 +11,8 @@ use crate::corpus::VOICES;
 const BEGIN: &str = "<!-- figures: written by make quality -->";
 const END: &str = "<!-- end of figures -->";
 
-/// How long the first sample of a packet waits for the last tick of it, in milliseconds: packets are of 20 ms, and a tape
-/// gives each 10 ms at once.
-const PACKET: f64 = 10.0;
+/// What a tape gives at once, in milliseconds: the first sample of a packet has waited for the rest of it by so much less.
+const TAPE: f64 = 10.0;
 
 /// Means of one cell behind one channel.
 pub struct Row {
@@ -34,39 +33,51 @@ pub struct Row {
     pub concealed: f64,
     /// Share of the time that was left out or put in.
     pub stretched: f64,
+    /// Mean length of a packet in milliseconds.
+    pub ptime_ms: f64,
 }
 
 impl Row {
+    /// Delay above the network's own and the codec's, in milliseconds: the packet, and the buffer.
+    fn added(&self) -> f64 {
+        self.delay - self.alone_delay + TAPE - LATENCY as f64 / 1e6
+    }
+
     /// Buffer above the network's own delay, in milliseconds; the packet itself is none.
-    fn buffer(&self) -> f64 {
-        self.delay - self.alone_delay - PACKET - LATENCY as f64 / 1e6
+    pub fn buffer(&self) -> f64 {
+        self.added() - self.ptime_ms
     }
 }
 
-/// The table.
+/// What was heard with each cell behind each channel.
 pub fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| | network | PESQ | codec alone | libopus, plain FEC | on the wire | buffer | made up | stretched |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| | network | PESQ | codec alone | libopus, plain FEC | on the wire, kbit/s | packet, ms | buffer, ms | made up | stretched |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let fec = row.plain_fec.map_or_else(String::new, |fec| format!("{fec:.2}"));
-        let too_late = if row.buffer() > row.channel.allowed { " (too much: does not count)" } else { "" };
         writeln!(
             table,
-            "| {} | {} | **{:.2}** | {:.2} | {fec} | {:.0} kbit/s | {:.0} ms{too_late} | {:.1} % | {:.2} % |",
+            "| {} | {} | **{:.2}** | {:.2} | {fec} | {:.1} | {:.0} | {:.0} | {:.1} % | {:.2} % |",
             row.cell.name,
             row.channel.name,
             row.pesq,
             row.alone,
             row.wire / 1000.0,
+            row.ptime_ms,
             row.buffer(),
             100.0 * row.concealed,
             100.0 * row.stretched,
         )
         .unwrap();
     }
-    table.push_str("\nThe same by voice:\n\n| | network |");
+    table
+}
+
+/// PESQ of each voice.
+pub fn by_voice(rows: &[Row]) -> String {
+    let mut table = String::from("| | network |");
     VOICES.iter().for_each(|voice| write!(table, " {} |", voice.name).unwrap());
     table.push_str("\n|---|---|");
     VOICES.iter().for_each(|_| table.push_str("---|"));

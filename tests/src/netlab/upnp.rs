@@ -39,7 +39,7 @@ impl Miniupnpd {
         let mut config = format!(
             "ext_ifname={wan}\nlistening_ip={lan}\nhttp_port=5000\nsecure_mode=yes\nmin_lifetime=1\n\
              system_uptime=no\nuuid=5f2f5c0e-6b1c-4d35-9b0e-3f1c8f2a7d11\n\
-             upnp_table_name=mappings\nupnp_nat_table_name=mappings\nupnp_forward_chain=forward_ports\n\
+             upnp_table_name=nat\nupnp_nat_table_name=mappings\nupnp_forward_chain=forward_ports\n\
              upnp_nat_chain=inbound_ports\nupnp_nat_postrouting_chain=outbound_ports\n\
              allow 1024-65535 192.168.0.0/16 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
         );
@@ -60,13 +60,13 @@ impl Miniupnpd {
                     type filter hook input priority -10;
                     {unspoken}
                 }}
-                chain forward {{ type filter hook forward priority -25; policy accept; jump forward_ports; }}
-                chain forward_ports {{ }}
                 chain inbound {{ type nat hook prerouting priority -101; policy accept; jump inbound_ports; }}
                 chain inbound_ports {{ }}
                 chain outbound {{ type nat hook postrouting priority 99; policy accept; jump outbound_ports; }}
                 chain outbound_ports {{ }}
-            }}\n"
+            }}
+            add chain inet nat forward_ports
+            insert rule inet nat forward jump forward_ports\n"
         ));
         let file = directory.join("miniupnpd.conf");
         std::fs::write(&file, config).unwrap();

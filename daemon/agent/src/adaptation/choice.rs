@@ -83,7 +83,7 @@ fn bitrate_of(codec: Codec) -> f64 {
     match codec {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => 64_000.0,
         Codec::L16Narrow | Codec::L16Wide | Codec::L16Full => 16.0 * f64::from(codec.sample_rate()),
-        Codec::G726 => 32_000.0,
+        Codec::G726 | Codec::G726Aal2 => 32_000.0,
         Codec::Gsm => 13_200.0,
         Codec::SpeexNarrow => 15_000.0,
         Codec::SpeexWide => 28_000.0,

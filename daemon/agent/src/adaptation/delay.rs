@@ -20,6 +20,12 @@ const YOUNG: Duration = Duration::from_secs(10);
 const FARTHEST: Duration = Duration::from_millis(800);
 const FIRST_REPORTS: u32 = 3;
 
+/// Jitter that is a link's own: packets of sound differ in length, and reports come between them.
+const USUAL_JITTER: Duration = Duration::from_millis(5);
+/// What remains of it makes packet and report late by so many times as much, now and then; at most by so much.
+const LATENESS: u32 = 4;
+const MOST_UNEVEN: Duration = Duration::from_millis(80);
+
 /// What one report shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -109,11 +115,11 @@ impl Delay {
             // A queue may have been there from the beginning.
             let base = if self.reports < FIRST_REPORTS { base.min(FARTHEST) } else { base };
             // The report may have left right before the packet's arrival, or a packet time earlier.
-            way.saturating_sub(base + newest.ptime / 2)
+            way.saturating_sub(base + newest.ptime / 2 + uneven(view.jitter))
         });
         let earlier = view.round_trip.map_or(Duration::ZERO, |round_trip| {
             let way = round_trip.saturating_sub(queued);
-            way.saturating_sub(self.round_trip.add(now, way))
+            way.saturating_sub(self.round_trip.add(now, way) + uneven(view.jitter))
         });
         self.reports = self.reports.saturating_add(1);
         let bits = self.bits_before(missing)?;
@@ -162,6 +168,11 @@ impl Delay {
         let full = after.ptime.mul_f64((after.next - before.next) as f64) >= time.mul_f64(FULL);
         full.then(|| before.at + time.mul_f64(share))
     }
+}
+
+/// How late a packet and a report may come without a queue, where packets come with so much jitter.
+fn uneven(jitter: Duration) -> Duration {
+    (jitter.saturating_sub(USUAL_JITTER) * LATENESS).min(MOST_UNEVEN)
 }
 
 /// The least of the durations of the last minutes.

@@ -10,8 +10,9 @@ const FALLING: f64 = 0.25;
 const SUSPICIOUS: f64 = 0.08;
 /// How long a trial with less takes: two reports at the usual pace.
 const TRIAL: Duration = Duration::from_secs(11);
-/// How long losses are taken for random afterwards.
+/// How long losses are taken for random afterwards, unless they grow by so much: few packets of a report make them uncertain.
 const ACQUITTAL: Duration = Duration::from_secs(120);
+const WORSE: f64 = 2.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Losses {
@@ -60,7 +61,7 @@ impl Losses {
             Trial::None => self.level > SUSPICIOUS,
             Trial::Running { .. } => false,
             Trial::Acquitted { until, lost } => {
-                self.level > SUSPICIOUS && (now >= until || self.level > 1.6 * lost)
+                self.level > SUSPICIOUS && (now >= until || self.level > WORSE * lost)
             }
         };
         if suspicious {
@@ -80,7 +81,7 @@ impl Losses {
             self.trial = Trial::None;
             return None;
         }
-        self.trial = Trial::Acquitted { until: now + ACQUITTAL, lost: mean };
+        self.trial = Trial::Acquitted { until: now + ACQUITTAL, lost: mean.max(lost) };
         Some(rate)
     }
 }

@@ -107,6 +107,9 @@ pub struct Link {
     pub jitter: Duration,
 }
 
+/// What somebody on the way makes of a datagram.
+pub type Tamper = fn(&[u8]) -> Vec<u8>;
+
 /// Everything there is.
 pub struct World {
     pub start: Instant,
@@ -131,7 +134,7 @@ pub struct World {
     /// Events of the engines are lost.
     pub deaf_engine: bool,
     /// What somebody on the way makes of SIP datagrams.
-    pub tamper: Option<fn(&[u8]) -> Vec<u8>>,
+    pub tamper: Option<Tamper>,
     /// What lies between media sockets.
     pub internet: Internet,
     names: BTreeMap<String, Vec<SocketAddr>>,

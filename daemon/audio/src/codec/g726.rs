@@ -1,8 +1,12 @@
 //! G.726 at 32 kbit/s: adaptive differential PCM, four bits a sample, in the integer arithmetic of ITU-T G.726 (its block
-//! names stand at the functions), from and to linear samples. Two codes an octet, the earlier one in the lower half
-//! (RFC 3551 section 4.5.4).
+//! names stand at the functions), from and to linear samples. Two codes an octet, in one of two packings (RFC 3551 section
+//! 4.5.4); a peer that uses the other one than its name for the codec says is found out by how its sound sounds.
+
+mod packing;
 
 use super::pcm::{from_i16, to_i16};
+use packing::Judge;
+pub(super) use packing::Packing;
 
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
 
@@ -14,51 +18,82 @@ const LEVELS: [i32; 8] = [-2048, 4, 135, 213, 273, 323, 373, 425];
 const SCALE_DRIVE: [i32; 8] = [-12, 18, 41, 64, 112, 198, 355, 1122];
 const SPEED_DRIVE: [i32; 8] = [0, 0, 0, 1, 1, 1, 3, 7];
 
-pub(super) struct Encoder(State);
+pub(super) struct Encoder {
+    state: State,
+    packing: Packing,
+}
 
 impl Encoder {
-    pub(super) fn new() -> Self {
-        Encoder(State::new())
+    pub(super) fn new(packing: Packing) -> Self {
+        Encoder { state: State::new(), packing }
+    }
+
+    /// From the next packet on.
+    pub(super) fn pack(&mut self, packing: Packing) {
+        self.packing = packing;
     }
 
     /// `payload` is half as long as `samples`.
     pub(super) fn encode(&mut self, samples: &[f32], payload: &mut [u8]) {
         for (octet, pair) in payload.iter_mut().zip(samples.chunks_exact(SAMPLES_PER_OCTET)) {
             let &[earlier, later] = pair else { continue };
-            *octet = self.code(to_i16(earlier)) | self.code(to_i16(later)) << 4;
+            let codes = [self.code(to_i16(earlier)), self.code(to_i16(later))];
+            *octet = self.packing.octet(codes);
         }
     }
 
     fn code(&mut self, sample: i16) -> u8 {
-        let estimate = self.0.estimate();
+        let estimate = self.state.estimate();
         // The coder works on 14 bits.
         let code = quantise(i32::from(sample >> 2) - estimate.signal, estimate.scale);
-        self.0.adapt(code, estimate);
+        self.state.adapt(code, estimate);
         code
     }
 }
 
 #[derive(Clone)]
-pub(super) struct Decoder(State);
+pub(super) struct Decoder {
+    state: State,
+    packing: Packing,
+    /// The state of a decoder for the other packing.
+    other: State,
+    judge: Judge,
+}
 
 impl Decoder {
-    pub(super) fn new() -> Self {
-        Decoder(State::new())
+    /// `packing`: what the name of the codec says.
+    pub(super) fn new(packing: Packing) -> Self {
+        Decoder { state: State::new(), packing, other: State::new(), judge: Judge::default() }
+    }
+
+    /// The stream begins anew. How the peer packs is not forgotten.
+    pub(super) fn reset(&mut self) {
+        (self.state, self.other, self.judge) = (State::new(), State::new(), Judge::default());
+    }
+
+    /// As far as is known, how the peer packs.
+    pub(super) fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// `samples` is twice as long as `payload`.
     pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) {
         for (octet, pair) in payload.iter().zip(samples.chunks_exact_mut(SAMPLES_PER_OCTET)) {
-            for (sample, code) in pair.iter_mut().zip([octet & 0x0f, octet >> 4]) {
-                *sample = from_i16(self.sample(code));
+            let codes = self.packing.codes(*octet);
+            let heard = codes.map(|code| self.state.sample(code));
+            for (sample, heard) in pair.iter_mut().zip(heard) {
+                *sample = from_i16(heard);
+            }
+            let [earlier, later] = codes;
+            let otherwise = [later, earlier].map(|code| self.other.sample(code));
+            for (heard, otherwise) in heard.into_iter().zip(otherwise) {
+                self.judge.hear(heard, otherwise);
             }
         }
-    }
-
-    fn sample(&mut self, code: u8) -> i16 {
-        let estimate = self.0.estimate();
-        let reconstructed = self.0.adapt(code, estimate);
-        (reconstructed << 2).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
+        if self.judge.turns() {
+            std::mem::swap(&mut self.state, &mut self.other);
+            self.packing = self.packing.other();
+        }
     }
 }
 
@@ -252,6 +287,15 @@ impl State {
     }
 }
 
+impl State {
+    /// What a code stands for, as a sample of 16 bits.
+    fn sample(&mut self, code: u8) -> i16 {
+        let estimate = self.estimate();
+        let reconstructed = self.adapt(code, estimate);
+        (reconstructed << 2).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
+    }
+}
+
 /// LOG, SUBTB, QUAN: the code of a difference at this scale factor.
 fn quantise(difference: i32, scale: i32) -> u8 {
     let magnitude = difference.abs() & 0x7fff;
@@ -280,13 +324,13 @@ mod tests {
     fn encoded(samples: &[i16]) -> Vec<u8> {
         let samples: Vec<f32> = samples.iter().map(|sample| f32::from(*sample) / FULL_SCALE).collect();
         let mut payload = vec![0; samples.len() / SAMPLES_PER_OCTET];
-        Encoder::new().encode(&samples, &mut payload);
+        Encoder::new(Packing::Rtp).encode(&samples, &mut payload);
         payload
     }
 
     fn decoded(payload: &[u8]) -> Vec<i16> {
         let mut samples = vec![0.0; payload.len() * SAMPLES_PER_OCTET];
-        Decoder::new().decode(payload, &mut samples);
+        Decoder::new(Packing::Rtp).decode(payload, &mut samples);
         samples.into_iter().map(to_i16).collect()
     }
 
@@ -350,8 +394,8 @@ mod tests {
         let wild = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 7.0, -7.0, f32::MIN_POSITIVE];
         let tame = [0.0, 32_767.0 / FULL_SCALE, -1.0, 32_767.0 / FULL_SCALE, -1.0, 0.0];
         let (mut one, mut other) = ([0; 3], [0; 3]);
-        Encoder::new().encode(&wild, &mut one);
-        Encoder::new().encode(&tame, &mut other);
+        Encoder::new(Packing::Rtp).encode(&wild, &mut one);
+        Encoder::new(Packing::Rtp).encode(&tame, &mut other);
         assert_eq!(one, other);
     }
 }

@@ -248,6 +248,7 @@ pub fn payload_type(codec: Codec) -> u8 {
         Codec::L16Wide => 99,
         Codec::L16Narrow => 100,
         Codec::G726 => 102,
+        Codec::G726Aal2 => 106,
         Codec::SpeexWide => 103,
         Codec::SpeexNarrow => 104,
     }

@@ -8,7 +8,7 @@ use stun_proto::Instant;
 use stun_proto::agent::Transmit;
 use stun_proto::types::TransportType;
 use stun_proto::types::attribute::{
-    AlternateServer, AttributeStaticType, ErrorCode, Username, XorMappedAddress,
+    AlternateServer, AttributeStaticType, ErrorCode, Nonce, Realm, Username, XorMappedAddress,
 };
 use stun_proto::types::message::{
     BINDING, IntegrityAlgorithm, LongTermCredentials, Message, MessageClass, MessageIntegrityCredentials,
@@ -160,10 +160,14 @@ impl Servers {
             Refusal::UnprovedAlternate(address) => (300, Some(address), true, false),
             Refusal::Code(code) => (code, None, true, true),
         };
-        if waits && !request.has_attribute(Username::TYPE) {
-            return None;
-        }
         let mut answer = Message::builder_error(&request, MessageWriteVec::new());
+        if waits && !request.has_attribute(Username::TYPE) {
+            answer.add_attribute(&ErrorCode::builder(401).build().unwrap()).unwrap();
+            answer.add_attribute(&Realm::new("example").unwrap()).unwrap();
+            answer.add_attribute(&Nonce::new("nonce").unwrap()).unwrap();
+            answer.add_fingerprint().unwrap();
+            return Some(answer.finish());
+        }
         answer.add_attribute(&ErrorCode::builder(code).build().unwrap()).unwrap();
         if let Some(address) = alternate {
             answer.add_attribute(&AlternateServer::new(address)).unwrap();

@@ -204,10 +204,7 @@ impl Rendezvous {
                 Some(known) if known.offer == offer && known.state == OfferState::Lent => OfferState::Lent,
                 _ => OfferState::Checking,
             },
-            false => OfferState::refused(&format!(
-                "the registration came from {seen_from}, not from {}: there is a NAT between",
-                offer.address.ip()
-            )),
+            false => OfferState::refused(&format!("registered from {seen_from}: there is a NAT between")),
         };
         if same_address(offer.address.ip(), seen_from) {
             let login = self.friends_login(now, &key, member);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::inviting::Offering;
 use super::outbound::{Calling, Cancelling};
 use super::{Cx, Purpose, Session, State};
-use crate::endpoint::{Event, Flow};
+use crate::endpoint::{Event, Flow, Transport};
 use crate::faces::{Face, Faces};
 use crate::leg::Leg;
 
@@ -50,7 +50,9 @@ impl Session {
                 State::Alerting(alerting)
             }
             State::Active(mut active) => {
-                moved = active.leg.relocate(faces);
+                // After a sleep its connection is a new one, and servers on the way may know us by the old one alone.
+                let reconnects = faces.recheck && active.leg.contact_flow().transport != Transport::Udp;
+                moved = active.leg.relocate(faces) || reconnects;
                 State::Active(active)
             }
             State::Unacknowledged(mut active) => {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_audio::engine::{DevicePort, MediaSocket, Pace};
 use voipd_audio::tone::Tone;
-use voipd_audio::voice::Stages;
+use voipd_audio::voice::{EchoFigures, Stages};
 use voipd_audio::{BUS_RATE, PortId};
 
 use super::patchbay::{Patchbay, RING_RETURN};
@@ -364,6 +364,11 @@ impl Devices {
             priority: scheduling.priority,
             memory_locked: scheduling.memory_locked,
         }
+    }
+
+    /// What is done to the microphone's sound now, and what the echo canceller has found out.
+    pub fn voice(&self) -> (Stages, EchoFigures) {
+        (self.voice.stages(), self.voice.echo())
     }
 
     /// Figures of the microphone's processing, by the names that they have on the bus.

@@ -83,6 +83,11 @@ impl Voice {
         (self.before.0 + blocks, self.before.1 + late)
     }
 
+    /// What is done to the microphone's sound now.
+    pub(super) fn stages(&self) -> Stages {
+        self.switch.as_ref().map_or(Stages::NONE, InsertSwitch::stages)
+    }
+
     pub(super) fn echo(&self) -> EchoFigures {
         self.switch.as_ref().map(InsertSwitch::echo_figures).unwrap_or_default()
     }
