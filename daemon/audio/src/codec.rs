@@ -190,13 +190,6 @@ impl Encoder {
         }
     }
 
-    /// Real-time thread: packs as the peer does, where its decoder has found out that the codec's name does not say so.
-    pub(crate) fn pack_as(&mut self, peer: &Decoder) {
-        if let (EncoderKind::G726(encoder), DecoderKind::G726(decoder, _)) = (&mut self.0, &peer.0) {
-            encoder.pack(decoder.packing());
-        }
-    }
-
     /// Real-time thread: bits per second that are wanted, [`OPUS_BITRATE`] where nothing is; never more than the settings
     /// allow. Only Opus has a choice.
     pub fn set_bitrate(&mut self, wanted: Option<u32>) {

@@ -72,29 +72,6 @@ fn speech_is_known_again() {
 }
 
 #[test]
-fn a_peer_that_packs_g726_otherwise_than_it_says_is_understood_after_three_seconds() {
-    for (said_by, heard_as) in [(Codec::G726Aal2, Codec::G726), (Codec::G726, Codec::G726Aal2)] {
-        for (seed, level) in [(1, 1.0), (2, 0.1), (3, 0.5), (4, 0.3), (5, 0.7), (6, 0.2)] {
-            let mut said = speech(8000, 5.0, seed);
-            said.iter_mut().for_each(|sample| *sample *= level);
-            let alike = |decoded_as: Codec| {
-                let (mut encoder, mut decoder) = (encoder(said_by), Decoder::new(decoded_as).unwrap());
-                let (mut payload, mut samples, mut heard) = ([0; 80], [0.0; 160], Vec::new());
-                for packet in said.chunks_exact(160) {
-                    encoder.encode(packet, &mut payload).unwrap();
-                    decoder.decode(&payload, &mut samples).unwrap();
-                    heard.extend_from_slice(&samples);
-                }
-                (correlation(&said[..2000], &heard[..2000]), correlation(&said[24_000..], &heard[24_000..]))
-            };
-            let (crossed, right) = (alike(heard_as), alike(said_by));
-            println!("{said_by:?} as {heard_as:?}: {crossed:.3?}, as itself {right:.3?}");
-            assert!(crossed.1 > 0.97 && right.1 > 0.97, "{crossed:?} {right:?}");
-        }
-    }
-}
-
-#[test]
 fn packets_of_several_frames_are_played_whole() {
     for codec in built() {
         let frame = codec.sample_rate() as usize / 50;

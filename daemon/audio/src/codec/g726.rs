@@ -1,12 +1,8 @@
 //! G.726 at 32 kbit/s: adaptive differential PCM, four bits a sample, in the integer arithmetic of ITU-T G.726 (its block
 //! names stand at the functions), from and to linear samples. Two codes an octet, in one of two packings (RFC 3551 section
-//! 4.5.4); a peer that uses the other one than its name for the codec says is found out by how its sound sounds.
-
-mod packing;
+//! 4.5.4).
 
 use super::pcm::{from_i16, to_i16};
-use packing::Judge;
-pub(super) use packing::Packing;
 
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
 
@@ -18,6 +14,32 @@ const LEVELS: [i32; 8] = [-2048, 4, 135, 213, 273, 323, 373, 425];
 const SCALE_DRIVE: [i32; 8] = [-12, 18, 41, 64, 112, 198, 355, 1122];
 const SPEED_DRIVE: [i32; 8] = [0, 0, 0, 1, 1, 1, 3, 7];
 
+/// The order of two codes in an octet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// The earlier in the lower half: `G726-32` (RFC 3551 section 4.5.4).
+    Rtp,
+    /// The earlier in the upper half: `AAL2-G726-32` (ITU-T I.366.2 annex E).
+    Aal2,
+}
+
+impl Packing {
+    fn octet(self, [earlier, later]: [u8; 2]) -> u8 {
+        match self {
+            Packing::Rtp => earlier | later << 4,
+            Packing::Aal2 => earlier << 4 | later,
+        }
+    }
+
+    /// The earlier one first.
+    fn codes(self, octet: u8) -> [u8; 2] {
+        match self {
+            Packing::Rtp => [octet & 0x0f, octet >> 4],
+            Packing::Aal2 => [octet >> 4, octet & 0x0f],
+        }
+    }
+}
+
 pub(super) struct Encoder {
     state: State,
     packing: Packing,
@@ -26,11 +48,6 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn new(packing: Packing) -> Self {
         Encoder { state: State::new(), packing }
-    }
-
-    /// From the next packet on.
-    pub(super) fn pack(&mut self, packing: Packing) {
-        self.packing = packing;
     }
 
     /// `payload` is half as long as `samples`.
@@ -55,44 +72,24 @@ impl Encoder {
 pub(super) struct Decoder {
     state: State,
     packing: Packing,
-    /// The state of a decoder for the other packing.
-    other: State,
-    judge: Judge,
 }
 
 impl Decoder {
-    /// `packing`: what the name of the codec says.
     pub(super) fn new(packing: Packing) -> Self {
-        Decoder { state: State::new(), packing, other: State::new(), judge: Judge::default() }
+        Decoder { state: State::new(), packing }
     }
 
-    /// The stream begins anew. How the peer packs is not forgotten.
+    /// The stream begins anew.
     pub(super) fn reset(&mut self) {
-        (self.state, self.other, self.judge) = (State::new(), State::new(), Judge::default());
-    }
-
-    /// As far as is known, how the peer packs.
-    pub(super) fn packing(&self) -> Packing {
-        self.packing
+        self.state = State::new();
     }
 
     /// `samples` is twice as long as `payload`.
     pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) {
         for (octet, pair) in payload.iter().zip(samples.chunks_exact_mut(SAMPLES_PER_OCTET)) {
-            let codes = self.packing.codes(*octet);
-            let heard = codes.map(|code| self.state.sample(code));
-            for (sample, heard) in pair.iter_mut().zip(heard) {
-                *sample = from_i16(heard);
+            for (sample, code) in pair.iter_mut().zip(self.packing.codes(*octet)) {
+                *sample = from_i16(self.state.sample(code));
             }
-            let [earlier, later] = codes;
-            let otherwise = [later, earlier].map(|code| self.other.sample(code));
-            for (heard, otherwise) in heard.into_iter().zip(otherwise) {
-                self.judge.hear(heard, otherwise);
-            }
-        }
-        if self.judge.turns() {
-            std::mem::swap(&mut self.state, &mut self.other);
-            self.packing = self.packing.other();
         }
     }
 }

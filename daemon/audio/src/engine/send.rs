@@ -1,7 +1,7 @@
 //! The sending half of a stream: from 10 ms of sound to RTP packets. It knows no sockets and no addresses.
 
 use crate::MAX_FRAME;
-use crate::codec::{Decoder, Encoder};
+use crate::codec::Encoder;
 use crate::engine::MAX_DATAGRAM;
 use crate::engine::controller::packet_time;
 use crate::engine::dtmf::{Clocks, EventSender, Turn};
@@ -99,13 +99,6 @@ impl Sender {
     /// Rate of the sound wanted, in hertz; `None`: nothing is sent.
     pub(crate) fn rate(&self) -> Option<u32> {
         self.plan.as_ref().map(|plan| plan.codec.sample_rate())
-    }
-
-    /// Does as the peer does where the codec's name leaves it open.
-    pub(crate) fn follow(&mut self, decoders: &[Option<Decoder>; Codec::COUNT]) {
-        if let (Some(encoder), Some(Some(decoder))) = (&mut self.encoder, decoders.get(self.codec.index())) {
-            encoder.pack_as(decoder);
-        }
     }
 
     /// A new plan, and its encoder in exchange for the old one where another is needed. Answers the event whose

@@ -291,8 +291,7 @@ impl<S: MediaSocket> Stream<S> {
         if let Some(watch) = &mut self.watch {
             watch.near(id, samples.len() as u32 * 100, samples, outbox);
         }
-        let Stream { socket, relay, route, path, marked, protection, sender, receiver, counters, .. } = self;
-        sender.follow(&receiver.decoding.decoders);
+        let Stream { socket, relay, route, path, marked, protection, sender, counters, .. } = self;
         let sent = sender.push(samples, tick, complexity, |outgoing| {
             let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
             let taken = protect(*protection, buffer, len).is_some_and(|packet| match *path {
