@@ -74,7 +74,7 @@ pub enum PinholeOutput {
     Timeout(Option<Instant>),
 }
 
-/// All pinholes of one machine. See the [module](self).
+/// All pinholes of one machine. Made, renewed and removed by PCP (RFC 6887).
 #[derive(Debug)]
 pub struct Pinholes {
     rng: ChaCha8Rng,
