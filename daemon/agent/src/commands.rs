@@ -304,10 +304,15 @@ impl Agent {
             ended_at: 0,
             published: None,
         };
-        let policy = self.accounts.get(account).map(|account| account.settings.ice.policy);
-        self.endpoint.set_trickle(session, policy.is_some_and(|policy| policy != IcePolicy::Off));
         self.by_session.insert(session, id);
         self.by_port.insert(stream_port, id);
+        let policy = self.accounts.get(call.account).map(|account| account.settings.ice.policy);
+        // An offer of ours says nothing of what it has no use for: it is to fit into a datagram.
+        let trickles = match call.direction {
+            CallDirection::Inbound => policy.is_some_and(|policy| policy != IcePolicy::Off),
+            CallDirection::Outbound => self.wants_ice(&call),
+        };
+        self.endpoint.set_trickle(session, trickles);
         self.calls.insert(id, call);
         self.touched.insert(id);
         id

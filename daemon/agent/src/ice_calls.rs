@@ -82,7 +82,7 @@ impl Agent {
         self.calls.get(&id).is_some_and(|call| self.wants_ice(call))
     }
 
-    fn wants_ice(&self, call: &Call) -> bool {
+    pub(crate) fn wants_ice(&self, call: &Call) -> bool {
         let Some(account) = self.accounts.get(call.account) else { return false };
         let settings = &account.settings.ice;
         match (settings.policy, call.negotiation.offered_ice()) {
@@ -127,6 +127,8 @@ impl Agent {
         self.rng.fill_bytes(&mut seed);
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.ice = Some(Box::new(CallIce::new(now, Beginning { seed, ..beginning })));
+        let session = call.session;
+        self.endpoint.set_trickle(session, true);
         self.offer_mapped(now, id);
         self.drain_ice(now, id);
     }

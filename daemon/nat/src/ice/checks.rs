@@ -27,6 +27,8 @@ const SETTLE: Duration = Duration::from_millis(600);
 /// What a further relay on the way counts as: it costs somebody's bandwidth, and round trips of some milliseconds less
 /// prove nothing.
 const FURTHER_RELAY: Duration = Duration::from_millis(20);
+/// By how much another way must be shorter than the one that carries media already: a change costs some of its packets.
+const CHANGE: Duration = Duration::from_millis(30);
 /// What a connection to a relay counts as: a lost packet holds up all behind it.
 const CONNECTION: Duration = Duration::from_millis(100);
 /// Pairs (RFC 8445 section 6.1.2.5 asks for a bound and proposes 100).
@@ -110,6 +112,8 @@ pub(crate) struct Checks {
     /// Until then, a pair that needs a relay is not nominated.
     patient_until: Instant,
     first_valid: Option<Instant>,
+    /// The pair that has answered first carries media until one is nominated.
+    carrying: Option<(SocketAddr, SocketAddr)>,
     events: VecDeque<Event>,
     wake: Option<Instant>,
 }
@@ -160,6 +164,7 @@ impl Checks {
             elected: None,
             patient_until: now + RELAY_PATIENCE,
             first_valid: None,
+            carrying: None,
             events: VecDeque::new(),
             wake: Some(now),
         }
@@ -244,6 +249,7 @@ impl Checks {
         let seen = stun::mapped_address(message).filter(|seen| seen.is_ipv4() == base.is_ipv4());
         if let Some(seen) = seen {
             self.first_valid.get_or_insert(now);
+            self.carrying.get_or_insert((base, remote));
             self.events.push_back(Event::Valid { base, remote, seen });
         }
         let works = seen.is_some();
@@ -322,8 +328,9 @@ impl Checks {
         };
         let connected = self.locals.iter().any(|local| local.address == base && local.connected);
         let connection = if connected { CONNECTION } else { Duration::ZERO };
+        let change = if self.carrying == Some((base, remote)) { Duration::ZERO } else { CHANGE };
         // One of which nothing is known comes behind all others.
-        self.trips.of((base, remote)).map_or(Duration::MAX, |trip| trip + further + connection)
+        self.trips.of((base, remote)).map_or(Duration::MAX, |trip| trip + further + connection + change)
     }
 
     fn patience_ends(&self) -> Instant {

@@ -22,6 +22,7 @@ impl IceAgent {
     /// A packet of somebody who says to be the peer, to an address of ours.
     pub(super) fn peer_packet(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         if !stun::is_stun(bytes) {
+            self.follow_media(component, base, from);
             if self.received < RECEIVED {
                 self.received += 1;
                 self.outputs.push_back(Output::Received { component, bytes: bytes.to_vec() });

@@ -118,6 +118,23 @@ impl IceAgent {
         }
     }
 
+    /// Media of the peer comes to one of our relays before anything is nominated, and there is no channel for it: it would
+    /// not be heard. The controlled side goes the same way then, so that the two do not cross at two relays.
+    pub(super) fn follow_media(&mut self, component: u16, base: SocketAddr, from: SocketAddr) {
+        let generation = self.generation;
+        let crosses = self.chosen.iter().any(|chosen| {
+            chosen.component == component
+                && chosen.generation == generation
+                && !chosen.nominated
+                && chosen.relayed
+                && (chosen.base, chosen.remote) != (base, from)
+        });
+        let is_valid = self.seen_by_peer.iter().any(|(known, _)| *known == (base, from));
+        if self.role == Role::Controlled && crosses && is_valid {
+            self.choose(component, base, from, false);
+        }
+    }
+
     fn is_relayed(&self, component: u16, base: SocketAddr, remote: SocketAddr) -> bool {
         self.checks.iter().any(|(of, checks)| *of == component && checks.is_relayed(base, remote))
     }
