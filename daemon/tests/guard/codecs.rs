@@ -13,9 +13,11 @@ use crate::{EVENTS, LOCAL, REDUNDANT, Scene, Steering, plan};
 const SOUND: u8 = 110;
 const NOISE: u8 = 13;
 /// What peers do, by the number of the packet. They send one each 20 ms.
-const PACKETS: u16 = 230;
+const PACKETS: u16 = 290;
 const STALL: std::ops::Range<u16> = 60..70;
 const SILENCE: std::ops::Range<u16> = 100..130;
+/// They send one each 30 ms: what they say has to be lengthened.
+const SLOW: std::ops::Range<u16> = 230..290;
 /// We fall silent, too.
 const MUTED: std::ops::Range<u16> = 70..140;
 
@@ -142,7 +144,7 @@ pub fn every_codec(scene: &mut Scene, first: u32, card: PortId) {
             }
         }
         peers.iter_mut().for_each(|peer| peer.turn(number));
-        scene.run(20);
+        scene.run(if SLOW.contains(&number) { 30 } else { 20 });
     }
     let mut all = StreamCounters::default();
     for Peer { codec, port, heard, .. } in &peers {
