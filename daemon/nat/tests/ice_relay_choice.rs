@@ -100,3 +100,37 @@ fn one_relay_is_taken_where_two_would_be_hardly_shorter() {
         }
     }
 }
+
+/// Where both begin by sending straight to the other's relay, each would hear nothing of the other but by a relay that has
+/// no channel for it.
+#[test]
+fn two_who_begin_at_each_others_relay_are_heard_before_one_is_nominated() {
+    let mut crossed = 0;
+    let near_and_far = [5, 20, 60];
+    let all = near_and_far.iter().flat_map(|own| near_and_far.iter().map(move |other| (*own, *other)));
+    for ((own, other), later) in all.flat_map(|ways| [0, 40, 120, 400].map(|later| (ways, later))) {
+        for roles in BOTH_WAYS {
+            let mut world =
+                world(&Distances { first: [own, other], second: [other, own], between: other }, roles);
+            world.gather();
+            let [offer, answer] = [world.describe(0), world.describe(1)];
+            world.peers[1].agent.set_remote(world.now, offer);
+            world.run_for(Duration::from_millis(later));
+            world.peers[0].agent.set_remote(world.now, answer);
+            let has_path = |world: &World| world.peers.iter().all(|peer| peer.paths.contains_key(&1));
+            assert!(world.run_until(Duration::from_secs(2), has_path));
+            let straight = |peer| matches!(world.path(peer), MediaPath::Direct { .. });
+            let crosses = straight(0) && straight(1);
+            // The first packets show the way.
+            world.media_flows();
+            world.media_flows();
+            let flows = world.media_flows();
+            if crosses && world.peers.iter().all(|peer| !peer.paths[&1].nominated) {
+                assert_eq!(flows, [true; 2], "{:?} {:?}", world.path(0), world.path(1));
+                crossed += 1;
+            }
+            world.expect_connected();
+        }
+    }
+    assert!(crossed > 0, "nothing was shown");
+}

@@ -119,7 +119,8 @@ impl IceAgent {
     }
 
     /// Media of the peer comes to one of our relays before anything is nominated, and there is no channel for it: it would
-    /// not be heard. The controlled side goes the same way then, so that the two do not cross at two relays.
+    /// not be heard. The controlled side, which sends straight to the peer's relay, goes the same way then, so that the two
+    /// do not cross at two relays. It does so once: from then on it sends by the relay.
     pub(super) fn follow_media(&mut self, component: u16, base: SocketAddr, from: SocketAddr) {
         let generation = self.generation;
         let crosses = self.chosen.iter().any(|chosen| {
@@ -127,10 +128,10 @@ impl IceAgent {
                 && chosen.generation == generation
                 && !chosen.nominated
                 && chosen.relayed
-                && (chosen.base, chosen.remote) != (base, from)
+                && self.component_of(chosen.base).is_some()
         });
         let is_valid = self.seen_by_peer.iter().any(|(known, _)| *known == (base, from));
-        if self.role == Role::Controlled && crosses && is_valid {
+        if self.role == Role::Controlled && crosses && is_valid && self.component_of(base).is_none() {
             self.choose(component, base, from, false);
         }
     }
