@@ -7,14 +7,16 @@ mod dns;
 mod endpoint;
 mod media;
 mod nat;
+mod pinholes;
 mod rtp;
 mod sip;
 mod stream;
 
 pub use dns::dns;
 pub use endpoint::sip_endpoint;
-pub use media::{rtcp, sdp};
+pub use media::{fragment, rtcp, sdp};
 pub use nat::{ice, stun};
+pub use pinholes::pinholes;
 pub use rtp::rtp;
 pub use sip::{challenges, multipart, sip_datagram, uri, via};
 pub use stream::sip_stream;
@@ -26,8 +28,10 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("challenges", challenges),
     ("dns", dns),
+    ("fragment", fragment),
     ("ice", ice),
     ("multipart", multipart),
+    ("pinholes", pinholes),
     ("rtcp", rtcp),
     ("rtp", rtp),
     ("sdp", sdp),

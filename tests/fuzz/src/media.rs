@@ -1,8 +1,8 @@
-//! Parsers of what media peers say beside the sound: SDP and RTCP.
+//! Parsers of what media peers say beside the sound: SDP, fragments of it, and RTCP.
 
 use std::time::{Duration, Instant};
 
-use voipd_media::ice::{Candidate, CandidateKind, Credentials, LocalIce};
+use voipd_media::ice::{Candidate, CandidateKind, Credentials, Fragment, LocalIce};
 use voipd_media::rtcp::{RtcpSession, SentCounters};
 use voipd_media::{Codec, Direction, LocalMedia, Negotiation, Preferences};
 
@@ -68,6 +68,27 @@ pub fn sdp(bytes: &[u8]) {
     caller.make_offer(here(false), Direction::SendRecv);
     if let Err(error) = caller.handle_answer(bytes) {
         assert!(error.to_string().bytes().all(|byte| (b' '..127).contains(&byte)), "{error}");
+    }
+}
+
+/// A fragment of a description that brings candidates later: what was understood reads the same once we have written it.
+pub fn fragment(bytes: &[u8]) {
+    for mid in [Some("0"), None] {
+        match Fragment::read(bytes, mid) {
+            Ok(read) => {
+                assert!(read.candidates.len() <= 24, "{} candidates", read.candidates.len());
+                let credentials = Credentials::new(&read.ufrag, "asd88fgpdd777uzjYhagZg");
+                let again = LocalIce {
+                    credentials: credentials.expect("a name fragment that was let in"),
+                    candidates: read.candidates.clone(),
+                    trickle: true,
+                    complete: read.complete,
+                    remote_candidates: Vec::new(),
+                };
+                assert_eq!(Fragment::read(&again.fragment(mid, false), mid).as_ref(), Ok(&read));
+            }
+            Err(error) => assert!((400..500).contains(&error.status()), "{error}"),
+        }
     }
 }
 
