@@ -35,6 +35,7 @@ mod neighbours;
 mod numbers;
 mod offers;
 mod quality;
+mod reconnected;
 mod redirect;
 mod registration_facts;
 mod roaming_accounts;
