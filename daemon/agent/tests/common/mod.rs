@@ -414,7 +414,6 @@ impl World {
         own.map(|(_, _, bytes)| first_line(bytes)).collect()
     }
 
-    /// How many of a host's SIP datagrams have this word, a method or a status, in their first line.
     /// All that a host has said to another, each as a text.
     pub fn said_to(&self, from: HostId, to: HostId) -> Vec<String> {
         let (from, to) = (self.address(from), self.address(to));
@@ -422,6 +421,7 @@ impl World {
         theirs.map(|(.., bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
+    /// How many of a host's SIP datagrams have this word, a method or a status, in their first line.
     pub fn count_said(&self, host: HostId, word: &str) -> usize {
         self.said(host).iter().filter(|line| line.split(' ').any(|part| part == word)).count()
     }
