@@ -610,6 +610,10 @@ impl World {
             Output::OpenRelay { call, stream, .. } => {
                 self.station(host).agent.handle_relay(now, *call, *stream, RelayStream::Opened);
             }
+            Output::PlayPacket { call, bytes, .. } => {
+                let at = self.local_media(host, *call);
+                self.internet.play(at, at, bytes.clone());
+            }
             Output::SendRelay { stream, bytes, .. } => self.send_relay(host, *stream, bytes),
             Output::ResolveServer { id, name } => {
                 let found = self.names.get(name).map(|all| all.iter().map(|address| address.ip()).collect());
