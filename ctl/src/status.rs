@@ -5,8 +5,8 @@ use voipd_dbus::names;
 
 use crate::account::accounts_table;
 use crate::call::{calls_table, calls_to_json};
-use crate::conference::conferences_table;
 use crate::cli::{StatusArgs, Switch};
+use crate::conference::conferences_table;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::objects::Object;

@@ -356,7 +356,12 @@ impl Agent {
 
     /// Holds every other call at the sound device; those that are not answered yet will be on hold when they are. Other
     /// conferences go on without the device.
-    pub(crate) fn yield_device_to(&mut self, now: Instant, to: Option<CallId>, conference: Option<ConferenceId>) {
+    pub(crate) fn yield_device_to(
+        &mut self,
+        now: Instant,
+        to: Option<CallId>,
+        conference: Option<ConferenceId>,
+    ) {
         self.conferences.yield_device(conference);
         let others: Vec<CallId> = self
             .calls
