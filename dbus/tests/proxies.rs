@@ -175,7 +175,7 @@ async fn use_everything(client: &Connection) {
     manager.add_account(&settings).await.unwrap();
     manager.remove_account(&path).await.unwrap();
     let conference = ConferenceOptions { device: Some("away".into()) };
-    manager.open_conference(&[path.clone()], &conference).await.unwrap();
+    manager.open_conference(std::slice::from_ref(&path), &conference).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
     manager.set_dial_tone(true).await.unwrap();

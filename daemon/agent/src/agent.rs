@@ -407,6 +407,7 @@ impl Agent {
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Fragment { session, id, body } => self.fragment(now, session, id, &body),
             Event::FragmentSent { session, taken } => self.fragment_sent(now, session, taken),
+            Event::Reconnected { session } => self.reconnected(now, session),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
                 self.media_names.forget(session);

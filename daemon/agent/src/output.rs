@@ -88,6 +88,9 @@ pub enum Output {
     OpenRelay { call: CallId, stream: StreamId, server: RelayServer },
     /// Send a message by such a connection.
     SendRelay { call: CallId, stream: StreamId, bytes: Vec<u8> },
+    /// Play an RTP packet of the peer's that a relay has sent with a header of its own (a Data indication, RFC 8656
+    /// section 11.6), which the stream does not understand.
+    PlayPacket { call: CallId, port: PortId, bytes: Vec<u8> },
     /// Close it when all that was sent is out.
     CloseRelay { call: CallId, stream: StreamId },
     /// Find the addresses of a STUN server or a relay; answer with [`crate::Agent::handle_server_resolved`].

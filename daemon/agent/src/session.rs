@@ -386,7 +386,7 @@ impl Agent {
             Err(status) => Some(format!("refused with {}", status.get())),
         };
         match result_status {
-            Some(StatusCode::SERVICE_UNAVAILABLE) => call.whereabouts.undelivered(now),
+            Some(status) if is_undelivered(status) => call.whereabouts.undelivered(now),
             Some(_) | None => call.whereabouts.heard(),
         }
         // What was refused is not tried again by itself: the peer would refuse it again.
@@ -440,6 +440,12 @@ impl Agent {
         let phrase = end.text.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
         self.note(Weight::Info, Some(id), format!("call ended: {}{phrase}", reason.name()));
     }
+}
+
+/// Somebody on the way could not reach the peer, which may come back: flow failed, temporarily unavailable, and servers
+/// that are not in order.
+fn is_undelivered(status: StatusCode) -> bool {
+    matches!(status.get(), 430 | 480 | 500 | 502..=504)
 }
 
 /// A message lacks the answer that it must carry.

@@ -36,6 +36,7 @@ mod neighbours;
 mod numbers;
 mod offers;
 mod quality;
+mod reconnected;
 mod redirect;
 mod registration_facts;
 mod roaming_accounts;

@@ -552,6 +552,10 @@ impl Driver {
             Output::UseSocket { call, port, socket } => self.use_socket(call, port, socket),
             Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
             Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
+            Output::PlayPacket { port, bytes, .. } => {
+                let handed = self.patchbay.controller().hand(port, &bytes, monotonic_nanos());
+                report("hand a packet to a stream", handed);
+            }
             Output::CloseRelay { call, stream } => self.relays.close(call, stream),
             Output::ResolveServer { id, name } => self.resolve_server(id, name),
             Output::MeasureRelay { id, address, transport } => self.measure_relay(id, address, transport),

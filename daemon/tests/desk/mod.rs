@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use voipd::api::conferences::ConferenceRequest;
 use voipd::api::nat::NatView;
@@ -37,18 +38,22 @@ use zbus::{Connection, DBusError, Message, MessageStream};
 pub struct PrivateBus {
     child: Child,
     pub address: String,
+    /// Where its socket is, which goes with it.
+    _directory: TempDir,
 }
 
 impl PrivateBus {
     pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new("dbus-daemon")
             .args(["--session", "--print-address", "--nofork", "--nopidfile"])
+            .arg(format!("--address=unix:path={}", directory.path().join("bus").display()))
             .stdout(Stdio::piped())
             .spawn()
             .expect("dbus-daemon: install the package dbus-daemon");
         let mut address = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned() }
+        Self { child, address: address.trim().to_owned(), _directory: directory }
     }
 
     pub async fn client(&self) -> Connection {

@@ -206,6 +206,15 @@ impl<S: MediaSocket> Processor<S> {
                 };
                 old.map(|_relay| Returned::Relay { _relay })
             }
+            Command::Packet { slot, packet: mut handed } => {
+                let Self { ports, outbox, .. } = self;
+                if let Some(Some(port)) = ports.get_mut(slot)
+                    && let Kind::Stream(stream) = &mut port.kind
+                {
+                    stream.take(port.id, &mut handed, outbox);
+                }
+                Some(Returned::Packet { _packet: handed })
+            }
             Command::Insert { slot, insert } => {
                 let old = match self.port(slot).map(|port| &mut port.kind) {
                     Some(Kind::Device(device)) => std::mem::replace(&mut device.insert, insert),
