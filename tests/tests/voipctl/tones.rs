@@ -86,7 +86,9 @@ async fn each_tone_is_heard_at_its_moment() {
     ctl(&phone, &["hangup", &number]).await.silent();
     let heard = closed().await;
     assert!((heard.strongest_frequency() - 440.0).abs() < 8.0, "{} Hz", heard.strongest_frequency());
-    assert_eq!(beats(&heard).len(), 1, "{:?}", beats(&heard));
+    // Before it, it may have rung for a moment.
+    let last = beats(&heard).pop();
+    assert!(last.is_some_and(|length| (6..=7).contains(&length)), "{:?}", beats(&heard));
     phone.stop().await;
     friend.stop().await;
 }
