@@ -6,6 +6,7 @@ use voipd_dbus::names;
 use crate::account::accounts_table;
 use crate::call::{calls_table, calls_to_json};
 use crate::cli::{StatusArgs, Switch};
+use crate::conference::conferences_table;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::objects::Object;
@@ -30,6 +31,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
             "audio": dict_to_json(&audio.properties),
             "accounts": snapshot.accounts.iter().map(Object::to_json).collect::<Vec<_>>(),
             "calls": calls_to_json(&snapshot),
+            "conferences": snapshot.conferences.iter().map(Object::to_json).collect::<Vec<_>>(),
         }));
     }
     out.line(&format!("voipd {} on the {} bus", manager.text("Version"), daemon.bus.name()))?;
@@ -47,6 +49,10 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
     match snapshot.calls.is_empty() {
         true => out.line("There are no calls.")?,
         false => out.lines(&calls_table(&snapshot))?,
+    }
+    if !snapshot.conferences.is_empty() {
+        out.line("")?;
+        out.lines(&conferences_table(&snapshot))?;
     }
     if args.counters {
         out.line("")?;

@@ -49,6 +49,20 @@ pub enum AgentError {
         "{0} files and programs have joined the call already, and no more are allowed; end one of them first"
     )]
     TooManyPorts(usize),
+    /// No conference of that number.
+    #[error("there is no conference {0}; list the conferences to see which there are")]
+    NoSuchConference(u32),
+    /// The call is not a member.
+    #[error("the call {call} is not in the conference {conference}; let it join first")]
+    NotInConference {
+        /// The call.
+        call: u32,
+        /// The conference.
+        conference: u32,
+    },
+    /// More conferences than anybody has use for.
+    #[error("there are {0} conferences already, and no more are allowed; end one first")]
+    TooManyConferences(usize),
     /// More accounts than anybody has use for.
     #[error("there are {0} accounts already, and no more are allowed; remove one first")]
     TooManyAccounts(usize),

@@ -14,7 +14,7 @@ use crate::account::AccountId;
 use crate::names::MediaNameId;
 use crate::quality::Warning as QualityWarning;
 use crate::servers::{RelayView, ServerId};
-use crate::view::{AccountView, CallId, CallState, CallView, Reason};
+use crate::view::{AccountView, CallId, CallState, CallView, ConferenceId, ConferenceView, Reason};
 
 /// The microphone.
 pub const DEVICE_INPUT: PortId = PortId(1);
@@ -115,6 +115,10 @@ pub enum Output {
     QualityChanged { call: CallId, warning: QualityWarning },
     /// A call is gone; its number is not used again.
     CallRemoved(CallId),
+    /// A new or a changed conference.
+    ConferenceChanged(Box<ConferenceView>),
+    /// A conference is over; its number is not used again.
+    ConferenceRemoved(ConferenceId),
     /// Something worth a line in the log.
     Log(Note),
     /// Nothing more before this time, or before the next input.

@@ -404,7 +404,10 @@ impl Agent {
         let ended_at = self.unix_micros(now);
         self.say_goodbye(now, id);
         self.end_ice(now, id);
+        let at_device = self.calls.get(&id).is_some_and(|call| self.uses_device(call));
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let listens = call.direction == CallDirection::Outbound && at_device && !call.local_hold;
+        call.seat = None;
         let answered = call.answered_at != 0;
         let reason =
             call.ending.take().unwrap_or_else(|| reason::of_session_end(end, call.direction, answered));
@@ -417,7 +420,6 @@ impl Agent {
         call.ring_deadline = None;
         call.next_check = None;
         call.dtmf = DtmfQueue::default();
-        let listens = call.direction == CallDirection::Outbound && call.uses_device() && !call.local_hold;
         let signal = reason::signal(reason).filter(|_| listens && !answered);
         let had_media = !matches!(call.media, Media::None | Media::Wanted(_));
         call.media = Media::None;

@@ -18,6 +18,7 @@ mod call_ends;
 mod call_ports;
 mod callers;
 mod codec_change;
+mod conference;
 mod dtmf;
 mod early_media;
 mod forks;

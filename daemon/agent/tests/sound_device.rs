@@ -7,7 +7,7 @@ use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Signal, Tone};
 
-const MIX: SoundChoice = SoundChoice { ports: false, mix: true };
+const MIX: SoundChoice = SoundChoice { ports: false, mix: true, conference: None };
 
 /// Alice, and two that she can call.
 struct Three {
@@ -164,7 +164,7 @@ fn a_call_held_before_its_answer_can_be_resumed_before_it() {
 fn calls_with_files_leave_the_device_alone() {
     let mut three = Three::new();
     let bob = three.with_bob();
-    let carol = three.with_carol(SoundChoice { ports: true, mix: false });
+    let carol = three.with_carol(SoundChoice { ports: true, mix: false, conference: None });
     assert_eq!(three.states([bob, carol]), [CallState::Active, CallState::Active]);
     let alice = three.alice;
     assert!(!three.world.view(alice, bob).mixed && !three.world.view(alice, carol).mixed);

@@ -7,6 +7,7 @@ use voipd_media::Codec;
 use zbus::message::Body;
 use zbus::{ObjectPath, OwnedObjectPath, Variant};
 
+use super::conference;
 use super::options::{Options, Received, entries};
 use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, invalid, nothing, unknown_method};
 use super::tree::{Object, Tree};
@@ -20,6 +21,7 @@ const LONGEST_TARGET: usize = 1024;
 pub(super) fn properties(tree: &Tree) -> Dict {
     let accounts: Vec<_> = tree.accounts.keys().map(|id| Object::Account(*id).path()).collect();
     let calls: Vec<_> = tree.calls.keys().map(|id| Object::Call(*id).path()).collect();
+    let conferences: Vec<_> = tree.conferences.keys().map(|id| Object::Conference(*id).path()).collect();
     let nobody = || ObjectPath::from_static_str_unchecked("/");
     let speaker = tree.speaker.map_or_else(nobody, |call| Object::Call(call).path());
     Dict::from([
@@ -29,6 +31,7 @@ pub(super) fn properties(tree: &Tree) -> Dict {
         ("DoNotDisturb", tree.do_not_disturb.into()),
         ("Accounts", accounts.into()),
         ("Calls", calls.into()),
+        ("Conferences", conferences.into()),
         ("ActiveSpeaker", speaker.into()),
         ("Neighbours", tree.neighbours.iter().map(neighbour).collect::<Vec<_>>().into()),
     ])
@@ -80,6 +83,7 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
             })?;
             requests.order(|reply| Request::RemoveAccount { account: AccountId(number), reply })
         }
+        "OpenConference" => conference::open(requests, member, body),
         "Trace" => {
             let options: Received = arguments(member, "options", body)?;
             let mut options = Options::new(options);

@@ -585,6 +585,8 @@ impl Driver {
                 self.tell(Update::DtmfReceived { call, digit, duration_ms });
             }
             Output::QualityChanged { call, warning } => self.tell(Update::QualityChanged { call, warning }),
+            Output::ConferenceChanged(view) => self.tell(Update::Conference(view)),
+            Output::ConferenceRemoved(id) => self.tell(Update::ConferenceRemoved(id)),
             Output::CallRemoved(call) => {
                 self.statistics.remove(&call);
                 self.listened.remove(&call);

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use voipd::api::conferences::ConferenceRequest;
 use voipd::api::nat::NatView;
 use voipd::api::ports::{PortView, PortsRequest};
 use voipd::api::{
@@ -24,7 +25,7 @@ use voipd::network::NetworkState;
 use voipd_agent::view::{
     AccountState, CallDirection, CallId, CallNetwork, CallState, MediaWay, Reason, SoundPlace,
 };
-use voipd_agent::{AccountId, AccountView, CallView};
+use voipd_agent::{AccountId, AccountView, CallView, ConferenceId, ConferenceView, DevicePart};
 use voipd_dbus::names;
 use voipd_nat::stun::{
     Filtering, Hairpin, Mapping, PathReport, Ports, Report, ServerReport, ServerState, Source, State,
@@ -119,6 +120,14 @@ pub fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError
 fn success(request: Request) -> Update {
     match request {
         Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
+        Request::Conference(ConferenceRequest::Open { reply, .. }) => answer(reply, Ok(ConferenceId(2))),
+        Request::Conference(
+            ConferenceRequest::Join { reply, .. }
+            | ConferenceRequest::Leave { reply, .. }
+            | ConferenceRequest::SetMuted { reply, .. }
+            | ConferenceRequest::SetDevice { reply, .. }
+            | ConferenceRequest::End { reply, .. },
+        ) => answer(reply, Ok(())),
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
         Request::CallGraph { reply, .. } => answer(reply, Ok(vec![node()])),
@@ -286,6 +295,7 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         local_hold: false,
         remote_hold: false,
         mixed: false,
+        conference: None,
         network: CallNetwork::Ok,
         sound: SoundPlace::None,
         playing: false,
@@ -300,6 +310,15 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
 
 pub fn call(number: u32, state: CallState) -> Update {
     Update::Call(Box::new(call_view(number, state)))
+}
+
+pub fn conference(number: u32, members: &[(u32, bool)]) -> Update {
+    let members = members.iter().map(|(call, muted)| (CallId(*call), *muted)).collect();
+    Update::Conference(Box::new(ConferenceView {
+        id: ConferenceId(number),
+        members,
+        device: DevicePart::Joined,
+    }))
 }
 
 pub fn audio() -> Update {

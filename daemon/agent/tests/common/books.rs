@@ -255,6 +255,8 @@ impl Books {
             | Output::CloseRelay { .. }
             | Output::ResolveServer { .. }
             | Output::MeasureRelay { .. }
+            | Output::ConferenceChanged(_)
+            | Output::ConferenceRemoved(_)
             | Output::Timeout(_) => {}
         }
     }
