@@ -101,6 +101,11 @@ pub(crate) enum Command {
         /// on or off
         switch: Option<Switch>,
     },
+    /// Let the dial tone sound, as when a receiver is lifted (on), or end it (off); without either, show which
+    DialTone {
+        /// on or off
+        switch: Option<Switch>,
+    },
     /// Wait until an account is registered, a call is active, or calls have ended
     Wait(WaitArgs),
     /// Print everything that happens

@@ -106,6 +106,7 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Stats(args) => stats::run(daemon, out, args).await,
         Command::Graph(args) => graph::run(daemon, out, args).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
+        Command::DialTone { switch } => status::dial_tone(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,
         Command::Trace(args) => trace::run(daemon, out, args).await,
         Command::Monitor => monitor::run(daemon, out).await,

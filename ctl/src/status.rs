@@ -102,13 +102,23 @@ pub(crate) async fn do_not_disturb(
     let manager = daemon.manager().await?;
     match switch {
         Some(switch) => Ok(manager.set_do_not_disturb(matches!(switch, Switch::On)).await?),
-        None => {
-            let on = manager.do_not_disturb().await?;
-            match out.json {
-                true => out.document(&json!({"do_not_disturb": on})),
-                false => out.line(if on { "on" } else { "off" }),
-            }
-        }
+        None => show_switch(out, "do_not_disturb", manager.do_not_disturb().await?),
+    }
+}
+
+/// `voipctl dial-tone`.
+pub(crate) async fn dial_tone(daemon: &Daemon, out: Output, switch: Option<Switch>) -> Result<(), Failure> {
+    let manager = daemon.manager().await?;
+    match switch {
+        Some(switch) => Ok(manager.set_dial_tone(matches!(switch, Switch::On)).await?),
+        None => show_switch(out, "dial_tone", manager.dial_tone().await?),
+    }
+}
+
+fn show_switch(out: Output, key: &str, on: bool) -> Result<(), Failure> {
+    match out.json {
+        true => out.document(&json!({ key: on })),
+        false => out.line(if on { "on" } else { "off" }),
     }
 }
 

@@ -117,6 +117,10 @@ pub enum Request {
         on: bool,
         reply: Reply<()>,
     },
+    SetDialTone {
+        on: bool,
+        reply: Reply<()>,
+    },
     Accept {
         call: CallId,
         sound: CallSound,
@@ -288,6 +292,7 @@ pub enum Update {
     Conference(Box<ConferenceView>),
     ConferenceRemoved(ConferenceId),
     DoNotDisturb(bool),
+    DialTone(bool),
     Audio(Box<AudioView>),
     Nat(Box<nat::NatView>),
     PortMappings(Vec<mappings::MappingView>),

@@ -94,6 +94,14 @@ pub trait Manager {
     #[zbus(property)]
     fn set_do_not_disturb(&self, on: bool) -> zbus::Result<()>;
 
+    /// Whether the dial tone sounds.
+    #[zbus(property)]
+    fn dial_tone(&self) -> zbus::Result<bool>;
+
+    /// Lets the dial tone sound, or ends it.
+    #[zbus(property)]
+    fn set_dial_tone(&self, on: bool) -> zbus::Result<()>;
+
     /// Paths of all accounts.
     #[zbus(property)]
     fn accounts(&self) -> zbus::Result<Vec<OwnedObjectPath>>;

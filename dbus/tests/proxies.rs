@@ -178,7 +178,8 @@ async fn use_everything(client: &Connection) {
     manager.open_conference(std::slice::from_ref(&path), &conference).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, codecs, scope, do_not_disturb, accounts, calls, conferences, active_speaker, neighbours);
+    manager.set_dial_tone(true).await.unwrap();
+    get!(manager: diagnose, version, codecs, scope, do_not_disturb, dial_tone, accounts, calls, conferences, active_speaker, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,

@@ -73,8 +73,9 @@ async fn every_busctl_line_works() {
         command.env("ACCOUNT", account).env("TARGET", format!("sip:echo@{}", friend.address));
         command.env("CALL", call.as_ref().map(Call::path).unwrap_or_default());
         if line.contains("$CONFERENCE") {
-            let members: Vec<&str> = call.as_ref().map(Call::path).into_iter().collect();
-            command.env("CONFERENCE", phone.open_conference(&members, "joined").await.path());
+            let members: Vec<String> = call.as_ref().map(Call::path).into_iter().collect();
+            let conference = phone.open_conference(&members, "joined").await;
+            command.env("CONFERENCE", conference.as_str());
         }
         if line.contains("$INVITATION") {
             // Whoever has a meeting point can join it as well.

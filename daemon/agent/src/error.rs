@@ -38,6 +38,9 @@ pub enum AgentError {
         /// Where the call is.
         state: CallState,
     },
+    /// A dial tone in somebody's ear who listens to something else.
+    #[error("there is no dial tone while a call is at the sound device: hold it or hang it up first")]
+    DeviceInUse,
     /// Another way for media is found by ICE alone.
     #[error("the call {0} does not use ICE: its media can only go where the peer says")]
     NoIce(u32),

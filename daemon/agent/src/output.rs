@@ -113,6 +113,8 @@ pub enum Output {
     DtmfReceived { call: CallId, digit: char, duration_ms: u32 },
     /// A direction of a call has begun to sound bad, or is good again.
     QualityChanged { call: CallId, warning: QualityWarning },
+    /// The dial tone has begun to sound, or has ended.
+    DialTone(bool),
     /// A call is gone; its number is not used again.
     CallRemoved(CallId),
     /// A new or a changed conference.

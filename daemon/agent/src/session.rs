@@ -420,7 +420,7 @@ impl Agent {
         call.ring_deadline = None;
         call.next_check = None;
         call.dtmf = DtmfQueue::default();
-        let signal = reason::signal(reason).filter(|_| listens && !answered);
+        let signal = reason::signal(reason, call.sip_status).filter(|_| listens && !answered);
         let had_media = !matches!(call.media, Media::None | Media::Wanted(_));
         call.media = Media::None;
         let mut ports = vec![call.stream_port];

@@ -10,12 +10,15 @@ use voipd_audio::tone::{Signal, Tone};
 use crate::agent::Agent;
 use crate::call::{Call, Phase, Sound};
 use crate::conference::Circle;
+use crate::error::AgentError;
 use crate::output::{DEVICE_INPUT, DEVICE_OUTPUT, Output, RINGER};
 use crate::view::CallId;
 
 /// How long it is told that a call did not come about: busy, or so; special information, which needs two rounds.
 const BUSY_TONE: Duration = Duration::from_secs(3);
 const INFORMATION_TONE: Duration = Duration::from_secs(4);
+/// How long a dial tone waits for somebody to dial.
+const DIAL_TONE: Duration = Duration::from_secs(30);
 
 /// What was last asked of the engine and of the devices.
 #[derive(Default)]
@@ -26,15 +29,20 @@ pub(crate) struct Routing {
     ringer: bool,
     /// What became of the last call that did not come about, and until when it is told.
     failure: Option<(Tone, Instant)>,
+    /// Somebody is about to dial, and until when this is believed.
+    dial_tone: Option<Instant>,
+    /// Front ends were told that the dial tone sounds.
+    told_dial_tone: bool,
 }
 
 impl Routing {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.failure.map(|(_, until)| until)
+        self.failure.map(|(_, until)| until).into_iter().chain(self.dial_tone).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.failure = self.failure.filter(|(_, until)| *until > now);
+        self.dial_tone = self.dial_tone.filter(|until| *until > now);
     }
 
     /// A call did not come about: let it be heard.
@@ -53,6 +61,22 @@ impl Routing {
 }
 
 impl Agent {
+    /// Lets the dial tone sound at the output (the receiver is off the hook), or ends it (a first digit is pressed). It
+    /// ends by itself with the next call that has the sound device, and after half a minute.
+    ///
+    /// # Errors
+    /// A call is at the sound device.
+    pub fn set_dial_tone(&mut self, now: Instant, on: bool) -> Result<(), AgentError> {
+        if on && self.calls.values().any(|call| self.prepares_device(call)) {
+            return Err(AgentError::DeviceInUse);
+        }
+        self.routing.dial_tone = on.then_some(now + DIAL_TONE);
+        // Whoever lifts the receiver again has heard how the last call ended.
+        self.routing.failure = self.routing.failure.filter(|_| !on);
+        self.settle(now);
+        Ok(())
+    }
+
     /// Works out where all sound should go, and asks for what differs from now.
     pub(crate) fn route(&mut self, now: Instant) {
         let mut voices: BTreeMap<Circle, Vec<PortId>> = BTreeMap::new();
@@ -74,6 +98,13 @@ impl Agent {
         }
         let talking = at_device > 0;
         wanted.insert(DEVICE_OUTPUT, heard);
+        if self.calls.values().any(|call| self.prepares_device(call)) {
+            self.routing.dial_tone = None;
+        }
+        let dial_tone = self.routing.dial_tone.is_some();
+        if std::mem::replace(&mut self.routing.told_dial_tone, dial_tone) != dial_tone {
+            self.outputs.push_back(Output::DialTone(dial_tone));
+        }
         let tones = self.wanted_tones(now, talking);
         let device = talking
             || tones.contains_key(&DEVICE_OUTPUT)
@@ -152,6 +183,13 @@ impl Agent {
         self.config.tones.or_else(of_account).unwrap_or(&Country::RECOMMENDED)
     }
 
+    /// Whose dial tone is heard: of the account that calls when none is named.
+    fn dialling_country(&self) -> &'static Country {
+        let account = self.accounts.for_target(None).and_then(|id| self.accounts.get(id));
+        let letters = account.and_then(|account| account.settings.dial_plan.country.as_deref());
+        self.config.tones.or_else(|| Country::by_code(letters?)).unwrap_or(&Country::RECOMMENDED)
+    }
+
     fn wanted_tones(&self, now: Instant, talking: bool) -> BTreeMap<PortId, Tone> {
         let rings = self.calls.values().any(|call| call.phase == Phase::Incoming { silenced: false });
         let ringing =
@@ -166,6 +204,8 @@ impl Agent {
             tones.insert(DEVICE_OUTPUT, national(talks, Signal::CallWaiting));
         } else if ringing.is_some() && !talking {
             tones.insert(DEVICE_OUTPUT, national(ringing, Signal::Ringback));
+        } else if self.routing.dial_tone.is_some() {
+            tones.insert(DEVICE_OUTPUT, self.dialling_country().tone(Signal::Dial));
         } else if let Some((tone, _)) = self.routing.failure.filter(|(_, until)| *until > now)
             && !talking
         {

@@ -29,6 +29,7 @@ pub(super) fn properties(tree: &Tree) -> Dict {
         ("Codecs", built_codecs().map(Codec::name).collect::<Vec<_>>().into()),
         ("Scope", tree.scope.to_string().into()),
         ("DoNotDisturb", tree.do_not_disturb.into()),
+        ("DialTone", tree.dial_tone.into()),
         ("Accounts", accounts.into()),
         ("Calls", calls.into()),
         ("Conferences", conferences.into()),
@@ -118,6 +119,10 @@ pub(super) fn set(
         ("DoNotDisturb", Variant::Bool(on)) => {
             Some(requests.order(|reply| Request::SetDoNotDisturb { on: *on, reply }))
         }
+        ("DialTone", Variant::Bool(on)) => {
+            Some(requests.order(|reply| Request::SetDialTone { on: *on, reply }))
+        }
+        ("DialTone", _) => Some(Err(invalid("DialTone is a boolean (b): write true or false"))),
         ("DoNotDisturb", _) => Some(Err(invalid("DoNotDisturb is a boolean (b): write true or false"))),
         _ => None,
     }

@@ -312,6 +312,11 @@ impl Server {
                 self.tree.do_not_disturb = on;
                 self.changed(Object::Root, Interface::Manager, before).await
             }
+            Update::DialTone(on) => {
+                let before = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.dial_tone = on;
+                self.changed(Object::Root, Interface::Manager, before).await
+            }
             Update::Audio(view) => self.audio(view).await,
             Update::Nat(view) => self.nat(view).await,
             Update::Neighbours(neighbours) => {

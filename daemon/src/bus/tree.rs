@@ -115,6 +115,7 @@ pub(super) struct Conference {
 pub(super) struct Tree {
     pub(super) scope: Scope,
     pub(super) do_not_disturb: bool,
+    pub(super) dial_tone: bool,
     /// The call whose peer talks, among those in which somebody listens for that.
     pub(super) speaker: Option<CallId>,
     pub(super) accounts: BTreeMap<AccountId, Account>,
@@ -132,6 +133,7 @@ impl Tree {
         Self {
             scope,
             do_not_disturb,
+            dial_tone: false,
             speaker: None,
             accounts: BTreeMap::new(),
             calls: BTreeMap::new(),

@@ -586,6 +586,7 @@ impl Driver {
             }
             Output::QualityChanged { call, warning } => self.tell(Update::QualityChanged { call, warning }),
             Output::ConferenceChanged(view) => self.tell(Update::Conference(view)),
+            Output::DialTone(on) => self.tell(Update::DialTone(on)),
             Output::ConferenceRemoved(id) => self.tell(Update::ConferenceRemoved(id)),
             Output::CallRemoved(call) => {
                 self.statistics.remove(&call);

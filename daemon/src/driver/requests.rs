@@ -103,6 +103,10 @@ impl Driver {
                 let keep = self.store.set_do_not_disturb(on);
                 self.answer_when_stored(reply, (), keep);
             }
+            Request::SetDialTone { on, reply } => {
+                let result = self.agent.set_dial_tone(now, on);
+                self.answer(reply, result.map_err(Into::into));
+            }
             Request::Accept { call, sound, reply } => {
                 let result = self.agent.accept(now, call, choice(&sound)).map_err(Into::into);
                 if result.is_ok() {
@@ -424,6 +428,7 @@ impl From<AgentError> for RequestError {
             | AgentError::RedirectionForbidden(_)
             | AgentError::Target(TargetError::Blocked { .. }) => ErrorKind::NotPermitted,
             AgentError::AccountDisabled(_)
+            | AgentError::DeviceInUse
             | AgentError::NoIce(_)
             | AgentError::NotInConference { .. }
             | AgentError::WrongState { .. } => ErrorKind::InvalidState,

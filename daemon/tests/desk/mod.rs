@@ -161,6 +161,7 @@ fn success(request: Request) -> Update {
         | Request::EnableAccount { reply, .. }
         | Request::RegisterAccount { reply, .. }
         | Request::SetDoNotDisturb { reply, .. }
+        | Request::SetDialTone { reply, .. }
         | Request::Accept { reply, .. }
         | Request::Reject { reply, .. }
         | Request::Hangup { reply, .. }

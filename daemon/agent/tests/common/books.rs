@@ -256,6 +256,7 @@ impl Books {
             | Output::ResolveServer { .. }
             | Output::MeasureRelay { .. }
             | Output::ConferenceChanged(_)
+            | Output::DialTone(_)
             | Output::ConferenceRemoved(_)
             | Output::Timeout(_) => {}
         }
