@@ -350,7 +350,7 @@ mod tests {
             id: MappingId(7),
             transport: Transport::Udp,
             port: 5060,
-            purpose: Purpose::Signalling,
+            purpose: Purpose::Sip,
             address: Some("2001:db8::7".parse().unwrap()),
             open_until: open.then(Instant::now),
             problem,
