@@ -24,6 +24,7 @@ use crate::account::{AccountId, AccountKind};
 use crate::accounts::Accounts;
 use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
+use crate::conference::Conferences;
 use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::neighbours::Neighbour;
@@ -85,6 +86,7 @@ pub struct Agent {
     last_port: u32,
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
+    pub(crate) conferences: Conferences,
     pub(crate) media_names: MediaNames,
     pub(crate) neighbours: Vec<Neighbour>,
     /// How everybody was reached after the last change; `None` before the first.
@@ -145,6 +147,7 @@ impl Agent {
             last_port: FIRST_CALL_PORT,
             do_not_disturb: false,
             routing: Routing::default(),
+            conferences: Conferences::default(),
             media_names: MediaNames::default(),
             neighbours: Vec::new(),
             network: None,
@@ -314,7 +317,7 @@ impl Agent {
         self.outputs.is_empty() && self.endpoint.is_idle()
     }
 
-    fn hang_up_all(&mut self, now: Instant, which: impl Fn(&Call) -> bool) {
+    pub(crate) fn hang_up_all(&mut self, now: Instant, which: impl Fn(&Call) -> bool) {
         let live = self.calls.values().filter(|call| !call.is_ended() && which(call));
         let calls: Vec<CallId> = live.map(|call| call.id).collect();
         for id in calls {
@@ -333,6 +336,7 @@ impl Agent {
         }
         self.route(now);
         self.publish();
+        self.publish_conferences();
         self.forget_old_calls();
     }
 
@@ -406,6 +410,7 @@ impl Agent {
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Fragment { session, id, body } => self.fragment(now, session, id, &body),
             Event::FragmentSent { session, taken } => self.fragment_sent(now, session, taken),
+            Event::Reconnected { session } => self.reconnected(now, session),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
                 self.media_names.forget(session);

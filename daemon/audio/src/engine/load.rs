@@ -61,7 +61,7 @@ impl Load {
             return;
         }
         let complexity = if self.share > HIGH {
-            self.complexity.saturating_sub(1).max(LEAST_COMPLEXITY)
+            self.complexity.saturating_sub(1)
         } else if self.share < LOW {
             (self.complexity + 1).min(FULL_COMPLEXITY)
         } else {

@@ -152,6 +152,17 @@ impl<S: MediaSocket> Stream<S> {
         }
     }
 
+    /// Takes a packet of the peer's that the control side has found in what a relay sent.
+    pub(crate) fn take(&mut self, id: PortId, packet: &mut RelayPacket, outbox: &mut Outbox) {
+        let RelayPacket { bytes, len, at_nanos } = packet;
+        match bytes.get_mut(..*len) {
+            Some(bytes) if Class::of(bytes) == Class::Rtp => {
+                self.rtp(id, bytes, self.route.remote(), *at_nanos, outbox);
+            }
+            _ => self.counters.packets_invalid += 1,
+        }
+    }
+
     fn datagram(
         &mut self,
         id: PortId,
