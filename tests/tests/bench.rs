@@ -281,9 +281,8 @@ async fn packets_leave_in_time() {
         let busy = busy();
         // Both in the same minute: what the machine itself takes is in both figures.
         let sleeper = Sleeper::start(&wire, GRID);
-        let (packets, slept) = tokio::task::spawn_blocking(move || (ear.listen(GRID), sleeper.packets()))
-            .await
-            .unwrap();
+        let (packets, slept) =
+            tokio::task::spawn_blocking(move || (ear.listen(GRID), sleeper.packets())).await.unwrap();
         drop(busy);
         let ticks = voipd.audio().await.counters().await.unwrap();
         load.succeeds().await;
