@@ -16,6 +16,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setso
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 
+use crate::host::{Wire, inside};
 use crate::process::run;
 
 /// Nanoseconds between two packets.
@@ -109,16 +110,17 @@ impl Ear {
     }
 }
 
-/// A thread with real-time scheduling that sleeps until each 20 ms and sends a packet to a socket of its own.
+/// A thread with real-time scheduling that sleeps until each 20 ms and sends a packet, on the same way as the telephone's: from
+/// the far host of a wire to this one.
 #[derive(Debug)]
 pub struct Sleeper(JoinHandle<()>, JoinHandle<Vec<Departure>>);
 
 impl Sleeper {
     /// Starts it for so long.
-    pub fn start(time: Duration) -> Self {
-        let ear = Ear::open(Ipv4Addr::LOCALHOST);
+    pub fn start(wire: &Wire, time: Duration) -> Self {
+        let ear = Ear::open(wire.here);
         let to = ear.socket.local_addr().unwrap();
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = inside(wire.name(), || UdpSocket::bind((wire.there, 0)).unwrap());
         let count = time.as_nanos() as i64 / GRID;
         let sleeper = std::thread::spawn(move || {
             let thread = nix::unistd::gettid().to_string();

@@ -134,16 +134,21 @@ async fn calls_cost() {
         }
         voipd.stop().await;
     }
-    for count in CALLS.into_iter().filter(|count| *count > 0) {
-        let voipd = echo(&lab, &wire, &format!("null-{count}")).await;
-        let load = calls(&lab, here, there, "phone", count, time + Duration::from_secs(3));
-        for _ in 0..count {
-            let options = AcceptOptions { mix: Some(true), ..AcceptOptions::default() };
-            voipd.incoming().await.proxy.accept(&options).await.unwrap();
+    let alone = AcceptOptions { programs: Some(true), ..AcceptOptions::default() };
+    let mixed = AcceptOptions { mix: Some(true), ..AcceptOptions::default() };
+    for (what, name, options) in
+        [("null device, each by itself", "alone", alone), ("null device, one conference", "mixed", mixed)]
+    {
+        for count in CALLS.into_iter().filter(|count| *count > 0) {
+            let voipd = echo(&lab, &wire, &format!("{name}-{count}")).await;
+            let load = calls(&lab, here, there, "phone", count, time + Duration::from_secs(3));
+            for _ in 0..count {
+                voipd.incoming().await.proxy.accept(&options).await.unwrap();
+            }
+            row(&format!("voipd, {what}"), count, under_load(&wire, voipd.id(), count).await);
+            load.succeeds().await;
+            voipd.stop().await;
         }
-        row("voipd, null device, mixed", count, under_load(&wire, voipd.id(), count).await);
-        load.succeeds().await;
-        voipd.stop().await;
     }
     if !has_baresip() {
         return;
@@ -275,12 +280,9 @@ async fn packets_leave_in_time() {
         pause(2.0).await;
         let busy = busy();
         // Both in the same minute: what the machine itself takes is in both figures.
-        let (packets, slept) = tokio::task::spawn_blocking(move || {
-            let sleeper = Sleeper::start(GRID);
-            (ear.listen(GRID), sleeper.packets())
-        })
-        .await
-        .unwrap();
+        let sleeper = Sleeper::start(&wire, GRID);
+        let (packets, slept) =
+            tokio::task::spawn_blocking(move || (ear.listen(GRID), sleeper.packets())).await.unwrap();
         drop(busy);
         let ticks = voipd.audio().await.counters().await.unwrap();
         load.succeeds().await;

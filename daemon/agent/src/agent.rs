@@ -72,6 +72,8 @@ pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) endpoint: Endpoint,
     pub(crate) rng: ChaCha8Rng,
+    /// When all began: what is done again and again for each call is done for all of them at once, counted from here.
+    pub(crate) begun: Instant,
     /// For people: follows the system's clock.
     clock: WallClock,
     /// For RTCP, whose delays are differences: runs evenly from the first reading on, whatever is set later.
@@ -134,6 +136,7 @@ impl Agent {
             config,
             endpoint,
             rng,
+            begun: now,
             clock: WallClock { at: now, unix_micros },
             even_clock: WallClock { at: now, unix_micros },
             accounts: Accounts::default(),

@@ -55,6 +55,9 @@ impl<S: MediaSocket> Processor<S> {
         self.convert(open);
         if self.mixer.is_stale() {
             let ports = &self.ports;
+            let adapts =
+                |slot: &usize| matches!(ports.get(*slot), Some(Some(port)) if port.encodes_by_effort());
+            self.load.expect(open.iter().filter(adapts).count());
             self.mixer.arrange(open.iter().filter_map(|slot| {
                 let port = ports.get(slot)?.as_deref()?;
                 Some((slot, port.sink_rate(), port.sources))

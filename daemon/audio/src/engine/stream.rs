@@ -375,6 +375,11 @@ impl<S> Stream<S> {
     pub(crate) fn sink_rate(&self) -> Option<u32> {
         self.sender.rate()
     }
+
+    /// Whether it encodes with something that may try more or less.
+    pub(crate) fn encodes_by_effort(&self) -> bool {
+        self.sender.encodes_by_effort()
+    }
 }
 
 fn dtmf_received(port: PortId, event: ReceivedEvent) -> EngineEvent {
