@@ -22,6 +22,8 @@ use crate::vigil::LOOK;
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
+/// The same while much is to be learned of the network.
+const WATCH: Duration = Duration::from_millis(100);
 /// Most addresses under our SSRC that are taken for colliding peers; more can only be a loop.
 const MAX_CONFLICTS: usize = 4;
 
@@ -86,7 +88,7 @@ impl Agent {
                     quality: QualityMonitor::default(),
                 };
                 call.media = Media::Streaming(Box::new(stream));
-                call.next_check = Some(now + CHECK);
+                call.next_check = Some(now + WATCH);
             }
             Media::Streaming(stream) => {
                 let old = &stream.plan;
@@ -280,13 +282,22 @@ impl Agent {
             },
         };
         let warnings = stream.quality.look(now, &look);
+        let usual = now >= stream.rtcp.poll_timeout();
+        if let Some(bandwidth) = stream.adaptation.wants_report(now, counters) {
+            stream.rtcp.hurry(now, bandwidth);
+        }
         let due = now >= stream.rtcp.poll_timeout();
-        if due && counters.packets_received > 0 {
+        // Reports that are in a hurry are short.
+        if usual && counters.packets_received > 0 {
             stream.rtcp.set_metrics(counters.remote_ssrc, stream.quality.metrics(&look));
         }
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
+        if packet.is_some() {
+            stream.adaptation.told(counters);
+        }
+        let watchful = stream.adaptation.is_watchful();
         let remote = stream.rtcp_remote(agreement);
         let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
         if quiet || waiting {
@@ -296,8 +307,8 @@ impl Agent {
         if flows {
             call.vigil.hear(now);
         }
-        let look = if call.expects_sound() { LOOK } else { CHECK };
-        call.next_check = Some(next.clamp(now + Duration::from_millis(100), now + look));
+        let look = if watchful { WATCH } else if call.expects_sound() { LOOK } else { CHECK };
+        call.next_check = Some(next.clamp(now + WATCH, now + look));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
@@ -307,6 +318,7 @@ impl Agent {
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
         }
+        self.steer(id);
         self.keep_vigil(now, id);
     }
 

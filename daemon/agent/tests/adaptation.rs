@@ -115,6 +115,8 @@ pub(crate) struct Trial {
     adaptation: Adaptation,
     sender: RtcpSession,
     receiver: RtcpSession,
+    /// The other end's view of what it receives: it decides when reports are in a hurry.
+    listener: Adaptation,
     sent: StreamCounters,
     sequence: u64,
     next_packet: Instant,
@@ -153,6 +155,7 @@ impl Trial {
             adaptation: Adaptation::new(limits),
             sender: session(1, seed - 4),
             receiver: session(2, seed - 3),
+            listener: Adaptation::new(limits),
             sent: StreamCounters { sent_ssrc: 1, sent_sequence: 100, ..StreamCounters::default() },
             sequence: 100,
             next_packet: start,
@@ -237,7 +240,13 @@ impl Trial {
             packets: self.received,
             jitter: (self.jitter * 48_000.0) as u32,
         };
+        let received =
+            StreamCounters { packets_received: self.received.into(), queued_now_us: 0, ..StreamCounters::default() };
+        if let Some(bandwidth) = self.listener.wants_report(now, &received) {
+            self.receiver.hurry(now, bandwidth);
+        }
         if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), &[heard]) {
+            self.listener.told(&received);
             self.back.send(now, report.len() as u64 + 28, Cargo::Report(report));
         }
         while let Some(cargo) = self.back.arrived(now) {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use voipd_audio::plan::StreamCounters;
 use voipd_media::rtcp::RemoteView;
 
-/// Moments that are remembered: some 30 s, and longer than any queue that is worth waiting for.
-const MOMENTS: usize = 64;
+/// Moments that are remembered, and how far apart they are at the least: some 30 s, and longer than any queue that is worth
+/// waiting for.
+const MOMENTS: usize = 80;
+const APART: Duration = Duration::from_millis(400);
 /// How long the least delay counts, at least; at most twice as long.
 const BASE: Duration = Duration::from_secs(60);
 /// Reports that follow each other faster tell nothing new.
@@ -31,6 +33,8 @@ const MOST_UNEVEN: Duration = Duration::from_millis(80);
 pub(super) struct Seen {
     /// Waiting time in the queue on the way to the peer.
     pub(super) queue: Duration,
+    /// The same without any allowance for jitter.
+    pub(super) at_most: Duration,
     /// The same by the round trip of our last report but one: exact, and some seconds old.
     pub(super) earlier: Duration,
     /// Seconds a second that it has grown by since the report before.
@@ -93,6 +97,10 @@ impl Delay {
             // Room for packets from before.
             None => u64::from(counters.sent_sequence) + (1 << 16),
         };
+        let before = self.moments.len().checked_sub(2).and_then(|place| self.moments.get(place));
+        if before.is_some_and(|before| now.saturating_duration_since(before.at) < APART) {
+            self.moments.pop_back();
+        }
         while self.moments.len() >= MOMENTS {
             self.moments.pop_front();
         }
@@ -109,13 +117,14 @@ impl Delay {
         // The first packet that the peer did not have.
         let missing = newest.next.checked_sub(u64::from(behind))?;
         // Where nothing is under way, or little is sent, nothing is known of a queue, and there can hardly be one.
-        let queue = self.sent_at(missing).map_or(Duration::ZERO, |sent_at| {
+        let (queue, at_most) = self.sent_at(missing).map_or((Duration::ZERO, Duration::ZERO), |sent_at| {
             let way = now.saturating_duration_since(sent_at).saturating_sub(queued);
             let base = self.base.add(now, way);
             // A queue may have been there from the beginning.
             let base = if self.reports < FIRST_REPORTS { base.min(FARTHEST) } else { base };
             // The report may have left right before the packet's arrival, or a packet time earlier.
-            way.saturating_sub(base + newest.ptime / 2 + uneven(view.jitter))
+            let wait = way.saturating_sub(base + newest.ptime / 2);
+            (wait.saturating_sub(uneven(view.jitter)), wait)
         });
         let earlier = view.round_trip.map_or(Duration::ZERO, |round_trip| {
             let way = round_trip.saturating_sub(queued);
@@ -131,7 +140,7 @@ impl Delay {
         let seconds = now.saturating_duration_since(before.at).max(SHORTEST).as_secs_f64();
         let growth = (queue.as_secs_f64() - before.queue.as_secs_f64()) / seconds;
         let carried = (bits - before.bits).max(0.0) * (1.0 - loss) / seconds;
-        Some(Seen { queue, earlier, growth, carried })
+        Some(Seen { queue, at_most, earlier, growth, carried })
     }
 
     /// The moments around the sending of this packet, and where between them it was; `None` where it is newer than all.

@@ -65,9 +65,14 @@ impl Losses {
             }
         };
         if suspicious {
-            self.trial = Trial::Running { since: now, lost: self.level, rate, seen: 0.0, reports: 0 };
+            self.suspect(now, rate);
         }
         suspicious
+    }
+
+    /// Less than `rate` is sent from now on, to see whether the losses go away.
+    pub(super) fn suspect(&mut self, now: Instant, rate: f64) {
+        self.trial = Trial::Running { since: now, lost: self.level, rate, seen: 0.0, reports: 0 };
     }
 
     /// Answers the rate from before the trial where that has shown that the losses are not ours.

@@ -1,0 +1,115 @@
+//! How much is dared while nobody has said yet what arrives. It knows when reports came, not what they say.
+//!
+//! Without a report a link of 20 kbit/s would take the 48 kbit/s of an undisturbed Opus call into a queue that grows by
+//! 1.4 s each second. Peers that report at once (voipd does) end this within a packet time or two; those that report every
+//! five seconds let it be found out step by step.
+
+use std::time::{Duration, Instant};
+
+/// A report that comes within this time of the first packet is from a peer that reports soon whenever it matters.
+const PROMPT: Duration = Duration::from_millis(1100);
+/// The same of two reports that follow each other.
+const QUICK: Duration = Duration::from_secs(2);
+/// How long all is sent without a report.
+const GRACE: Duration = Duration::from_millis(400);
+/// Who has not reported by then never does: nothing will be known of the network, and nothing is held back.
+const PATIENCE: Duration = Duration::from_secs(16);
+/// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
+const CAREFUL: f64 = 24_000.0;
+/// What is tried next, compared with what a slow peer has called good; and what is enough to be all.
+const CLIMB: f64 = 1.22;
+const ALL: f64 = 50_000.0;
+/// A try begins so long before the next report is expected, and ends as long after it: what it does to a link is known
+/// before it has done much.
+const TRY: Duration = Duration::from_millis(1200);
+/// How much of it the report must have seen.
+const SEEN: Duration = Duration::from_millis(500);
+/// Times between reports that can be.
+const SHORTEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// Where the beginning has got to.
+#[derive(Debug, Default)]
+pub(super) enum Opening {
+    /// Nothing was sent yet.
+    #[default]
+    Silent,
+    /// No report has come since the first packet.
+    Unheard {
+        /// When that was.
+        since: Instant,
+    },
+    /// The peer reports, and seldom.
+    Climbing {
+        last: Instant,
+        /// Time between the last two reports.
+        apart: Duration,
+        /// Bits per second that a report has called good.
+        level: f64,
+    },
+    /// What is sent follows reports alone.
+    Over,
+}
+
+impl Opening {
+    /// The stream sends.
+    pub(super) fn sends(&mut self, now: Instant) {
+        match self {
+            Opening::Silent => *self = Opening::Unheard { since: now },
+            Opening::Unheard { since } if now.saturating_duration_since(*since) >= PATIENCE => {
+                *self = Opening::Over;
+            }
+            _ => {}
+        }
+    }
+
+    /// A report has come; `good` where it complains of nothing.
+    pub(super) fn report(&mut self, now: Instant, good: bool) {
+        match self {
+            Opening::Unheard { since } if now.saturating_duration_since(*since) > PROMPT => {
+                let apart = now.saturating_duration_since(*since).clamp(SHORTEST, LONGEST);
+                let level = if good { CAREFUL * CLIMB } else { CAREFUL };
+                *self = Opening::Climbing { last: now, apart, level };
+            }
+            Opening::Climbing { last, apart, level } if now.saturating_duration_since(*last) > QUICK => {
+                let tried = now >= *last + apart.saturating_sub(TRY) + SEEN && now <= *last + *apart + TRY;
+                if tried && good {
+                    *level *= CLIMB;
+                }
+                *apart = now.saturating_duration_since(*last).clamp(SHORTEST, LONGEST);
+                *last = now;
+                if *level >= ALL {
+                    *self = Opening::Over;
+                }
+            }
+            _ => *self = Opening::Over,
+        }
+    }
+
+    /// The network has shown what it carries.
+    pub(super) fn end(&mut self) {
+        *self = Opening::Over;
+    }
+
+    /// Whether nobody has said what arrives, and what is sent is held back therefore.
+    pub(super) fn is_unsure(&self, now: Instant) -> bool {
+        matches!(self, Opening::Unheard { since } if now.saturating_duration_since(*since) > PROMPT)
+    }
+
+    /// Whether reports, and what comes from the peer, are worth a look many times a second.
+    pub(super) fn is_young(&self) -> bool {
+        matches!(self, Opening::Silent | Opening::Unheard { .. })
+    }
+
+    /// Most bits per second that are dared, packet headers included.
+    pub(super) fn most(&self, now: Instant) -> f64 {
+        match self {
+            Opening::Unheard { since } if now.saturating_duration_since(*since) >= GRACE => CAREFUL,
+            Opening::Climbing { last, apart, level } => {
+                let due = *last + *apart;
+                if now + TRY >= due && now <= due + TRY { level * CLIMB } else { *level }
+            }
+            _ => f64::INFINITY,
+        }
+    }
+}
