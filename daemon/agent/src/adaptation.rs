@@ -31,11 +31,13 @@ const LONG: Duration = Duration::from_millis(65);
 const GROWING: Duration = Duration::from_millis(60);
 /// Below this it is none, but the measure's own coarseness.
 const SHORT: Duration = Duration::from_millis(50);
+/// What a slow peer's report may say of a queue at the most for more to be tried.
+const NONE: Duration = Duration::from_millis(30);
 /// With so many losses a queue must be seen twice, or be of this length.
 const LOSSY: f64 = 0.02;
 const BEYOND_DOUBT: Duration = Duration::from_millis(400);
 /// Losses in the first report of a slow peer that may be a full router's, and the queue that is thought to be in it.
-const FULL_ROUTER: f64 = 0.04;
+const FULL_ROUTER: f64 = 0.03;
 const UNSEEN: Duration = Duration::from_millis(700);
 /// Share of what the link carries that is used once it is known.
 const SHARE: f64 = 0.82;
@@ -46,15 +48,16 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Least share of the link's rate that is sent while a queue empties.
 const LEAST_SHARE: f64 = 0.5;
 /// How long nothing is raised after the link was found too slow: the first time, and at most.
-const HOLD: Duration = Duration::from_secs(15);
+const HOLD: Duration = Duration::from_secs(10);
 const LONGEST_HOLD: Duration = Duration::from_secs(80);
 /// After so long without trouble the next one is the first again.
 const FORGOTTEN: Duration = Duration::from_secs(180);
 /// Growth a second: where nothing is known of the link, and near the rate at which it was too slow.
-const FAST: f64 = 0.012;
+const FAST: f64 = 0.014;
 const SLOW: f64 = 0.004;
-/// How long nothing is raised after the peer's own queue has let ours be guessed, and what each good report allows then: near
-/// the rate that was guessed, and far above it.
+/// Where the peer's queue lets ours be guessed: how long it will be, how long nothing is raised then, and what each good
+/// report allows: near the rate that was guessed, and far above it.
+const GUESSED: Duration = Duration::from_millis(700);
 const GUESS_HOLD: Duration = Duration::from_secs(3);
 const GUESS_NEAR: f64 = 1.08;
 const GUESS_FAR: f64 = 1.3;
@@ -74,6 +77,8 @@ pub struct Adaptation {
     hold: Duration,
     hold_until: Option<Instant>,
     last: Option<Instant>,
+    /// By the last report.
+    queue: Duration,
     opening: Opening,
     inbound: Inbound,
     guess: Guess,
@@ -104,6 +109,7 @@ impl Adaptation {
             hold: HOLD,
             hold_until: None,
             last: None,
+            queue: Duration::ZERO,
             opening: Opening::default(),
             inbound: Inbound::default(),
             guess: Guess::Possible,
@@ -163,18 +169,19 @@ impl Adaptation {
     pub fn reported(&mut self, now: Instant, view: &RemoteView, queued: Duration) {
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let Some(seen) = self.delay.report(now, view, queued) else {
-            self.opening.report(now, true);
+            self.opening.report(now, true, true);
             return self.follow(now);
         };
         let loss = f64::from(view.fraction_lost);
         self.losses.report(now, loss, seen.queue >= LONG && seen.earlier >= SHORT);
         // Packets that were lost right before the report look like late ones, which the round trip does not confirm.
-        let doubtful = loss > LOSSY && seen.queue < BEYOND_DOUBT && seen.earlier < SHORT;
+        let doubtful = loss > LOSSY && seen.queue < BEYOND_DOUBT && seen.earlier < SHORT && self.queue < LONG;
+        self.queue = seen.queue;
         let overrun = seen.queue >= LONG && seen.growth > -0.05
             || seen.queue >= GROWING && seen.growth > 0.01
             || seen.queue >= SHORT / 2 && seen.earlier >= LONG && seen.growth > -0.05;
         let overrun = overrun && !doubtful;
-        if self.opening.is_unsure(now) && loss >= FULL_ROUTER {
+        if self.opening.is_unsure(now) && (loss >= FULL_ROUTER || loss > 0.0 && seen.queue >= LONG) {
             // A router that is full loses what comes, and no queue is seen as long as none was ever shorter.
             self.losses.suspect(now, self.rate);
             self.rate = self.rate.min(self.opening.most(now));
@@ -192,11 +199,11 @@ impl Adaptation {
         } else if let Some(rate) = self.losses.exonerates_link(now) {
             self.rate = rate.min(self.limits.most());
             (self.knee, self.hold_until) = (None, None);
-        } else if doubtful || seen.queue.max(seen.earlier) < SHORT {
+        } else if !self.opening.is_young() && (doubtful || seen.queue.max(seen.earlier) < SHORT) {
             self.raise(now, since);
         }
-        let good = !overrun && loss < LOSSY && seen.at_most < SHORT;
-        self.opening.report(now, good);
+        let fair = !overrun && (doubtful || seen.queue < SHORT) && queued < SHORT && loss < FULL_ROUTER;
+        self.opening.report(now, fair, fair && seen.at_most < NONE);
         self.follow(now);
     }
 
@@ -212,7 +219,7 @@ impl Adaptation {
         if fits || self.limits.codec != Codec::Opus || !matches!(self.guess, Guess::Possible) {
             return;
         }
-        self.lower(now, carried, queue);
+        self.lower(now, carried, queue.max(GUESSED));
         self.hold_until = Some(now + GUESS_HOLD);
         self.guess = Guess::Made { before };
     }

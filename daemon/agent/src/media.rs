@@ -212,7 +212,7 @@ impl Agent {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
-            let queued = Duration::from_micros(stream.counters.queued_us);
+            let queued = Duration::from_micros(stream.counters.queued_now_us);
             for event in &events {
                 if let RtcpEvent::Report(view) = event {
                     stream.adaptation.reported(now, view, queued);
@@ -307,7 +307,13 @@ impl Agent {
         if flows {
             call.vigil.hear(now);
         }
-        let look = if watchful { WATCH } else if call.expects_sound() { LOOK } else { CHECK };
+        let look = if watchful {
+            WATCH
+        } else if call.expects_sound() {
+            LOOK
+        } else {
+            CHECK
+        };
         call.next_check = Some(next.clamp(now + WATCH, now + look));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);

@@ -14,6 +14,11 @@ const APART: Duration = Duration::from_millis(400);
 const BASE: Duration = Duration::from_secs(60);
 /// Reports that follow each other faster tell nothing new.
 const SHORTEST: Duration = Duration::from_millis(200);
+/// Of the reports of so much time, at most so many, the first one that knew of a queue tells together with the last one
+/// what the link carries.
+const LONG_AGO: Duration = Duration::from_secs(3);
+const RECENT: usize = 12;
+const STANDING: Duration = Duration::from_millis(65);
 /// Packets that cover a smaller share of the time were not sent all the time. They may have become shorter in it.
 const FULL: f64 = 0.3;
 /// A source that has sent for no longer is thought to have sent all the time.
@@ -63,6 +68,8 @@ pub(super) struct Delay {
     base: Least,
     round_trip: Least,
     last: Option<Last>,
+    /// The reports before it, of the last seconds.
+    recent: VecDeque<Last>,
     /// When the first packet was sent, where that is known.
     beginning: Option<Last>,
     reports: u32,
@@ -86,6 +93,7 @@ impl Delay {
             self.ssrc_sent = counters.sent_ssrc;
             self.moments.clear();
             self.last = None;
+            self.recent.clear();
             // The stream has been sent since its first packet, or there were others before.
             let age = ptime.saturating_mul(counters.packets_sent.min(u32::MAX.into()) as u32);
             let at = now.checked_sub(age).filter(|_| age <= YOUNG && !ptime.is_zero());
@@ -131,15 +139,29 @@ impl Delay {
             way.saturating_sub(self.round_trip.add(now, way) + uneven(view.jitter))
         });
         self.reports = self.reports.saturating_add(1);
+        // Reports that have waited for different times were written further apart, or closer, than they come.
+        let written = now.checked_sub(queued).unwrap_or(now);
         let bits = self.bits_before(missing)?;
         let loss = f64::from(view.fraction_lost);
-        let before = self.last.filter(|last| now.saturating_duration_since(last.at) >= SHORTEST);
+        let before = self.last.filter(|last| written.saturating_duration_since(last.at) >= SHORTEST);
         let before = before.or(self.beginning);
-        self.last = Some(Last { at: now, queue, bits });
+        self.last = Some(Last { at: written, queue, bits });
         let before = before?;
-        let seconds = now.saturating_duration_since(before.at).max(SHORTEST).as_secs_f64();
+        let seconds = written.saturating_duration_since(before.at).max(SHORTEST).as_secs_f64();
         let growth = (queue.as_secs_f64() - before.queue.as_secs_f64()) / seconds;
         let carried = (bits - before.bits).max(0.0) * (1.0 - loss) / seconds;
+        // Packets are as coarse as the time between two hurried reports is short.
+        while self.recent.front().is_some_and(|at| written.saturating_duration_since(at.at) > LONG_AGO)
+            || self.recent.len() >= RECENT
+        {
+            self.recent.pop_front();
+        }
+        let long = self.recent.iter().find(|at| at.queue >= STANDING).filter(|_| loss == 0.0);
+        let carried = long.map_or(carried, |long| {
+            let seconds = written.saturating_duration_since(long.at).max(SHORTEST).as_secs_f64();
+            (bits - long.bits).max(0.0) / seconds
+        });
+        self.recent.push_back(Last { at: written, queue, bits });
         Some(Seen { queue, at_most, earlier, growth, carried })
     }
 

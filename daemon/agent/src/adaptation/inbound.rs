@@ -15,7 +15,7 @@ const SPAN: Duration = Duration::from_millis(600);
 /// goes, and timestamps that jump do so once.
 const STEPS: usize = 2;
 const STEP_US: u64 = 10_000;
-const LONG_US: u64 = 80_000;
+const LONG_US: u64 = 50_000;
 /// From here on the peer should hear of it.
 const NOTABLE_US: u64 = 40_000;
 /// So many reports are sent as early as may be, each after so many packets more: they tell the peer's sender what the way is
@@ -91,8 +91,7 @@ impl Inbound {
         self.trouble = queues.then(|| self.trouble.unwrap_or(now));
         let speaks = self.trouble.is_some_and(|since| now.saturating_duration_since(since) < LONGEST_TROUBLE);
         let over = std::mem::replace(&mut self.troubled, speaks) && !speaks;
-        let early =
-            self.early < EARLY_REPORTS && counters.packets_received >= self.packets + EARLY_PACKETS;
+        let early = self.early < EARLY_REPORTS && counters.packets_received >= self.packets + EARLY_PACKETS;
         (speaks || over || early).then(|| self.bandwidth())
     }
 

@@ -10,20 +10,25 @@ use std::time::{Duration, Instant};
 const PROMPT: Duration = Duration::from_millis(1100);
 /// The same of two reports that follow each other.
 const QUICK: Duration = Duration::from_secs(2);
+/// How long a peer that has reported at once is waited for to say that all is well.
+const DOUBT: Duration = Duration::from_secs(4);
 /// How long all is sent without a report.
 const GRACE: Duration = Duration::from_millis(400);
 /// Who has not reported by then never does: nothing will be known of the network, and nothing is held back.
 const PATIENCE: Duration = Duration::from_secs(16);
 /// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
 const CAREFUL: f64 = 24_000.0;
-/// What is tried next, compared with what a slow peer has called good; and what is enough to be all.
-const CLIMB: f64 = 1.22;
-const ALL: f64 = 50_000.0;
-/// A try begins so long before the next report is expected, and ends as long after it: what it does to a link is known
-/// before it has done much.
-const TRY: Duration = Duration::from_millis(1200);
+/// What the first good report of a slow peer allows, and each later one, compared with what was sent before.
+const FIRST_CLIMB: f64 = 1.2;
+const CLIMB: f64 = 1.11;
+/// What is tried before each report, compared with what is sent until then, and how much is enough to be all.
+const TRIED: f64 = 1.25;
+const ALL: f64 = 44_000.0;
+/// A try begins so long before the report is expected, and ends as long after it: what it does to a link is known before it
+/// has done much.
+const TRY: Duration = Duration::from_millis(800);
 /// How much of it the report must have seen.
-const SEEN: Duration = Duration::from_millis(500);
+const SEEN: Duration = Duration::from_millis(400);
 /// Times between reports that can be.
 const SHORTEST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(8);
@@ -39,6 +44,12 @@ pub(super) enum Opening {
         /// When that was.
         since: Instant,
     },
+    /// The peer reports at once; one report tells how long the way is, and two what waits on it.
+    HeardOnce {
+        /// When the first packet was sent, and when the report came.
+        since: Instant,
+        at: Instant,
+    },
     /// The peer reports, and seldom.
     Climbing {
         last: Instant,
@@ -46,6 +57,8 @@ pub(super) enum Opening {
         apart: Duration,
         /// Bits per second that a report has called good.
         level: f64,
+        /// The last report was fair at the least.
+        fair_before: bool,
     },
     /// What is sent follows reports alone.
     Over,
@@ -59,26 +72,39 @@ impl Opening {
             Opening::Unheard { since } if now.saturating_duration_since(*since) >= PATIENCE => {
                 *self = Opening::Over;
             }
+            Opening::HeardOnce { at, .. } if now.saturating_duration_since(*at) >= DOUBT => {
+                *self = Opening::Over;
+            }
             _ => {}
         }
     }
 
-    /// A report has come; `good` where it complains of nothing.
-    pub(super) fn report(&mut self, now: Instant, good: bool) {
+    /// A report has come; `fair` where it shows no queue, `good` where it leaves no doubt that there is none.
+    pub(super) fn report(&mut self, now: Instant, fair: bool, good: bool) {
         match self {
-            Opening::Unheard { since } if now.saturating_duration_since(*since) > PROMPT => {
-                let apart = now.saturating_duration_since(*since).clamp(SHORTEST, LONGEST);
-                let level = if good { CAREFUL * CLIMB } else { CAREFUL };
-                *self = Opening::Climbing { last: now, apart, level };
+            Opening::Unheard { since } if now.saturating_duration_since(*since) <= PROMPT => {
+                *self = Opening::HeardOnce { since: *since, at: now };
             }
-            Opening::Climbing { last, apart, level } if now.saturating_duration_since(*last) > QUICK => {
+            Opening::HeardOnce { .. } if !fair => {}
+            Opening::Unheard { since } => {
+                let apart = now.saturating_duration_since(*since).clamp(SHORTEST, LONGEST);
+                let level = if good { CAREFUL * FIRST_CLIMB } else { CAREFUL };
+                *self = Opening::Climbing { last: now, apart, level, fair_before: fair };
+            }
+            Opening::Climbing { last, apart, level, fair_before }
+                if now.saturating_duration_since(*last) > QUICK =>
+            {
                 let tried = now >= *last + apart.saturating_sub(TRY) + SEEN && now <= *last + *apart + TRY;
+                // Jitter leaves some doubt about each report; two are enough.
+                let good = good || fair && *fair_before;
+                *fair_before = fair && !good;
+                let all = *level * TRIED >= ALL;
                 if tried && good {
                     *level *= CLIMB;
                 }
                 *apart = now.saturating_duration_since(*last).clamp(SHORTEST, LONGEST);
                 *last = now;
-                if *level >= ALL {
+                if tried && good && all {
                     *self = Opening::Over;
                 }
             }
@@ -98,16 +124,20 @@ impl Opening {
 
     /// Whether reports, and what comes from the peer, are worth a look many times a second.
     pub(super) fn is_young(&self) -> bool {
-        matches!(self, Opening::Silent | Opening::Unheard { .. })
+        matches!(self, Opening::Silent | Opening::Unheard { .. } | Opening::HeardOnce { .. })
     }
 
     /// Most bits per second that are dared, packet headers included.
     pub(super) fn most(&self, now: Instant) -> f64 {
         match self {
-            Opening::Unheard { since } if now.saturating_duration_since(*since) >= GRACE => CAREFUL,
-            Opening::Climbing { last, apart, level } => {
+            Opening::Unheard { since } | Opening::HeardOnce { since, .. }
+                if now.saturating_duration_since(*since) >= GRACE =>
+            {
+                CAREFUL
+            }
+            Opening::Climbing { last, apart, level, .. } => {
                 let due = *last + *apart;
-                if now + TRY >= due && now <= due + TRY { level * CLIMB } else { *level }
+                if now + TRY >= due && now <= due + TRY { level * TRIED } else { *level }
             }
             _ => f64::INFINITY,
         }
