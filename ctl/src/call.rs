@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use voipd_dbus::{AcceptOptions, CallState, Dict, ResumeOptions};
+use voipd_dbus::{AcceptOptions, CallState, Dict, ResumeOptions, names};
 
 use crate::cli::{AnswerArgs, CodecArgs, DtmfArgs, HangupArgs, OneCall, RejectArgs, ResumeArgs, SoundArgs};
 use crate::daemon::Daemon;
@@ -95,6 +95,9 @@ pub(crate) fn state_words(call: &Object) -> String {
             ("Mixed", "mixed"),
         ];
         words.extend(marks.iter().filter(|(key, _)| call.flag(key)).map(|(_, word)| (*word).to_owned()));
+        if let Some(number) = names::conference_number(call.text("Conference")) {
+            words.push(format!("in conference {number}"));
+        }
         match call.text("NetworkState") {
             "waiting" => words.push("waiting for a network".to_owned()),
             "moving" => words.push("moving to another network".to_owned()),
@@ -118,6 +121,7 @@ pub(crate) async fn answer(daemon: &Daemon, args: AnswerArgs) -> Result<(), Fail
         record: files.record.map(Into::into),
         programs: None,
         mix: args.sound.mix.then_some(true),
+        conference: args.sound.conference()?,
     };
     Ok(daemon.call(&path).await?.accept(&options).await?)
 }
@@ -261,7 +265,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (play, record) = (directory.path().join("missing.wav"), directory.path().join("kept.wav"));
         std::fs::write(&record, "old").unwrap();
-        let args = SoundArgs { play: Some(play.clone()), record: Some(record.clone()), mix: false };
+        let args = SoundArgs {
+            play: Some(play.clone()),
+            record: Some(record.clone()),
+            mix: false,
+            conference: None,
+        };
         let sentence = open_files(&args).unwrap_err().sentence.unwrap();
         assert!(sentence.contains("missing.wav to play it"), "{sentence}");
         assert_eq!(std::fs::read_to_string(&record).unwrap(), "old");
@@ -278,7 +287,7 @@ mod tests {
         let name = zbus::Variant::from("work").try_into().unwrap();
         let account =
             Object { path: "/org/voipd/account/1".into(), properties: [("Name".to_owned(), name)].into() };
-        let snapshot = Snapshot { accounts: vec![account], calls: vec![with_account] };
+        let snapshot = Snapshot { accounts: vec![account], calls: vec![with_account], ..Snapshot::default() };
         let json = calls_to_json(&snapshot);
         assert_eq!((&json[0]["account_name"], &json[0]["number"]), (&json!("work"), &json!(3)));
         assert!(calls_table(&snapshot)[1].contains("work"));

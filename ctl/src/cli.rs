@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use zbus::OwnedObjectPath;
 
 use crate::daemon::Bus;
 use crate::dialplan::DialPlanArgs;
-use crate::exit::Exit;
-use crate::objects::CallName;
+use crate::exit::{Exit, Failure};
+use crate::objects::{CallName, ConferenceName, object_path};
 use crate::wav::StreamHeader;
 
 /// Places and takes telephone calls through voipd, and shows how they go
@@ -75,6 +76,11 @@ pub(crate) enum Command {
     Play(PlayArgs),
     /// Record a call that goes on
     Record(RecordArgs),
+    /// Conferences: list, open, join, leave, mute, unmute, device, end, watch; without a command, list
+    Conference {
+        #[command(subcommand)]
+        command: Option<ConferenceCommand>,
+    },
     /// Sound devices: list, select, test
     Devices(DevicesArgs),
     /// List the telephones of the local network that can be called by name
@@ -92,6 +98,11 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Refuse inbound calls (on), or let them ring (off); without either, show which
     Dnd {
+        /// on or off
+        switch: Option<Switch>,
+    },
+    /// Let the dial tone sound, as when a receiver is lifted (on), or end it (off); without either, show which
+    DialTone {
         /// on or off
         switch: Option<Switch>,
     },
@@ -183,6 +194,51 @@ pub(crate) enum FriendsCommand {
     Remove {
         /// The friend's name
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConferenceCommand {
+    /// List the conferences with their calls
+    List,
+    /// Open a conference of calls that are there, or one that waits for its first; prints its path
+    Open {
+        /// Numbers or object paths of the calls
+        calls: Vec<CallName>,
+        /// What microphone and loudspeaker are to it (otherwise joined)
+        #[arg(long)]
+        device: Option<DeviceWord>,
+    },
+    /// Take a call into a conference
+    Join {
+        #[command(flatten)]
+        call: OneCall,
+        /// Number or object path of the conference, when there are several
+        #[arg(long, value_name = "CONFERENCE")]
+        to: Option<ConferenceName>,
+    },
+    /// Take a call out of its conference; it is on hold then
+    Leave(OneCall),
+    /// Let the others not hear the peer of a call
+    Mute(OneCall),
+    /// Let them hear it again
+    Unmute(OneCall),
+    /// Say what microphone and loudspeaker are to a conference
+    Device {
+        /// What they are
+        device: DeviceWord,
+        /// Number or object path of the conference, when there are several
+        conference: Option<ConferenceName>,
+    },
+    /// Hang up all calls of a conference
+    End {
+        /// Number or object path of the conference, when there are several
+        conference: Option<ConferenceName>,
+    },
+    /// Print who speaks, until the conference is over or Ctrl-C
+    Watch {
+        /// Number or object path of the conference, when there are several
+        conference: Option<ConferenceName>,
     },
 }
 
@@ -317,6 +373,17 @@ pub(crate) struct SoundArgs {
     /// Do not hold the other calls, mix them with this one
     #[arg(long)]
     pub(crate) mix: bool,
+    /// Number or object path of the conference that the call is to be in
+    #[arg(long, conflicts_with = "mix")]
+    pub(crate) conference: Option<ConferenceName>,
+}
+
+impl SoundArgs {
+    /// Path of the conference.
+    pub(crate) fn conference(&self) -> Result<Option<OwnedObjectPath>, Failure> {
+        let Some(name) = &self.conference else { return Ok(None) };
+        Ok(Some(object_path(&name.path())?.into()))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -432,6 +499,18 @@ words! {
         F32 = "f32",
         /// G.711 µ-law
         Ulaw = "ulaw",
+    }
+}
+
+words! {
+    /// What the sound device is to a conference.
+    DeviceWord {
+        /// Microphone and loudspeaker take part
+        Joined = "joined",
+        /// The loudspeaker does, and the microphone is not heard
+        Listening = "listening",
+        /// The calls are among themselves
+        Away = "away",
     }
 }
 
@@ -755,9 +834,9 @@ pub(crate) enum ConfigCommand {
 }
 
 /// Seconds of an argument as a duration.
-pub(crate) fn seconds(value: f64, option: &str) -> Result<std::time::Duration, crate::exit::Failure> {
+pub(crate) fn seconds(value: f64, option: &str) -> Result<std::time::Duration, Failure> {
     std::time::Duration::try_from_secs_f64(value)
-        .map_err(|_| crate::exit::Failure::usage(format!("{option} {value} is no number of seconds")))
+        .map_err(|_| Failure::usage(format!("{option} {value} is no number of seconds")))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use voipd_dbus::{
-    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, Dict, FriendsProxy, ManagerProxy, NatProxy,
-    names,
+    AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, ConferenceProxy, Dict, FriendsProxy,
+    ManagerProxy, NatProxy, names,
 };
 use zbus::names::{BusName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
@@ -132,6 +132,10 @@ impl Daemon {
 
     pub(crate) async fn call(&self, path: &str) -> Result<CallProxy<'static>, Failure> {
         proxy!(self, CallProxy, path)
+    }
+
+    pub(crate) async fn conference(&self, path: &str) -> Result<ConferenceProxy<'static>, Failure> {
+        proxy!(self, ConferenceProxy, path)
     }
 
     pub(crate) async fn statistics(&self, path: &str) -> Result<CallStatisticsProxy<'static>, Failure> {

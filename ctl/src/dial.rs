@@ -38,6 +38,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         record: files.record.map(Into::into),
         programs: args.audio.is_some().then_some(true),
         mix: args.sound.mix.then_some(true),
+        conference: args.sound.conference()?,
         codecs: args.codecs.clone(),
         anonymous: args.anonymous.then_some(true),
         follow: args.follow.then_some(true),

@@ -4,6 +4,7 @@ mod account;
 mod audio;
 mod call;
 mod cli;
+mod conference;
 mod config;
 mod daemon;
 mod devices;
@@ -100,10 +101,12 @@ async fn command(daemon: &Daemon, out: Output, command: Command) -> Result<(), F
         Command::Devices(args) => devices::run(daemon, out, args.command).await,
         Command::Neighbours => neighbours::list(daemon, out).await,
         Command::Nat(args) => nat::run(daemon, out, args.command).await,
+        Command::Conference { command } => conference::run(daemon, out, command).await,
         Command::Friends { command } => friends::run(daemon, out, command).await,
         Command::Stats(args) => stats::run(daemon, out, args).await,
         Command::Graph(args) => graph::run(daemon, out, args).await,
         Command::Dnd { switch } => status::do_not_disturb(daemon, out, switch).await,
+        Command::DialTone { switch } => status::dial_tone(daemon, out, switch).await,
         Command::Wait(args) => wait::run(daemon, out, args).await,
         Command::Trace(args) => trace::run(daemon, out, args).await,
         Command::Monitor => monitor::run(daemon, out).await,

@@ -47,6 +47,7 @@ fn object(path: &str) -> (&'static str, Option<u32>) {
     match (names::call_number(path), names::account_number(path)) {
         (Some(number), _) => ("call", Some(number)),
         (_, Some(number)) => ("account", Some(number)),
+        _ if names::conference_number(path).is_some() => ("conference", names::conference_number(path)),
         _ if path == names::AUDIO_PATH => ("audio", None),
         _ if path == names::NAT_PATH => ("nat", None),
         _ => ("voipd", None),
@@ -62,7 +63,8 @@ fn label(path: &str) -> String {
 
 /// The properties that describe the object best come with its arrival.
 fn own(interfaces: &std::collections::HashMap<String, Dict>) -> Option<&Dict> {
-    interfaces.get(names::CALL).or_else(|| interfaces.get(names::ACCOUNT))
+    let described = [names::CALL, names::ACCOUNT, names::CONFERENCE];
+    described.iter().find_map(|interface| interfaces.get(*interface))
 }
 
 fn line(event: &Event) -> Option<String> {
@@ -80,7 +82,7 @@ fn line(event: &Event) -> Option<String> {
     };
     match event {
         Event::Added { path, interfaces } => {
-            let keys = ["Direction", "State", "Peer", "AssertedIdentity", "Name"];
+            let keys = ["Direction", "State", "Peer", "AssertedIdentity", "Name", "Members", "Device"];
             // What is empty describes nothing.
             let says = |properties: &Dict, key: &str| {
                 properties.get(key).is_some_and(|value| to_json(value) != Value::String(String::new()))
@@ -91,8 +93,9 @@ fn line(event: &Event) -> Option<String> {
         }
         Event::Removed { path } => Some(format!("{} removed", label(path))),
         Event::Changed { path, properties, .. } => {
-            // Which calls and accounts there are is told by their coming and going.
-            let lists = |key: &str| path == names::ROOT_PATH && matches!(key, "Calls" | "Accounts");
+            // Which calls, accounts and conferences there are is told by their coming and going.
+            let lists =
+                |key: &str| path == names::ROOT_PATH && matches!(key, "Calls" | "Accounts" | "Conferences");
             let told = pairs(properties, &|key| !lists(key));
             (!told.is_empty()).then(|| format!("{} has {told}", label(path)))
         }

@@ -56,9 +56,26 @@ impl Object {
         }
     }
 
+    /// The paths of a list.
+    pub(crate) fn paths(&self, key: &str) -> Vec<String> {
+        match self.properties.get(key).map(|value| &**value) {
+            Some(Variant::Array(array)) => {
+                let paths = array.inner().iter().filter_map(|value| match value {
+                    Variant::ObjectPath(path) => Some(path.to_string()),
+                    _ => None,
+                });
+                paths.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The number that the path ends in.
     pub(crate) fn id(&self) -> u32 {
-        names::call_number(&self.path).or_else(|| names::account_number(&self.path)).unwrap_or(0)
+        names::call_number(&self.path)
+            .or_else(|| names::account_number(&self.path))
+            .or_else(|| names::conference_number(&self.path))
+            .unwrap_or(0)
     }
 
     /// State of a call; `None` for one that this version does not know.
@@ -112,6 +129,7 @@ impl Object {
 pub(crate) struct Snapshot {
     pub(crate) accounts: Vec<Object>,
     pub(crate) calls: Vec<Object>,
+    pub(crate) conferences: Vec<Object>,
 }
 
 impl Snapshot {
@@ -123,12 +141,14 @@ impl Snapshot {
                 match interface.as_str() {
                     names::ACCOUNT => snapshot.accounts.push(object),
                     names::CALL => snapshot.calls.push(object),
+                    names::CONFERENCE => snapshot.conferences.push(object),
                     _ => {}
                 }
             }
         }
         snapshot.accounts.sort_by_key(Object::id);
         snapshot.calls.sort_by_key(Object::id);
+        snapshot.conferences.sort_by_key(Object::id);
         snapshot
     }
 
@@ -145,6 +165,29 @@ impl Snapshot {
     /// Name of the account with this path.
     pub(crate) fn account_name(&self, path: &str) -> &str {
         self.accounts.iter().find(|a| a.path == path).map_or("", |a| a.text("Name"))
+    }
+
+    /// The conference that is named, else the only one.
+    pub(crate) fn conference(&self, named: Option<&ConferenceName>) -> Result<&Object, Failure> {
+        match (named, self.conferences.as_slice()) {
+            (Some(name), all) => all.iter().find(|one| one.id() == name.0).ok_or_else(|| {
+                Failure::failed(format!(
+                    "there is no conference {}. 'voipctl conference' shows the conferences.",
+                    name.0
+                ))
+            }),
+            (None, [one]) => Ok(one),
+            (None, []) => {
+                Err(Failure::failed("there is no conference. 'voipctl conference open' opens one."))
+            }
+            (None, many) => {
+                let numbers: Vec<String> = many.iter().map(|one| one.id().to_string()).collect();
+                Err(Failure::usage(format!(
+                    "there are several conferences: name one of them: {}.",
+                    numbers.join(", ")
+                )))
+            }
+        }
     }
 
     /// The call that is named, else the only one that fits.
@@ -186,6 +229,7 @@ pub(crate) enum Fit {
     Holdable,
     OnHold,
     Sounding,
+    InConference,
     Any,
 }
 
@@ -200,6 +244,7 @@ impl Fit {
             }
             Self::OnHold => state != Some(CallState::Ended) && call.flag("LocalHold"),
             Self::Sounding => matches!(state, Some(CallState::Early | CallState::Active)),
+            Self::InConference => !matches!(call.text("Conference"), "" | "/"),
             Self::Any => true,
         }
     }
@@ -212,6 +257,7 @@ impl Fit {
             Self::Holdable => ("that can be held", "that can be held"),
             Self::OnHold => ("on hold", "on hold"),
             Self::Sounding => ("that can take digits", "that can take digits"),
+            Self::InConference => ("that is in a conference", "that are in a conference"),
             Self::Any => ("to show", "to show"),
         }
     }
@@ -246,6 +292,31 @@ impl std::str::FromStr for CallName {
     }
 }
 
+/// A conference as a person names it: its number or its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConferenceName(u32);
+
+impl ConferenceName {
+    pub(crate) fn path(&self) -> String {
+        names::conference_path(self.0)
+    }
+}
+
+impl std::str::FromStr for ConferenceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = match names::conference_number(text) {
+            Some(number) => Some(number),
+            None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+            None => None,
+        };
+        number.map(Self).ok_or_else(|| {
+            format!("a conference is a number such as 1, or a path such as {}1", names::CONFERENCE_PREFIX)
+        })
+    }
+}
+
 /// A path that came from the daemon, for a method's argument.
 pub(crate) fn object_path(path: &str) -> Result<ObjectPath<'_>, Failure> {
     ObjectPath::try_from(path).map_err(|_| Failure::failed(format!("'{path}' is no object path")))
@@ -263,6 +334,13 @@ pub(crate) mod tests {
         Object { path: names::call_path(id), properties }
     }
 
+    /// A list of paths as a property.
+    pub(crate) fn paths(paths: &[String]) -> zbus::OwnedVariant {
+        let paths: Vec<ObjectPath<'_>> =
+            paths.iter().map(|path| ObjectPath::try_from(path.as_str()).unwrap()).collect();
+        Variant::from(paths).try_into().unwrap()
+    }
+
     fn snapshot() -> Snapshot {
         let calls = vec![
             call(1, &[("State", "ended")], &[]),
@@ -270,7 +348,7 @@ pub(crate) mod tests {
             call(4, &[("State", "active"), ("Peer", "sip:b@example.org"), ("PeerName", "B\u{1b}")], &[]),
             call(5, &[("State", "a-state-of-tomorrow")], &[]),
         ];
-        Snapshot { accounts: Vec::new(), calls }
+        Snapshot { calls, ..Snapshot::default() }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use voipd_dbus::names;
 use crate::account::accounts_table;
 use crate::call::{calls_table, calls_to_json};
 use crate::cli::{StatusArgs, Switch};
+use crate::conference::conferences_table;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
 use crate::objects::Object;
@@ -30,6 +31,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
             "audio": dict_to_json(&audio.properties),
             "accounts": snapshot.accounts.iter().map(Object::to_json).collect::<Vec<_>>(),
             "calls": calls_to_json(&snapshot),
+            "conferences": snapshot.conferences.iter().map(Object::to_json).collect::<Vec<_>>(),
         }));
     }
     out.line(&format!("voipd {} on the {} bus", manager.text("Version"), daemon.bus.name()))?;
@@ -47,6 +49,10 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
     match snapshot.calls.is_empty() {
         true => out.line("There are no calls.")?,
         false => out.lines(&calls_table(&snapshot))?,
+    }
+    if !snapshot.conferences.is_empty() {
+        out.line("")?;
+        out.lines(&conferences_table(&snapshot))?;
     }
     if args.counters {
         out.line("")?;
@@ -96,13 +102,23 @@ pub(crate) async fn do_not_disturb(
     let manager = daemon.manager().await?;
     match switch {
         Some(switch) => Ok(manager.set_do_not_disturb(matches!(switch, Switch::On)).await?),
-        None => {
-            let on = manager.do_not_disturb().await?;
-            match out.json {
-                true => out.document(&json!({"do_not_disturb": on})),
-                false => out.line(if on { "on" } else { "off" }),
-            }
-        }
+        None => show_switch(out, "do_not_disturb", manager.do_not_disturb().await?),
+    }
+}
+
+/// `voipctl dial-tone`.
+pub(crate) async fn dial_tone(daemon: &Daemon, out: Output, switch: Option<Switch>) -> Result<(), Failure> {
+    let manager = daemon.manager().await?;
+    match switch {
+        Some(switch) => Ok(manager.set_dial_tone(matches!(switch, Switch::On)).await?),
+        None => show_switch(out, "dial_tone", manager.dial_tone().await?),
+    }
+}
+
+fn show_switch(out: Output, key: &str, on: bool) -> Result<(), Failure> {
+    match out.json {
+        true => out.document(&json!({ key: on })),
+        false => out.line(if on { "on" } else { "off" }),
     }
 }
 

@@ -190,11 +190,11 @@ mod tests {
     }
 
     fn accounts(accounts: Vec<Object>) -> Snapshot {
-        Snapshot { accounts, calls: Vec::new() }
+        Snapshot { accounts, ..Snapshot::default() }
     }
 
     fn calls(calls: Vec<Object>) -> Snapshot {
-        Snapshot { accounts: Vec::new(), calls }
+        Snapshot { calls, ..Snapshot::default() }
     }
 
     #[test]

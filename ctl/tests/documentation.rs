@@ -51,6 +51,7 @@ fn busctl_lines_use_members_that_exist_with_their_types() {
                 let known = [
                     "$CALL",
                     "$ACCOUNT",
+                    "$CONFERENCE",
                     "/org/voipd",
                     "/org/voipd/audio",
                     "/org/voipd/nat",
@@ -115,6 +116,7 @@ fn every_method_of_the_contract_has_its_line() {
     let watches = watches.map(|method| format!("org.voipd.CallStatistics1.{method}"));
     // busctl hands over no descriptors.
     let takes_files = ["org.voipd.Call1.Play", "org.voipd.Call1.StartRecording"].map(str::to_owned);
-    let shown_nowhere = watches.into_iter().chain(takes_files).collect();
+    let speakers = ["WatchSpeaker", "UnwatchSpeaker"].map(|method| format!("org.voipd.Conference1.{method}"));
+    let shown_nowhere = watches.into_iter().chain(speakers).chain(takes_files).collect();
     assert_eq!(missing, shown_nowhere);
 }

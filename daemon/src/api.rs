@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "plain messages: the names of their fields say what they hold")]
 
+pub mod conferences;
 pub mod devices;
 pub mod mappings;
 pub mod nat;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use voipd_agent::quality::{CallQuality, Warning};
 use voipd_agent::view::{CallId, CallState, Reason};
-use voipd_agent::{AccountId, AccountSettings, AccountView, CallView};
+use voipd_agent::{AccountId, AccountSettings, AccountView, CallView, ConferenceId, ConferenceView};
 use voipd_audio::plan::Heard;
 use voipd_media::Codec;
 
@@ -34,6 +35,7 @@ pub struct RequestError {
 pub enum ErrorKind {
     NoSuchAccount,
     NoSuchCall,
+    NoSuchConference,
     NoSuchDevice,
     InvalidState,
     InvalidArgument,
@@ -67,6 +69,8 @@ pub struct CallSound {
     pub programs: bool,
     /// Do not hold the other calls, mix them with this one.
     pub mix: bool,
+    /// The call is one of this conference.
+    pub conference: Option<ConferenceId>,
 }
 
 /// A role that a sound device plays.
@@ -110,6 +114,10 @@ pub enum Request {
         reply: Reply<()>,
     },
     SetDoNotDisturb {
+        on: bool,
+        reply: Reply<()>,
+    },
+    SetDialTone {
         on: bool,
         reply: Reply<()>,
     },
@@ -214,6 +222,7 @@ pub enum Request {
         mapping: u32,
         reply: Reply<()>,
     },
+    Conference(conferences::ConferenceRequest),
     Friends(FriendsRequest),
     Ports(ports::PortsRequest),
 }
@@ -279,7 +288,11 @@ pub enum Update {
         level_dbov: i8,
     },
     CallRemoved(CallId),
+    /// A new conference, or a changed one.
+    Conference(Box<ConferenceView>),
+    ConferenceRemoved(ConferenceId),
     DoNotDisturb(bool),
+    DialTone(bool),
     Audio(Box<AudioView>),
     Nat(Box<nat::NatView>),
     PortMappings(Vec<mappings::MappingView>),

@@ -6,7 +6,7 @@ mod desk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use desk::{Desk, account, audio, call, friends, invoke, nat, subscribe};
+use desk::{Desk, account, audio, call, conference, friends, invoke, nat, subscribe};
 use futures_util::StreamExt;
 use voipd::api::Update;
 use voipd_agent::quality::{Cause, Flow, Warning};
@@ -30,6 +30,7 @@ fn object_of(interface: &str) -> &'static str {
         names::AUDIO => "/org/voipd/audio",
         names::NAT => "/org/voipd/nat",
         names::FRIENDS => "/org/voipd/friends",
+        names::CONFERENCE => "/org/voipd/conference/2",
         _ => "/org/voipd/call/7",
     }
 }
@@ -41,6 +42,7 @@ async fn desk() -> Desk {
     desk.tell(audio());
     desk.tell(nat());
     desk.tell(friends());
+    desk.tell(conference(2, &[(7, true)]));
     desk.answer_everything();
     desk
 }
@@ -77,7 +79,7 @@ async fn introspection_is_the_contract() {
         node.nodes().iter().filter_map(|node| node.name().map(ToOwned::to_owned)).collect::<Vec<_>>()
     };
     assert_eq!(children("/").await, ["org"]);
-    assert_eq!(children("/org/voipd").await, ["nat", "call", "audio", "account", "friends"]);
+    assert_eq!(children("/org/voipd").await, ["nat", "call", "audio", "account", "friends", "conference"]);
     assert_eq!(children("/org/voipd/call").await, ["7"]);
     assert!(children("/org/voipd/call/7").await.is_empty());
 }
@@ -120,6 +122,7 @@ async fn objects_are_told_with_the_properties_that_emit_changes_and_no_others() 
             "/org/voipd/account/1",
             "/org/voipd/audio",
             "/org/voipd/call/7",
+            "/org/voipd/conference/2",
             "/org/voipd/friends",
             "/org/voipd/nat"
         ])
@@ -139,6 +142,7 @@ async fn objects_are_told_with_the_properties_that_emit_changes_and_no_others() 
 async fn methods_take_and_answer_what_the_contract_says() {
     let desk = desk().await;
     let none = HashMap::<&str, Variant<'_>>::new;
+    let call_path = || ObjectPath::from_static_str_unchecked("/org/voipd/call/7");
     for interface in contract() {
         let name = interface.name();
         let path = object_of(name.as_str());
@@ -174,6 +178,9 @@ async fn methods_take_and_answer_what_the_contract_says() {
                     invoke(client, path, name, member, &("ringer", settings)).await
                 }
                 (_, "sa{sv}") => invoke(client, path, name, member, &("sip:bob@example.org", none())).await,
+                ("Join" | "Leave", "o") => invoke(client, path, name, member, &call_path()).await,
+                (_, "ob") => invoke(client, path, name, member, &(call_path(), true)).await,
+                (_, "aoa{sv}") => invoke(client, path, name, member, &(vec![call_path()], none())).await,
                 (_, "o") => {
                     let account = ObjectPath::from_static_str_unchecked("/org/voipd/account/1");
                     invoke(client, path, name, member, &account).await

@@ -180,3 +180,40 @@ async fn a_warning_goes_to_everybody() {
     let told: (String, String, f64, String) = signal(&mut others, "QualityChanged").await;
     assert_eq!(told, ("outbound".to_owned(), "poor".to_owned(), 2.5, "loss".to_owned()));
 }
+
+#[tokio::test]
+async fn who_speaks_in_a_conference_is_listened_for_only_while_somebody_watches() {
+    let mut desk = desk().await;
+    desk.tell(call(2, CallState::Active));
+    desk.tell(desk::conference(3, &[(1, false), (2, true)]));
+    let mut messages = desk::subscribe(&desk.client).await;
+    let path = "/org/voipd/conference/3";
+    invoke(&desk.client, path, names::CONFERENCE, "WatchSpeaker", &()).await.unwrap();
+    let Request::WatchActivity { call: CallId(1), on: true } = desk.request().await else { panic!() };
+    let speaks = |call, talking| Update::Activity { call, heard: Heard::Far, talking, level_dbov: -20 };
+    desk.tell(speaks(CallId(1), true));
+    let speaker = async |messages: &mut MessageStream| loop {
+        let message = messages.next().await.unwrap().unwrap();
+        let Some(changed) = message.header().path().map(|at| at.as_str() == path) else { continue };
+        if changed && message.header().member().is_some_and(|member| member == "PropertiesChanged") {
+            let (_, properties, _): (String, HashMap<String, OwnedVariant>, Vec<String>) =
+                message.body().deserialize().unwrap();
+            if let Some(speaker) = properties.get("ActiveSpeaker") {
+                return zbus::OwnedObjectPath::try_from(speaker.try_clone().unwrap()).unwrap().to_string();
+            }
+        }
+    };
+    assert_eq!(speaker(&mut messages).await, "/org/voipd/call/1");
+
+    // One that is muted no more is listened to as well, and may be the speaker.
+    desk.tell(desk::conference(3, &[(1, false), (2, false)]));
+    let Request::WatchActivity { call: CallId(2), on: true } = desk.request().await else { panic!() };
+    desk.tell(speaks(CallId(2), true));
+    assert_eq!(speaker(&mut messages).await, "/org/voipd/call/2");
+
+    invoke(&desk.client, path, names::CONFERENCE, "UnwatchSpeaker", &()).await.unwrap();
+    assert_eq!(speaker(&mut messages).await, "/");
+    for _ in 0..2 {
+        let Request::WatchActivity { on: false, .. } = desk.request().await else { panic!() };
+    }
+}

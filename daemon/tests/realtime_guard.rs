@@ -162,6 +162,10 @@ fn relayed(scene: &mut Scene, [by_channel, by_stream]: [PortId; 2]) {
         for bytes in [frame(&packet), frame(&[0; 20]), vec![0x40; 3]] {
             ends.push(RelayPacket::new(&bytes, 0).expect("short"));
         }
+        // By a relay without a channel, and no sound.
+        for bytes in [&packet[..], &[0; 20]] {
+            scene.controller.hand(by_channel, bytes, 0).expect("a stream");
+        }
         match number {
             20 => {
                 let path = Path::Udp { remote: at, symmetric: false };

@@ -448,3 +448,31 @@ async fn sound_crosses_the_relay_that_another_one_sends_us_to() {
         scene.hang_up().await;
     }
 }
+
+/// One that relays with both families, also where it is asked in the words of RFC 8656 for the second.
+#[tokio::test]
+async fn a_relay_gives_an_address_of_each_family() {
+    let coturn = Coturn::start_with(&["--relay-ip=::1".to_owned()]);
+    for transport in [RelayTransport::Udp, RelayTransport::Tcp] {
+        let mut scene = Scene::new(&coturn, coturn.server(transport));
+        // Whoever has an IPv6 address asks for one at the relay.
+        let ours = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap();
+        let base = Base { component: 1, address: ours, preference: 0 };
+        let settings = Settings {
+            role: Role::Controlling,
+            components: 1,
+            bases: vec![Base { component: 1, address: scene.end(NEAR).base, preference: 1 }, base],
+            stun_servers: vec![],
+            relays: vec![coturn.server(transport)],
+        };
+        scene.end(NEAR).agent = IceAgent::new(Instant::now(), settings, [9; 32]);
+        scene.end(NEAR).gathered = false;
+        scene.run_until("gathering", |scene| scene.end(NEAR).gathered).await;
+        let candidates = scene.end(NEAR).agent.candidates().to_vec();
+        let relayed = candidates.iter().filter(|candidate| candidate.kind == CandidateKind::Relayed);
+        let mut families: Vec<bool> = relayed.map(|candidate| candidate.address.is_ipv6()).collect();
+        families.sort_unstable();
+        assert_eq!(families, [false, true], "{transport:?}: {candidates:?}");
+        scene.hang_up().await;
+    }
+}

@@ -123,6 +123,22 @@ async fn what_was_kept_is_there_after_a_restart() {
     drop(store);
 }
 
+#[tokio::test]
+async fn accounts_of_which_little_is_said_come_back_as_they_were() {
+    let home = tempfile::tempdir().unwrap();
+    let entry = |key, text: &str| Entry::new(key, Value::Text(text.to_owned()));
+    let echo = from_entries(vec![entry("name", "echo"), entry("kind", "echo")]).unwrap();
+    let sip = from_entries(vec![entry("name", "sip"), entry("address", "sip:alice@example.org")]).unwrap();
+    let (store, _) = reopen(home.path());
+    store.put_account(echo.clone()).await.unwrap();
+    store.put_account(sip.clone()).await.unwrap();
+    drop(store);
+    let (_store, contents) = reopen(home.path());
+    let [first, second] = contents.accounts.as_slice() else { panic!("{contents:?}") };
+    assert!(same(first, &echo), "{first:?}");
+    assert!(same(second, &sip), "{second:?}");
+}
+
 /// The first format, as voipd 0.1.0 wrote it.
 #[test]
 fn a_store_of_the_first_format_is_brought_up_to_date() {

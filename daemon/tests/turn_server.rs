@@ -433,3 +433,26 @@ async fn a_relay_that_is_none_or_another_ones_is_found_out() {
     let why = try_relay(silent.local_addr().unwrap(), login, [3; 32]).await.unwrap_err();
     assert!(why.contains("does not answer"), "{why}");
 }
+
+#[tokio::test]
+async fn a_relay_has_room_for_256_allocations_whoever_asks() {
+    let (relay, address) = relay(&[]).await;
+    let user = |friend: usize| format!("99999999999:friend{friend}");
+    let mut clients = Vec::new();
+    for number in 0..256 {
+        let user = user(number / 12);
+        relay.grant(user.clone(), Secret::new("secret"));
+        let mut client = Client::new(address, &user, "secret").await;
+        assert!(client.allocated().await.is_some(), "allocation {number}");
+        clients.push(client);
+    }
+    // Who has none finds no room, until somebody gives one back.
+    let late = user(100);
+    relay.grant(late.clone(), Secret::new("secret"));
+    assert_eq!(Client::new(address, &late, "secret").await.allocated().await, None);
+    let mut first = clients.remove(0);
+    first.turn.delete(first.now()).unwrap();
+    let _ = first.event(QUIET).await;
+    assert!(Client::new(address, &late, "secret").await.allocated().await.is_some());
+    assert_eq!(Client::new(address, &late, "secret").await.allocated().await, None);
+}

@@ -16,6 +16,8 @@ pub struct AcceptOptions {
     pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.
     pub mix: Option<bool>,
+    /// The call is one of this conference.
+    pub conference: Option<OwnedObjectPath>,
 }
 
 /// Options of [`CallProxy::open_audio`] and [`CallProxy::open_audio_socket`].
@@ -186,11 +188,15 @@ pub trait Call {
     #[zbus(property)]
     fn mixed(&self) -> zbus::Result<bool>;
 
+    /// The conference that the call is in; `/` for none.
+    #[zbus(property)]
+    fn conference(&self) -> zbus::Result<OwnedObjectPath>;
+
     /// `ok`, `moving` or `waiting`.
     #[zbus(property)]
     fn network_state(&self) -> zbus::Result<String>;
 
-    /// `device`, `files`, `programs`, `echo` or `none`.
+    /// `device`, `files`, `programs`, `echo`, `conference` or `none`.
     #[zbus(property)]
     fn sound(&self) -> zbus::Result<String>;
 

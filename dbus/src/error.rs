@@ -13,6 +13,8 @@ pub enum Error {
     NoSuchAccount(String),
     /// There is no such call, or no longer.
     NoSuchCall(String),
+    /// There is no such conference, or no longer.
+    NoSuchConference(String),
     /// There is no sound device with this name.
     NoSuchDevice(String),
     /// Not possible in the state that the object is in.
@@ -43,6 +45,7 @@ impl Error {
             Self::Bus(_) => return None,
             Self::NoSuchAccount(_) => "NoSuchAccount",
             Self::NoSuchCall(_) => "NoSuchCall",
+            Self::NoSuchConference(_) => "NoSuchConference",
             Self::NoSuchDevice(_) => "NoSuchDevice",
             Self::InvalidState(_) => "InvalidState",
             Self::InvalidArgument(_) => "InvalidArgument",
@@ -59,7 +62,7 @@ impl Error {
     pub fn is_gone(&self) -> bool {
         use zbus::fdo;
         match self {
-            Self::NoSuchCall(_) | Self::NoSuchAccount(_) => true,
+            Self::NoSuchCall(_) | Self::NoSuchAccount(_) | Self::NoSuchConference(_) => true,
             Self::Bus(zbus::Error::FDO(e)) => {
                 matches!(**e, fdo::Error::UnknownObject(_) | fdo::Error::UnknownInterface(_))
             }
@@ -80,6 +83,7 @@ impl fmt::Display for Error {
             Self::Bus(e) => write!(f, "{e}"),
             Self::NoSuchAccount(sentence)
             | Self::NoSuchCall(sentence)
+            | Self::NoSuchConference(sentence)
             | Self::NoSuchDevice(sentence)
             | Self::InvalidState(sentence)
             | Self::InvalidArgument(sentence)

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod audio;
 pub mod call;
+pub mod conference;
 mod error;
 pub mod friends;
 pub mod manager;
@@ -17,9 +18,10 @@ pub mod statistics;
 pub use account::{AccountProxy, AccountSettings};
 pub use audio::{AudioProxy, DeviceSettings, TestOptions};
 pub use call::{AcceptOptions, AudioOptions, CallProxy, PlayOptions, RecordOptions, ResumeOptions};
+pub use conference::ConferenceProxy;
 pub use error::{Error, Result};
 pub use friends::FriendsProxy;
-pub use manager::{DialOptions, ManagerProxy, TraceOptions};
+pub use manager::{ConferenceOptions, DialOptions, ManagerProxy, TraceOptions};
 pub use nat::{MappingOptions, NatProxy};
 pub use states::{AccountState, CallState, Reason};
 pub use statistics::{CallStatisticsProxy, Figures};
@@ -33,6 +35,7 @@ pub const XML: &[(&str, &str)] = &[
     (names::ACCOUNT, include_str!("../xml/org.voipd.Account1.xml")),
     (names::CALL, include_str!("../xml/org.voipd.Call1.xml")),
     (names::CALL_STATISTICS, include_str!("../xml/org.voipd.CallStatistics1.xml")),
+    (names::CONFERENCE, include_str!("../xml/org.voipd.Conference1.xml")),
     (names::AUDIO, include_str!("../xml/org.voipd.Audio1.xml")),
     (names::NAT, include_str!("../xml/org.voipd.Nat1.xml")),
     (names::FRIENDS, include_str!("../xml/org.voipd.Friends1.xml")),

@@ -18,12 +18,22 @@ pub struct DialOptions {
     pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.
     pub mix: Option<bool>,
+    /// The call is one of this conference.
+    pub conference: Option<OwnedObjectPath>,
     /// Codecs for this call in place of the account's, most wanted first.
     pub codecs: Option<Vec<String>>,
     /// Do not tell the callee who calls.
     pub anonymous: Option<bool>,
     /// Go on to whom the call is redirected to.
     pub follow: Option<bool>,
+}
+
+/// Options of [`ManagerProxy::open_conference`].
+#[derive(Debug, Default, SerializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct ConferenceOptions {
+    /// `joined`, `listening` or `away`.
+    pub device: Option<String>,
 }
 
 /// Options of [`ManagerProxy::trace`].
@@ -51,6 +61,13 @@ pub trait Manager {
     /// Removes an account that came over the bus.
     fn remove_account(&self, account: &zbus::ObjectPath<'_>) -> Result<()>;
 
+    /// Opens a conference of these calls; answers with its path.
+    fn open_conference(
+        &self,
+        calls: &[zbus::ObjectPath<'_>],
+        options: &ConferenceOptions,
+    ) -> Result<OwnedObjectPath>;
+
     /// Begins a trace of SIP messages; it ends when what this answers with is closed.
     fn trace(&self, options: &TraceOptions) -> Result<OwnedFd>;
 
@@ -77,6 +94,14 @@ pub trait Manager {
     #[zbus(property)]
     fn set_do_not_disturb(&self, on: bool) -> zbus::Result<()>;
 
+    /// Whether the dial tone sounds.
+    #[zbus(property)]
+    fn dial_tone(&self) -> zbus::Result<bool>;
+
+    /// Lets the dial tone sound, or ends it.
+    #[zbus(property)]
+    fn set_dial_tone(&self, on: bool) -> zbus::Result<()>;
+
     /// Paths of all accounts.
     #[zbus(property)]
     fn accounts(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
@@ -88,6 +113,10 @@ pub trait Manager {
     /// Paths of all calls.
     #[zbus(property)]
     fn calls(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
+
+    /// Paths of all conferences.
+    #[zbus(property)]
+    fn conferences(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
 
     /// Telephones of the local network that can be called by name.
     #[zbus(property)]

@@ -15,6 +15,8 @@ pub const FRIENDS_PATH: &str = "/org/voipd/friends";
 pub const ACCOUNT_PREFIX: &str = "/org/voipd/account/";
 /// What a call's path starts with; its number follows.
 pub const CALL_PREFIX: &str = "/org/voipd/call/";
+/// What a conference's path starts with; its number follows.
+pub const CONFERENCE_PREFIX: &str = "/org/voipd/conference/";
 
 /// Interface of the root object.
 pub const MANAGER: &str = "org.voipd.Manager1";
@@ -24,6 +26,8 @@ pub const ACCOUNT: &str = "org.voipd.Account1";
 pub const CALL: &str = "org.voipd.Call1";
 /// Interface of a call's figures, on the call's object.
 pub const CALL_STATISTICS: &str = "org.voipd.CallStatistics1";
+/// Interface of a conference.
+pub const CONFERENCE: &str = "org.voipd.Conference1";
 /// Interface of the sound devices.
 pub const AUDIO: &str = "org.voipd.Audio1";
 /// Interface of the way through NAT.
@@ -44,6 +48,11 @@ pub fn call_path(number: u32) -> String {
     format!("{CALL_PREFIX}{number}")
 }
 
+/// Path of the conference with this number.
+pub fn conference_path(number: u32) -> String {
+    format!("{CONFERENCE_PREFIX}{number}")
+}
+
 /// The number at the end of an account's path.
 pub fn account_number(path: &str) -> Option<u32> {
     number(path, ACCOUNT_PREFIX)
@@ -52,6 +61,11 @@ pub fn account_number(path: &str) -> Option<u32> {
 /// The number at the end of a call's path.
 pub fn call_number(path: &str) -> Option<u32> {
     number(path, CALL_PREFIX)
+}
+
+/// The number at the end of a conference's path.
+pub fn conference_number(path: &str) -> Option<u32> {
+    number(path, CONFERENCE_PREFIX)
 }
 
 fn number(path: &str, prefix: &str) -> Option<u32> {

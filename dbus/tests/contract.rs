@@ -11,6 +11,7 @@ const DOC_STRING: &str = "org.freedesktop.DBus.DocString";
 const ERRORS: &[&str] = &[
     "NoSuchAccount",
     "NoSuchCall",
+    "NoSuchConference",
     "NoSuchDevice",
     "InvalidState",
     "InvalidArgument",

@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use voipd_dbus::friends::{InviteOptions, JoinOptions};
 use voipd_dbus::{
     AcceptOptions, AccountProxy, AccountSettings, AudioOptions, AudioProxy, CallProxy, CallStatisticsProxy,
-    DeviceSettings, DialOptions, FriendsProxy, ManagerProxy, MappingOptions, NatProxy, PlayOptions,
-    RecordOptions, ResumeOptions, TestOptions, TraceOptions, XML,
+    ConferenceOptions, ConferenceProxy, DeviceSettings, DialOptions, FriendsProxy, ManagerProxy,
+    MappingOptions, NatProxy, PlayOptions, RecordOptions, ResumeOptions, TestOptions, TraceOptions, XML,
 };
 use zbus::wire::{Array, Dict as DictValue, Structure, StructureBuilder};
 use zbus::{
@@ -165,6 +165,7 @@ async fn use_everything(client: &Connection) {
         record: null(),
         programs: Some(true),
         mix: Some(true),
+        conference: Some(path.clone().into()),
         codecs: Some(vec!["PCMU".into()]),
         anonymous: Some(true),
         follow: Some(true),
@@ -173,9 +174,12 @@ async fn use_everything(client: &Connection) {
     let settings = AccountSettings { codecs: Some(vec!["opus".into()]), ..AccountSettings::default() };
     manager.add_account(&settings).await.unwrap();
     manager.remove_account(&path).await.unwrap();
+    let conference = ConferenceOptions { device: Some("away".into()) };
+    manager.open_conference(std::slice::from_ref(&path), &conference).await.unwrap();
     manager.trace(&TraceOptions { call: Some(3) }).await.unwrap();
     manager.set_do_not_disturb(true).await.unwrap();
-    get!(manager: diagnose, version, codecs, scope, do_not_disturb, accounts, calls, active_speaker, neighbours);
+    manager.set_dial_tone(true).await.unwrap();
+    get!(manager: diagnose, version, codecs, scope, do_not_disturb, dial_tone, accounts, calls, conferences, active_speaker, neighbours);
 
     let account = proxy!(AccountProxy, client);
     get!(account: enable, disable, register, unregister, name, kind, origin, enabled, address, display_name,
@@ -199,8 +203,15 @@ async fn use_everything(client: &Connection) {
     call.start_recording(&file, &RecordOptions { side: Some("stereo".into()), format: None }).await.unwrap();
     get!(call: hangup, hold, silence, direction, state, reason, peer, peer_name, asserted_identity, asserted_name,
         anonymous, diversion, diversion_reason, redirect_contacts, q850_cause, account, codec, security, muted,
-        local_hold, remote_hold, mixed, network_state, sound, playing, recording, stop_playing, stop_recording, list_ports, end_reason, sip_status, created_at, answered_at, ended_at,
+        local_hold, remote_hold, mixed, conference, network_state, sound, playing, recording, stop_playing, stop_recording, list_ports, end_reason, sip_status, created_at, answered_at, ended_at,
         remote_media, media_path);
+
+    let conference = proxy!(ConferenceProxy, client);
+    conference.join(&path).await.unwrap();
+    conference.leave(&path).await.unwrap();
+    conference.set_muted(&path, true).await.unwrap();
+    conference.set_device("away").await.unwrap();
+    get!(conference: end, watch_speaker, unwatch_speaker, members, muted_members, device, active_speaker);
 
     let statistics = proxy!(CallStatisticsProxy, client);
     statistics.watch(1000).await.unwrap();

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use voipd_dbus::{
-    AcceptOptions, AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, DialOptions, Figures,
-    ManagerProxy, NatProxy, ResumeOptions, names,
+    AcceptOptions, AccountProxy, AudioProxy, CallProxy, CallStatisticsProxy, ConferenceOptions, DialOptions,
+    Figures, ManagerProxy, NatProxy, ResumeOptions, names,
 };
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
@@ -315,6 +315,14 @@ impl Voipd {
             ..DialOptions::default()
         };
         self.dial_with(target, options).await
+    }
+
+    /// Opens a conference of these calls.
+    pub async fn open_conference(&self, calls: &[String], device: &str) -> OwnedObjectPath {
+        let calls: Vec<zbus::ObjectPath<'_>> =
+            calls.iter().map(|call| call.as_str().try_into().unwrap()).collect();
+        let options = ConferenceOptions { device: Some(device.to_owned()) };
+        self.manager().await.open_conference(&calls, &options).await.unwrap()
     }
 
     /// Waits for a call that rings here.

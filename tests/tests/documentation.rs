@@ -72,6 +72,11 @@ async fn every_busctl_line_works() {
         command.args(["-c", &format!("exec {line}")]).env("DBUS_SESSION_BUS_ADDRESS", phone.bus());
         command.env("ACCOUNT", account).env("TARGET", format!("sip:echo@{}", friend.address));
         command.env("CALL", call.as_ref().map(Call::path).unwrap_or_default());
+        if line.contains("$CONFERENCE") {
+            let members: Vec<String> = call.as_ref().map(Call::path).into_iter().collect();
+            let conference = phone.open_conference(&members, "joined").await;
+            command.env("CONFERENCE", conference.as_str());
+        }
         if line.contains("$INVITATION") {
             // Whoever has a meeting point can join it as well.
             command.env("INVITATION", phone.ctl(&["friends", "invite", "guest"]).trim());

@@ -1,10 +1,13 @@
 //! The matrix: telephones behind every kind of NAT talk with each other, and take the way that the kinds allow.
 
 use std::path::Path;
+use std::time::Duration;
 
-use voipd_tests::exchange::{Conversation, Exchange};
-use voipd_tests::netlab::{Internet, Kind, Nat, Site};
-use voipd_tests::{Config, Lab, SOON, Voipd, needs_root};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use voipd_tests::exchange::{Conversation, Exchange, phone};
+use voipd_tests::netlab::{Coturn, Internet, Kind, Nat, Site};
+use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, needs_root};
 
 /// Whether datagrams of one side can reach the other without a relay.
 fn reach_each_other(one: Kind, other: Kind) -> bool {
@@ -123,6 +126,99 @@ async fn three_friends_behind_nats_need_nobody_but_their_meeting_point() {
     point.restart().await;
     conversation.end_after(10.0).await.assert_both_heard("the meeting point has restarted");
     for phone in friends.into_iter().chain([point]) {
+        phone.stop().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn a_friend_whose_udp_is_blocked_talks_by_the_meeting_points_relay() {
+    if !needs_root("a_friend_whose_udp_is_blocked_talks_by_the_meeting_points_relay") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let host = internet.host("point");
+    let config = Config::on(&host.namespace, host.address)
+        .line("rendezvous", "enabled = true")
+        .line("rendezvous", format!("address = \"{}\"", host.address))
+        .line("rendezvous", "relay = true");
+    let point = Voipd::start(&lab, "point", config).await;
+    let sites = [Kind::Behind(Nat::TcpOnly), Kind::Behind(Nat::Cone)].map(|kind| internet.site(kind));
+    let alice = joined(&lab, &point, "alice", &sites[0]).await;
+    let bob = joined(&lab, &point, "bob", &sites[1]).await;
+    for (caller, callee, name) in [(&alice, &bob, "bob"), (&bob, &alice, "alice")] {
+        let conversation = Conversation::begin(&lab, caller, (name, callee)).await;
+        let way = conversation.way().await;
+        println!("{name} is called: {way:?}");
+        assert!(way.contains(&"relay".to_owned()), "{way:?}");
+        conversation.end().await.assert_both_heard("UDP is blocked at one end");
+    }
+    for phone in [alice, bob, point] {
+        phone.stop().await;
+    }
+}
+
+/// What a telephone has traced of its calls, one JSON record for each message.
+async fn traced(trace: Voipctl) -> Vec<Value> {
+    trace.signal(Signal::SIGINT);
+    let ended = trace.ends().await;
+    let lines = ended.well().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|record| record["text"].is_string()).collect()
+}
+
+/// The messages of a call that go out or come in and begin so.
+fn messages<'a>(records: &'a [Value], call: u64, direction: &str, start: &str) -> Vec<&'a str> {
+    let of_call = records.iter().filter(|record| record["call"] == call && record["direction"] == direction);
+    of_call.filter_map(|record| record["text"].as_str()).filter(|text| text.starts_with(start)).collect()
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn candidates_are_trickled_to_who_is_known_to_take_them() {
+    if !needs_root("candidates_are_trickled_to_who_is_known_to_take_them") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    // What it says takes 120 ms, and the offer of a first call waits 500 ms for it at most.
+    let stun = internet.distant_host("stun", Duration::from_millis(60));
+    let stun = Coturn::start(&lab, "stun", &stun.namespace, &[stun.address]).await;
+    let account =
+        |user: &str| format!("{}\nstun = [\"stun:{}\"]", exchange.registrar.account(user), stun.address);
+    let sites = [(); 2].map(|()| internet.site(Kind::Behind(Nat::Cone)));
+    let alice = phone(&lab, "alice", &sites[0], account("alice")).await;
+    let bob = phone(&lab, "bob", &sites[1], account("bob")).await;
+    let mut trace = Voipctl::start(alice.voipctl(&["trace", "--json"]));
+    trace.says("\"started\"").await;
+    for what in ["candidates by halves", "candidates one after the other"] {
+        let conversation = Conversation::begin(&lab, &alice, ("bob", &bob)).await;
+        assert_eq!(conversation.way().await, ["srflx", "srflx"], "{what}");
+        conversation.end().await.assert_both_heard(what);
+    }
+    let records = traced(trace).await;
+    let fragment = "Content-Type: application/trickle-ice-sdpfrag";
+    let fragments = |call, direction| {
+        let infos = messages(&records, call, direction, "INFO ");
+        infos
+            .iter()
+            .filter(|info| info.contains(fragment) && info.contains("Info-Package: trickle-ice"))
+            .count()
+    };
+    // A peer that nobody knows is told all at once (RFC 8840 section 4.1.3), and shows by its answer what it takes.
+    let first = messages(&records, 1, "out", "INVITE ");
+    assert!(first[0].contains("a=ice-options:") && first[0].contains("trickle"), "{}", first[0]);
+    assert!(first[0].contains("typ srflx") && first[0].contains("a=end-of-candidates"), "{}", first[0]);
+    assert_eq!(fragments(1, "out"), 0);
+    // Then no offer waits for a server, and what it says follows.
+    let second = messages(&records, 2, "out", "INVITE ");
+    assert!(second[0].contains("typ host") && !second[0].contains("typ srflx"), "{}", second[0]);
+    assert!(!second[0].contains("a=end-of-candidates"), "{}", second[0]);
+    assert!(fragments(2, "out") > 0, "nothing has followed");
+    let answered = messages(&records, 2, "in", "SIP/2.0 200 ");
+    assert!(answered.iter().any(|text| text.contains(" INFO\r\n")), "the peer takes none");
+    for phone in [alice, bob] {
         phone.stop().await;
     }
 }

@@ -337,9 +337,21 @@ async fn the_doctor_tells_a_router_behind_a_carriers_nat() {
     let site = internet.site(Kind::TwoNats);
     let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Upnp]).await;
     let phone = phone(&lab, "phone", &site).await;
-    let (state, sentence) = doctor(&phone, "router");
-    println!("{sentence}");
-    assert_eq!(state, "warning", "{sentence}");
+    says(&phone, "router", "warning", "carrier-grade NAT");
+    phone.stop().await;
+}
+
+#[tokio::test]
+async fn the_doctor_tells_two_routers_in_a_row() {
+    if !needs_root("the_doctor_tells_two_routers_in_a_row") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(Kind::TwoRouters);
+    let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Upnp]).await;
+    let phone = phone(&lab, "phone", &site).await;
+    says(&phone, "router", "warning", "two routers stand in a row (double NAT)");
     phone.stop().await;
 }
 
@@ -409,6 +421,9 @@ async fn strangers_who_may_call_by_ipv6_are_let_in_by_the_routers_firewall() {
     let listed = phone.ctl(&["nat"]);
     let ours = sites[0].address6();
     assert!(listed.contains(&format!("[{ours}]:5060")) && listed.contains("pcp"), "{listed}");
+
+    says(&phone, "pinholes", "ok", &format!("port 5060 at [{ours}]:5060 (PCP), and 1 more"));
+    says(&caller, "pinholes", "ok", "nothing has to be let in by IPv6 now");
 
     let call = caller.dial(&format!("sip:phone@[{ours}]")).await;
     let incoming = phone.incoming().await;

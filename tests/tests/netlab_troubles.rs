@@ -1,7 +1,7 @@
 //! Calls through NAT when something goes wrong: servers that are gone, lines that go dead, routers that change their
 //! address or meddle with SIP.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use voipd_tests::exchange::{Conversation, Exchange, phone};
 use voipd_tests::netlab::{Coturn, Host, Internet, Kind, Nat, Site};
@@ -332,4 +332,106 @@ async fn a_telephone_with_ipv6_alone_calls_and_is_called() {
     println!("{:?}", conversation.way().await);
     conversation.end().await.assert_both_heard("called with IPv6 alone");
     stop([alice, bob]).await;
+}
+
+/// How long after the last sign of consent something may still be sent (RFC 7675 section 5.1), and what it takes to
+/// notice.
+const CONSENT: Duration = Duration::from_secs(33);
+
+/// Waits until nothing is sent any more, and says how long that took.
+async fn falls_silent(call: &Call) -> Duration {
+    let began = Instant::now();
+    until("nothing is sent any more", 2 * CONSENT, async || {
+        let before = call.figures().await.packets_sent;
+        pause(0.5).await;
+        (call.figures().await.packets_sent == before).then_some(())
+    })
+    .await;
+    began.elapsed()
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again() {
+    if !needs_root("nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let (sites, phones) = cones(&lab, &internet, &exchange).await;
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
+    conversation.way().await;
+    pause(3.0).await;
+    // By signalling he is there.
+    sites[1].router().media_blackout(true);
+    let silent = falls_silent(&conversation.near).await;
+    println!("nothing is sent any more after {silent:?}");
+    assert!(silent <= CONSENT, "consent is over, and still something is sent after {silent:?}");
+    assert_eq!(conversation.near.state().await, "active");
+    sites[1].router().media_blackout(false);
+    hear_again(&conversation).await;
+    conversation.far.hang_up().await;
+    conversation.near.is("ended").await;
+    stop(phones).await;
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn a_call_with_who_has_vanished_altogether_ends_and_says_why() {
+    if !needs_root("a_call_with_who_has_vanished_altogether_ends_and_says_why") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let (sites, phones) = cones(&lab, &internet, &exchange).await;
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
+    conversation.way().await;
+    pause(3.0).await;
+    sites[1].router().blackout(true);
+    for call in [&conversation.near, &conversation.far] {
+        call.is_within("ended", 3 * RECOVERY).await;
+        assert_eq!(call.proxy.end_reason().await.unwrap(), "network");
+    }
+    stop(phones).await;
+}
+
+#[tokio::test]
+#[ignore = "takes long: make netlab"]
+async fn a_call_goes_over_to_an_interface_that_came_in_mid_call_when_the_old_one_dies() {
+    if !needs_root("a_call_goes_over_to_an_interface_that_came_in_mid_call_when_the_old_one_dies") {
+        return;
+    }
+    let lab = Lab::alone();
+    let internet = Internet::new();
+    let exchange = Exchange::start(&lab, &internet).await;
+    let (sites, phones) = cones(&lab, &internet, &exchange).await;
+    let mobile = sites[0].second_way(&internet, Nat::Cone);
+    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
+    conversation.way().await;
+    pause(3.0).await;
+    // Beside the old one it changes nothing for the ear.
+    let before = counted(&conversation).await;
+    mobile.appears(&sites[0]);
+    pause(4.0).await;
+    let after = counted(&conversation).await;
+    for (before, after) in before.into_iter().zip(after) {
+        let (sent, heard) = (after.0 - before.0, after.1 - before.1);
+        assert!(sent <= heard + UNDER_WAY, "{} of {sent} packets are lost", sent - heard);
+    }
+    loses_little(&conversation, "the old interface is gone", async || {
+        sites[0].client().ip("link set eth0 down\n");
+    })
+    .await;
+    println!("{:?}", conversation.way().await);
+    let public = mobile.router.outside();
+    until("alice is where she is now", SOON, async || {
+        let remote = conversation.far.proxy.remote_media().await.unwrap();
+        remote.starts_with(&format!("{public}:")).then_some(())
+    })
+    .await;
+    conversation.far.hang_up().await;
+    conversation.near.is("ended").await;
+    stop(phones).await;
 }

@@ -12,7 +12,7 @@ use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::sipp::{Script, Sipp, pcmu};
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::{reading, writing};
-use voipd_tests::{Call, Config, Lab, SOON, Voipctl, Voipd, needs_root, pause};
+use voipd_tests::{Call, Config, Lab, SOON, Voipctl, Voipd, needs_root, pause, until};
 
 /// Writes a file of a test.
 fn file(lab: &Lab, name: &str, text: &str) -> PathBuf {
@@ -326,5 +326,50 @@ async fn baresip_is_spoken_with_over_tcp() {
 async fn baresip_is_spoken_with_over_tls() {
     if needs_root("baresip_is_spoken_with_over_tls") {
         baresip_over("tls").await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_outlives_a_restart_of_the_proxy_that_a_connection_leads_to() {
+    let lab = Lab::shared();
+    let authority = Authority::new("voipd test authority");
+    let ca = file(&lab, "ca.pem", &authority.pem());
+    let address = lab.address();
+    let certificate = authority.issue(&[&address.to_string()], Validity::Good);
+    let mut registrar = Kamailio::start_at(&lab, Digest::Sha256, address, Some(&certificate)).await;
+    let trust = format!("tls-ca = \"{}\"", ca.display());
+    let alice = Config::at(lab.address()).account(account(&registrar, "alice", "tls", &trust));
+    let alice = Voipd::start(&lab, "alice", alice).await;
+    let bob = Config::at(lab.address()).account(registrar.account("bob"));
+    let bob = Voipd::start(&lab, "bob", bob).await;
+    alice.account_is("alice", "registered", SOON).await;
+    bob.account_is("bob", "registered", SOON).await;
+    let call = alice.dial("bob").await;
+    let answered = bob.incoming().await;
+    answered.accept().await;
+    call.is("active").await;
+    answered.is("active").await;
+
+    registrar.crash();
+    let lost = alice.account("alice").await;
+    until("the connection is missed", SOON, async || {
+        (lost.state().await.unwrap() != "registered").then_some(())
+    })
+    .await;
+    registrar.revive().await;
+    // By itself, and in seconds: the proxy knew the way to alice by the lost connection alone.
+    alice.account_is("alice", "registered", SOON).await;
+    until("the callee has heard of it", SOON, async || {
+        let log = bob.log();
+        let (_, since) = log.split_once("ACK sip:").unwrap_or_default();
+        since.contains(": INVITE sip:").then_some(())
+    })
+    .await;
+    answered.hold().await;
+    until("the caller is held", SOON, async || call.proxy.remote_hold().await.unwrap().then_some(())).await;
+    answered.hang_up().await;
+    assert_eq!(call.ended().await.0, "remote");
+    for phone in [alice, bob] {
+        phone.stop().await;
     }
 }

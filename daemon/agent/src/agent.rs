@@ -24,6 +24,7 @@ use crate::account::{AccountId, AccountKind};
 use crate::accounts::Accounts;
 use crate::call::{Call, Phase};
 use crate::complaints::Complaints;
+use crate::conference::Conferences;
 use crate::error::AgentError;
 use crate::names::{MediaNameId, MediaNames};
 use crate::neighbours::Neighbour;
@@ -71,6 +72,8 @@ pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) endpoint: Endpoint,
     pub(crate) rng: ChaCha8Rng,
+    /// When all began: what is done again and again for each call is done for all of them at once, counted from here.
+    pub(crate) begun: Instant,
     /// For people: follows the system's clock.
     clock: WallClock,
     /// For RTCP, whose delays are differences: runs evenly from the first reading on, whatever is set later.
@@ -83,6 +86,7 @@ pub struct Agent {
     last_port: u32,
     pub(crate) do_not_disturb: bool,
     pub(crate) routing: Routing,
+    pub(crate) conferences: Conferences,
     pub(crate) media_names: MediaNames,
     pub(crate) neighbours: Vec<Neighbour>,
     /// How everybody was reached after the last change; `None` before the first.
@@ -132,6 +136,7 @@ impl Agent {
             config,
             endpoint,
             rng,
+            begun: now,
             clock: WallClock { at: now, unix_micros },
             even_clock: WallClock { at: now, unix_micros },
             accounts: Accounts::default(),
@@ -142,6 +147,7 @@ impl Agent {
             last_port: FIRST_CALL_PORT,
             do_not_disturb: false,
             routing: Routing::default(),
+            conferences: Conferences::default(),
             media_names: MediaNames::default(),
             neighbours: Vec::new(),
             network: None,
@@ -311,7 +317,7 @@ impl Agent {
         self.outputs.is_empty() && self.endpoint.is_idle()
     }
 
-    fn hang_up_all(&mut self, now: Instant, which: impl Fn(&Call) -> bool) {
+    pub(crate) fn hang_up_all(&mut self, now: Instant, which: impl Fn(&Call) -> bool) {
         let live = self.calls.values().filter(|call| !call.is_ended() && which(call));
         let calls: Vec<CallId> = live.map(|call| call.id).collect();
         for id in calls {
@@ -330,6 +336,7 @@ impl Agent {
         }
         self.route(now);
         self.publish();
+        self.publish_conferences();
         self.forget_old_calls();
     }
 
@@ -403,6 +410,7 @@ impl Agent {
             Event::DigitSent { session, taken } => self.info_sent(now, session, taken),
             Event::Fragment { session, id, body } => self.fragment(now, session, id, &body),
             Event::FragmentSent { session, taken } => self.fragment_sent(now, session, taken),
+            Event::Reconnected { session } => self.reconnected(now, session),
             Event::Probed { session, alive } => self.probed(now, session, alive),
             Event::Ended { session, end } => {
                 self.media_names.forget(session);

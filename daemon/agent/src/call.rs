@@ -14,6 +14,7 @@ use crate::account::AccountId;
 use crate::adaptation::Adaptation;
 use crate::call_ports::CallPort;
 use crate::caller::Known;
+use crate::conference::Seat;
 use crate::digits::DtmfQueue;
 use crate::forks::Forks;
 use crate::heard_digits::HeardDigits;
@@ -22,7 +23,8 @@ use crate::quality::QualityMonitor;
 use crate::roaming::Whereabouts;
 use crate::trickle::Trickle;
 use crate::view::{
-    CallDirection, CallId, CallNetwork, CallState, CallView, MediaWay, Reason, SoundPlace, printable,
+    CallDirection, CallId, CallNetwork, CallState, CallView, ConferenceId, MediaWay, Reason, SoundPlace,
+    printable,
 };
 use crate::vigil::Vigil;
 
@@ -150,6 +152,8 @@ pub struct SoundChoice {
     pub ports: bool,
     /// Other calls stay where they are and are mixed with this one.
     pub mix: bool,
+    /// The call is one of this conference.
+    pub conference: Option<ConferenceId>,
 }
 
 /// What a caller of `dial` wants.
@@ -219,6 +223,7 @@ pub(crate) struct Call {
     pub(crate) sound: Sound,
     pub(crate) ports: Vec<CallPort>,
     pub(crate) mixed: bool,
+    pub(crate) seat: Option<Seat>,
     pub(crate) muted: bool,
     pub(crate) local_hold: bool,
     pub(crate) dtmf: DtmfQueue,
@@ -332,8 +337,8 @@ impl Call {
         }
     }
 
-    pub(crate) fn uses_device(&self) -> bool {
-        self.sound == Sound::Device
+    pub(crate) fn conference(&self) -> Option<ConferenceId> {
+        self.seat.map(|seat| seat.conference)
     }
 
     /// Sound flows now: there is a stream, and nobody here holds it.
@@ -356,6 +361,7 @@ impl Call {
     fn sound_place(&self) -> SoundPlace {
         match self.sound {
             _ if !self.is_audible() => SoundPlace::None,
+            _ if self.seat.is_some() => SoundPlace::Conference,
             Sound::Device => SoundPlace::Device,
             Sound::Ports if self.has_programs() => SoundPlace::Programs,
             Sound::Ports => SoundPlace::Files,
@@ -383,6 +389,7 @@ impl Call {
             local_hold: self.local_hold,
             remote_hold: self.remote_hold(),
             mixed: self.mixed,
+            conference: self.conference(),
             network: if self.is_ended() { CallNetwork::Ok } else { self.whereabouts.shown() },
             sound: self.sound_place(),
             playing: self.plays(),

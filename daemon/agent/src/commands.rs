@@ -23,7 +23,7 @@ use crate::reason;
 use crate::roaming::Whereabouts;
 use crate::target::{self, Home, Target};
 use crate::trickle::Trickle;
-use crate::view::{CallDirection, CallId, CallState, Reason};
+use crate::view::{CallDirection, CallId, CallState, ConferenceId, Reason};
 use crate::vigil::Vigil;
 use rand_chacha::rand_core::Rng;
 
@@ -33,7 +33,7 @@ impl Agent {
     ///
     /// # Errors
     /// A target that is no address, no usable account, too many calls, leave to follow redirections where the account
-    /// never does.
+    /// never does, a conference that is not there.
     pub fn dial(
         &mut self,
         now: Instant,
@@ -42,6 +42,7 @@ impl Agent {
         options: impl Into<DialOptions>,
     ) -> Result<CallId, AgentError> {
         let options = options.into();
+        options.sound.conference.map_or(Ok(()), |conference| self.conferences.check(conference))?;
         let (account, Target { uri, emergency }) = self.choose_account(target, account)?;
         if self.live_calls() >= self.config.max_calls && !emergency {
             return Err(AgentError::TooManyCalls(self.config.max_calls));
@@ -113,8 +114,9 @@ impl Agent {
     /// Answers an inbound call.
     ///
     /// # Errors
-    /// The call is not incoming.
+    /// The call is not incoming, or there is no such conference.
     pub fn accept(&mut self, now: Instant, id: CallId, sound: SoundChoice) -> Result<(), AgentError> {
+        sound.conference.map_or(Ok(()), |conference| self.conferences.check(conference))?;
         self.in_phase(id, "answering", |phase| matches!(phase, Phase::Incoming { .. }))?;
         self.place_sound(now, id, sound);
         self.begin_accepting(now, id);
@@ -291,6 +293,7 @@ impl Agent {
             sound: Sound::Device,
             ports: Vec::new(),
             mixed: false,
+            seat: None,
             muted: false,
             local_hold: false,
             dtmf: DtmfQueue::default(),
@@ -322,6 +325,7 @@ impl Agent {
     fn place_sound(&mut self, now: Instant, id: CallId, choice: SoundChoice) {
         if let Some(call) = self.calls.get_mut(&id) {
             call.sound = if choice.ports { Sound::Ports } else { Sound::Device };
+            call.seat = choice.conference.map(|conference| self.conferences.seat(conference));
         }
         if !choice.mix {
             self.yield_device(now, id);
@@ -343,16 +347,27 @@ impl Agent {
         }
     }
 
-    /// Holds every other call at the sound device, so that this one has it; those that are not answered yet will be on
-    /// hold when they are.
+    /// Lets this call have the sound device, alone or with its conference.
     fn yield_device(&mut self, now: Instant, to: CallId) {
-        if self.calls.get(&to).is_none_or(|call| !call.uses_device()) {
-            return;
+        if let Some(call) = self.calls.get(&to).filter(|call| self.uses_device(call)) {
+            self.yield_device_to(now, Some(to), call.conference());
         }
+    }
+
+    /// Holds every other call at the sound device; those that are not answered yet will be on hold when they are. Other
+    /// conferences go on without the device.
+    pub(crate) fn yield_device_to(
+        &mut self,
+        now: Instant,
+        to: Option<CallId>,
+        conference: Option<ConferenceId>,
+    ) {
+        self.conferences.yield_device(conference);
         let others: Vec<CallId> = self
             .calls
             .values()
-            .filter(|call| call.id != to && call.uses_device() && can_be_held(call.phase))
+            .filter(|call| Some(call.id) != to && call.seat.is_none() && self.uses_device(call))
+            .filter(|call| can_be_held(call.phase))
             .map(|call| call.id)
             .collect();
         for id in others {
@@ -361,7 +376,7 @@ impl Agent {
     }
 
     /// The wish takes effect here at once; the peer is told by re-INVITE, as soon as one is possible.
-    fn set_hold(&mut self, now: Instant, id: CallId, hold: bool) {
+    pub(crate) fn set_hold(&mut self, now: Instant, id: CallId, hold: bool) {
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.local_hold != hold) else { return };
         let before = call.state();
         call.local_hold = hold;

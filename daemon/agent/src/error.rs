@@ -38,6 +38,9 @@ pub enum AgentError {
         /// Where the call is.
         state: CallState,
     },
+    /// A dial tone in somebody's ear who listens to something else.
+    #[error("there is no dial tone while a call is at the sound device: hold it or hang it up first")]
+    DeviceInUse,
     /// Another way for media is found by ICE alone.
     #[error("the call {0} does not use ICE: its media can only go where the peer says")]
     NoIce(u32),
@@ -49,6 +52,20 @@ pub enum AgentError {
         "{0} files and programs have joined the call already, and no more are allowed; end one of them first"
     )]
     TooManyPorts(usize),
+    /// No conference of that number.
+    #[error("there is no conference {0}; list the conferences to see which there are")]
+    NoSuchConference(u32),
+    /// The call is not a member.
+    #[error("the call {call} is not in the conference {conference}; let it join first")]
+    NotInConference {
+        /// The call.
+        call: u32,
+        /// The conference.
+        conference: u32,
+    },
+    /// More conferences than anybody has use for.
+    #[error("there are {0} conferences already, and no more are allowed; end one first")]
+    TooManyConferences(usize),
     /// More accounts than anybody has use for.
     #[error("there are {0} accounts already, and no more are allowed; remove one first")]
     TooManyAccounts(usize),

@@ -365,12 +365,18 @@ impl Agent {
         }
     }
 
-    /// What came by a relay before its channel was set up: RTCP is of use, the first sound is not missed.
+    /// What the peer sends by a relay that has no channel for it: before one is set up, or before the peer knows which way
+    /// we have taken.
     fn early_packet(&mut self, now: Instant, id: CallId, bytes: &[u8]) {
         let is_rtcp = bytes.get(1).is_some_and(|kind| (192..=223).contains(kind));
         let source = self.calls.get(&id).and_then(Call::agreement).map(|agreement| agreement.remote_rtcp);
         if let Some(source) = source.filter(|_| is_rtcp) {
-            self.rtcp(now, id, source, bytes);
+            return self.rtcp(now, id, source, bytes);
+        }
+        let is_rtp = !is_rtcp && bytes.first().is_some_and(|first| (128..=191).contains(first));
+        if let Some(call) = self.calls.get(&id).filter(|call| is_rtp && call.is_streaming()) {
+            let bytes = bytes.to_vec();
+            self.outputs.push_back(Output::PlayPacket { call: id, port: call.stream_port, bytes });
         }
     }
 

@@ -256,6 +256,7 @@ impl Agent {
     pub(crate) fn counters(&mut self, now: Instant, now_nanos: u64, id: CallId, counters: &StreamCounters) {
         let ntp = self.ntp(now);
         let media_timeout = self.config.media_timeout;
+        let begun = self.begun;
         let Some(call) = self.calls.get_mut(&id) else { return };
         let session = call.session;
         let waiting = call.whereabouts.is_stranded();
@@ -307,14 +308,9 @@ impl Agent {
         if flows {
             call.vigil.hear(now);
         }
-        let look = if watchful {
-            WATCH
-        } else if call.expects_sound() {
-            LOOK
-        } else {
-            CHECK
-        };
-        call.next_check = Some(next.clamp(now + WATCH, now + look));
+        let look = if call.expects_sound() { LOOK } else { CHECK };
+        let regular = if watchful { now + WATCH } else { beat(begun, now, look) };
+        call.next_check = Some(next.max(now + WATCH).min(regular));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
@@ -488,6 +484,14 @@ fn received_counters(counters: &StreamCounters) -> Vec<ReceivedCounters> {
         packets: counters.packets_received as u32,
         jitter: counters.jitter_timestamp_units,
     }]
+}
+
+/// The next of the moments that come `each` so often, counted from `begun`. What is due for many calls is done then for all of
+/// them: waking up costs more than one look.
+fn beat(begun: Instant, now: Instant, each: Duration) -> Instant {
+    let passed = now.saturating_duration_since(begun).as_nanos();
+    let rest = each.as_nanos().saturating_sub(passed % each.as_nanos().max(1));
+    now + Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX))
 }
 
 /// 0 is left out: counters say it for "none yet".

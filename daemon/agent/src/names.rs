@@ -184,6 +184,7 @@ fn session_of(event: &Event) -> Option<SessionId> {
         | Event::Digit { .. }
         | Event::DigitSent { .. }
         | Event::FragmentSent { .. }
+        | Event::Reconnected { .. }
         | Event::Probed { .. }
         | Event::Ended { .. } => None,
     }

@@ -14,7 +14,7 @@ use crate::account::AccountId;
 use crate::names::MediaNameId;
 use crate::quality::Warning as QualityWarning;
 use crate::servers::{RelayView, ServerId};
-use crate::view::{AccountView, CallId, CallState, CallView, Reason};
+use crate::view::{AccountView, CallId, CallState, CallView, ConferenceId, ConferenceView, Reason};
 
 /// The microphone.
 pub const DEVICE_INPUT: PortId = PortId(1);
@@ -88,6 +88,9 @@ pub enum Output {
     OpenRelay { call: CallId, stream: StreamId, server: RelayServer },
     /// Send a message by such a connection.
     SendRelay { call: CallId, stream: StreamId, bytes: Vec<u8> },
+    /// Play an RTP packet of the peer's that a relay has sent with a header of its own (a Data indication, RFC 8656
+    /// section 11.6), which the stream does not understand.
+    PlayPacket { call: CallId, port: PortId, bytes: Vec<u8> },
     /// Close it when all that was sent is out.
     CloseRelay { call: CallId, stream: StreamId },
     /// Find the addresses of a STUN server or a relay; answer with [`crate::Agent::handle_server_resolved`].
@@ -110,8 +113,14 @@ pub enum Output {
     DtmfReceived { call: CallId, digit: char, duration_ms: u32 },
     /// A direction of a call has begun to sound bad, or is good again.
     QualityChanged { call: CallId, warning: QualityWarning },
+    /// The dial tone has begun to sound, or has ended.
+    DialTone(bool),
     /// A call is gone; its number is not used again.
     CallRemoved(CallId),
+    /// A new or a changed conference.
+    ConferenceChanged(Box<ConferenceView>),
+    /// A conference is over; its number is not used again.
+    ConferenceRemoved(ConferenceId),
     /// Something worth a line in the log.
     Log(Note),
     /// Nothing more before this time, or before the next input.

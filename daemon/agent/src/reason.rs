@@ -103,8 +103,10 @@ pub(crate) fn of_negotiation(error: &NegotiationError) -> Reason {
 }
 
 /// What a caller hears whose call ended so: nothing, where it came about or by the caller's own will.
-pub(crate) fn signal(reason: Reason) -> Option<Signal> {
+pub(crate) fn signal(reason: Reason, status: u16) -> Option<Signal> {
     match reason {
+        // A server of ours waited for an answer of the next one, not for one of a person.
+        Reason::NoAnswer if status == 408 => Some(Signal::Congestion),
         Reason::Local | Reason::Remote | Reason::Cancelled | Reason::AnsweredElsewhere => None,
         Reason::Busy | Reason::Declined | Reason::NoAnswer => Some(Signal::Busy),
         Reason::NotFound | Reason::Unresolvable | Reason::Redirected => Some(Signal::Information),

@@ -386,7 +386,7 @@ impl Agent {
             Err(status) => Some(format!("refused with {}", status.get())),
         };
         match result_status {
-            Some(StatusCode::SERVICE_UNAVAILABLE) => call.whereabouts.undelivered(now),
+            Some(status) if is_undelivered(status) => call.whereabouts.undelivered(now),
             Some(_) | None => call.whereabouts.heard(),
         }
         // What was refused is not tried again by itself: the peer would refuse it again.
@@ -404,7 +404,10 @@ impl Agent {
         let ended_at = self.unix_micros(now);
         self.say_goodbye(now, id);
         self.end_ice(now, id);
+        let at_device = self.calls.get(&id).is_some_and(|call| self.uses_device(call));
         let Some(call) = self.calls.get_mut(&id) else { return };
+        let listens = call.direction == CallDirection::Outbound && at_device && !call.local_hold;
+        call.seat = None;
         let answered = call.answered_at != 0;
         let reason =
             call.ending.take().unwrap_or_else(|| reason::of_session_end(end, call.direction, answered));
@@ -417,8 +420,7 @@ impl Agent {
         call.ring_deadline = None;
         call.next_check = None;
         call.dtmf = DtmfQueue::default();
-        let listens = call.direction == CallDirection::Outbound && call.uses_device() && !call.local_hold;
-        let signal = reason::signal(reason).filter(|_| listens && !answered);
+        let signal = reason::signal(reason, call.sip_status).filter(|_| listens && !answered);
         let had_media = !matches!(call.media, Media::None | Media::Wanted(_));
         call.media = Media::None;
         let mut ports = vec![call.stream_port];
@@ -438,6 +440,12 @@ impl Agent {
         let phrase = end.text.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
         self.note(Weight::Info, Some(id), format!("call ended: {}{phrase}", reason.name()));
     }
+}
+
+/// Somebody on the way could not reach the peer, which may come back: flow failed, temporarily unavailable, and servers
+/// that are not in order.
+fn is_undelivered(status: StatusCode) -> bool {
+    matches!(status.get(), 430 | 480 | 500 | 502..=504)
 }
 
 /// A message lacks the answer that it must carry.

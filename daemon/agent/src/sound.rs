@@ -9,11 +9,16 @@ use voipd_audio::tone::{Signal, Tone};
 
 use crate::agent::Agent;
 use crate::call::{Call, Phase, Sound};
+use crate::conference::Circle;
+use crate::error::AgentError;
 use crate::output::{DEVICE_INPUT, DEVICE_OUTPUT, Output, RINGER};
+use crate::view::CallId;
 
 /// How long it is told that a call did not come about: busy, or so; special information, which needs two rounds.
 const BUSY_TONE: Duration = Duration::from_secs(3);
 const INFORMATION_TONE: Duration = Duration::from_secs(4);
+/// How long a dial tone waits for somebody to dial.
+const DIAL_TONE: Duration = Duration::from_secs(30);
 
 /// What was last asked of the engine and of the devices.
 #[derive(Default)]
@@ -24,15 +29,20 @@ pub(crate) struct Routing {
     ringer: bool,
     /// What became of the last call that did not come about, and until when it is told.
     failure: Option<(Tone, Instant)>,
+    /// Somebody is about to dial, and until when this is believed.
+    dial_tone: Option<Instant>,
+    /// Front ends were told that the dial tone sounds.
+    told_dial_tone: bool,
 }
 
 impl Routing {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.failure.map(|(_, until)| until)
+        self.failure.map(|(_, until)| until).into_iter().chain(self.dial_tone).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.failure = self.failure.filter(|(_, until)| *until > now);
+        self.dial_tone = self.dial_tone.filter(|until| *until > now);
     }
 
     /// A call did not come about: let it be heard.
@@ -51,24 +61,54 @@ impl Routing {
 }
 
 impl Agent {
+    /// Lets the dial tone sound at the output (the receiver is off the hook), or ends it (a first digit is pressed). It
+    /// ends by itself with the next call that has the sound device, and after half a minute.
+    ///
+    /// # Errors
+    /// A call is at the sound device.
+    pub fn set_dial_tone(&mut self, now: Instant, on: bool) -> Result<(), AgentError> {
+        if on && self.calls.values().any(|call| self.prepares_device(call)) {
+            return Err(AgentError::DeviceInUse);
+        }
+        self.routing.dial_tone = on.then_some(now + DIAL_TONE);
+        // Whoever lifts the receiver again has heard how the last call ended.
+        self.routing.failure = self.routing.failure.filter(|_| !on);
+        self.settle(now);
+        Ok(())
+    }
+
     /// Works out where all sound should go, and asks for what differs from now.
     pub(crate) fn route(&mut self, now: Instant) {
-        let at_device: Vec<PortId> = self
-            .calls
-            .values()
-            .filter(|call| call.uses_device() && call.is_audible())
-            .map(|call| call.stream_port)
-            .collect();
-        self.note_mixing(at_device.len());
+        let mut voices: BTreeMap<Circle, Vec<PortId>> = BTreeMap::new();
+        let (mut at_device, mut heard) = (0, Vec::new());
+        for call in self.calls.values().filter(|call| call.is_audible()) {
+            let circle = self.circle(call);
+            if let Some(circle) = circle.filter(|_| call.is_heard_by_others()) {
+                voices.entry(circle).or_default().push(call.stream_port);
+            }
+            if circle == Some(Circle::Device) {
+                at_device += 1;
+                heard.extend(call.is_heard_here().then_some(call.stream_port));
+            }
+        }
+        self.note_mixing(at_device);
         let mut wanted: BTreeMap<PortId, Vec<PortId>> = BTreeMap::new();
         for call in self.calls.values().filter(|call| call.is_audible()) {
-            wanted.insert(call.stream_port, sources_of(call, &at_device));
+            wanted.insert(call.stream_port, self.sources_of(call, &voices));
         }
-        let talking = !at_device.is_empty();
-        wanted.insert(DEVICE_OUTPUT, at_device);
+        let talking = at_device > 0;
+        wanted.insert(DEVICE_OUTPUT, heard);
+        if self.calls.values().any(|call| self.prepares_device(call)) {
+            self.routing.dial_tone = None;
+        }
+        let dial_tone = self.routing.dial_tone.is_some();
+        if std::mem::replace(&mut self.routing.told_dial_tone, dial_tone) != dial_tone {
+            self.outputs.push_back(Output::DialTone(dial_tone));
+        }
         let tones = self.wanted_tones(now, talking);
-        let device =
-            talking || tones.contains_key(&DEVICE_OUTPUT) || self.calls.values().any(prepares_device);
+        let device = talking
+            || tones.contains_key(&DEVICE_OUTPUT)
+            || self.calls.values().any(|call| self.prepares_device(call));
         let ringer = tones.contains_key(&RINGER);
 
         // What is needed is opened before it is used, and closed after.
@@ -90,11 +130,17 @@ impl Agent {
     }
 
     fn note_mixing(&mut self, at_device: usize) {
-        for call in self.calls.values_mut() {
-            let mixed = at_device > 1 && call.uses_device() && call.is_audible();
-            if call.mixed != mixed {
+        let changed: Vec<(CallId, bool)> = self
+            .calls
+            .values()
+            .map(|call| (call, at_device > 1 && call.is_audible() && self.uses_device(call)))
+            .filter(|(call, mixed)| call.mixed != *mixed)
+            .map(|(call, mixed)| (call.id, mixed))
+            .collect();
+        for (id, mixed) in changed {
+            if let Some(call) = self.calls.get_mut(&id) {
                 call.mixed = mixed;
-                self.touched.insert(call.id);
+                self.touched.insert(id);
             }
         }
     }
@@ -137,10 +183,18 @@ impl Agent {
         self.config.tones.or_else(of_account).unwrap_or(&Country::RECOMMENDED)
     }
 
+    /// Whose dial tone is heard: of the account that calls when none is named.
+    fn dialling_country(&self) -> &'static Country {
+        let account = self.accounts.for_target(None).and_then(|id| self.accounts.get(id));
+        let letters = account.and_then(|account| account.settings.dial_plan.country.as_deref());
+        self.config.tones.or_else(|| Country::by_code(letters?)).unwrap_or(&Country::RECOMMENDED)
+    }
+
     fn wanted_tones(&self, now: Instant, talking: bool) -> BTreeMap<PortId, Tone> {
         let rings = self.calls.values().any(|call| call.phase == Phase::Incoming { silenced: false });
-        let ringing = self.calls.values().find(|call| call.phase == Phase::Ringing && prepares_device(call));
-        let talks = self.calls.values().find(|call| call.uses_device() && call.is_audible());
+        let ringing =
+            self.calls.values().find(|call| call.phase == Phase::Ringing && self.prepares_device(call));
+        let talks = self.calls.values().find(|call| call.is_audible() && self.uses_device(call));
         let national = |call: Option<&Call>, signal| self.country_of(call).tone(signal);
         let mut tones = BTreeMap::new();
         if rings && !talking {
@@ -150,6 +204,8 @@ impl Agent {
             tones.insert(DEVICE_OUTPUT, national(talks, Signal::CallWaiting));
         } else if ringing.is_some() && !talking {
             tones.insert(DEVICE_OUTPUT, national(ringing, Signal::Ringback));
+        } else if self.routing.dial_tone.is_some() {
+            tones.insert(DEVICE_OUTPUT, self.dialling_country().tone(Signal::Dial));
         } else if let Some((tone, _)) = self.routing.failure.filter(|(_, until)| *until > now)
             && !talking
         {
@@ -157,29 +213,30 @@ impl Agent {
         }
         tones
     }
-}
 
-/// What a call's peer hears.
-fn sources_of(call: &Call, at_device: &[PortId]) -> Vec<PortId> {
-    let mut sources: Vec<PortId> = match call.sound {
-        _ if call.is_replaced() => Vec::new(),
-        Sound::Device => {
-            let others = at_device.iter().copied().filter(|port| *port != call.stream_port);
-            std::iter::once(DEVICE_INPUT).chain(others).collect()
-        }
-        Sound::Ports => Vec::new(),
-        Sound::Echo => vec![call.stream_port],
-    };
-    sources.extend(call.voices());
-    sources
-}
+    /// What a call's peer hears.
+    fn sources_of(&self, call: &Call, voices: &BTreeMap<Circle, Vec<PortId>>) -> Vec<PortId> {
+        let mut sources = match self.circle(call) {
+            _ if call.is_replaced() => Vec::new(),
+            Some(circle) => {
+                let others = voices.get(&circle).map_or(&[][..], Vec::as_slice).iter().copied();
+                let microphone = self.hears_microphone(call).then_some(DEVICE_INPUT);
+                microphone.into_iter().chain(others.filter(|port| *port != call.stream_port)).collect()
+            }
+            None if call.sound == Sound::Echo => vec![call.stream_port],
+            None => Vec::new(),
+        };
+        sources.extend(call.voices());
+        sources
+    }
 
-/// Calls that will need the sound device in a moment: it is opened while they ring, so that no word is lost.
-fn prepares_device(call: &Call) -> bool {
-    call.uses_device()
-        && !call.local_hold
-        && match call.phase {
-            Phase::Dialing | Phase::Ringing | Phase::Early | Phase::Accepting | Phase::Active => true,
-            Phase::Incoming { .. } | Phase::Ended { .. } => false,
-        }
+    /// Calls that will need the sound device in a moment: it is opened while they ring, so that no word is lost.
+    fn prepares_device(&self, call: &Call) -> bool {
+        self.uses_device(call)
+            && !call.local_hold
+            && match call.phase {
+                Phase::Dialing | Phase::Ringing | Phase::Early | Phase::Accepting | Phase::Active => true,
+                Phase::Incoming { .. } | Phase::Ended { .. } => false,
+            }
+    }
 }

@@ -12,6 +12,47 @@ use crate::account::{AccountId, AccountSettings};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u32);
 
+/// A conference. Numbers are never reused while the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConferenceId(pub u32);
+
+/// What the sound device is to a conference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DevicePart {
+    /// The microphone speaks, and the loudspeaker plays everybody.
+    #[default]
+    Joined,
+    /// The loudspeaker plays everybody; the microphone is not heard.
+    Listening,
+    /// The calls are among themselves.
+    Away,
+}
+
+impl DevicePart {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Joined, Self::Listening, Self::Away];
+
+    /// The word on D-Bus.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Listening => "listening",
+            Self::Away => "away",
+        }
+    }
+}
+
+/// A conference as front ends see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConferenceView {
+    /// Which conference.
+    pub id: ConferenceId,
+    /// Its calls in the order of their numbers, each with whether the others do not hear it.
+    pub members: Vec<(CallId, bool)>,
+    /// Whether microphone and loudspeaker take part.
+    pub device: DevicePart,
+}
+
 /// How an account fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountState {
@@ -225,6 +266,8 @@ pub enum SoundPlace {
     Echo,
     /// Programs have the sound device's place.
     Programs,
+    /// The other calls of a conference, and the sound device where that takes part.
+    Conference,
     /// Nowhere: not answered yet, held, or ended.
     None,
 }
@@ -323,6 +366,8 @@ pub struct CallView {
     pub remote_hold: bool,
     /// Shares the sound device with other calls.
     pub mixed: bool,
+    /// The conference that it is in.
+    pub conference: Option<ConferenceId>,
     /// How the peer is reached.
     pub network: CallNetwork,
     /// Where its sound goes now.

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use voipd_sip::endpoint::SessionId;
+
 use crate::account::AccountId;
 use crate::agent::Agent;
 use crate::call::{Call, Media, Phase};
@@ -35,6 +37,9 @@ const MOST_TRIES: u8 = 4;
 /// Between two times that peers are told another address because a server sees one: there are routers that translate anew
 /// at each packet.
 const MOVES_APART: Duration = Duration::from_secs(30);
+/// A new connection with a server is first told by the server, which sees it come from another port of a NAT, and then by
+/// the binding that is made on it.
+const JUST_TOLD: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -147,6 +152,20 @@ impl Agent {
         } else {
             self.tell_news(now, id);
         }
+    }
+
+    /// Servers reach us by another connection than before: whoever talks with us must hear of it, if it was not just told.
+    pub(crate) fn reconnected(&mut self, now: Instant, session: SessionId) {
+        let Some(id) = self.by_session.get(&session).copied() else { return };
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.phase == Phase::Active) else { return };
+        if call.vigil.told_moved.is_some_and(|at| now < at + JUST_TOLD) {
+            return;
+        }
+        call.vigil.told_moved = Some(now);
+        call.whereabouts.due();
+        let text = "the connection with the server was lost: the peer is told of the new one";
+        self.note(Weight::Info, Some(id), text.to_owned());
+        self.tell_news(now, id);
     }
 
     /// A server of an account sees us elsewhere than before: whoever talks with us must hear of it.

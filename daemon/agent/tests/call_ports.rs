@@ -24,7 +24,11 @@ fn sound_flows_from_the_answer_on_and_not_before() {
     let mut world = World::new();
     let alice = world.phone("192.0.2.1:5060");
     let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial_with(alice, "sip:peer@192.0.2.9", SoundChoice { ports: true, mix: false });
+    let call = world.dial_with(
+        alice,
+        "sip:peer@192.0.2.9",
+        SoundChoice { ports: true, mix: false, conference: None },
+    );
     let player = open(&mut world, alice, call, PortRole::Player(Voice::Instead));
     let recorder = open(&mut world, alice, call, PortRole::Recorder);
     world.run_ms(50);

@@ -7,7 +7,7 @@ use voipd_agent::{AccountSettings, AgentError, DialOptions, RedirectPolicy, Soun
 use voipd_sip::message::Request;
 
 const FOLLOW: DialOptions = DialOptions {
-    sound: SoundChoice { ports: false, mix: false },
+    sound: SoundChoice { ports: false, mix: false, conference: None },
     codecs: None,
     anonymous: false,
     follow: true,

@@ -1,13 +1,14 @@
 //! One call has the sound device; the others are held, or mixed only when asked. Tones, and when the device is open.
 
+use crate::common::peer::Peer;
 use crate::common::{HostId, Pair, World};
-use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
+use voipd_agent::{AgentError, SoundChoice};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Signal, Tone};
 
-const MIX: SoundChoice = SoundChoice { ports: false, mix: true };
+const MIX: SoundChoice = SoundChoice { ports: false, mix: true, conference: None };
 
 /// Alice, and two that she can call.
 struct Three {
@@ -164,7 +165,7 @@ fn a_call_held_before_its_answer_can_be_resumed_before_it() {
 fn calls_with_files_leave_the_device_alone() {
     let mut three = Three::new();
     let bob = three.with_bob();
-    let carol = three.with_carol(SoundChoice { ports: true, mix: false });
+    let carol = three.with_carol(SoundChoice { ports: true, mix: false, conference: None });
     assert_eq!(three.states([bob, carol]), [CallState::Active, CallState::Active]);
     let alice = three.alice;
     assert!(!three.world.view(alice, bob).mixed && !three.world.view(alice, carol).mixed);
@@ -224,6 +225,96 @@ fn no_busy_tone_while_another_call_is_dialled() {
     three.world.act(three.bob, |agent, now| agent.reject(now, at_bob, Reason::Busy)).unwrap();
     three.world.run_ms(100);
     assert_eq!(three.world.tone(alice, DEVICE_OUTPUT), None, "it would be taken for the other one's");
+}
+
+#[test]
+fn each_refusal_has_its_tone() {
+    for (status, signal) in [
+        (486, Signal::Busy),
+        (600, Signal::Busy),
+        (603, Signal::Busy),
+        (480, Signal::Busy),
+        (408, Signal::Congestion),
+        (403, Signal::Congestion),
+        (500, Signal::Congestion),
+        (503, Signal::Congestion),
+        (404, Signal::Information),
+        (410, Signal::Information),
+        (484, Signal::Information),
+        (604, Signal::Information),
+    ] {
+        let mut world = World::new();
+        let alice = world.phone("192.0.2.1:5060");
+        let host = world.raw("192.0.2.9:5060");
+        let call = world.dial(alice, "sip:peer@192.0.2.9");
+        world.run_ms(50);
+        let invite = world.requests(host).remove(0);
+        Peer::called(host, alice, &invite).answer(&mut world, &invite, status, "");
+        world.run_ms(50);
+        assert_eq!(world.state(alice, call), CallState::Ended, "{status}");
+        let tone = Some(Country::RECOMMENDED.tone(signal));
+        assert_eq!(world.tone(alice, DEVICE_OUTPUT), tone, "{status}");
+    }
+}
+
+#[test]
+fn the_dial_tone_sounds_until_somebody_dials() {
+    let mut pair = Pair::new();
+    let alice = pair.alice;
+    let world = &mut pair.world;
+    let dial_tone = |world: &mut World, on| world.act(alice, |agent, now| agent.set_dial_tone(now, on));
+    let sounding = Some(Country::RECOMMENDED.tone(Signal::Dial));
+    dial_tone(world, true).unwrap();
+    assert_eq!((world.tone(alice, DEVICE_OUTPUT), world.device_open(alice)), (sounding, true));
+    assert_eq!(told_dial_tone(world, alice), [true]);
+
+    // The first digit ends it, and so does a call.
+    dial_tone(world, false).unwrap();
+    assert_eq!((world.tone(alice, DEVICE_OUTPUT), world.device_open(alice)), (None, false));
+    dial_tone(world, true).unwrap();
+    let call = world.dial(alice, "sip:bob@192.0.2.2");
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), None);
+    assert_eq!(told_dial_tone(world, alice), [false, true, false]);
+    assert_eq!(dial_tone(world, true), Err(AgentError::DeviceInUse));
+
+    // Who hears that the callee is busy and lifts the receiver again may dial.
+    world.run_ms(100);
+    let inb = world.live_call(pair.bob);
+    world.act(pair.bob, |agent, now| agent.reject(now, inb, Reason::Busy)).unwrap();
+    world.run_ms(100);
+    assert_eq!(world.state(alice, call), CallState::Ended);
+    dial_tone(world, true).unwrap();
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), sounding);
+
+    // Nobody dials.
+    world.run_s(29);
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), sounding);
+    world.run_s(2);
+    assert_eq!((world.tone(alice, DEVICE_OUTPUT), world.device_open(alice)), (None, false));
+    assert_eq!(told_dial_tone(world, alice), [true, false]);
+}
+
+#[test]
+fn the_dial_tone_is_that_of_the_country() {
+    let mut world = World::new();
+    let alice = world.agent("192.0.2.1:5060");
+    let mut settings = crate::common::direct();
+    settings.dial_plan.country = Some("44".to_owned());
+    world.account(alice, settings);
+    world.act(alice, |agent, now| agent.set_dial_tone(now, true)).unwrap();
+    let british = Country::by_letters("gb").unwrap().tone(Signal::Dial);
+    assert_ne!(british, Country::RECOMMENDED.tone(Signal::Dial));
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), Some(british));
+}
+
+/// What front ends were told of the dial tone since they were last asked.
+fn told_dial_tone(world: &mut World, host: HostId) -> Vec<bool> {
+    let outputs = world.outputs(host);
+    let told = outputs.iter().filter_map(|output| match output {
+        voipd_agent::Output::DialTone(on) => Some(*on),
+        _ => None,
+    });
+    told.collect()
 }
 
 #[test]

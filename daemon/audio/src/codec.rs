@@ -183,6 +183,11 @@ impl Encoder {
         }
     }
 
+    /// Whether it can trade quality for time: only Opus.
+    pub fn has_complexity(&self) -> bool {
+        matches!(self.0, EncoderKind::Opus(_))
+    }
+
     /// Real-time thread: trades quality for time, 0 (cheapest) to 10. The others have one way only.
     pub fn set_complexity(&mut self, complexity: u8) {
         if let EncoderKind::Opus(encoder) = &mut self.0 {

@@ -174,3 +174,29 @@ fn messages_that_are_too_long_are_no_packets() {
     assert!(RelayPacket::new(&[0; 1501], 0).is_none());
     assert!(RelayPacket::new(&[0; 1500], 0).is_some());
 }
+
+#[test]
+fn a_packet_that_the_control_side_hands_over_is_played_as_if_it_had_come() {
+    let path = Path::Udp { remote: address(PEER), symmetric: false };
+    let mut world = world(StreamPlan { path, ..by_channel(1) });
+    for sequence in 0..20 {
+        let packet = rtp(sequence);
+        match sequence % 2 {
+            0 => send(&world, address(PEER), &packet),
+            _ => world.sides[0].controller.hand(PORT, &packet, 0).unwrap(),
+        }
+        world.run_ms(20);
+    }
+    let counters = world.sides[0].controller.stream_counters(PORT).unwrap();
+    assert_eq!((counters.packets_received, counters.packets_invalid), (20, 0), "{counters:?}");
+    // What is no packet of sound is counted, what is none at all left out, and a closed stream takes nothing.
+    let controller = &mut world.sides[0].controller;
+    for bytes in [&[0x80, 200, 0, 0][..], &[0; 20], &[], &[0x80; 4000]] {
+        controller.hand(PORT, bytes, 0).unwrap();
+    }
+    world.run_ms(20);
+    let controller = &mut world.sides[0].controller;
+    assert_eq!(controller.stream_counters(PORT).unwrap().packets_invalid, 3);
+    controller.close(PORT);
+    assert!(controller.hand(PORT, &rtp(30), 0).is_err());
+}

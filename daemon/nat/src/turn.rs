@@ -2,6 +2,7 @@
 //! Knows neither ICE nor sockets.
 
 mod allocation;
+mod families;
 pub mod frame;
 
 use std::fmt;

@@ -134,3 +134,33 @@ fn two_who_begin_at_each_others_relay_are_heard_before_one_is_nominated() {
     }
     assert!(crossed > 0, "nothing was shown");
 }
+
+/// Before a relay of ours has a channel for the peer, what comes by it is told to the owner, who plays it.
+#[test]
+fn nothing_is_missed_of_what_a_relay_without_a_channel_brings() {
+    let (mut told, mut never) = (0, 0);
+    for (own, other) in [(5, 20), (5, 60), (20, 60)] {
+        for roles in BOTH_WAYS {
+            let mut world =
+                world(&Distances { first: [own, other], second: [other, own], between: other }, roles);
+            world.gather();
+            let [offer, answer] = [world.describe(0), world.describe(1)];
+            world.peers[1].agent.set_remote(world.now, offer);
+            world.peers[0].agent.set_remote(world.now, answer);
+            let has_path = |world: &World| world.peers.iter().all(|peer| peer.paths.contains_key(&1));
+            assert!(world.run_until(Duration::from_secs(2), has_path));
+            world.run_for(Duration::from_millis(300));
+            for from in 0..2 {
+                let to = 1 - from;
+                world.peers[to].received.clear();
+                let played = world.media_flows()[from];
+                let handed = !world.peers[to].received.is_empty();
+                assert!(played || handed, "{:?} {:?}", world.path(0), world.path(1));
+                told += usize::from(!played);
+                never += usize::from(played);
+            }
+            world.expect_connected();
+        }
+    }
+    assert!(told > 0 && never > 0, "nothing was shown: {told} {never}");
+}

@@ -13,7 +13,7 @@ use crate::headers::name;
 use crate::leg::{Disclosure, Sender};
 use crate::message::{Message, Method, Request, StatusCode};
 use crate::registration::{BindingId, Registration};
-use crate::session::{self, Cx, Session, trickle};
+use crate::session::{self, CutOff, Cx, Session, trickle};
 use crate::stun;
 use crate::timer::Timer;
 use crate::transaction::{Match, Outcome, Owner, Report, ServerId};
@@ -278,17 +278,51 @@ impl Endpoint {
         if error != TransportError::Closed {
             core.avoided.add(now, flow);
         }
+        let bound = core.accounts.iter().flat_map(|(&identity, account)| {
+            account.bound_with(flow).into_iter().map(move |reg_id| BindingId { identity, reg_id })
+        });
+        let bound: Vec<BindingId> = bound.collect();
         for (server, sent_by) in core.transactions.cut_off(flow) {
             core.resolve(now, sent_by, None, Asker::Response(server));
         }
         for report in core.transactions.failed(&mut core.outbox, &mut core.random, now, flow, error) {
             self.on_report(now, report);
         }
-        let bound = self.core.accounts.iter().flat_map(|(&identity, account)| {
-            account.bound_with(flow).into_iter().map(move |reg_id| BindingId { identity, reg_id })
-        });
-        for BindingId { identity, reg_id } in bound.collect::<Vec<_>>() {
+        if flow.transport.is_reliable() {
+            self.cut_off_sessions(flow, error, &bound);
+        }
+        for BindingId { identity, reg_id } in bound {
             self.with_registration(identity, |registration, core| registration.on_cut_off(core, now, reg_id));
+        }
+    }
+
+    /// Servers cannot send by a connection any more, which carried these bindings.
+    fn cut_off_sessions(&mut self, flow: Flow, error: TransportError, bound: &[BindingId]) {
+        let accounts = self.core.accounts.iter();
+        let of_servers = accounts.filter(|(_, account)| account.is_server(flow.remote.ip()));
+        let identities: Vec<IdentityId> = of_servers.map(|(&identity, _)| identity).collect();
+        for identity in identities {
+            let of_identity = bound.iter().filter(|binding| binding.identity == identity);
+            let Some(cut_off) = CutOff::of(of_identity.map(|binding| binding.reg_id).collect(), error) else {
+                continue;
+            };
+            for session in self.sessions.values_mut().filter(|s| s.sender().identity == Some(identity)) {
+                session.on_cut_off(flow, &cut_off);
+            }
+            if cut_off == CutOff::Request {
+                self.tell_reconnected(identity);
+            }
+        }
+    }
+
+    /// Tells of the sessions that were cut off from an account's server and are so no more.
+    fn tell_reconnected(&mut self, identity: IdentityId) {
+        let Some(account) = self.core.accounts.get(&identity) else { return };
+        let of_identity = self.sessions.iter_mut().filter(|(_, s)| s.sender().identity == Some(identity));
+        for (&session, state) in of_identity {
+            if state.is_reconnected(account) {
+                self.core.outbox.event(Event::Reconnected { session });
+            }
         }
     }
 
@@ -402,6 +436,7 @@ impl Endpoint {
         act: impl FnOnce(&mut Registration, &mut Core) -> R,
     ) -> Option<R> {
         let result = act(self.registrations.get_mut(&id)?, &mut self.core);
+        self.tell_reconnected(id);
         self.forget(id);
         Some(result)
     }

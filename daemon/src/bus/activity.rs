@@ -1,7 +1,7 @@
 //! Who wants to hear of talk and silence in which call, and whose patience with silence is at its end. It sends nothing
 //! and asks nothing: it says what is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -69,6 +69,8 @@ pub(super) struct Listeners {
     by: BTreeMap<(CallId, OwnedUniqueName), Listener>,
     talk: BTreeMap<CallId, Talk>,
     changes: u64,
+    /// Calls that are listened to for who speaks in a conference.
+    members: BTreeSet<CallId>,
 }
 
 impl Listeners {
@@ -76,6 +78,20 @@ impl Listeners {
     pub(super) fn speaker(&self) -> Option<CallId> {
         let talking = self.talk.iter().filter(|(_, talk)| talk.far);
         talking.max_by_key(|(_, talk)| talk.began).map(|(call, _)| *call)
+    }
+
+    /// The call among these whose peer talks.
+    pub(super) fn speaker_among(&self, calls: impl Iterator<Item = CallId>) -> Option<CallId> {
+        let talking = calls.filter_map(|call| Some((call, self.talk.get(&call).filter(|talk| talk.far)?)));
+        talking.max_by_key(|(_, talk)| talk.began).map(|(call, _)| call)
+    }
+
+    /// Calls to listen to though nobody wants to hear of them one by one.
+    pub(super) fn set_members(&mut self, members: BTreeSet<CallId>) {
+        for call in &members {
+            self.talk.entry(*call).or_default();
+        }
+        self.members = members;
     }
 
     /// Begins to listen, or changes the patience with silence (seconds, 0: endless). Answers who is talking just now.
@@ -121,6 +137,7 @@ impl Listeners {
     /// The call is no more.
     pub(super) fn removed(&mut self, call: CallId) {
         self.by.retain(|(other, _), _| *other != call);
+        self.members.remove(&call);
         self.talk.remove(&call);
     }
 
@@ -131,9 +148,9 @@ impl Listeners {
     /// What the driver has to be told: calls that it shall listen to from now on, or no more. Those are taken for told
     /// for which `tell` answers so.
     pub(super) fn review(&mut self, mut tell: impl FnMut(CallId, bool) -> bool) {
-        let by = &self.by;
+        let (by, members) = (&self.by, &self.members);
         self.talk.retain(|call, talk| {
-            let wanted = by.keys().any(|(other, _)| other == call);
+            let wanted = members.contains(call) || by.keys().any(|(other, _)| other == call);
             if wanted != talk.asked && tell(*call, wanted) {
                 talk.asked = wanted;
             }

@@ -7,6 +7,7 @@ use voipd_agent::view::{CallDirection, CallId, MediaWay, Reason, SoundPlace};
 use zbus::Variant;
 use zbus::message::Body;
 
+use super::conference;
 use super::options::{Options, Received};
 use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothing};
 use super::tree::Object;
@@ -37,6 +38,7 @@ pub(super) fn properties(view: &CallView) -> Dict {
         ("LocalHold", view.local_hold.into()),
         ("RemoteHold", view.remote_hold.into()),
         ("Mixed", view.mixed.into()),
+        ("Conference", conference::path(view.conference).into()),
         ("NetworkState", view.network.name().into()),
         ("Sound", sound(view.sound).into()),
         ("Playing", view.playing.into()),
@@ -155,6 +157,7 @@ fn sound(place: SoundPlace) -> &'static str {
         SoundPlace::Files => "files",
         SoundPlace::Echo => "echo",
         SoundPlace::Programs => "programs",
+        SoundPlace::Conference => "conference",
         SoundPlace::None => "none",
     }
 }

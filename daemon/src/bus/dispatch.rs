@@ -8,7 +8,7 @@ use zbus::{OwnedVariant, Variant, fdo};
 
 use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, nothing, unknown_method};
 use super::tree::{Interface, Object, Tree};
-use super::{account, audio, call, friends, manager, nat, statistics};
+use super::{account, audio, call, conference, friends, manager, nat, statistics};
 
 /// A method call, taken apart.
 pub(super) struct Call<'c> {
@@ -50,6 +50,7 @@ fn own(
         (Object::Account(id), Interface::Account) => account::call(requests, id, member, body),
         (Object::Call(id), Interface::Call) => call::call(requests, id, member, body),
         (Object::Call(id), Interface::CallStatistics) => statistics::call(requests, id, member, body),
+        (Object::Conference(id), _) => conference::call(requests, id, member, body),
         (Object::Audio, _) => audio::call(requests, member, body),
         (Object::Nat, _) => nat::call(requests, member, body),
         (Object::Friends, _) => friends::call(requests, member, body),
@@ -66,6 +67,11 @@ fn find(tree: &Tree, path: &str, interface: &str) -> Result<(Object, Interface),
         return Err(match object {
             Object::Call(id) => Box::new(Error::NoSuchCall(format!(
                 "there is no call {}: it ended more than 30 seconds ago, or never was; list the calls to see which \
+                 there are",
+                id.0
+            ))),
+            Object::Conference(id) => Box::new(Error::NoSuchConference(format!(
+                "there is no conference {}: its last call has left it, or it never was; list the conferences to see which \
                  there are",
                 id.0
             ))),
@@ -127,6 +133,7 @@ fn properties(tree: &Tree, requests: &Requests, call: &Call<'_>) -> Result<Outco
             let set = match (object, interface) {
                 (Object::Root, _) => manager::set(requests, property, &value),
                 (Object::Call(id), Interface::Call) => call::set(requests, id, property, &value),
+                (Object::Conference(id), _) => conference::set(requests, id, property, &value),
                 _ => None,
             };
             set.unwrap_or_else(|| {

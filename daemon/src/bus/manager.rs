@@ -7,6 +7,7 @@ use voipd_media::Codec;
 use zbus::message::Body;
 use zbus::{ObjectPath, OwnedObjectPath, Variant};
 
+use super::conference;
 use super::options::{Options, Received, entries};
 use super::outcome::{Dict, Failure, Outcome, Reply, Requests, arguments, invalid, nothing, unknown_method};
 use super::tree::{Object, Tree};
@@ -20,6 +21,7 @@ const LONGEST_TARGET: usize = 1024;
 pub(super) fn properties(tree: &Tree) -> Dict {
     let accounts: Vec<_> = tree.accounts.keys().map(|id| Object::Account(*id).path()).collect();
     let calls: Vec<_> = tree.calls.keys().map(|id| Object::Call(*id).path()).collect();
+    let conferences: Vec<_> = tree.conferences.keys().map(|id| Object::Conference(*id).path()).collect();
     let nobody = || ObjectPath::from_static_str_unchecked("/");
     let speaker = tree.speaker.map_or_else(nobody, |call| Object::Call(call).path());
     Dict::from([
@@ -27,8 +29,10 @@ pub(super) fn properties(tree: &Tree) -> Dict {
         ("Codecs", built_codecs().map(Codec::name).collect::<Vec<_>>().into()),
         ("Scope", tree.scope.to_string().into()),
         ("DoNotDisturb", tree.do_not_disturb.into()),
+        ("DialTone", tree.dial_tone.into()),
         ("Accounts", accounts.into()),
         ("Calls", calls.into()),
+        ("Conferences", conferences.into()),
         ("ActiveSpeaker", speaker.into()),
         ("Neighbours", tree.neighbours.iter().map(neighbour).collect::<Vec<_>>().into()),
     ])
@@ -80,6 +84,7 @@ pub(super) fn call(requests: &Requests, member: &str, body: &Body) -> Result<Out
             })?;
             requests.order(|reply| Request::RemoveAccount { account: AccountId(number), reply })
         }
+        "OpenConference" => conference::open(requests, member, body),
         "Trace" => {
             let options: Received = arguments(member, "options", body)?;
             let mut options = Options::new(options);
@@ -114,6 +119,10 @@ pub(super) fn set(
         ("DoNotDisturb", Variant::Bool(on)) => {
             Some(requests.order(|reply| Request::SetDoNotDisturb { on: *on, reply }))
         }
+        ("DialTone", Variant::Bool(on)) => {
+            Some(requests.order(|reply| Request::SetDialTone { on: *on, reply }))
+        }
+        ("DialTone", _) => Some(Err(invalid("DialTone is a boolean (b): write true or false"))),
         ("DoNotDisturb", _) => Some(Err(invalid("DoNotDisturb is a boolean (b): write true or false"))),
         _ => None,
     }

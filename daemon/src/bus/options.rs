@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
+use voipd_agent::ConferenceId;
 use voipd_dbus::{Error, names};
 use voipd_media::Codec;
 use zbus::{OwnedVariant, Variant};
@@ -66,14 +67,28 @@ impl Options {
         }
     }
 
-    /// `play`, `record`, `mix` and `programs`.
+    /// `play`, `record`, `mix`, `programs` and `conference`.
     pub(super) fn sound(&mut self) -> Result<CallSound, Failure> {
         Ok(CallSound {
             play: self.file("play")?,
             record: self.file("record")?,
             mix: self.flag("mix")?.unwrap_or(false),
             programs: self.flag("programs")?.unwrap_or(false),
+            conference: self.conference("conference")?,
         })
+    }
+
+    fn conference(&mut self, key: &'static str) -> Result<Option<ConferenceId>, Failure> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Variant::ObjectPath(path)) => match names::conference_number(path.as_str()) {
+                Some(number) => Ok(Some(ConferenceId(number))),
+                None => Err(Box::new(Error::NoSuchConference(format!(
+                    "{path} is no conference: the property Conferences of /org/voipd lists them"
+                )))),
+            },
+            Some(other) => Err(wrong_type(key, "a conference's path (o)", &other)),
+        }
     }
 
     pub(super) fn account(&mut self, key: &'static str) -> Result<Option<AccountChoice>, Failure> {

@@ -64,6 +64,9 @@ pub(super) enum Outcome {
     /// Talk and silence are wanted, and silences of so many seconds; 0: no such.
     WatchActivity(u32),
     UnwatchActivity,
+    /// Who speaks in a conference is to be known.
+    WatchSpeaker,
+    UnwatchSpeaker,
 }
 
 /// The way to the driver.
@@ -143,6 +146,7 @@ fn failure(error: RequestError) -> Failure {
     let make = match error.kind {
         ErrorKind::NoSuchAccount => Error::NoSuchAccount,
         ErrorKind::NoSuchCall => Error::NoSuchCall,
+        ErrorKind::NoSuchConference => Error::NoSuchConference,
         ErrorKind::NoSuchDevice => Error::NoSuchDevice,
         ErrorKind::InvalidState => Error::InvalidState,
         ErrorKind::InvalidArgument => Error::InvalidArgument,

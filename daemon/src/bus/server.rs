@@ -5,7 +5,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use voipd_agent::CallView;
+use voipd_agent::{CallView, ConferenceView};
 use voipd_audio::plan::Heard;
 use voipd_dbus::names;
 use zbus::message::{Flags, Type};
@@ -15,7 +15,7 @@ use zbus::{Connection, DBusError, Message, MessageStream};
 use super::activity::TimedOut;
 use super::dispatch::{Call, dispatch};
 use super::outcome::{Answer, Dict, Failure, Outcome, Reply, Requests, busy};
-use super::tree::{Account, Interface, Object, Tree};
+use super::tree::{Account, Conference, Interface, Object, Tree};
 use super::watch::Watches;
 use super::{BusError, account, activity, audio, statistics};
 use crate::api::nat::NatView;
@@ -59,6 +59,7 @@ impl Server {
     /// Serves until nobody has updates to tell any more.
     pub(super) async fn run(mut self) -> Result<(), BusError> {
         loop {
+            self.review_speakers().await?;
             self.watches
                 .listeners()
                 .review(|call, on| self.requests.0.try_send(Request::WatchActivity { call, on }).is_ok());
@@ -70,6 +71,7 @@ impl Server {
             }
             let due = self.watches.next_due();
             let silent = self.watches.listeners().next_due();
+            let speaker = self.watches.next_speaker_due();
             // Updates first: a call that is taken now sees all that has happened.
             tokio::select! {
                 biased;
@@ -81,6 +83,8 @@ impl Server {
                 Some(who) = self.departures.recv() => self.watches.left(&who),
                 () = sleep_until(due) => self.ask_for_watchers().await?,
                 () = sleep_until(silent) => self.tell_silences().await?,
+                // Who it is shows when the loop begins again.
+                () = sleep_until(speaker) => {}
                 message = self.calls.next() => match message {
                     Some(Ok(message)) => self.message(message).await?,
                     Some(Err(error)) => log::debug!("a message that cannot be read: {error}"),
@@ -136,6 +140,18 @@ impl Server {
             Ok(Outcome::UnwatchActivity) => self.watcher(&message).map(|(object, who)| {
                 if let Object::Call(call) = object {
                     self.watches.stop_listening(call, &who);
+                }
+                Reply::Nothing
+            }),
+            Ok(Outcome::WatchSpeaker) => self.watcher(&message).and_then(|(object, who)| {
+                if let Object::Conference(conference) = object {
+                    self.watches.watch_speaker(conference, who)?;
+                }
+                Ok(Reply::Nothing)
+            }),
+            Ok(Outcome::UnwatchSpeaker) => self.watcher(&message).map(|(object, who)| {
+                if let Object::Conference(conference) = object {
+                    self.watches.unwatch_speaker(conference, &who);
                 }
                 Reply::Nothing
             }),
@@ -284,9 +300,21 @@ impl Server {
                 self.watches.removed(Object::Call(id));
                 self.removed(Object::Call(id), lists).await
             }
+            Update::Conference(view) => self.conference(view).await,
+            Update::ConferenceRemoved(id) => {
+                let lists = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.conferences.remove(&id);
+                self.watches.removed(Object::Conference(id));
+                self.removed(Object::Conference(id), lists).await
+            }
             Update::DoNotDisturb(on) => {
                 let before = self.tree.properties(Object::Root, Interface::Manager);
                 self.tree.do_not_disturb = on;
+                self.changed(Object::Root, Interface::Manager, before).await
+            }
+            Update::DialTone(on) => {
+                let before = self.tree.properties(Object::Root, Interface::Manager);
+                self.tree.dial_tone = on;
                 self.changed(Object::Root, Interface::Manager, before).await
             }
             Update::Audio(view) => self.audio(view).await,
@@ -335,6 +363,36 @@ impl Server {
             None => self.added(object, lists).await,
             Some(_) => self.changed(object, Interface::Call, before).await,
         }
+    }
+
+    async fn conference(&mut self, view: Box<ConferenceView>) -> Result<(), BusError> {
+        let id = view.id;
+        let object = Object::Conference(id);
+        let lists = self.tree.properties(Object::Root, Interface::Manager);
+        let before = self.tree.properties(object, Interface::Conference);
+        let speaker = self.tree.conferences.get(&id).and_then(|conference| conference.speaker);
+        match self.tree.conferences.insert(id, Conference { view, speaker }) {
+            None => self.added(object, lists).await,
+            Some(_) => self.changed(object, Interface::Conference, before).await,
+        }
+    }
+
+    /// Tells who speaks in the conferences where somebody wants to know.
+    async fn review_speakers(&mut self) -> Result<(), BusError> {
+        let conferences = self.tree.conferences.values().map(|conference| &*conference.view);
+        for (id, speaker) in self.watches.review_speakers(conferences, Instant::now()) {
+            let object = Object::Conference(id);
+            let known = self.tree.conferences.get(&id).and_then(|conference| conference.speaker);
+            if known == speaker {
+                continue;
+            }
+            let before = self.tree.properties(object, Interface::Conference);
+            if let Some(conference) = self.tree.conferences.get_mut(&id) {
+                conference.speaker = speaker;
+            }
+            self.changed(object, Interface::Conference, before).await?;
+        }
+        Ok(())
     }
 
     async fn audio(&mut self, view: Box<AudioView>) -> Result<(), BusError> {

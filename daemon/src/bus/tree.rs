@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use voipd_agent::view::CallId;
-use voipd_agent::{AccountId, AccountView, CallView, Neighbour};
+use voipd_agent::{AccountId, AccountView, CallView, ConferenceId, ConferenceView, Neighbour};
 use voipd_dbus::{XML, names};
 use zbus::ObjectPath;
 
 use super::outcome::{Dict, Interfaces};
-use super::{account, audio, call, friends, manager, nat};
+use super::{account, audio, call, conference, friends, manager, nat};
 use crate::api::mappings::MappingView;
 use crate::api::nat::NatView;
 use crate::api::{AudioView, FriendsView};
@@ -25,6 +25,7 @@ pub(super) enum Object {
     Friends,
     Account(AccountId),
     Call(CallId),
+    Conference(ConferenceId),
 }
 
 impl Object {
@@ -37,7 +38,10 @@ impl Object {
             names::FRIENDS_PATH => Some(Self::Friends),
             _ => names::account_number(path)
                 .map(|number| Self::Account(AccountId(number)))
-                .or_else(|| names::call_number(path).map(|number| Self::Call(CallId(number)))),
+                .or_else(|| names::call_number(path).map(|number| Self::Call(CallId(number))))
+                .or_else(|| {
+                    names::conference_number(path).map(|number| Self::Conference(ConferenceId(number)))
+                }),
         }
     }
 
@@ -49,6 +53,7 @@ impl Object {
             Self::Friends => ObjectPath::from_static_str_unchecked(names::FRIENDS_PATH),
             Self::Account(id) => ObjectPath::from_string_unchecked(names::account_path(id.0)),
             Self::Call(id) => ObjectPath::from_string_unchecked(names::call_path(id.0)),
+            Self::Conference(id) => ObjectPath::from_string_unchecked(names::conference_path(id.0)),
         }
     }
 
@@ -61,6 +66,7 @@ impl Object {
             Self::Friends => &[Interface::Friends],
             Self::Account(_) => &[Interface::Account],
             Self::Call(_) => &[Interface::Call, Interface::CallStatistics],
+            Self::Conference(_) => &[Interface::Conference],
         }
     }
 }
@@ -72,6 +78,7 @@ pub(super) enum Interface {
     Account,
     Call,
     CallStatistics,
+    Conference,
     Audio,
     Nat,
     Friends,
@@ -84,6 +91,7 @@ impl Interface {
             Self::Account => names::ACCOUNT,
             Self::Call => names::CALL,
             Self::CallStatistics => names::CALL_STATISTICS,
+            Self::Conference => names::CONFERENCE,
             Self::Audio => names::AUDIO,
             Self::Nat => names::NAT,
             Self::Friends => names::FRIENDS,
@@ -97,14 +105,22 @@ pub(super) struct Account {
     pub(super) security: String,
 }
 
+/// A conference as it was told, and who speaks in it, as far as somebody wants to know.
+pub(super) struct Conference {
+    pub(super) view: Box<ConferenceView>,
+    pub(super) speaker: Option<CallId>,
+}
+
 /// Everything that was told.
 pub(super) struct Tree {
     pub(super) scope: Scope,
     pub(super) do_not_disturb: bool,
+    pub(super) dial_tone: bool,
     /// The call whose peer talks, among those in which somebody listens for that.
     pub(super) speaker: Option<CallId>,
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) calls: BTreeMap<CallId, Box<CallView>>,
+    pub(super) conferences: BTreeMap<ConferenceId, Conference>,
     pub(super) audio: Option<Box<AudioView>>,
     pub(super) nat: Option<Box<NatView>>,
     pub(super) mappings: Vec<MappingView>,
@@ -117,9 +133,11 @@ impl Tree {
         Self {
             scope,
             do_not_disturb,
+            dial_tone: false,
             speaker: None,
             accounts: BTreeMap::new(),
             calls: BTreeMap::new(),
+            conferences: BTreeMap::new(),
             audio: None,
             nat: None,
             mappings: Vec::new(),
@@ -137,6 +155,7 @@ impl Tree {
             Object::Friends => self.friends.is_some(),
             Object::Account(id) => self.accounts.contains_key(&id),
             Object::Call(id) => self.calls.contains_key(&id),
+            Object::Conference(id) => self.conferences.contains_key(&id),
         }
     }
 
@@ -158,6 +177,9 @@ impl Tree {
             }
             (Object::Call(id), Interface::Call) => {
                 self.calls.get(&id).map(|view| call::properties(view)).unwrap_or_default()
+            }
+            (Object::Conference(id), Interface::Conference) => {
+                self.conferences.get(&id).map(conference::properties).unwrap_or_default()
             }
             // All properties of CallStatistics1 are those of the moment; other pairs do not meet.
             _ => Dict::new(),
@@ -195,7 +217,8 @@ impl Tree {
         let audio = self.audio.iter().map(|_| Object::Audio);
         let nat = self.nat.iter().map(|_| Object::Nat);
         let friends = self.friends.iter().map(|_| Object::Friends);
-        audio.chain(nat).chain(friends).chain(accounts).chain(calls)
+        let conferences = self.conferences.keys().map(|id| Object::Conference(*id));
+        audio.chain(nat).chain(friends).chain(accounts).chain(calls).chain(conferences)
     }
 
     /// Introspection data of any path that leads somewhere.

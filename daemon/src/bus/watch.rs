@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use voipd_agent::view::CallId;
+use voipd_agent::{ConferenceId, ConferenceView};
 use voipd_audio::plan::Heard;
 use voipd_dbus::Error;
 use zbus::fdo::DBusProxy;
@@ -19,6 +20,7 @@ use zbus::{Connection, MatchRule, MessageStream};
 
 use super::activity::Listeners;
 use super::outcome::{Failure, invalid};
+use super::speakers::{Speakers, heard};
 use super::tree::Object;
 
 /// Shortest and longest interval in milliseconds.
@@ -43,14 +45,17 @@ pub(super) struct Watches {
     asked: BTreeSet<Object>,
     /// Who wants to know of talk and silence.
     listeners: Listeners,
+    /// Who wants to know who speaks in a conference.
+    speakers: Speakers,
 }
 
 impl Watches {
     /// Watchers that have left are told to the receiver: hand them to [`Watches::left`].
     pub(super) fn new(connection: Connection) -> (Self, mpsc::UnboundedReceiver<OwnedUniqueName>) {
         let (gone, left) = mpsc::unbounded_channel();
+        let (listeners, speakers) = (Listeners::default(), Speakers::default());
         let (by, departures, asked) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        (Self { connection, by, departures, gone, asked, listeners: Listeners::default() }, left)
+        (Self { connection, by, departures, gone, asked, listeners, speakers }, left)
     }
 
     /// Begins to watch, or changes the interval.
@@ -96,6 +101,44 @@ impl Watches {
         self.forget_idle();
     }
 
+    /// Begins to watch who speaks in a conference.
+    pub(super) fn watch_speaker(
+        &mut self,
+        conference: ConferenceId,
+        who: OwnedUniqueName,
+    ) -> Result<(), Failure> {
+        self.speakers.watch(conference, who.clone())?;
+        self.follow(who);
+        Ok(())
+    }
+
+    /// No more of that.
+    pub(super) fn unwatch_speaker(&mut self, conference: ConferenceId, who: &OwnedUniqueName) {
+        self.speakers.unwatch(conference, who);
+        self.forget_idle();
+    }
+
+    /// Looks who is listened to for the conferences, and who speaks in each that is watched.
+    pub(super) fn review_speakers<'c>(
+        &mut self,
+        conferences: impl Iterator<Item = &'c ConferenceView> + Clone,
+        now: Instant,
+    ) -> Vec<(ConferenceId, Option<CallId>)> {
+        let watched = conferences.clone().filter(|conference| self.speakers.is_watched(conference.id));
+        self.listeners.set_members(watched.flat_map(heard).collect());
+        conferences
+            .map(|conference| {
+                let speaks = self.listeners.speaker_among(heard(conference));
+                (conference.id, self.speakers.shown(conference.id, speaks, now))
+            })
+            .collect()
+    }
+
+    /// When another speaker may be told.
+    pub(super) fn next_speaker_due(&self) -> Option<Instant> {
+        self.speakers.next_due()
+    }
+
     /// Who listens, for events and time-outs.
     pub(super) fn listeners(&mut self) -> &mut Listeners {
         &mut self.listeners
@@ -123,8 +166,10 @@ impl Watches {
     /// The object is no more.
     pub(super) fn removed(&mut self, object: Object) {
         self.by.retain(|(watched, _), _| *watched != object);
-        if let Object::Call(call) = object {
-            self.listeners.removed(call);
+        match object {
+            Object::Call(call) => self.listeners.removed(call),
+            Object::Conference(conference) => self.speakers.removed(conference),
+            _ => {}
         }
         self.forget_idle();
     }
@@ -133,6 +178,7 @@ impl Watches {
     pub(super) fn left(&mut self, who: &OwnedUniqueName) {
         self.by.retain(|(_, other), _| other != who);
         self.listeners.left(who);
+        self.speakers.left(who);
         self.forget_idle();
     }
 
@@ -171,9 +217,9 @@ impl Watches {
     }
 
     fn forget_idle(&mut self) {
-        let (by, listeners) = (&self.by, &self.listeners);
+        let (by, listeners, speakers) = (&self.by, &self.listeners, &self.speakers);
         self.departures.retain(|who, wait| {
-            let watches = by.keys().any(|(_, other)| other == who) || listeners.has(who);
+            let watches = by.keys().any(|(_, other)| other == who) || listeners.has(who) || speakers.has(who);
             if !watches {
                 wait.abort();
             }

@@ -133,7 +133,7 @@ pub fn read(
         let needless = [
             ("registrar", registrar.is_some()),
             ("outbound-proxy", !outbound_proxies.is_empty()),
-            ("contact", contact.is_some()),
+            ("contact", contact == Some(ContactPolicy::Local)),
             ("transport", transport.is_some()),
             ("auth-user", auth_user.is_some()),
             ("password", password.is_some()),

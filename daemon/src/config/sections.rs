@@ -184,7 +184,8 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 /// Keys of files that are heard in place of synthesised signals.
-const TONE_FILES: [(&str, Signal); 6] = [
+const TONE_FILES: [(&str, Signal); 7] = [
+    ("dial-file", Signal::Dial),
     ("ring-file", Signal::Ring),
     ("ringback-file", Signal::Ringback),
     ("busy-file", Signal::Busy),

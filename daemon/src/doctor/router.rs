@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use voipd_agent::RelayState;
-use voipd_nat::mapping::{self, Gateway, MappingView, Protocol, Refusal, Spoken};
+use voipd_nat::mapping::{
+    self, Gateway, MappingView, PinholeProblem, PinholeView, Protocol, Refusal, Spoken,
+};
 use voipd_nat::stun::Mapping;
 
 use super::Check;
@@ -23,6 +25,10 @@ pub struct RouterFacts {
     pub spoken: BTreeMap<Protocol, Spoken>,
     /// All that are wanted.
     pub mappings: Vec<MappingView>,
+    /// There is a way out by IPv6, before which a firewall must be expected.
+    pub ipv6: bool,
+    /// What that firewall shall let in.
+    pub pinholes: Vec<PinholeView>,
 }
 
 /// The router, and the ports that it shall have open now.
@@ -30,6 +36,9 @@ pub(super) fn judge(facts: &RouterFacts, nat: &NatView) -> Vec<Check> {
     let mut checks = vec![router(facts, nat)];
     if facts.enabled && facts.gateway.is_some() {
         checks.push(ports(&facts.mappings));
+    }
+    if facts.enabled && facts.ipv6 {
+        checks.push(pinholes(&facts.pinholes));
     }
     checks
 }
@@ -187,6 +196,38 @@ fn ports(mappings: &[MappingView]) -> Check {
     }
 }
 
+/// What is let in by IPv6 now.
+fn pinholes(wanted: &[PinholeView]) -> Check {
+    const ID: &str = "pinholes";
+    let name = |view: &PinholeView| format!("{} port {}", view.transport.name().to_uppercase(), view.port);
+    let failed: Vec<(String, PinholeProblem)> =
+        wanted.iter().filter_map(|view| Some((name(view), view.problem?))).collect();
+    if let Some((port, problem)) = failed.first() {
+        let others =
+            if failed.len() > 1 { format!(", and {} more", failed.len() - 1) } else { String::new() };
+        return Check::warning(
+            ID,
+            format!("{port}{others} is not let in by IPv6, if the router has a firewall: {problem}"),
+            "switch PCP on in its settings, or let the port in there; calls between telephones with ICE need none",
+        );
+    }
+    let open: Vec<String> = wanted
+        .iter()
+        .filter_map(|view| {
+            let address = view.open_until.and(view.address)?;
+            Some(format!("{} at [{address}]:{} (PCP)", name(view), view.port))
+        })
+        .collect();
+    match open.as_slice() {
+        [] if wanted.is_empty() => Check::ok(ID, "nothing has to be let in by IPv6 now"),
+        [] => Check::skipped(ID, "the router is just being asked to let calls in by IPv6"),
+        [first] => Check::ok(ID, format!("the router lets in by IPv6: {first}")),
+        [first, rest @ ..] => {
+            Check::ok(ID, format!("the router lets in by IPv6: {first}, and {} more", rest.len()))
+        }
+    }
+}
+
 /// As people write it.
 fn title(protocol: Protocol) -> &'static str {
     match protocol {
@@ -208,7 +249,10 @@ fn is_carriers(address: Ipv4Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use voipd_agent::RelayView;
+    use voipd_nat::mapping::{MappingId, Purpose, Transport};
     use voipd_nat::stun::{Filtering, Hairpin, PathReport, Ports, Report, State};
 
     use super::super::CheckState;
@@ -223,6 +267,8 @@ mod tests {
             gateway: Some(Gateway { router: ROUTER, local }),
             spoken: spoken.iter().cloned().collect(),
             mappings: Vec::new(),
+            ipv6: false,
+            pinholes: Vec::new(),
         }
     }
 
@@ -296,6 +342,31 @@ mod tests {
         is(&router(&silent, &NatView { relays: vec![relay], ..symmetric }), CheckState::Ok, "without");
         let forbidden = facts(&[(Protocol::Upnp, Spoken::Refused(Refusal::NotAuthorized))]);
         is(&router(&forbidden, &NatView::default()), CheckState::Warning, "UPnP: not allowed");
+    }
+
+    #[test]
+    fn what_is_let_in_by_ipv6_stands_beside_the_mappings() {
+        let of = |open: bool, problem| PinholeView {
+            id: MappingId(7),
+            transport: Transport::Udp,
+            port: 5060,
+            purpose: Purpose::Sip,
+            address: Some("2001:db8::7".parse().unwrap()),
+            open_until: open.then(Instant::now),
+            problem,
+        };
+        let says = |wanted: &[PinholeView]| {
+            let facts = RouterFacts { ipv6: true, pinholes: wanted.to_vec(), ..facts(&[]) };
+            judge(&facts, &NatView::default()).pop().unwrap()
+        };
+        is(&says(&[]), CheckState::Ok, "nothing has to be let in");
+        is(&says(&[of(true, None)]), CheckState::Ok, "UDP port 5060 at [2001:db8::7]:5060 (PCP)");
+        is(&says(&[of(true, None), of(true, None)]), CheckState::Ok, ", and 1 more");
+        is(&says(&[of(false, None)]), CheckState::Skipped, "just being asked");
+        let refused = of(false, Some(PinholeProblem::Silent));
+        is(&says(&[of(true, None), refused]), CheckState::Warning, "UDP port 5060 is not let in");
+        let without = RouterFacts { ipv6: false, ..facts(&[]) };
+        assert!(judge(&without, &NatView::default()).iter().all(|check| check.id != "pinholes"));
     }
 
     #[test]

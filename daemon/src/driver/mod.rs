@@ -552,6 +552,10 @@ impl Driver {
             Output::UseSocket { call, port, socket } => self.use_socket(call, port, socket),
             Output::OpenRelay { call, stream, server } => self.open_relay(call, stream, &server),
             Output::SendRelay { call, stream, bytes } => self.relays.send(call, stream, bytes),
+            Output::PlayPacket { port, bytes, .. } => {
+                let handed = self.patchbay.controller().hand(port, &bytes, monotonic_nanos());
+                report("hand a packet to a stream", handed);
+            }
             Output::CloseRelay { call, stream } => self.relays.close(call, stream),
             Output::ResolveServer { id, name } => self.resolve_server(id, name),
             Output::MeasureRelay { id, address, transport } => self.measure_relay(id, address, transport),
@@ -581,6 +585,9 @@ impl Driver {
                 self.tell(Update::DtmfReceived { call, digit, duration_ms });
             }
             Output::QualityChanged { call, warning } => self.tell(Update::QualityChanged { call, warning }),
+            Output::ConferenceChanged(view) => self.tell(Update::Conference(view)),
+            Output::DialTone(on) => self.tell(Update::DialTone(on)),
+            Output::ConferenceRemoved(id) => self.tell(Update::ConferenceRemoved(id)),
             Output::CallRemoved(call) => {
                 self.statistics.remove(&call);
                 self.listened.remove(&call);

@@ -72,6 +72,11 @@ impl Door {
         self.pinholes.is_idle()
     }
 
+    /// A router leads out by IPv6.
+    pub(super) fn has_way(&self) -> bool {
+        self.way.is_some()
+    }
+
     pub(super) fn views(&self) -> impl Iterator<Item = PinholeView> {
         self.pinholes.views()
     }

@@ -12,6 +12,7 @@ use voipd_audio::plan::EngineCounters;
 use super::devices::role_name;
 use super::traces::TraceError;
 use super::{Driver, Finished};
+use crate::api::conferences::ConferenceRequest;
 use crate::api::devices::DeviceChange;
 use crate::api::ports::PortsRequest;
 use crate::api::{
@@ -102,6 +103,10 @@ impl Driver {
                 let keep = self.store.set_do_not_disturb(on);
                 self.answer_when_stored(reply, (), keep);
             }
+            Request::SetDialTone { on, reply } => {
+                let result = self.agent.set_dial_tone(now, on);
+                self.answer(reply, result.map_err(Into::into));
+            }
             Request::Accept { call, sound, reply } => {
                 let result = self.agent.accept(now, call, choice(&sound)).map_err(Into::into);
                 if result.is_ok() {
@@ -187,6 +192,7 @@ impl Driver {
                 self.serve_nat();
                 self.answer(reply, Ok(()));
             }
+            Request::Conference(request) => self.conference_request(now, request),
             Request::Friends(request) => self.friends_request(now, request),
             Request::Ports(request) => self.ports_request(now, request),
             Request::AudioLive { reply } => {
@@ -215,6 +221,30 @@ impl Driver {
         })?;
         self.add_files(now, call, sound);
         Ok(call)
+    }
+
+    fn conference_request(&mut self, now: Instant, request: ConferenceRequest) {
+        let agent = &mut self.agent;
+        let (reply, result) = match request {
+            ConferenceRequest::Open { calls, device, reply } => {
+                let result = agent.open_conference(now, &calls, device);
+                return self.answer(reply, result.map_err(Into::into));
+            }
+            ConferenceRequest::Join { conference, call, reply } => {
+                (reply, agent.join_conference(now, conference, call))
+            }
+            ConferenceRequest::Leave { conference, call, reply } => {
+                (reply, agent.leave_conference(now, conference, call))
+            }
+            ConferenceRequest::SetMuted { conference, call, muted, reply } => {
+                (reply, agent.mute_in_conference(now, conference, call, muted))
+            }
+            ConferenceRequest::SetDevice { conference, device, reply } => {
+                (reply, agent.set_conference_device(now, conference, device))
+            }
+            ConferenceRequest::End { conference, reply } => (reply, agent.end_conference(now, conference)),
+        };
+        self.answer(reply, result.map_err(Into::into));
     }
 
     fn trace(&mut self, call: Option<CallId>) -> Result<OwnedFd, RequestError> {
@@ -368,7 +398,8 @@ fn refused(request: Request, message: String) -> Update {
 }
 
 fn choice(sound: &CallSound) -> SoundChoice {
-    SoundChoice { ports: sound.programs || sound.play.is_some(), mix: sound.mix }
+    let ports = sound.programs || sound.play.is_some();
+    SoundChoice { ports, mix: sound.mix, conference: sound.conference }
 }
 
 fn named(counters: &EngineCounters) -> BTreeMap<&'static str, u64> {
@@ -390,23 +421,27 @@ impl From<AgentError> for RequestError {
     fn from(error: AgentError) -> Self {
         let kind = match &error {
             AgentError::NoSuchCall(_) => ErrorKind::NoSuchCall,
+            AgentError::NoSuchConference(_) => ErrorKind::NoSuchConference,
             AgentError::NoSuchAccount | AgentError::NoUsableAccount => ErrorKind::NoSuchAccount,
             AgentError::AlreadyExists(_) => ErrorKind::AlreadyExists,
             AgentError::NotRemovable(_)
             | AgentError::RedirectionForbidden(_)
             | AgentError::Target(TargetError::Blocked { .. }) => ErrorKind::NotPermitted,
-            AgentError::AccountDisabled(_) | AgentError::NoIce(_) | AgentError::WrongState { .. } => {
-                ErrorKind::InvalidState
-            }
+            AgentError::AccountDisabled(_)
+            | AgentError::DeviceInUse
+            | AgentError::NoIce(_)
+            | AgentError::NotInConference { .. }
+            | AgentError::WrongState { .. } => ErrorKind::InvalidState,
             AgentError::NoDtmf => ErrorKind::NotReady,
             AgentError::Target(_)
             | AgentError::BadDigit(_)
             | AgentError::TooManyDigits(_)
             | AgentError::CodecNotAllowed(_)
             | AgentError::DoesNotRegister(_) => ErrorKind::InvalidArgument,
-            AgentError::TooManyCalls(_) | AgentError::TooManyAccounts(_) | AgentError::TooManyPorts(_) => {
-                ErrorKind::LimitReached
-            }
+            AgentError::TooManyCalls(_)
+            | AgentError::TooManyAccounts(_)
+            | AgentError::TooManyConferences(_)
+            | AgentError::TooManyPorts(_) => ErrorKind::LimitReached,
         };
         Self { kind, message: error.to_string() }
     }

@@ -17,26 +17,19 @@ const USUAL: usize = 2;
 const OLDEST_NANOS: u64 = 2_000_000_000;
 
 /// An RTP socket.
-pub struct UdpMediaSocket {
-    socket: UdpSocket,
-    scratch: Box<Scratch>,
-}
+pub struct UdpMediaSocket(UdpSocket);
 
-/// What the kernel reads and writes in a `recvmmsg` besides the datagrams. The pointers in it are set before each call
-/// and not used after it.
-struct Scratch {
-    headers: [libc::mmsghdr; BATCH],
-    buffers: [libc::iovec; BATCH],
-    names: [libc::sockaddr_storage; BATCH],
-    controls: [Control; BATCH],
+/// What the kernel reads and writes in a `recvmmsg` of `N` datagrams besides them. It lies on the stack, which is in the
+/// processor's cache: of thirty sockets, none that had its own would be.
+struct Scratch<const N: usize> {
+    headers: [libc::mmsghdr; N],
+    buffers: [libc::iovec; N],
+    names: [libc::sockaddr_storage; N],
+    controls: [Control; N],
 }
 
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
-
-// SAFETY: the pointers in `headers` and `buffers` are dead between calls; whoever has the socket to itself may make one.
-#[allow(unsafe_code)]
-unsafe impl Send for Scratch {}
 
 impl UdpMediaSocket {
     /// Takes a bound socket.
@@ -47,7 +40,7 @@ impl UdpMediaSocket {
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let _ = enable_timestamps(&socket);
-        Ok(UdpMediaSocket { socket, scratch: Scratch::new() })
+        Ok(UdpMediaSocket(socket))
     }
 
     /// The same socket for whoever sends what is not RTP from its port (RTCP: RFC 5761). Its calls do not block either.
@@ -55,7 +48,7 @@ impl UdpMediaSocket {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn sender(&self) -> io::Result<UdpSocket> {
-        self.socket.try_clone()
+        self.0.try_clone()
     }
 
     /// Where it is bound.
@@ -63,32 +56,35 @@ impl UdpMediaSocket {
     /// # Errors
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.0.local_addr()
     }
 }
 
 impl MediaSocket for UdpMediaSocket {
     fn receive(&mut self, batch: &mut Batch) {
         // Nearly always there is one datagram or none: preparing for all of them costs more than they do.
-        self.receive_at(batch, 0, USUAL);
+        self.receive_at::<USUAL>(batch, 0);
         if batch.len == USUAL {
-            self.receive_at(batch, USUAL, BATCH);
+            self.receive_at::<{ BATCH - USUAL }>(batch, USUAL);
         }
     }
 
     fn send(&mut self, remote: SocketAddr, datagram: &[u8]) -> bool {
-        self.socket.send_to(datagram, remote).is_ok()
+        self.0.send_to(datagram, remote).is_ok()
     }
 }
 
 impl UdpMediaSocket {
-    /// Fills the batch from datagram `first` to before `end`, as far as there are any.
+    /// Fills the batch with at most `N` datagrams from number `first` on, as far as there are any.
+    // Each has its room on the stack only while it works.
+    #[inline(never)]
     #[allow(unsafe_code)]
-    fn receive_at(&mut self, batch: &mut Batch, first: usize, end: usize) {
-        let Scratch { headers, buffers, names, controls } = self.scratch.as_mut();
+    fn receive_at<const N: usize>(&mut self, batch: &mut Batch, first: usize) {
+        let mut scratch = Scratch::<N>::new();
+        let Scratch { headers, buffers, names, controls } = &mut scratch;
         let parts = headers.iter_mut().zip(buffers.iter_mut()).zip(names.iter_mut()).zip(controls.iter_mut());
-        let datagrams = batch.datagrams.iter_mut().take(end).skip(first);
-        let wanted = end.min(BATCH) - first;
+        let datagrams = batch.datagrams.iter_mut().skip(first);
+        let wanted = N.min(BATCH.saturating_sub(first));
         for ((((header, buffer), name), control), datagram) in parts.zip(datagrams) {
             buffer.iov_base = datagram.bytes.as_mut_ptr().cast();
             buffer.iov_len = datagram.bytes.len();
@@ -101,12 +97,12 @@ impl UdpMediaSocket {
             header.msg_controllen = CONTROL as _;
             header.msg_flags = 0;
         }
-        // SAFETY: each of the first `wanted` headers, at most BATCH, points to buffers of the stated lengths, which live in
+        // SAFETY: each of the first `wanted` headers, at most N, points to buffers of the stated lengths, which live in
         // `batch` and in `scratch`, are borrowed mutably here and outlive the call; the call does not block and keeps
         // nothing.
         let received = unsafe {
             libc::recvmmsg(
-                self.socket.as_raw_fd(),
+                self.0.as_raw_fd(),
                 headers.as_mut_ptr(),
                 wanted as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
@@ -131,12 +127,11 @@ impl UdpMediaSocket {
     }
 }
 
-impl Scratch {
+impl<const N: usize> Scratch<N> {
     #[allow(unsafe_code)]
-    fn new() -> Box<Self> {
-        let scratch: Box<MaybeUninit<Scratch>> = Box::new(MaybeUninit::zeroed());
+    fn new() -> Self {
         // SAFETY: all fields are integers, arrays of integers and raw pointers, for which zero is a value.
-        unsafe { scratch.assume_init() }
+        unsafe { MaybeUninit::<Self>::zeroed().assume_init() }
     }
 }
 

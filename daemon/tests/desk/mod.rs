@@ -7,7 +7,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use futures_util::StreamExt;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
+use voipd::api::conferences::ConferenceRequest;
 use voipd::api::nat::NatView;
 use voipd::api::ports::{PortView, PortsRequest};
 use voipd::api::{
@@ -23,7 +25,7 @@ use voipd::network::NetworkState;
 use voipd_agent::view::{
     AccountState, CallDirection, CallId, CallNetwork, CallState, MediaWay, Reason, SoundPlace,
 };
-use voipd_agent::{AccountId, AccountView, CallView};
+use voipd_agent::{AccountId, AccountView, CallView, ConferenceId, ConferenceView, DevicePart};
 use voipd_dbus::names;
 use voipd_nat::stun::{
     Filtering, Hairpin, Mapping, PathReport, Ports, Report, ServerReport, ServerState, Source, State,
@@ -36,18 +38,22 @@ use zbus::{Connection, DBusError, Message, MessageStream};
 pub struct PrivateBus {
     child: Child,
     pub address: String,
+    /// Where its socket is, which goes with it.
+    _directory: TempDir,
 }
 
 impl PrivateBus {
     pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new("dbus-daemon")
             .args(["--session", "--print-address", "--nofork", "--nopidfile"])
+            .arg(format!("--address=unix:path={}", directory.path().join("bus").display()))
             .stdout(Stdio::piped())
             .spawn()
             .expect("dbus-daemon: install the package dbus-daemon");
         let mut address = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned() }
+        Self { child, address: address.trim().to_owned(), _directory: directory }
     }
 
     pub async fn client(&self) -> Connection {
@@ -114,6 +120,14 @@ pub fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, RequestError
 fn success(request: Request) -> Update {
     match request {
         Request::Dial { reply, .. } => answer(reply, Ok(CallId(7))),
+        Request::Conference(ConferenceRequest::Open { reply, .. }) => answer(reply, Ok(ConferenceId(2))),
+        Request::Conference(
+            ConferenceRequest::Join { reply, .. }
+            | ConferenceRequest::Leave { reply, .. }
+            | ConferenceRequest::SetMuted { reply, .. }
+            | ConferenceRequest::SetDevice { reply, .. }
+            | ConferenceRequest::End { reply, .. },
+        ) => answer(reply, Ok(())),
         Request::AddAccount { reply, .. } => answer(reply, Ok(AccountId(1))),
         Request::CallStatistics { reply, .. } => answer(reply, Ok(statistics())),
         Request::CallGraph { reply, .. } => answer(reply, Ok(vec![node()])),
@@ -147,6 +161,7 @@ fn success(request: Request) -> Update {
         | Request::EnableAccount { reply, .. }
         | Request::RegisterAccount { reply, .. }
         | Request::SetDoNotDisturb { reply, .. }
+        | Request::SetDialTone { reply, .. }
         | Request::Accept { reply, .. }
         | Request::Reject { reply, .. }
         | Request::Hangup { reply, .. }
@@ -281,6 +296,7 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
         local_hold: false,
         remote_hold: false,
         mixed: false,
+        conference: None,
         network: CallNetwork::Ok,
         sound: SoundPlace::None,
         playing: false,
@@ -295,6 +311,15 @@ pub fn call_view(number: u32, state: CallState) -> CallView {
 
 pub fn call(number: u32, state: CallState) -> Update {
     Update::Call(Box::new(call_view(number, state)))
+}
+
+pub fn conference(number: u32, members: &[(u32, bool)]) -> Update {
+    let members = members.iter().map(|(call, muted)| (CallId(*call), *muted)).collect();
+    Update::Conference(Box::new(ConferenceView {
+        id: ConferenceId(number),
+        members,
+        device: DevicePart::Joined,
+    }))
 }
 
 pub fn audio() -> Update {

@@ -27,7 +27,7 @@ use std::time::Duration;
 pub use names::NameServer;
 pub use namespace::Namespace;
 pub use router::{Nat, Router};
-pub use site::{Kind, Site};
+pub use site::{Kind, SecondWay, Site};
 pub use turn::Coturn;
 pub use upnp::{Miniupnpd, Protocol};
 

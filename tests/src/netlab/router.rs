@@ -88,6 +88,15 @@ impl Router {
         self.namespace.nft(&format!("flush chain inet nat blackout\n{rule}"));
     }
 
+    /// Lets nothing pass but SIP and connections, or everything again: whoever is behind it has vanished for media alone.
+    pub fn media_blackout(&self, on: bool) {
+        let rule = match on {
+            true => "add rule inet nat blackout udp sport != 5060 udp dport != 5060 drop\n",
+            false => "",
+        };
+        self.namespace.nft(&format!("flush chain inet nat blackout\n{rule}"));
+    }
+
     /// Rewrites addresses in SIP over UDP to and from port 5060, as the "SIP ALG" of many routers does.
     pub fn sip_alg(&self, on: bool) {
         let rule = if on { "add rule inet nat helpers udp dport 5060 ct helper set \"sip\"\n" } else { "" };

@@ -15,6 +15,8 @@ pub enum Kind {
     Behind(Nat),
     /// A router behind a carrier's.
     TwoNats,
+    /// A router behind another one of the same home.
+    TwoRouters,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl fmt::Display for Kind {
             Self::Behind(Nat::Symmetric) => "symmetric",
             Self::Behind(Nat::TcpOnly) => "UDP blocked",
             Self::TwoNats => "two NATs",
+            Self::TwoRouters => "two routers",
         })
     }
 }
@@ -71,10 +74,11 @@ impl Site {
             }
             Kind::Behind(nat) => &[nat],
             // A carrier's NAT is made for many: it keeps mappings, and filters as the home router does.
-            Kind::TwoNats => &[Nat::Cone, Nat::Cone],
+            Kind::TwoNats | Kind::TwoRouters => &[Nat::Cone, Nat::Cone],
         };
         let home = Network { prefix: [192, 168, home] };
-        let carrier = Network { prefix: [100, 64, number] };
+        let carrier =
+            Network { prefix: if kind == Kind::TwoRouters { [10, 64, number] } else { [100, 64, number] } };
         let mut routers: Vec<Router> = Vec::new();
         for (index, nat) in nats.iter().enumerate() {
             let namespace = Namespace::new(laboratory, &format!("router{number}-{index}"));
@@ -92,6 +96,19 @@ impl Site {
             });
         }
         Self { kind, address: home.host(), number, client, routers }
+    }
+
+    /// Lays a second way out for the client, as mobile data beside Wi-Fi: another network, behind a router of its own. It
+    /// is not there before [`SecondWay::appears`].
+    pub fn second_way(&self, internet: &Internet, nat: Nat) -> SecondWay {
+        let namespace = Namespace::new(&internet.laboratory, &format!("mobile{}", self.number));
+        let network = Network { prefix: [10, 20, self.number] };
+        self.client.join(SecondWay::INTERFACE, &namespace, Router::LAN);
+        let (lan, gateway) = (Router::LAN, network.gateway());
+        namespace.ip(&format!("address add {gateway}/24 dev {lan}\nlink set {lan} up\n"));
+        let outside = internet.plug(&namespace, Router::WAN, Duration::ZERO);
+        let router = Router::new(namespace, nat, network.host(), outside, Internet::SERVER);
+        SecondWay { router, address: network.host(), gateway }
     }
 
     /// The client's IPv6 address, where it has one.
@@ -146,6 +163,30 @@ impl Site {
     /// The address that others see.
     pub fn public_address(&self) -> Ipv4Addr {
         self.routers.last().map_or(self.address, Router::outside)
+    }
+}
+
+/// A client's second way out.
+#[derive(Debug)]
+pub struct SecondWay {
+    /// Behind which it is.
+    pub router: Router,
+    /// The client's address there.
+    pub address: Ipv4Addr,
+    gateway: Ipv4Addr,
+}
+
+impl SecondWay {
+    const INTERFACE: &str = "wwan0";
+
+    /// Comes up on its client; the way that is there already goes on being preferred.
+    pub fn appears(&self, site: &Site) {
+        let Self { address, gateway, .. } = self;
+        let interface = Self::INTERFACE;
+        site.client.ip(&format!(
+            "link set {interface} up\naddress add {address}/24 dev {interface}\n\
+             route add default via {gateway} dev {interface} metric 700\n"
+        ));
     }
 }
 

@@ -191,7 +191,7 @@ async fn every_example_of_the_page_works() {
         shell.args(["-e", "-o", "pipefail", "-c", example]).current_dir(lab.path("")).env("PATH", &path);
         let like = phone.voipctl(&[]);
         shell.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.env("CALL", &call).env("TARGET", echo_at(&friend));
+        shell.env("CALL", &call).env("TARGET", echo_at(&friend)).env("OTHER_TARGET", echo_at(&friend));
         let mut ran = Process::start("example", shell, &lab.path(&format!("example-{number}.log")));
         let status = ran.wait(Duration::from_secs(30)).await;
         assert!(status.success(), "{example} failed ({status}):\n{}", ran.output());

@@ -3,6 +3,7 @@
 mod accounts;
 mod audio;
 mod calls;
+mod conference;
 mod doctor;
 mod exit_codes;
 mod interrupts;

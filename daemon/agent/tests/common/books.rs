@@ -239,6 +239,10 @@ impl Books {
                 assert!(!note.text.contains("secret") && !note.text.contains(char::is_control), "{note:?}");
                 self.log.push(note.text.clone());
             }
+            Output::PlayPacket { call, port, bytes } => {
+                assert_eq!(self.stream_port_of(*call), Some(*port), "no stream is there");
+                assert!(matches!(bytes[..], [128..=191, 0..=127, ..]), "no RTP: {bytes:?}");
+            }
             Output::QualityChanged { .. }
             | Output::Transmit { .. }
             | Output::Disconnect { .. }
@@ -251,6 +255,9 @@ impl Books {
             | Output::CloseRelay { .. }
             | Output::ResolveServer { .. }
             | Output::MeasureRelay { .. }
+            | Output::ConferenceChanged(_)
+            | Output::DialTone(_)
+            | Output::ConferenceRemoved(_)
             | Output::Timeout(_) => {}
         }
     }

@@ -16,6 +16,7 @@ pub mod internet;
 pub mod network;
 pub mod peer;
 pub mod registrar;
+pub mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -137,6 +138,8 @@ pub struct World {
     pub tamper: Option<Tamper>,
     /// What lies between media sockets.
     pub internet: Internet,
+    /// Servers that are spoken with by TCP.
+    pub streams: streams::Streams,
     names: BTreeMap<String, Vec<SocketAddr>>,
     hosts: Vec<Node>,
     air: BTreeMap<(Instant, u64), Packet>,
@@ -167,6 +170,7 @@ impl World {
             deaf_engine: false,
             tamper: None,
             internet: Internet::default(),
+            streams: streams::Streams::default(),
             names: BTreeMap::new(),
             hosts: Vec::new(),
             air: BTreeMap::new(),
@@ -410,6 +414,13 @@ impl World {
         own.map(|(_, _, bytes)| first_line(bytes)).collect()
     }
 
+    /// All that a host has said to another, each as a text.
+    pub fn said_to(&self, from: HostId, to: HostId) -> Vec<String> {
+        let (from, to) = (self.address(from), self.address(to));
+        let theirs = self.capture.iter().filter(|(at, there, _)| (*at, *there) == (from, to));
+        theirs.map(|(.., bytes)| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
     /// How many of a host's SIP datagrams have this word, a method or a status, in their first line.
     pub fn count_said(&self, host: HostId, word: &str) -> usize {
         self.said(host).iter().filter(|line| line.split(' ').any(|part| part == word)).count()
@@ -558,8 +569,9 @@ impl World {
                     }
                 };
                 let result = found.and_then(|found| {
-                    let flow =
-                        |remote: &SocketAddr| Some(udp(self.socket_towards(host, remote.ip())?, *remote));
+                    let flow = |remote: &SocketAddr| {
+                        Some(self.streams.flow(self.socket_towards(host, remote.ip())?, *remote))
+                    };
                     let flows: Vec<Flow> = found.iter().filter_map(flow).collect();
                     let unreached = found.first().filter(|_| flows.is_empty());
                     unreached.map_or(Ok(flows.clone()), |to| Err(ResolveError::NoRoute(to.to_string())))
@@ -597,6 +609,10 @@ impl World {
             }
             Output::OpenRelay { call, stream, .. } => {
                 self.station(host).agent.handle_relay(now, *call, *stream, RelayStream::Opened);
+            }
+            Output::PlayPacket { call, bytes, .. } => {
+                let at = self.local_media(host, *call);
+                self.internet.play(at, at, bytes.clone());
             }
             Output::SendRelay { stream, bytes, .. } => self.send_relay(host, *stream, bytes),
             Output::ResolveServer { id, name } => {
@@ -719,8 +735,11 @@ impl World {
         };
         match &mut self.hosts[host.0].role {
             Role::Agent(station) => {
-                let flow = udp(packet.to, packet.from);
-                station.agent.handle_datagram(now, flow, &packet.bytes);
+                let flow = self.streams.flow(packet.to, packet.from);
+                match flow.transport {
+                    Transport::Udp => station.agent.handle_datagram(now, flow, &packet.bytes),
+                    Transport::Tcp | Transport::Tls => station.agent.handle_message(now, flow, &packet.bytes),
+                }
                 self.drain(host);
             }
             Role::Raw { inbox } => inbox.push(read(&packet.bytes)),

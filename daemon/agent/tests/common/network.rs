@@ -137,6 +137,9 @@ impl World {
         let own = self.own(host);
         if own.contains(&flow.local.ip()) {
             assert_eq!(flow.local.port(), self.address(host).port());
+            if self.is_refused(host, flow) {
+                return;
+            }
             return self.transmit(flow.local, flow.remote, bytes.to_vec());
         }
         let place = self.place(host).expect("an agent");

@@ -58,6 +58,10 @@ impl Peer {
         }
     }
 
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
     /// Learns the agent's tag and contact from its 2xx or 18x.
     pub fn learn(&mut self, response: &Response) {
         self.remote = response.to.to_string();

@@ -24,6 +24,8 @@ pub struct Registrar {
     pub sees: Option<SocketAddr>,
     /// Answers nothing.
     pub silent: bool,
+    /// Is a proxy, too: what is no REGISTER is not its own to answer.
+    pub passes_on: bool,
     /// The contact that is registered now.
     pub binding: Option<String>,
     pub seen: Vec<Request>,
@@ -41,6 +43,7 @@ impl Registrar {
             one_contact: false,
             sees: None,
             silent: false,
+            passes_on: false,
             binding: None,
             seen: Vec::new(),
         }
@@ -48,7 +51,8 @@ impl Registrar {
 
     pub fn answer(&mut self, request: &Request, from: SocketAddr) -> Option<Response> {
         self.seen.push(request.clone());
-        if self.silent || request.method == Method::Ack {
+        let passed_on = self.passes_on && request.method != Method::Register;
+        if self.silent || passed_on || request.method == Method::Ack {
             return None;
         }
         let mut request = request.clone();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::engine::MAX_DATAGRAM;
 use crate::engine::insert::Insert;
 use crate::engine::port::{PlayedTone, Port, PortSet};
-use crate::engine::relay::RelayPort;
+use crate::engine::relay::{RelayPacket, RelayPort};
 use crate::engine::stream::StreamSetup;
 use crate::engine::watch::ActivityWatch;
 use crate::plan::{PortId, Steering};
@@ -32,6 +32,7 @@ pub(crate) enum Command<S> {
     Relay { slot: usize, relay: Option<Box<RelayPort>> },
     Insert { slot: usize, insert: Option<Box<Insert>> },
     Volume { slot: usize, gain: f32 },
+    Packet { slot: usize, packet: Box<RelayPacket> },
 }
 
 /// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
@@ -44,6 +45,7 @@ pub(crate) enum Returned<S> {
     Watch { _watch: Box<ActivityWatch> },
     Relay { _relay: Box<RelayPort> },
     Insert { _insert: Box<Insert> },
+    Packet { _packet: Box<RelayPacket> },
 }
 
 /// A packet for the control side, as it lies in the ring.

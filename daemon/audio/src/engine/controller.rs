@@ -14,7 +14,7 @@ use crate::engine::insert::{Insert, InsertPort};
 use crate::engine::load::FULL_COMPLEXITY;
 use crate::engine::port::{Clip, Converters, Kind, PlayedTone, Port, PortSet, RATES};
 use crate::engine::program::{Program, ProgramPort};
-use crate::engine::relay::RelayPort;
+use crate::engine::relay::{RelayPacket, RelayPort};
 use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::watch::ActivityWatch;
 use crate::engine::{DevicePort, EngineError, MediaSocket, Stray};
@@ -24,6 +24,8 @@ use crate::plan::{
 use crate::tone::Tone;
 
 /// Longest telephone event that can be asked for.
+/// Commands that wait for the tick, beyond which it is handed no more packets: as sound they would be too late.
+const MOST_HANDED: usize = 32;
 const MAX_EVENT_MS: u32 = 60_000;
 /// Most that a device's sound is raised by.
 const MAX_GAIN: f32 = 8.0;
@@ -111,6 +113,19 @@ impl<S: MediaSocket> Controller<S> {
     pub fn attach_relay(&mut self, port: PortId, relay: Option<RelayPort>) -> Result<(), EngineError> {
         let (slot, _) = self.stream(port)?;
         self.send(Command::Relay { slot, relay: relay.map(Box::new) });
+        Ok(())
+    }
+
+    /// Hands a stream an RTP packet of its peer's that has come in another way than its path takes: by a relay that has no
+    /// channel for the peer yet. `at_nanos`: monotonic time of its arrival. Dropped where it is too long, or where too many
+    /// wait already.
+    pub fn hand(&mut self, port: PortId, packet: &[u8], at_nanos: u64) -> Result<(), EngineError> {
+        let (slot, _) = self.stream(port)?;
+        if self.pending.len() < MOST_HANDED
+            && let Some(packet) = RelayPacket::new(packet, at_nanos)
+        {
+            self.send(Command::Packet { slot, packet: Box::new(packet) });
+        }
         Ok(())
     }
 

@@ -74,7 +74,7 @@ impl Playout {
 
     /// Where the next samples go: room for a whole packet at least while there is less than [`AHEAD_MS`] to be played.
     pub(crate) fn room(&mut self) -> &mut [f32] {
-        let keep = HISTORY_MS * MS;
+        let keep = HISTORY_MS * self.rate as usize / 1000;
         if self.start > keep {
             self.samples.copy_within(self.start - keep..self.end, 0);
             (self.start, self.end) = (keep, self.end - self.start + keep);

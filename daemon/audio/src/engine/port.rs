@@ -105,6 +105,11 @@ impl<S> Port<S> {
         }
     }
 
+    /// Whether it has an encoder that may try more or less.
+    pub(crate) fn encodes_by_effort(&self) -> bool {
+        matches!(&self.kind, Kind::Stream(stream) if stream.encodes_by_effort())
+    }
+
     /// What brings this port's sound to other rates.
     pub(crate) fn converters(&mut self) -> &mut Converters {
         match &mut self.kind {

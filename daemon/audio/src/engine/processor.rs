@@ -52,6 +52,9 @@ impl<S: MediaSocket> Processor<S> {
         self.convert(open);
         if self.mixer.is_stale() {
             let ports = &self.ports;
+            let adapts =
+                |slot: &usize| matches!(ports.get(*slot), Some(Some(port)) if port.encodes_by_effort());
+            self.load.expect(open.iter().filter(adapts).count());
             self.mixer.arrange(open.iter().filter_map(|slot| {
                 let port = ports.get(slot)?.as_deref()?;
                 Some((slot, port.sink_rate(), port.sources))
@@ -205,6 +208,15 @@ impl<S: MediaSocket> Processor<S> {
                     _ => relay,
                 };
                 old.map(|_relay| Returned::Relay { _relay })
+            }
+            Command::Packet { slot, packet: mut handed } => {
+                let Self { ports, outbox, .. } = self;
+                if let Some(Some(port)) = ports.get_mut(slot)
+                    && let Kind::Stream(stream) = &mut port.kind
+                {
+                    stream.take(port.id, &mut handed, outbox);
+                }
+                Some(Returned::Packet { _packet: handed })
             }
             Command::Insert { slot, insert } => {
                 let old = match self.port(slot).map(|port| &mut port.kind) {

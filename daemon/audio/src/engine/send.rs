@@ -101,6 +101,11 @@ impl Sender {
         self.plan.as_ref().map(|plan| plan.codec.sample_rate())
     }
 
+    /// See [`Encoder::set_complexity`].
+    pub(crate) fn encodes_by_effort(&self) -> bool {
+        self.plan.is_some() && self.encoder.as_ref().is_some_and(Encoder::has_complexity)
+    }
+
     /// A new plan, and its encoder in exchange for the old one where another is needed. Answers the event whose
     /// sending it broke off.
     pub(crate) fn replace(

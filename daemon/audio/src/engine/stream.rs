@@ -152,6 +152,17 @@ impl<S: MediaSocket> Stream<S> {
         }
     }
 
+    /// Takes a packet of the peer's that the control side has found in what a relay sent.
+    pub(crate) fn take(&mut self, id: PortId, packet: &mut RelayPacket, outbox: &mut Outbox) {
+        let RelayPacket { bytes, len, at_nanos } = packet;
+        match bytes.get_mut(..*len) {
+            Some(bytes) if Class::of(bytes) == Class::Rtp => {
+                self.rtp(id, bytes, self.route.remote(), *at_nanos, outbox);
+            }
+            _ => self.counters.packets_invalid += 1,
+        }
+    }
+
     fn datagram(
         &mut self,
         id: PortId,
@@ -363,6 +374,11 @@ impl<S> Stream<S> {
     /// Rate of the sound that this stream wants to send, in hertz; `None`: it sends nothing now.
     pub(crate) fn sink_rate(&self) -> Option<u32> {
         self.sender.rate()
+    }
+
+    /// Whether it encodes with something that may try more or less.
+    pub(crate) fn encodes_by_effort(&self) -> bool {
+        self.sender.encodes_by_effort()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The resampler's filter: a Kaiser-windowed sinc, cut into phases. Made once for each pair of rates and shared, since
-//! thirty calls convert between the same two.
+//! thirty calls convert between the same two; and kept for a while, since making it takes longer than answering a call.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Reach of the sinc to each side, in samples of the lower rate: 1.75 ms at 8 kHz. The transition is 30 % of the lower
 /// rate's band wide, centred at its end: at 8 kHz, flat to 3.4 kHz and stopped from 4.6 kHz on.
@@ -29,21 +30,22 @@ pub(super) struct Filter {
     rows: Box<[f32]>,
 }
 
-/// Filters in use. Locked by the control thread only.
-static SHARED: Mutex<Vec<Weak<Filter>>> = Mutex::new(Vec::new());
+/// Filters kept, besides those in use: more than two devices and three codecs need. Those of usual rates take 40 kB each.
+const KEPT: usize = 16;
+
+/// The filters made last, the one asked for last in front. Locked by the control thread only.
+static MADE: Mutex<VecDeque<Arc<Filter>>> = Mutex::new(VecDeque::new());
 
 impl Filter {
-    /// The filter between two rates, made if nobody has it yet. Control thread.
+    /// The filter between two rates, made if it is not there yet. Control thread.
     pub(super) fn shared(from: u32, to: u32) -> Arc<Filter> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|filter| filter.strong_count() > 0);
-        let known =
-            shared.iter().filter_map(Weak::upgrade).find(|filter| (filter.from, filter.to) == (from, to));
-        known.unwrap_or_else(|| {
-            let filter = Arc::new(Filter::new(from, to));
-            shared.push(Arc::downgrade(&filter));
-            filter
-        })
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = made.iter().position(|filter| (filter.from, filter.to) == (from, to));
+        let kept = known.and_then(|place| made.remove(place));
+        let filter = kept.unwrap_or_else(|| Arc::new(Filter::new(from, to)));
+        made.push_front(filter.clone());
+        made.truncate(KEPT);
+        filter
     }
 
     fn new(from: u32, to: u32) -> Self {
@@ -67,10 +69,15 @@ impl Filter {
                 let distance = tap as f64 - centre;
                 cutoff * sinc(distance * cutoff) * kaiser(distance / reach)
             };
-            // Every phase passes a constant as it is.
-            let sum: f64 = (0..taps).map(exact).sum();
+            let mut sum = 0.0;
             for (tap, coefficient) in row.iter_mut().enumerate() {
-                *coefficient = (exact(tap) / sum) as f32;
+                let exact = exact(tap);
+                sum += exact;
+                *coefficient = exact as f32;
+            }
+            // Every phase passes a constant as it is.
+            for coefficient in row.iter_mut() {
+                *coefficient = (f64::from(*coefficient) / sum) as f32;
             }
         }
         let delay = (reach.ceil() * f64::from(to) / f64::from(from)).round() as usize;
@@ -139,6 +146,9 @@ fn bessel_i0(x: f64) -> f64 {
     for k in 1..60 {
         term *= quarter / f64::from(k * k);
         sum += term;
+        if term < sum * f64::EPSILON {
+            break;
+        }
     }
     sum
 }

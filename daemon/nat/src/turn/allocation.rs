@@ -20,7 +20,7 @@ use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::TurnCredentials;
 use turn_client_proto::udp::TurnClientUdp;
 
-use super::{RelayError, RelayServer, RelayTransport, frame};
+use super::{RelayError, RelayServer, RelayTransport, families, frame};
 
 /// Packets to peers whose permission is on its way.
 const HELD: usize = 32;
@@ -248,7 +248,8 @@ impl Allocation {
             let mut idle = true;
             while let Some(transmit) = self.client.poll_transmit(now) {
                 self.note_request(&transmit.data);
-                let bytes = self.framed(transmit.data.to_vec());
+                let old = families::in_old_words(&transmit.data, &self.credentials);
+                let bytes = self.framed(old.unwrap_or_else(|| transmit.data.to_vec()));
                 self.transmits.push_back(bytes);
                 idle = false;
             }
@@ -387,7 +388,7 @@ impl Allocation {
     }
 }
 
-fn is_signed(message: &Message<'_>) -> bool {
+pub(super) fn is_signed(message: &Message<'_>) -> bool {
     message.has_attribute(MessageIntegrity::TYPE) || message.has_attribute(MessageIntegritySha256::TYPE)
 }
 

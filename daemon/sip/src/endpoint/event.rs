@@ -151,6 +151,13 @@ pub enum Event {
         /// Answered with 2xx.
         taken: bool,
     },
+    /// The connection by which servers reached us in a session was lost, and another has taken its place: whoever is on
+    /// the way may know us by the lost one alone. The peer is to be told where we are
+    /// ([`Endpoint::offer`](super::Endpoint::offer)), as after [`Endpoint::handle_network`](super::Endpoint::handle_network).
+    Reconnected {
+        /// Which session.
+        session: SessionId,
+    },
     /// How an in-dialog OPTIONS ([`Endpoint::probe`](super::Endpoint::probe)) ended. 408, 481 or no answer ends the
     /// session too; a transport that could not deliver does not.
     Probed {

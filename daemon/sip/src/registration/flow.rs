@@ -399,12 +399,14 @@ impl FlowRegistration {
         core.outbox.timers.stop_registration(self.id);
         self.keep_alive.stop(core);
         self.state = State::Idle;
-        let wait = if self.end_of_row(now) {
-            core.random.between(Duration::ZERO, RECONNECT)
-        } else {
-            // It takes flows, and does not keep them: that is an answer too.
-            let others = self.others(core);
-            self.backoff.fail(now, &mut core.random, Kind::Refused, others)
+        let lasted = self.end_of_row(now);
+        let first = self.backoff.is_reset();
+        // It takes flows, and does not keep them: that is an answer too. But the first one may have met a restart.
+        let others = self.others(core);
+        let refused = (!lasted).then(|| self.backoff.fail(now, &mut core.random, Kind::Refused, others));
+        let wait = match refused {
+            Some(wait) if !first => wait,
+            _ => core.random.between(Duration::ZERO, RECONNECT),
         };
         self.set_timer(core, RegistrationTimer::Retry, now + wait);
         self.report(RegistrationState::Registering);

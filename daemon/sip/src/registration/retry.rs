@@ -59,6 +59,11 @@ impl Backoff {
         (self.failures, self.since) = (0, None);
     }
 
+    /// Nothing has failed since the last [`reset`](Self::reset).
+    pub(crate) fn is_reset(&self) -> bool {
+        self.failures == 0
+    }
+
     /// One failure more: how long to wait. From half of a wait to all of it is drawn, so that clients that have lost the
     /// same server do not come back together (RFC 5626 section 4.5).
     pub(crate) fn fail(&mut self, now: Instant, random: &mut Random, kind: Kind, others: Others) -> Duration {

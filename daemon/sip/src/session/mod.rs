@@ -5,6 +5,7 @@
 mod active;
 mod attempts;
 mod commands;
+mod cut_off;
 mod cx;
 mod early;
 mod inbound;
@@ -21,6 +22,7 @@ mod update;
 use std::time::Instant;
 
 use self::active::Active;
+pub(crate) use self::cut_off::CutOff;
 pub(crate) use self::cx::Cx;
 use self::early::Early;
 use self::inbound::Alerting;
@@ -90,6 +92,8 @@ pub(crate) struct Session {
     state: State,
     /// Dialogs of forks that answered when another had won: acknowledged, and ended at once.
     forks: Vec<Leg>,
+    /// The connection by which the identity's server reached us in its dialog is lost.
+    cut_off: Option<CutOff>,
 }
 
 impl Session {
@@ -117,13 +121,13 @@ impl Session {
         let disclosure = if options.anonymous { Disclosure::Anonymous } else { Disclosure::Open };
         let sender = Sender { session, identity: Some(identity), disclosure, trickle: false };
         let resolving = Resolving::begin(&mut Cx { core, now, sender }, called, options)?;
-        Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new() })
+        Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new(), cut_off: None })
     }
 
     /// An inbound session; `None` where the INVITE was refused.
     pub(crate) fn inbound(cx: &mut Cx<'_>, server: ServerId, request: Request, flow: Flow) -> Option<Self> {
         let alerting = Alerting::begin(cx, server, request, flow)?;
-        Some(Self { sender: cx.sender, state: State::Alerting(alerting), forks: Vec::new() })
+        Some(Self { sender: cx.sender, state: State::Alerting(alerting), forks: Vec::new(), cut_off: None })
     }
 
     pub(crate) fn sender(&self) -> Sender {

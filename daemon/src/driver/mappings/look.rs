@@ -25,6 +25,7 @@ impl Mappings {
             gateway: gateway.filter(|_| self.serves(gateway)),
             spoken: self.mapper.surveyed().0.clone(),
             mappings: self.mapper.views().collect(),
+            ..RouterFacts::default()
         }
     }
 }
@@ -60,7 +61,8 @@ impl Driver {
     /// Tells those who asked, once everything was said.
     pub(super) fn satisfy_the_curious(&mut self) {
         if !self.mappings.curious.is_empty() && !self.mappings.mapper.surveyed().1 {
-            let facts = self.mappings.facts();
+            let (ipv6, pinholes) = (self.door.has_way(), self.door.views().collect());
+            let facts = RouterFacts { ipv6, pinholes, ..self.mappings.facts() };
             for tell in self.mappings.curious.drain(..) {
                 // Who has gone wants to know nothing.
                 let _ = tell.send(facts.clone());

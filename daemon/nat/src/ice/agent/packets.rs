@@ -23,7 +23,9 @@ impl IceAgent {
     pub(super) fn peer_packet(&mut self, component: u16, base: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         if !stun::is_stun(bytes) {
             self.follow_media(component, base, from);
-            if self.received < RECEIVED {
+            // A permission at a relay names an address and no port: what has not answered a check is nobody's.
+            let is_peer = self.seen_by_peer.iter().any(|(known, _)| *known == (base, from));
+            if is_peer && self.component_of(base).is_none() && self.received < RECEIVED {
                 self.received += 1;
                 self.outputs.push_back(Output::Received { component, bytes: bytes.to_vec() });
             }
