@@ -315,6 +315,7 @@ impl Scene {
                     Output::Transmit { .. }
                     | Output::Candidate(_)
                     | Output::State(_)
+                    | Output::Withdrawn { .. }
                     | Output::Received { .. } => {}
                     Output::OpenStream { stream, server } => self.open(stream, &server),
                     Output::TransmitStream { stream, bytes } => self.relays.send(CALL, stream, bytes),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use voipd_tests::exchange::{Conversation, Exchange, phone};
+use voipd_tests::exchange::{Conversation, Exchange};
 use voipd_tests::netlab::{Coturn, Internet, Kind, Nat, Site};
 use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, needs_root};
 
@@ -188,8 +188,14 @@ async fn candidates_are_trickled_to_who_is_known_to_take_them() {
     let account =
         |user: &str| format!("{}\nstun = [\"stun:{}\"]", exchange.registrar.account(user), stun.address);
     let sites = [(); 2].map(|()| internet.site(Kind::Behind(Nat::Cone)));
-    let alice = phone(&lab, "alice", &sites[0], account("alice")).await;
-    let bob = phone(&lab, "bob", &sites[1], account("bob")).await;
+    let telephone = async |user: &str, site: &Site| {
+        // A router that is still to answer would be waited for, too.
+        let config = Config::on(site.client(), site.address).line("nat", "port-mapping = false");
+        let telephone = Voipd::start(&lab, user, config.account(account(user))).await;
+        telephone.account_is(user, "registered", SOON).await;
+        telephone
+    };
+    let (alice, bob) = (telephone("alice", &sites[0]).await, telephone("bob", &sites[1]).await);
     let mut trace = Voipctl::start(alice.voipctl(&["trace", "--json"]));
     trace.says("\"started\"").await;
     for what in ["candidates by halves", "candidates one after the other"] {

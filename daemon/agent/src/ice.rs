@@ -69,6 +69,8 @@ pub(crate) struct CallIce {
     told: Option<RemoteIce>,
     /// By component.
     selected: [Option<SelectedPair>; 2],
+    /// Of the selected ones those by which nothing may be sent any more (RFC 7675).
+    withdrawn: [bool; 2],
     recovery: Recovery,
     /// When candidates are told that came too late for our description.
     late_at: Option<Instant>,
@@ -119,6 +121,7 @@ impl CallIce {
             wake_at: None,
             told: None,
             selected: [None, None],
+            withdrawn: [false; 2],
             recovery: Recovery::default(),
             late_at: None,
         }
@@ -242,7 +245,7 @@ impl CallIce {
 
     /// The call goes to somebody else than before: what was found leads nowhere.
     pub(crate) fn forget_peer(&mut self) {
-        self.selected = [None, None];
+        (self.selected, self.withdrawn) = ([None, None], [false; 2]);
         self.told = None;
     }
 
@@ -257,7 +260,7 @@ impl CallIce {
         self.agent.set_role(Role::Controlling);
         if let Some(local) = local {
             self.local = local;
-            self.selected = [None, None];
+            (self.selected, self.withdrawn) = ([None, None], [false; 2]);
         }
         self.agent.give_up_silent_relays(now);
         self.agent.restart(now, local.map(|local| bases(local, &self.beside, false)));
@@ -293,7 +296,26 @@ impl CallIce {
     pub(crate) fn select(&mut self, pair: SelectedPair) {
         if let Some(place) = self.selected.get_mut(usize::from(pair.component).wrapping_sub(1)) {
             *place = Some(pair);
+            self.set_withdrawn(pair.component, false);
         }
+    }
+
+    /// Nothing is sent by the way that was found, until there is another.
+    pub(crate) fn withdraw(&mut self, component: u16) {
+        let is_selected =
+            self.selected.get(usize::from(component).wrapping_sub(1)).is_some_and(Option::is_some);
+        self.set_withdrawn(component, is_selected);
+    }
+
+    fn set_withdrawn(&mut self, component: u16, withdrawn: bool) {
+        if let Some(place) = self.withdrawn.get_mut(usize::from(component).wrapping_sub(1)) {
+            *place = withdrawn;
+        }
+    }
+
+    /// Media may go where the peer's description says: no way has been found, and none was lost.
+    pub(crate) fn sends_plainly(&self) -> bool {
+        self.selected[0].is_none() && (self.recovery.tries.is_none() || self.agent.state() != State::Failed)
     }
 
     /// The state has changed: a way that is lost wants a restart, one that is found none.
@@ -371,10 +393,10 @@ impl CallIce {
         let Some(_) = agreement.ice.offered() else { return };
         match self.selected[0] {
             Some(pair) => plan.path = engine_path(pair.path),
-            None if self.may_begin_plainly(agreement.remote_rtp) => {}
+            None if self.sends_plainly() && self.may_begin_plainly(agreement.remote_rtp) => {}
             None => plan.send = None,
         }
-        if self.agent.state() == State::Lost {
+        if self.agent.state() == State::Lost || self.withdrawn[0] {
             plan.send = None;
         }
     }
@@ -393,8 +415,11 @@ impl CallIce {
         bytes: Vec<u8>,
     ) -> Option<RtcpWay> {
         let muxed = agreement.rtcp_mux;
-        let place = if muxed { self.selected[0] } else { self.selected[1] };
-        if self.agent.state() == State::Lost {
+        let (place, withdrawn) = match muxed {
+            true => (self.selected[0], self.withdrawn[0]),
+            false => (self.selected[1], self.withdrawn[1]),
+        };
+        if self.agent.state() == State::Lost || withdrawn {
             return None;
         }
         match place.filter(|_| agreement.ice.offered().is_some()).map(|pair| pair.path) {
@@ -427,6 +452,7 @@ impl CallIce {
     pub(crate) fn way(&self) -> MediaWay {
         match (self.selected[0], self.agent.state()) {
             (_, State::Lost) => MediaWay::Lost,
+            (Some(_), _) if self.withdrawn[0] => MediaWay::Lost,
             (Some(pair), _) => MediaWay::Selected {
                 local_kind: media_kind(pair.local),
                 remote_kind: media_kind(pair.remote),

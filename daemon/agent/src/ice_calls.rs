@@ -315,6 +315,10 @@ impl Agent {
                     ice.select(pair);
                     changed = true;
                 }
+                IceOutput::Withdrawn { component } => {
+                    ice.withdraw(component);
+                    changed = true;
+                }
                 IceOutput::RelayFailed { name, error } => {
                     self.note(Weight::Warning, Some(id), format!("{name}: {error}"));
                     self.relay_failed(now, &name, &error.to_string());
@@ -354,7 +358,11 @@ impl Agent {
     fn tell_ice_state(&mut self, id: CallId, state: State) {
         match state {
             State::Failed => {
-                let text = "no way to the peer's media was found by ICE: sending where it says that it is";
+                let ice = self.calls.get(&id).and_then(|call| call.ice.as_ref());
+                let text = match ice.is_some_and(|ice| ice.sends_plainly()) {
+                    true => "no way to the peer's media was found by ICE: sending where it says that it is",
+                    false => "no other way to the peer's media was found",
+                };
                 self.note(Weight::Warning, Some(id), text.to_owned());
             }
             State::Lost => {

@@ -1,5 +1,6 @@
 //! Ways that break in mid-call, found out by what is not heard any more; and peers that merely say nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::common::ice::{Two, asks, kinds};
@@ -135,4 +136,30 @@ fn a_dead_line_is_looked_for_a_few_times_and_comes_back() {
     two.speak(out, inb, Duration::from_secs(20));
     let longest = two.speak(out, inb, Duration::from_secs(3));
     assert!(longest.iter().all(|silence| *silence < Duration::from_secs(1)), "{longest:?}");
+}
+
+#[test]
+fn nothing_is_sent_to_a_peer_that_has_vanished_whatever_is_tried_meanwhile() {
+    let mut two = Two::new([Kind::Open, Kind::Open], [asks(&[]), asks(&[])]);
+    let (out, inb) = two.talking();
+    two.speak(out, inb, Duration::from_secs(7));
+    // By signalling it is there, and answers each restart.
+    let socket = two.world.local_media(two.bob, inb);
+    let rtcp = SocketAddr::new(socket.ip(), socket.port() + 1);
+    two.world.internet.dark.extend([socket, rtcp]);
+    two.speak(out, inb, Duration::from_secs(31));
+    for _ in 0..50 {
+        two.speak(out, inb, Duration::from_secs(1));
+        assert!(
+            two.world.plan(two.alice, out).send.is_none(),
+            "{:?}",
+            two.world.view(two.alice, out).media_way
+        );
+    }
+    assert_eq!(two.world.state(two.alice, out), CallState::Active);
+    assert!(two.world.count_said(two.alice, "INVITE") >= 3, "another way is looked for");
+    // It is back.
+    two.world.internet.dark.clear();
+    two.speak(out, inb, Duration::from_secs(40));
+    assert_eq!(two.flows(out, inb), [true, true]);
 }

@@ -241,6 +241,12 @@ pub enum Output {
     GatheringComplete,
     /// Use this path for media of its component from now on.
     Selected(SelectedPair),
+    /// Nothing may be sent by the path of this component any more: the peer has not consented for 30 s (RFC 7675 section
+    /// 5.1), or the relay that it began at is gone. Another may still be looked for.
+    Withdrawn {
+        /// 1: RTP, 2: RTCP.
+        component: u16,
+    },
     /// A relay cannot be used (any more).
     RelayFailed {
         /// Its name.

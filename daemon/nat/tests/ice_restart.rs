@@ -131,3 +131,18 @@ fn a_restart_connects_again_with_a_relay_that_has_hung_up() {
     assert!(matches!(world.path(0), MediaPath::Stream { .. }));
     assert_eq!(world.media_flows(), [true; 2]);
 }
+
+#[test]
+fn consent_runs_out_though_another_path_is_looked_for() {
+    let mut world = connected([Kind::PortRestricted; 2]);
+    world.run_for(Duration::from_secs(60));
+    let begun = world.elapsed();
+    world.dark.extend((40000..40100).map(|port| crate::world::address(&format!("203.0.113.11:{port}"))));
+    world.run_for(Duration::from_secs(14));
+    restart(&mut world, 0, None);
+    world.run_for(Duration::from_secs(18));
+    assert_eq!(world.states()[0], State::Checking);
+    let withdrawn: Vec<Duration> = world.peers[0].withdrawn.iter().map(|(at, _)| *at - begun).collect();
+    let [first, ..] = withdrawn[..] else { panic!("nothing is withdrawn: {:?}", world.peers[0].states) };
+    assert!(first > Duration::from_secs(23) && first <= Duration::from_secs(31), "{first:?}");
+}

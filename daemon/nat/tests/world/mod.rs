@@ -50,6 +50,8 @@ pub struct Peer {
     pub told: Vec<SelectedPair>,
     pub states: Vec<(Duration, State)>,
     pub failed: Vec<(String, RelayError)>,
+    /// When a path was withdrawn, and of which component.
+    pub withdrawn: Vec<(Duration, u16)>,
     pub received: Vec<Vec<u8>>,
     pub trickled: VecDeque<Candidate>,
     pub streams: BTreeMap<StreamId, SocketAddr>,
@@ -124,6 +126,7 @@ impl World {
                 told: Vec::new(),
                 states: Vec::new(),
                 failed: Vec::new(),
+                withdrawn: Vec::new(),
                 received: Vec::new(),
                 trickled: VecDeque::new(),
                 streams: BTreeMap::new(),
@@ -275,6 +278,10 @@ impl World {
                     Output::Selected(selected) => {
                         self.peers[index].paths.insert(selected.component, selected);
                         self.peers[index].told.push(selected);
+                    }
+                    Output::Withdrawn { component } => {
+                        let at = self.elapsed();
+                        self.peers[index].withdrawn.push((at, component));
                     }
                     Output::RelayFailed { name, error } => self.peers[index].failed.push((name, error)),
                     Output::State(state) => {

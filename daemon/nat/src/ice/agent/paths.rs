@@ -241,7 +241,10 @@ impl IceAgent {
     fn lose(&mut self, component: u16) {
         if let Some(chosen) = self.chosen.iter_mut().find(|chosen| chosen.component == component) {
             chosen.consent = None;
-            chosen.told = None;
+            // While checks run for another path, nothing else tells of it.
+            if chosen.told.take().is_some() {
+                self.outputs.push_back(Output::Withdrawn { component });
+            }
             if self.checks.is_empty() {
                 self.set_state(State::Lost);
             }
