@@ -17,7 +17,7 @@ const WATCH: u64 = 10;
 const LOOK: u64 = 25;
 const OVERHEAD: u64 = 40;
 const LIMIT: Duration = Duration::from_millis(200);
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 12;
 const ROUTERS: [u64; 4] = [200, 500, 1000, 3000];
 
 /// Who is at the other end.
@@ -374,8 +374,8 @@ fn a_peer_that_reports_seldom_has_it_gone_after_its_second_report() {
         (Peer::Slow(48_000.0), Narrow::Both, 20, 0.01, 200),
         (Peer::Slow(48_000.0), Narrow::Both, 32, 0.01, 200),
         // That the link carries 32 kbit/s is found by a try for more, once.
-        (Peer::Slow(48_000.0), Narrow::There, 32, 1.5, 1200),
-        (Peer::Slow(0.0), Narrow::There, 32, 1.5, 1200),
+        (Peer::Slow(48_000.0), Narrow::There, 32, 1.5, 1300),
+        (Peer::Slow(0.0), Narrow::There, 32, 1.5, 1300),
     ] {
         let calls = calls(peer, narrow, kbits);
         let (most, mean, longest) = crowded(&calls, 10);
