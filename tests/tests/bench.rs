@@ -29,8 +29,10 @@ const SEQUENTIAL: u32 = 400;
 const RATES: [u32; 7] = [50, 100, 200, 400, 600, 800, 1000];
 /// How long each step takes.
 const STEP: Duration = Duration::from_secs(5);
-/// How long departures of packets are watched.
-const GRID: Duration = Duration::from_secs(40);
+/// How long departures of packets are watched, and how often: where the kernel does not preempt itself, a few long system calls
+/// of other programs decide what the rarest packets of one round look like, the sleeper's and voipd's.
+const GRID: Duration = Duration::from_secs(30);
+const ROUNDS: usize = 3;
 /// Chirps whose way from mouth to ear is measured.
 const CHIRPS: usize = 12;
 const RATE: u32 = 48_000;
@@ -274,26 +276,32 @@ async fn packets_leave_in_time() {
         rare
     };
     for count in [1, 18] {
-        let voipd = echo(&lab, &wire, &format!("grid-{count}")).await;
-        let ear = Ear::open(wire.here);
-        let load = calls_with(&lab, ends, "echo", count, GRID + Duration::from_secs(4), &ear.description());
-        pause(2.0).await;
-        let busy = busy();
-        // Both in the same minute: what the machine itself takes is in both figures.
-        let sleeper = Sleeper::start(&wire, GRID);
-        let (packets, slept) =
-            tokio::task::spawn_blocking(move || (ear.listen(GRID), sleeper.packets())).await.unwrap();
-        drop(busy);
-        let ticks = voipd.audio().await.counters().await.unwrap();
-        load.succeeds().await;
-        voipd.stop().await;
-        let bare = row(&format!("a bare sleeper, beside {count}"), &lateness(&slept));
-        let rare = row(&format!("voipd, calls: {count}"), &lateness(&packets));
+        let mut beyond = Vec::new();
+        for round in 1..=ROUNDS {
+            let voipd = echo(&lab, &wire, &format!("grid-{count}-{round}")).await;
+            let ear = Ear::open(wire.here);
+            let time = GRID + Duration::from_secs(4);
+            let load = calls_with(&lab, ends, "echo", count, time, &ear.description());
+            pause(2.0).await;
+            let busy = busy();
+            // Both in the same minute: what the machine itself takes is in both figures.
+            let sleeper = Sleeper::start(&wire, GRID);
+            let (packets, slept) =
+                tokio::task::spawn_blocking(move || (ear.listen(GRID), sleeper.packets())).await.unwrap();
+            drop(busy);
+            let ticks = voipd.audio().await.counters().await.unwrap();
+            load.succeeds().await;
+            voipd.stop().await;
+            let bare = row(&format!("a bare sleeper, beside {count}"), &lateness(&slept));
+            let rare = row(&format!("voipd, calls: {count}"), &lateness(&packets));
+            println!("voipd's ticks: {ticks:?}");
+            beyond.push(rare - bare);
+        }
         println!(
-            "voipd's 99.9 % less the sleeper's, {count} calls: {:+.3} ms (goal: at most 0.2)",
-            rare - bare
+            "voipd's 99.9 % less the sleeper's, {count} calls, median of {ROUNDS}: {:+.3} ms of {beyond:.3?} (goal: at \
+             most 0.2)",
+            quantile(&beyond, 0.5)
         );
-        println!("voipd's ticks: {ticks:?}");
     }
 }
 

@@ -22,6 +22,8 @@ use crate::vigil::LOOK;
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
+/// The same while much is to be learned of the network.
+const WATCH: Duration = Duration::from_millis(100);
 /// Most addresses under our SSRC that are taken for colliding peers; more can only be a loop.
 const MAX_CONFLICTS: usize = 4;
 
@@ -86,7 +88,7 @@ impl Agent {
                     quality: QualityMonitor::default(),
                 };
                 call.media = Media::Streaming(Box::new(stream));
-                call.next_check = Some(now + CHECK);
+                call.next_check = Some(now + WATCH);
             }
             Media::Streaming(stream) => {
                 let old = &stream.plan;
@@ -210,7 +212,7 @@ impl Agent {
             stream.rtcp_from = Some(source);
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
-            let queued = Duration::from_micros(stream.counters.queued_us);
+            let queued = Duration::from_micros(stream.counters.queued_now_us);
             for event in &events {
                 if let RtcpEvent::Report(view) = event {
                     stream.adaptation.reported(now, view, queued);
@@ -281,13 +283,22 @@ impl Agent {
             },
         };
         let warnings = stream.quality.look(now, &look);
+        let usual = now >= stream.rtcp.poll_timeout();
+        if let Some(bandwidth) = stream.adaptation.wants_report(now, counters) {
+            stream.rtcp.hurry(now, bandwidth);
+        }
         let due = now >= stream.rtcp.poll_timeout();
-        if due && counters.packets_received > 0 {
+        // Reports that are in a hurry are short.
+        if usual && counters.packets_received > 0 {
             stream.rtcp.set_metrics(counters.remote_ssrc, stream.quality.metrics(&look));
         }
         let sent = stream.sent_counters(now_nanos, active);
         let packet =
             due.then(|| stream.rtcp.poll_packet(now, ntp, &sent, &received_counters(counters))).flatten();
+        if packet.is_some() {
+            stream.adaptation.told(counters);
+        }
+        let watchful = stream.adaptation.is_watchful();
         let remote = stream.rtcp_remote(agreement);
         let quiet = now.saturating_duration_since(stream.quiet_since) >= media_timeout;
         if quiet || waiting {
@@ -298,7 +309,8 @@ impl Agent {
             call.vigil.hear(now);
         }
         let look = if call.expects_sound() { LOOK } else { CHECK };
-        call.next_check = Some(next.max(now + Duration::from_millis(100)).min(beat(begun, now, look)));
+        let regular = if watchful { now + WATCH } else { beat(begun, now, look) };
+        call.next_check = Some(next.max(now + WATCH).min(regular));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
@@ -308,6 +320,7 @@ impl Agent {
         if quiet && !waiting {
             self.ask_for_life(now, id, session);
         }
+        self.steer(id);
         self.keep_vigil(now, id);
     }
 

@@ -27,7 +27,7 @@ const PCMU: Limits = Limits { codec: Codec::Pcmu, max_ptime_ms: 20, fec: false, 
 
 /// What travels.
 enum Cargo {
-    Sound { sequence: u64, sent: Instant },
+    Sound { sequence: u64, sent: Instant, bytes: u64 },
     Report(Vec<u8>),
 }
 
@@ -115,11 +115,14 @@ pub(crate) struct Trial {
     adaptation: Adaptation,
     sender: RtcpSession,
     receiver: RtcpSession,
+    /// The other end's view of what it receives: it decides when reports are in a hurry.
+    listener: Adaptation,
     sent: StreamCounters,
     sequence: u64,
     next_packet: Instant,
     highest: u64,
     received: u32,
+    octets_received: u64,
     transit: Option<f64>,
     /// Seconds.
     jitter: f64,
@@ -153,11 +156,13 @@ impl Trial {
             adaptation: Adaptation::new(limits),
             sender: session(1, seed - 4),
             receiver: session(2, seed - 3),
+            listener: Adaptation::new(limits),
             sent: StreamCounters { sent_ssrc: 1, sent_sequence: 100, ..StreamCounters::default() },
             sequence: 100,
             next_packet: start,
             highest: 99,
             received: 0,
+            octets_received: 0,
             transit: None,
             jitter: 0.0,
             seconds: Vec::new(),
@@ -206,7 +211,11 @@ impl Trial {
             let steering = self.adaptation.steering();
             let ptime = u64::from(steering.ptime_ms.unwrap_or(self.limits.ptime_ms));
             let bytes = self.payload(steering, ptime);
-            self.there.send(now, bytes + OVERHEAD, Cargo::Sound { sequence: self.sequence, sent: now });
+            self.there.send(
+                now,
+                bytes + OVERHEAD,
+                Cargo::Sound { sequence: self.sequence, sent: now, bytes },
+            );
             self.sequence += 1;
             self.sent.packets_sent += 1;
             self.sent.octets_sent += bytes;
@@ -219,9 +228,10 @@ impl Trial {
         }
         while let Some(cargo) = self.there.arrived(now) {
             match cargo {
-                Cargo::Sound { sequence, sent } => {
+                Cargo::Sound { sequence, sent, bytes } => {
                     self.highest = self.highest.max(sequence);
                     self.received += 1;
+                    self.octets_received += bytes;
                     // RFC 3550 section 6.4.1.
                     let transit = now.duration_since(sent).as_secs_f64();
                     let before = self.transit.replace(transit).unwrap_or(transit);
@@ -237,7 +247,17 @@ impl Trial {
             packets: self.received,
             jitter: (self.jitter * 48_000.0) as u32,
         };
+        let received = StreamCounters {
+            packets_received: self.received.into(),
+            octets_received: self.octets_received,
+            ..StreamCounters::default()
+        };
+        self.listener.counted(now, &received);
+        if let Some(bandwidth) = self.listener.wants_report(now, &received) {
+            self.receiver.hurry(now, bandwidth);
+        }
         if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), &[heard]) {
+            self.listener.told(&received);
             self.back.send(now, report.len() as u64 + 28, Cargo::Report(report));
         }
         while let Some(cargo) = self.back.arrived(now) {

@@ -32,6 +32,7 @@ mod limits;
 mod mapped;
 mod media_loss;
 mod media_names;
+mod narrow;
 mod neighbours;
 mod numbers;
 mod offers;

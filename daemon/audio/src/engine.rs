@@ -206,6 +206,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         shared,
         load: Load::new(),
         effort: Effort::default(),
+        hurried: PortSet::EMPTY,
         last_due: None,
     };
     (controller, processor)

@@ -20,6 +20,9 @@ pub use plan::{Codec, PortId, StreamPlan};
 
 /// Length of a tick in nanoseconds.
 pub const TICK_NANOS: u64 = 10_000_000;
+/// How long before a tick what microphones hear is recorded and sent to be processed: ten times what that takes on a
+/// small board, and so little that with the canceller's own 7 ms it stays at 10.
+pub const HEAD_START_NANOS: u64 = 3_000_000;
 /// Rate of the mixing bus and of device ports inside the engine, in hertz.
 pub const BUS_RATE: u32 = 48_000;
 /// Most samples in one 10 ms frame of any port.

@@ -338,6 +338,8 @@ pub struct StreamCounters {
     /// How long sound waits beyond the fastest packet's time on its way to us, by the packets of the last second, in
     /// microseconds: what queues on the way hold.
     pub queued_us: u64,
+    /// The same by the packets of the last 0.1 to 0.2 s, in microseconds: known sooner, and jitter deceives it.
+    pub queued_now_us: u64,
     /// SSRC of what is sent.
     pub sent_ssrc: u32,
     /// Sequence number of the packet that is sent next.

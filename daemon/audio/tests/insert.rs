@@ -37,9 +37,16 @@ struct Room {
     ends: InsertEnds,
     switch: InsertSwitch,
     bell: Bell,
+    /// The microphone is recorded a moment ahead of the tick.
+    prompt: bool,
 }
 
 impl Room {
+    /// One on a machine that is quick enough for it.
+    fn prompt() -> Self {
+        Room { prompt: true, ..Room::new() }
+    }
+
     fn new() -> Self {
         let mut world = World::new(1);
         let side = &mut world.sides[0];
@@ -50,11 +57,16 @@ impl Room {
         let bell = Bell::default();
         let (port, ends, switch) = insert(LOUDSPEAKER, Box::new(bell.clone()));
         side.controller.attach_insert(MICROPHONE, Some(port)).unwrap();
-        Room { world, microphone, loudspeaker, far, ear, ends, switch, bell }
+        Room { world, microphone, loudspeaker, far, ear, ends, switch, bell, prompt: false }
     }
 
     /// A tick, and the processing thread behind it.
     fn tick(&mut self) {
+        let processor = &mut self.world.sides[0].processor;
+        if self.prompt && processor.wants_head_start() {
+            processor.record_ahead();
+            self.ends.process();
+        }
         self.world.tick();
         self.ends.process();
     }
@@ -104,7 +116,12 @@ fn switched_off_it_changes_no_bit_and_wakes_nobody() {
 
 #[test]
 fn the_echo_of_what_the_loudspeaker_plays_is_cancelled() {
-    let mut room = Room::new();
+    for room in [Room::new(), Room::prompt()] {
+        cancels(room);
+    }
+}
+
+fn cancels(mut room: Room) {
     room.switch.set(ECHO);
     let words = speech(RATE, 6.0, 2);
     let half = words.len() / 2;
@@ -132,7 +149,12 @@ fn the_echo_of_what_the_loudspeaker_plays_is_cancelled() {
 
 #[test]
 fn it_is_switched_without_a_click() {
-    let mut room = Room::new();
+    for room in [Room::new(), Room::prompt()] {
+        switches(room);
+    }
+}
+
+fn switches(mut room: Room) {
     let tone = sine(440.0, 0.3, RATE, RATE as usize / 2);
     let mut heard = Vec::new();
     for stages in [Stages::NONE, ECHO, Stages::NONE, ECHO, Stages::NONE] {
@@ -173,6 +195,72 @@ fn a_late_thread_costs_processing_and_no_sound() {
     let steep = steepness(&tone);
     assert!(steepness(&heard) < 1.3 * steep, "{} against {steep}", steepness(&heard));
     assert!(heard.iter().all(|sample| sample.abs() < 0.5));
+}
+
+/// By how many samples what the ear hears is behind what the microphone hears.
+fn lag(room: &mut Room) -> usize {
+    room.switch.set(ECHO);
+    let words = speech(RATE, 3.0, 4);
+    let heard = room.speak(&words);
+    let likeness = |lag: usize| {
+        let last = 2 * RATE as usize..words.len();
+        last.map(|place| f64::from(words[place - lag]) * f64::from(heard[place])).sum::<f64>()
+    };
+    (0..1200).max_by(|a, b| likeness(*a).total_cmp(&likeness(*b))).unwrap()
+}
+
+#[test]
+fn the_echo_canceller_costs_seven_milliseconds_and_the_head_start() {
+    let in_ms = |lag: usize| lag as f64 / 48.0;
+    let prompt = in_ms(lag(&mut Room::prompt()));
+    assert!((6.5..=7.2).contains(&prompt), "{prompt} ms");
+    let slow = in_ms(lag(&mut Room::new()));
+    assert!((slow - prompt - 10.0).abs() < 0.1, "{slow} ms where the thread has a whole tick");
+}
+
+#[test]
+fn a_machine_that_is_too_slow_for_a_moment_gets_a_whole_tick() {
+    let mut room = Room::prompt();
+    room.switch.set(NOISE);
+    let tone = sine(440.0, 0.3, RATE, RATE as usize / 2);
+    room.speak(&tone);
+    assert_eq!(room.switch.blocks().1, 0);
+    let slowly = |room: &mut Room, frames: usize| {
+        for frame in tone.chunks_exact(FRAME).take(frames) {
+            room.microphone.feed(frame);
+            let processor = &mut room.world.sides[0].processor;
+            if processor.wants_head_start() {
+                processor.record_ahead();
+            }
+            room.world.tick();
+            room.ends.process();
+        }
+        room.ear.recorded()
+    };
+    // One late block now and then is none too many.
+    for _ in 0..3 {
+        slowly(&mut room, 1);
+        assert!(room.world.sides[0].processor.wants_head_start());
+        for _ in 0..12 {
+            room.speak(&tone);
+        }
+    }
+    let heard = slowly(&mut room, 20);
+    assert!(!room.world.sides[0].processor.wants_head_start());
+    let late = room.switch.blocks().1;
+    assert_eq!(late, 6);
+    assert!(steepness(&heard) < 1.3 * steepness(&tone));
+    // From then on all are in time.
+    slowly(&mut room, 50);
+    assert_eq!(room.switch.blocks().1, late);
+
+    // Another try comes when it is switched on again.
+    room.switch.set(Stages::NONE);
+    room.speak(&tone);
+    room.switch.set(NOISE);
+    room.speak(&tone);
+    assert!(room.world.sides[0].processor.wants_head_start());
+    assert_eq!(room.switch.blocks().1, late);
 }
 
 #[test]

@@ -79,6 +79,10 @@ const MAX_REMOTES: usize = 8;
 /// Sender reports of ours that the peer may still answer.
 const MAX_SENT_REPORTS: usize = 8;
 
+/// Octets of IPv4 and UDP around a packet, and of a packet with them before one was written.
+const AROUND: usize = 28;
+const USUAL_OCTETS: usize = 150;
+
 /// RTCP of one stream.
 #[derive(Debug)]
 pub struct RtcpSession {
@@ -93,7 +97,9 @@ pub struct RtcpSession {
     /// Middle 32 bits of the timestamps of our last sender reports, and when they went out.
     sent_reports: VecDeque<(u32, Instant)>,
     has_reported: bool,
-    /// What the next reports say of how the peer is heard.
+    /// Octets of our last packet, with those of IP and UDP.
+    written: usize,
+    /// What the next report says of how the peer is heard.
     metrics: Option<(u32, VoipMetrics)>,
     /// The last receiver time of the peer's, and our NTP time at its arrival: the next report answers it.
     asked: Option<(u32, u32, u64)>,
@@ -134,6 +140,7 @@ impl RtcpSession {
             receptions: VecDeque::new(),
             sent_reports: VecDeque::new(),
             has_reported: false,
+            written: USUAL_OCTETS,
             metrics: None,
             asked: None,
             receiver_times: VecDeque::new(),
@@ -200,6 +207,12 @@ impl RtcpSession {
         self.schedule.due()
     }
 
+    /// The next report matters to the peer: it goes as soon as 5 % of `bandwidth` have room for it, in bits per second of both
+    /// directions, packet headers included; the first one at once (RFC 3550 section 6.2).
+    pub fn hurry(&mut self, now: Instant, bandwidth: f64) {
+        self.schedule.hurry(now, self.written, bandwidth);
+    }
+
     /// The compound packet that is due at `now`: SR or RR, and SDES. `None` before its time.
     pub fn poll_packet(
         &mut self,
@@ -232,7 +245,7 @@ impl RtcpSession {
         self.write(ntp, sent, received, true)
     }
 
-    /// What the reports from now on say of how `ssrc` is heard.
+    /// What the next report says of how `ssrc` is heard.
     pub fn set_metrics(&mut self, ssrc: u32, metrics: VoipMetrics) {
         self.metrics = Some((ssrc, metrics));
     }
@@ -313,13 +326,13 @@ impl RtcpSession {
             extended: &extended,
             bye,
         })?;
-        self.has_reported = true;
+        (self.has_reported, self.written) = (true, packet.len() + AROUND);
         Some(packet)
     }
 
     /// How the peer is heard, the answer to its question for the round trip, and our own where no sender report asks it.
     fn extended_blocks(&mut self, ntp: u64, asks: bool) -> Vec<Block> {
-        let metrics = self.metrics.map(|(ssrc, metrics)| Block::Voip { ssrc, metrics });
+        let metrics = self.metrics.take().map(|(ssrc, metrics)| Block::Voip { ssrc, metrics });
         let answer = self.asked.take().and_then(|(ssrc, last, arrived)| {
             Some(Block::DelaySince { ssrc, last, delay: report::delay(arrived, ntp)? })
         });

@@ -1,7 +1,7 @@
 //! The 10 ms clock: runs a processor's ticks at absolute times, late or not.
 
-use voipd_audio::TICK_NANOS;
 use voipd_audio::engine::{MediaSocket, Processor};
+use voipd_audio::{HEAD_START_NANOS, TICK_NANOS};
 
 use super::Gate;
 
@@ -14,6 +14,10 @@ const MOST_BEHIND: u64 = 5 * TICK_NANOS;
 pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate) {
     let mut due = monotonic_nanos();
     while !gate.is_stopped() {
+        if processor.wants_head_start() {
+            sleep_until(due.saturating_sub(HEAD_START_NANOS));
+            processor.record_ahead();
+        }
         sleep_until(due);
         let now = monotonic_nanos();
         let late = now.saturating_sub(due);

@@ -9,8 +9,9 @@ use voipd_media::rtcp::{ReceivedCounters, RtcpEvent, RtcpSession, SentCounters};
 
 use crate::channel::{Channel, Weather};
 
-/// How often the daemon looks at a stream's counters.
-const LOOK: u64 = 1_000_000_000;
+/// How often the daemon looks at a stream's counters while it learns of the network, and later.
+const WATCH: u64 = 100_000_000;
+const LOOK: u64 = 250_000_000;
 /// Seconds from the NTP era to the beginning of the simulation.
 const ERA: u64 = 1000;
 /// SSRC of the sender in both sessions.
@@ -23,6 +24,8 @@ pub struct Reports {
     sender: RtcpSession,
     receiver: RtcpSession,
     adaptation: Adaptation,
+    /// The other end's: it knows when a report is in a hurry.
+    listener: Adaptation,
     there: Weather,
     back: Weather,
     /// Due, to the receiver or back, and what.
@@ -42,6 +45,7 @@ impl Reports {
             sender: session(SENDER, 2 * seed),
             receiver: session(2, 2 * seed + 1),
             adaptation: Adaptation::new(limits),
+            listener: Adaptation::new(limits),
             there: Weather::new(channel, seed ^ 0x7E57),
             back: Weather::new(channel, seed ^ 0xBAC4),
             under_way: Vec::new(),
@@ -58,9 +62,14 @@ impl Reports {
     pub fn tick(&mut self, now_nanos: u64, near: &StreamCounters, far: &StreamCounters) {
         let now = self.start + Duration::from_nanos(now_nanos);
         let ntp = (ERA << 32) + (now_nanos as f64 / 1e9 * 4_294_967_296.0) as u64;
-        if now_nanos >= self.looked_at + LOOK {
+        let watchful = self.adaptation.is_watchful() || self.listener.is_watchful();
+        if now_nanos >= self.looked_at + if watchful { WATCH } else { LOOK } {
             self.looked_at = now_nanos;
             self.adaptation.counted(now, near);
+            self.listener.counted(now, far);
+            if let Some(bandwidth) = self.listener.wants_report(now, far) {
+                self.receiver.hurry(now, bandwidth);
+            }
         }
         let sent = SentCounters {
             packets: near.packets_sent as u32,
@@ -81,6 +90,7 @@ impl Reports {
         });
         if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), heard.as_slice())
         {
+            self.listener.told(far);
             let due = self.back.arrival(now_nanos);
             self.under_way.extend(due.map(|due| (due, false, report)));
         }

@@ -12,6 +12,7 @@ mod mistakes;
 mod places;
 mod quality;
 mod terminal;
+mod tones;
 mod waiting;
 
 use voipd_tests::{Config, Ended, Lab, Voipctl, Voipd};

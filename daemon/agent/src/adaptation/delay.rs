@@ -6,12 +6,19 @@ use std::time::{Duration, Instant};
 use voipd_audio::plan::StreamCounters;
 use voipd_media::rtcp::RemoteView;
 
-/// Moments that are remembered: some 30 s, and longer than any queue that is worth waiting for.
-const MOMENTS: usize = 64;
+/// Moments that are remembered, and how far apart they are at the least: some 30 s, and longer than any queue that is worth
+/// waiting for.
+const MOMENTS: usize = 80;
+const APART: Duration = Duration::from_millis(400);
 /// How long the least delay counts, at least; at most twice as long.
 const BASE: Duration = Duration::from_secs(60);
 /// Reports that follow each other faster tell nothing new.
 const SHORTEST: Duration = Duration::from_millis(200);
+/// Of the reports of so much time, at most so many, the first one that knew of a queue tells together with the last one
+/// what the link carries.
+const LONG_AGO: Duration = Duration::from_secs(3);
+const RECENT: usize = 12;
+const STANDING: Duration = Duration::from_millis(65);
 /// Packets that cover a smaller share of the time were not sent all the time. They may have become shorter in it.
 const FULL: f64 = 0.3;
 /// A source that has sent for no longer is thought to have sent all the time.
@@ -31,6 +38,8 @@ const MOST_UNEVEN: Duration = Duration::from_millis(80);
 pub(super) struct Seen {
     /// Waiting time in the queue on the way to the peer.
     pub(super) queue: Duration,
+    /// The same without any allowance for jitter.
+    pub(super) at_most: Duration,
     /// The same by the round trip of our last report but one: exact, and some seconds old.
     pub(super) earlier: Duration,
     /// Seconds a second that it has grown by since the report before.
@@ -59,6 +68,8 @@ pub(super) struct Delay {
     base: Least,
     round_trip: Least,
     last: Option<Last>,
+    /// The reports before it, of the last seconds.
+    recent: VecDeque<Last>,
     /// When the first packet was sent, where that is known.
     beginning: Option<Last>,
     reports: u32,
@@ -82,6 +93,7 @@ impl Delay {
             self.ssrc_sent = counters.sent_ssrc;
             self.moments.clear();
             self.last = None;
+            self.recent.clear();
             // The stream has been sent since its first packet, or there were others before.
             let age = ptime.saturating_mul(counters.packets_sent.min(u32::MAX.into()) as u32);
             let at = now.checked_sub(age).filter(|_| age <= YOUNG && !ptime.is_zero());
@@ -93,6 +105,10 @@ impl Delay {
             // Room for packets from before.
             None => u64::from(counters.sent_sequence) + (1 << 16),
         };
+        let before = self.moments.len().checked_sub(2).and_then(|place| self.moments.get(place));
+        if before.is_some_and(|before| now.saturating_duration_since(before.at) < APART) {
+            self.moments.pop_back();
+        }
         while self.moments.len() >= MOMENTS {
             self.moments.pop_front();
         }
@@ -109,29 +125,44 @@ impl Delay {
         // The first packet that the peer did not have.
         let missing = newest.next.checked_sub(u64::from(behind))?;
         // Where nothing is under way, or little is sent, nothing is known of a queue, and there can hardly be one.
-        let queue = self.sent_at(missing).map_or(Duration::ZERO, |sent_at| {
+        let (queue, at_most) = self.sent_at(missing).map_or((Duration::ZERO, Duration::ZERO), |sent_at| {
             let way = now.saturating_duration_since(sent_at).saturating_sub(queued);
             let base = self.base.add(now, way);
             // A queue may have been there from the beginning.
             let base = if self.reports < FIRST_REPORTS { base.min(FARTHEST) } else { base };
             // The report may have left right before the packet's arrival, or a packet time earlier.
-            way.saturating_sub(base + newest.ptime / 2 + uneven(view.jitter))
+            let wait = way.saturating_sub(base + newest.ptime / 2);
+            (wait.saturating_sub(uneven(view.jitter)), wait)
         });
         let earlier = view.round_trip.map_or(Duration::ZERO, |round_trip| {
             let way = round_trip.saturating_sub(queued);
             way.saturating_sub(self.round_trip.add(now, way) + uneven(view.jitter))
         });
         self.reports = self.reports.saturating_add(1);
+        // Reports that have waited for different times were written further apart, or closer, than they come.
+        let written = now.checked_sub(queued).unwrap_or(now);
         let bits = self.bits_before(missing)?;
         let loss = f64::from(view.fraction_lost);
-        let before = self.last.filter(|last| now.saturating_duration_since(last.at) >= SHORTEST);
+        let before = self.last.filter(|last| written.saturating_duration_since(last.at) >= SHORTEST);
         let before = before.or(self.beginning);
-        self.last = Some(Last { at: now, queue, bits });
+        self.last = Some(Last { at: written, queue, bits });
         let before = before?;
-        let seconds = now.saturating_duration_since(before.at).max(SHORTEST).as_secs_f64();
+        let seconds = written.saturating_duration_since(before.at).max(SHORTEST).as_secs_f64();
         let growth = (queue.as_secs_f64() - before.queue.as_secs_f64()) / seconds;
         let carried = (bits - before.bits).max(0.0) * (1.0 - loss) / seconds;
-        Some(Seen { queue, earlier, growth, carried })
+        // Packets are as coarse as the time between two hurried reports is short.
+        while self.recent.front().is_some_and(|at| written.saturating_duration_since(at.at) > LONG_AGO)
+            || self.recent.len() >= RECENT
+        {
+            self.recent.pop_front();
+        }
+        let long = self.recent.iter().find(|at| at.queue >= STANDING).filter(|_| loss == 0.0);
+        let carried = long.map_or(carried, |long| {
+            let seconds = written.saturating_duration_since(long.at).max(SHORTEST).as_secs_f64();
+            (bits - long.bits).max(0.0) / seconds
+        });
+        self.recent.push_back(Last { at: written, queue, bits });
+        Some(Seen { queue, at_most, earlier, growth, carried })
     }
 
     /// The moments around the sending of this packet, and where between them it was; `None` where it is newer than all.

@@ -10,6 +10,8 @@ const FALLING: f64 = 0.25;
 const SUSPICIOUS: f64 = 0.08;
 /// How long a trial with less takes: two reports at the usual pace.
 const TRIAL: Duration = Duration::from_secs(11);
+/// A report of a slow peer that comes within this time speaks of what was before a trial as well.
+const LAST_OF_BEFORE: Duration = Duration::from_secs(6);
 /// How long losses are taken for random afterwards, unless they grow by so much: few packets of a report make them uncertain.
 const ACQUITTAL: Duration = Duration::from_secs(120);
 const WORSE: f64 = 2.0;
@@ -65,9 +67,19 @@ impl Losses {
             }
         };
         if suspicious {
-            self.trial = Trial::Running { since: now, lost: self.level, rate, seen: 0.0, reports: 0 };
+            self.trial(now, rate);
         }
         suspicious
+    }
+
+    /// Less than `rate` is sent from now on, to see whether the losses go away. The next report still speaks of what was
+    /// lost before.
+    pub(super) fn suspect(&mut self, now: Instant, rate: f64) {
+        self.trial(now + LAST_OF_BEFORE, rate);
+    }
+
+    fn trial(&mut self, now: Instant, rate: f64) {
+        self.trial = Trial::Running { since: now, lost: self.level, rate, seen: 0.0, reports: 0 };
     }
 
     /// Answers the rate from before the trial where that has shown that the losses are not ours.

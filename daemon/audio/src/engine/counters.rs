@@ -64,7 +64,7 @@ macro_rules! words {
 
 words!(StreamCounters, STREAM_WORDS, pack_stream, unpack_stream:
     packets_received, octets_received, packets_sent, octets_sent, packets_unsent, events_sent, packets_lost, packets_late, packets_duplicate,
-    packets_reordered, packets_invalid, packets_discarded, packets_restored, packets_corrected, queued_us, sent_ssrc, sent_sequence,
+    packets_reordered, packets_invalid, packets_discarded, packets_restored, packets_corrected, queued_us, queued_now_us, sent_ssrc, sent_sequence,
     send_bitrate, send_ptime_ms, send_copies, send_fec, frames_played, frames_concealed, bursts, burst_packets, burst_missing, gap_packets,
     gap_missing, loss_runs, jitter_us, buffer_us, buffer_target_us, accelerated_us, expanded_us, level_in_dbov, level_out_dbov,
     remote_ssrc, base_extended_seq, highest_extended_seq,

@@ -28,6 +28,7 @@ pub(crate) struct Device {
     /// What processes the captured sound.
     pub(crate) insert: Option<Box<Insert>>,
     volume: Volume,
+    ahead: Ahead,
     /// What was played last; kept where there is a playback.
     played: Played,
     level_in: LevelMeter,
@@ -51,6 +52,7 @@ impl Device {
             converters,
             insert: None,
             volume: Volume::FULL,
+            ahead: Ahead { alive: None, sound: [0.0; MAX_FRAME] },
             played: Played { rate: inner, sound: [0.0; MAX_FRAME] },
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
@@ -72,6 +74,20 @@ impl Device {
         self.volume.goal = gain;
     }
 
+    /// Records for the tick that comes, and sends it to be processed.
+    pub(crate) fn record_ahead(&mut self, id: PortId, counters: &mut EngineCounters, outbox: &mut Outbox) {
+        let (Some(capture), Some(insert)) = (&mut self.capture, &mut self.insert) else { return };
+        if !insert.wants_head_start() || self.ahead.alive.is_some() {
+            return;
+        }
+        let sound = self.ahead.sound.get_mut(..frame_len(self.rate)).unwrap_or_default();
+        let alive = capture.record(id, sound, counters, outbox);
+        if alive {
+            insert.send_ahead(self.rate, sound);
+        }
+        self.ahead.alive = Some(alive);
+    }
+
     /// Gives what was recorded for this tick.
     pub(crate) fn fill(
         &mut self,
@@ -86,23 +102,16 @@ impl Device {
             return;
         };
         let out = frame.begin(self.rate);
-        match capture.take(out) {
-            Taken::Sound => {}
-            Taken::Nothing => out.fill(0.0),
-            Taken::Underrun => {
-                out.fill(0.0);
-                counters.device_underruns += 1;
+        let alive = match self.ahead.alive.take() {
+            Some(alive) => {
+                out.copy_from_slice(self.ahead.sound.get(..out.len()).unwrap_or_default());
+                alive
             }
-            Taken::Overrun => counters.device_overruns += 1,
-            Taken::End { first } => {
-                out.fill(0.0);
-                frame.rate = 0;
-                if first {
-                    outbox.event(EngineEvent::SourceEnded { port: id });
-                }
-            }
-        }
-        if frame.rate != 0 {
+            None => capture.record(id, out, counters, outbox),
+        };
+        if !alive {
+            frame.rate = 0;
+        } else {
             let out = frame.begin(self.rate);
             if let Some(insert) = &mut self.insert {
                 insert.pass(self.rate, out);
@@ -132,6 +141,13 @@ impl Device {
         self.level_out.add(samples);
         self.shared.playback.store(self.level_out.dbov(), Ordering::Relaxed);
     }
+}
+
+/// What was recorded a moment before the tick that it is for.
+struct Ahead {
+    /// Whether the source goes on; `None`: nothing was recorded ahead.
+    alive: Option<bool>,
+    sound: [f32; MAX_FRAME],
 }
 
 /// How loud a device is: a factor that changes without a step.
@@ -215,6 +231,33 @@ impl Capture {
         let input = vec![0.0; 3 * frame_len(rate.max(inner)) + 64].into_boxed_slice();
         let slack = slack_of(pace, rate);
         Capture { ring, rate, pace, limit, converter, drift, slack, input, primed: false, ended: false }
+    }
+
+    /// Fills `out`, which is at the inner rate, with sound or silence; `false` when the source has ended.
+    fn record(
+        &mut self,
+        id: PortId,
+        out: &mut [f32],
+        counters: &mut EngineCounters,
+        outbox: &mut Outbox,
+    ) -> bool {
+        match self.take(out) {
+            Taken::Sound => {}
+            Taken::Nothing => out.fill(0.0),
+            Taken::Underrun => {
+                out.fill(0.0);
+                counters.device_underruns += 1;
+            }
+            Taken::Overrun => counters.device_overruns += 1,
+            Taken::End { first } => {
+                out.fill(0.0);
+                if first {
+                    outbox.event(EngineEvent::SourceEnded { port: id });
+                }
+                return false;
+            }
+        }
+        true
     }
 
     /// Fills `out`, which is at the inner rate.

@@ -1,6 +1,9 @@
 //! The insert of a microphone's port: its sound goes block by block to a thread that processes it (echo, noise, gain)
-//! and comes back a tick later. The tick never waits: what is not back in time is passed on as it was. It does not know
-//! what is done to a block.
+//! and comes back. The tick never waits: what is not back in time is passed on as it was. It does not know what is done to
+//! a block.
+//!
+//! Where the processing thread is quick enough, a block is recorded and sent a moment ahead of the tick that passes it on
+//! ([`crate::HEAD_START_NANOS`]); where it is not, in one tick, to be passed on in the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -14,6 +17,10 @@ use crate::voice::{Block, EchoFigures, Stages, VoiceProcessor, cross_fade};
 const BLOCKS: usize = 4;
 /// Blocks that must come back in time, one after the other, before they are heard (again).
 const TRUST: u32 = 5;
+/// What a late block weighs against those in time: so many in a row make up for it.
+const LATE: u32 = 500;
+/// Three late ones within ten seconds: a moment is not enough for this machine.
+const TOO_LATE: u32 = 2 * LATE;
 
 /// What the control side, the tick and the processing thread know of one insert.
 struct Shared {
@@ -142,6 +149,13 @@ pub(crate) struct Insert {
     heard: Heard,
     /// Last sample that was passed on.
     last: f32,
+    /// A block was sent in the tick before, for this one.
+    awaited: bool,
+    /// What the block that was sent ahead of the tick is for.
+    ahead: Option<Stages>,
+    lateness: u32,
+    /// The thread is too slow for a head start of a moment; until everything is switched off.
+    slow: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -162,6 +176,10 @@ impl Insert {
             next: 0,
             heard: Heard::Raw { trusted: 0 },
             last: 0.0,
+            awaited: false,
+            ahead: None,
+            lateness: 0,
+            slow: false,
         }
     }
 
@@ -173,6 +191,11 @@ impl Insert {
     /// Whether anything is switched on, or is still to be faded out.
     pub(crate) fn is_active(&self) -> bool {
         self.stages().any() || self.heard == Heard::Processed
+    }
+
+    /// Whether its sound is to be recorded a moment ahead of each tick.
+    pub(crate) fn wants_head_start(&self) -> bool {
+        self.is_active() && !self.slow
     }
 
     /// Takes what the loudspeaker played.
@@ -189,16 +212,52 @@ impl Insert {
         Stages::from_bits(self.port.shared.stages.load(Ordering::Relaxed))
     }
 
-    /// Sends this tick's sound to be processed, and leaves in its place what is heard.
+    /// Sends the sound of the tick that comes to be processed.
+    pub(crate) fn send_ahead(&mut self, rate: u32, sound: &[f32]) {
+        let stages = self.stages();
+        self.ahead = Some(stages);
+        self.send(stages, rate, sound);
+    }
+
+    /// Leaves in the place of this tick's sound what is heard; sends it to be processed, if that is not done yet.
     pub(crate) fn pass(&mut self, rate: u32, sound: &mut [f32]) {
+        if let Some(stages) = self.ahead.take() {
+            return self.pass_ahead(stages, rate, sound);
+        }
         let stages = self.stages();
         let back = self.take(sound.len(), rate);
+        let late = std::mem::replace(&mut self.awaited, stages.any()) && stages.any();
         if stages.any() {
             self.send(stages, rate, sound);
         } else if self.heard != Heard::Processed {
+            (self.slow, self.lateness) = (false, 0);
             self.heard = Heard::Raw { trusted: 0 };
             return;
         }
+        self.lead_over(stages, back, late, sound);
+    }
+
+    fn pass_ahead(&mut self, stages: Stages, rate: u32, sound: &mut [f32]) {
+        self.awaited = false;
+        let back = self.take(sound.len(), rate);
+        self.lateness = match back {
+            Some(_) => self.lateness.saturating_sub(1),
+            None => self.lateness.saturating_add(LATE),
+        };
+        self.slow = self.lateness > TOO_LATE;
+        match back {
+            // The last block leads from the processed sound to that of this very tick by itself.
+            Some(block) if !stages.any() => {
+                sound.copy_from_slice(block.microphone.get(..sound.len()).unwrap_or_default());
+                self.heard = Heard::Raw { trusted: 0 };
+                self.last = sound.last().copied().unwrap_or_default();
+            }
+            back => self.lead_over(stages, back, stages.any(), sound),
+        }
+    }
+
+    /// From what was heard in the tick before to what is to be heard now.
+    fn lead_over(&mut self, stages: Stages, back: Option<Block>, late: bool, sound: &mut [f32]) {
         match (back, self.heard) {
             (Some(block), heard) => {
                 let processed = block.microphone.get(..sound.len()).unwrap_or_default();
@@ -224,8 +283,7 @@ impl Insert {
                 if heard == Heard::Processed {
                     self.level_out(sound);
                 }
-                // The first block cannot be back yet.
-                if stages.any() && self.next > 1 {
+                if late {
                     self.port.shared.late.fetch_add(1, Ordering::Relaxed);
                 }
                 self.heard = Heard::Raw { trusted: 0 };
@@ -254,7 +312,7 @@ impl Insert {
         self.port.waker.wake();
     }
 
-    /// The block of the tick before, if it is back.
+    /// The block that was sent last, if it is back.
     fn take(&mut self, len: usize, rate: u32) -> Option<Block> {
         let wanted = self.next.checked_sub(1)?;
         while let Ok(block) = self.port.from.pop() {

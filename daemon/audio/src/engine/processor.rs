@@ -31,6 +31,8 @@ pub struct Processor<S: MediaSocket> {
     pub(crate) shared: Arc<EngineShared>,
     pub(crate) load: Load,
     pub(crate) effort: Effort,
+    /// Ports that are recorded a moment ahead of the next tick.
+    pub(crate) hurried: PortSet,
     /// When the last tick was due; `None` after a rest.
     pub(crate) last_due: Option<u64>,
 }
@@ -43,6 +45,7 @@ impl<S: MediaSocket> Processor<S> {
         self.keep_time(now_nanos, late_nanos);
         let tick = self.counters.ticks;
         let open = self.open;
+        self.hurried = PortSet::EMPTY;
         self.effort.begin(self.load.complexity());
         for slot in open.iter() {
             self.lend_reference(slot);
@@ -76,6 +79,25 @@ impl<S: MediaSocket> Processor<S> {
             self.last_due = None;
         }
         wanted
+    }
+
+    /// Whether [`Processor::record_ahead`] is to be called [`crate::HEAD_START_NANOS`] before the next tick.
+    pub fn wants_head_start(&self) -> bool {
+        !self.hurried.is_empty()
+    }
+
+    /// Records what microphones hear whose sound is processed, and sends it to be processed, so that it is back when the
+    /// tick begins.
+    pub fn record_ahead(&mut self) {
+        for slot in self.hurried.iter() {
+            self.lend_reference(slot);
+            let Self { ports, counters, outbox, .. } = self;
+            if let Some(Some(port)) = ports.get_mut(slot)
+                && let Kind::Device(device) = &mut port.kind
+            {
+                device.record_ahead(port.id, counters, outbox);
+            }
+        }
     }
 
     /// Whether there is anything to do: a port, or a command that waits.
@@ -252,6 +274,10 @@ impl<S: MediaSocket> Processor<S> {
             return;
         }
         let (wanted, last) = (insert.reference_port(), insert.reference_slot);
+        let hurried = insert.wants_head_start();
+        if hurried {
+            self.hurried.insert(slot);
+        }
         let is_wanted = |ports: &[Option<Box<Port<S>>>], slot: usize| matches!(ports.get(slot), Some(Some(port)) if port.id == wanted);
         let found = if is_wanted(&self.ports, last) {
             Some(last)

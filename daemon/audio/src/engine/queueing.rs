@@ -6,13 +6,17 @@
 const BASE_NANOS: i64 = 60_000_000_000;
 /// Of the packets of this time the fastest one tells the queue: jitter delays single packets, a queue delays all.
 const RECENT_NANOS: i64 = 500_000_000;
+/// The same where it matters more to know soon than to know well.
+const NOW_NANOS: i64 = 100_000_000;
 
 /// The queue before one stream.
 #[derive(Default)]
 pub(crate) struct Queueing {
     base: Fastest,
     recent: Fastest,
+    now: Fastest,
     queued: i64,
+    queued_now: i64,
 }
 
 impl Queueing {
@@ -33,12 +37,19 @@ impl Queueing {
         let point = Point { at, timestamp, transit };
         self.base.add(point, BASE_NANOS);
         self.recent.add(point, RECENT_NANOS);
+        self.now.add(point, NOW_NANOS);
         self.queued = self.recent.least() - self.base.least();
+        self.queued_now = self.now.least() - self.base.least();
     }
 
     /// In microseconds.
     pub(crate) fn queued_us(&self) -> u64 {
         (self.queued / 1000).max(0) as u64
+    }
+
+    /// By the packets of the last 0.1 to 0.2 s alone, in microseconds.
+    pub(crate) fn queued_now_us(&self) -> u64 {
+        (self.queued_now / 1000).max(0) as u64
     }
 }
 
@@ -112,6 +123,17 @@ mod tests {
         assert_eq!(queued((0..500).map(|number| if number < 250 { 20 } else { 170 })), 150);
         let growing = queued((0..500).map(|number| 20 + number.min(400)));
         assert_eq!(growing, 400);
+    }
+
+    #[test]
+    fn a_queue_is_seen_while_it_begins() {
+        let mut queueing = Queueing::default();
+        // A link of a third of what is sent: after 300 ms of sending, a packet has waited for 200 ms.
+        for sent in (0..300_u64).step_by(20) {
+            queueing.observe(sent as u32 * 8, sent * 3 * 1_000_000, 8000);
+        }
+        let (slow, soon) = (queueing.queued_us() / 1000, queueing.queued_now_us() / 1000);
+        assert!(slow < 300 && soon > 400, "{slow} {soon}");
     }
 
     #[test]

@@ -338,6 +338,7 @@ impl Receiver {
         counters.accelerated_us = figures.shortened_us;
         counters.expanded_us = figures.lengthened_us;
         counters.queued_us = self.queueing.queued_us();
+        counters.queued_now_us = self.queueing.queued_now_us();
         counters.jitter_timestamp_units = jitter;
         counters.jitter_us = u64::from(jitter) * 1_000_000 / u64::from(self.clock_rate.max(1));
         counters.remote_ssrc = self.ssrc.unwrap_or(0);

@@ -13,10 +13,17 @@ const MINIMUM: Duration = Duration::from_secs(5);
 /// reconsider send at this pace, so we do.
 const COMPENSATION: f64 = std::f64::consts::E - 1.5;
 
+/// RTCP's share of the bandwidth of a session (RFC 3550 section 6.2), and those who share it.
+const SHARE: f64 = 0.05;
+const PARTICIPANTS: f64 = 2.0;
+/// Hurried reports are never closer than this, whatever the bandwidth.
+const CLOSEST: Duration = Duration::from_millis(250);
+
 /// Due times at randomised intervals.
 #[derive(Debug)]
 pub(super) struct Schedule {
     random: SplitMix,
+    last: Option<Instant>,
     due: Instant,
 }
 
@@ -24,17 +31,28 @@ impl Schedule {
     pub(super) fn new(now: Instant, seed: u64) -> Self {
         let mut random = SplitMix(seed);
         let due = now + randomised(MINIMUM / 2, &mut random);
-        Schedule { random, due }
+        Schedule { random, last: None, due }
     }
 
     pub(super) fn due(&self) -> Instant {
         self.due
     }
 
+    /// Lets the next report of `octets` go as soon as RTCP's share of `bandwidth`, in bits per second, has room for it: the
+    /// first at once, which RFC 3550 section 6.2 allows between two. Nothing is drawn for these, as in RFC 4585 section
+    /// 3.5.1, whose dithering is for groups.
+    pub(super) fn hurry(&mut self, now: Instant, octets: usize, bandwidth: f64) {
+        let seconds = octets as f64 * 8.0 * PARTICIPANTS / (SHARE * bandwidth.max(1.0));
+        let interval = Duration::from_secs_f64(seconds.min(MINIMUM.as_secs_f64())).max(CLOSEST);
+        let earliest = self.last.map_or(now, |last| now.max(last + interval));
+        self.due = self.due.min(earliest);
+    }
+
     /// Whether the time has come; then the next one is drawn.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let come = now >= self.due;
         if come {
+            self.last = Some(now);
             self.due = now + randomised(MINIMUM, &mut self.random);
         }
         come
@@ -95,6 +113,40 @@ mod tests {
             let bounds = 2.5 * 0.5 / COMPENSATION..2.5 * 1.5 / COMPENSATION;
             assert!(bounds.contains(&first.as_secs_f64()), "{first:?}");
         }
+    }
+
+    #[test]
+    fn hurried_reports_keep_to_their_share_of_the_bandwidth() {
+        const OCTETS: usize = 150;
+        for bandwidth in [20_000.0, 96_000.0, 1e9] {
+            let start = Instant::now();
+            let mut schedule = Schedule::new(start, 7);
+            schedule.hurry(start, OCTETS, bandwidth);
+            assert_eq!(schedule.due(), start);
+            let mut sent = 0;
+            for step in 0..6000 {
+                let now = start + Duration::from_millis(10 * step);
+                schedule.hurry(now, OCTETS, bandwidth);
+                sent += usize::from(schedule.take(now));
+            }
+            let bits = ((sent - 1) * OCTETS * 8) as f64;
+            assert!(bits <= 60.0 * bandwidth * SHARE / PARTICIPANTS * 1.01, "{bandwidth}: {sent}");
+            let most = 60.0 / CLOSEST.as_secs_f64();
+            let fits = 60.0 * bandwidth * SHARE / PARTICIPANTS / (8 * OCTETS) as f64;
+            assert!(sent as f64 >= 0.9 * most.min(fits), "{bandwidth}: {sent}");
+        }
+    }
+
+    #[test]
+    fn who_has_hurried_returns_to_the_usual_pace() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start, 7);
+        schedule.hurry(start, 150, 96_000.0);
+        assert!(schedule.take(start));
+        let next = (schedule.due() - start).as_secs_f64();
+        assert!((5.0 * 0.5 / COMPENSATION..5.0 * 1.5 / COMPENSATION).contains(&next), "{next}");
+        schedule.hurry(start, 150, 100.0);
+        assert!((schedule.due() - start).as_secs_f64() <= next);
     }
 
     #[test]
