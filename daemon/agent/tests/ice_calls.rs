@@ -224,3 +224,16 @@ fn what_was_found_too_late_for_the_offer_is_told_in_another_where_nobody_trickle
     assert_eq!(two.world.count_said(two.alice, "INVITE") + two.world.count_said(two.bob, "INVITE"), 2);
     assert_eq!(two.world.count_said(two.alice, "INFO") + two.world.count_said(two.bob, "INFO"), 0);
 }
+
+/// Servers that have answered are not waited for.
+#[test]
+fn an_offer_leaves_as_soon_as_all_servers_have_answered() {
+    for relays in [&[][..], &["turn:198.51.100.9"][..]] {
+        let mut two = Two::new([Kind::PortRestricted, Kind::Open], [asks(relays), off()]);
+        two.world.run_s(2);
+        two.world.dial(two.alice, "sip:bob@192.0.2.2");
+        two.world.run_ms(200);
+        assert_eq!(two.world.count_said(two.alice, "INVITE"), 1, "{relays:?}");
+        assert!(two.world.last_sdp(two.alice).contains("a=end-of-candidates"), "{relays:?}");
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use voipd_agent::{AccountId, AccountView, RelayView};
-use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState};
+use voipd_nat::stun::{Discovery, Gathered, Output, Server, ServerState, Source};
 use voipd_sip::endpoint::Flow;
 
 use super::Driver;
@@ -196,8 +196,10 @@ impl Driver {
     pub(super) fn serve_nat(&mut self) {
         self.nat.serve();
         if let Some(view) = self.nat.changed_view(&self.network) {
-            // Who has answered discovery answers calls as well.
-            let works = view.discovery.servers.iter().filter(|server| server.state == ServerState::Works);
+            // Who has answered discovery answers calls as well; registrars, which tell of us too, speak no STUN.
+            let works = view.discovery.servers.iter().filter(|server| {
+                server.state == ServerState::Works && !matches!(server.source, Source::Registration(_))
+            });
             self.agent.set_stun_servers(works.filter_map(|server| server.address).collect());
             self.tell(Update::Nat(Box::new(view)));
         }
