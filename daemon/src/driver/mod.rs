@@ -2,6 +2,7 @@
 
 mod devices;
 mod doctor;
+mod finished;
 mod friends;
 mod graph;
 mod ice;
@@ -16,41 +17,36 @@ mod patchbay;
 mod pinholes;
 mod ports;
 mod requests;
+mod signalling;
+mod sound;
 mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use voipd_agent::output::{Note, Weight};
-use voipd_agent::view::{AccountState, CallId};
-use voipd_agent::{AccountId, AccountView, Agent, MediaNameId, Output, TlsSettings};
-use voipd_audio::PortId;
-use voipd_audio::engine::Clip;
-use voipd_audio::plan::EngineEvent;
+use voipd_agent::view::CallId;
+use voipd_agent::{Agent, Output};
 use voipd_audio::tone::Signal;
-use voipd_sip::endpoint::{Flow, NextHop, ResolveError, ResolveId, TlsRequirement, Transport as Protocol};
-use voipd_sip::redact::redact;
-use voipd_sip::uri::Host;
+use voipd_sip::endpoint::Flow;
 
-use crate::api::{CallStatistics, DeviceRole, Reply, Request, Update};
+use crate::api::{CallStatistics, Request, Update};
 use crate::config::{NatConfig, RtpConfig};
 use crate::doctor::ConfigSource;
 use crate::neighbours::NeighbourConfig;
 use crate::network::{NetworkWatch, Snapshot};
 use crate::realtime::{RealtimeThread, UdpMediaSocket, monotonic_nanos};
 use crate::relay::Relays;
-use crate::sound::FindError;
 use crate::store::Store;
-use crate::transport::{Arrival, Place, Resolver, Transport};
+use crate::transport::{Arrival, Resolver, Transport};
 pub use devices::DeviceSetup;
 use devices::Devices;
 use doctor::Doctor;
+use finished::Finished;
 pub use friends::{FriendParts, Friends};
-use ice::ServerAnswer;
 pub use mappings::MappingParts;
 use mappings::Mappings;
 use media::MediaPorts;
@@ -59,79 +55,13 @@ use outbox::Outbox;
 use patchbay::Patchbay;
 use pinholes::Door;
 use ports::Ports;
+use signalling::{is_keep_alive, start_line};
 use traces::{Direction, Traces};
 
 /// How often the engine's counters, the wall clock and the watchdog are served.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long a stop may take: time to tell every peer and registrar, with one retransmission or two.
 const STOP_TIME: Duration = Duration::from_secs(4);
-
-/// What tasks of the driver bring back.
-enum Finished {
-    /// A relay that a friend offers has been tried.
-    RelayChecked {
-        member: String,
-        address: SocketAddr,
-        result: Result<(), String>,
-    },
-    Resolved {
-        id: ResolveId,
-        /// Whose certificate is expected, and by which account.
-        host: Host,
-        account: Option<AccountId>,
-        result: Result<Vec<Place>, ResolveError>,
-    },
-    MediaResolved {
-        id: MediaNameId,
-        result: Result<Vec<IpAddr>, String>,
-    },
-    PlayerOpened {
-        call: CallId,
-        port: PortId,
-        device: Result<voipd_audio::engine::DevicePort, String>,
-    },
-    /// With the port of the stream that is recorded.
-    RecorderOpened {
-        call: CallId,
-        port: PortId,
-        recorder: Result<(voipd_audio::engine::ProgramPort, PortId), String>,
-    },
-    RecordingDone {
-        call: CallId,
-        port: PortId,
-        result: Result<(), String>,
-    },
-    /// A file that is heard in the place of a tone.
-    ToneRead {
-        signal: Signal,
-        clip: Result<Clip, String>,
-    },
-    /// A program has left a call.
-    PortOver {
-        port: PortId,
-    },
-    /// About a port mapping.
-    RouterSaid(Vec<u8>),
-    RouterSeen {
-        id: voipd_nat::mapping::RequestId,
-        seen: Result<Option<std::net::Ipv4Addr>, voipd_nat::mapping::Refusal>,
-    },
-    RouterAnswered {
-        id: voipd_nat::mapping::RequestId,
-        answer: voipd_nat::mapping::Answer,
-    },
-    /// The files that came with a request can be used.
-    FilesChecked(Box<Request>),
-    /// What was asked about a STUN server or a relay.
-    Server(ServerAnswer),
-    /// Whether there is a device that was chosen.
-    DeviceFound {
-        role: DeviceRole,
-        name: String,
-        found: Result<(), FindError>,
-        reply: Reply<()>,
-    },
-}
 
 /// Everything that the driver is made of.
 pub struct Parts {
@@ -378,84 +308,6 @@ impl Driver {
         }
     }
 
-    /// The ways to all places that this machine reaches.
-    fn flows_to(
-        &mut self,
-        places: &[Place],
-        host: &Host,
-        account: Option<AccountId>,
-    ) -> Result<Vec<Flow>, ResolveError> {
-        let tls = if places.iter().any(|place| place.transport == Protocol::Tls) {
-            self.tls_requirement(host, account)
-        } else {
-            None
-        };
-        let flow_to = |place: &Place| {
-            let tls = if place.transport == Protocol::Tls { tls? } else { TlsRequirement::default() };
-            self.transport.flow_to(*place, tls)
-        };
-        let flows: Vec<Flow> = places.iter().filter_map(flow_to).collect();
-        match (flows.is_empty(), places.first()) {
-            (true, Some(place)) => Err(ResolveError::NoRoute(place.remote.to_string())),
-            _ => Ok(flows),
-        }
-    }
-
-    fn tls_requirement(&mut self, host: &Host, account: Option<AccountId>) -> Option<TlsRequirement> {
-        let settings = account.and_then(|account| self.agent.account_settings(account));
-        let settings = settings.map_or_else(TlsSettings::default, |settings| settings.tls.clone());
-        match self.transport.require(host, &settings) {
-            Ok(number) => Some(number),
-            Err(error) => {
-                log::warn!("no TLS connection with {host}: {error}");
-                None
-            }
-        }
-    }
-
-    fn read_tones(&self, files: BTreeMap<Signal, PathBuf>) {
-        for (signal, path) in files {
-            let finished = self.finished.clone();
-            tokio::spawn(async move {
-                let clip = crate::sound::read_clip(path).await;
-                let _ = finished.send(Finished::ToneRead { signal, clip });
-            });
-        }
-    }
-
-    fn tone_read(&mut self, signal: Signal, clip: Result<Clip, String>) {
-        match clip {
-            Ok(clip) => self.patchbay.set_clip(signal, clip),
-            Err(why) => log::warn!("the usual tone is heard instead of a file of [audio]: {why}"),
-        }
-    }
-
-    /// After a wake of the audio engine: its events, and packets on media ports that are not RTP.
-    fn serve_engine(&mut self) {
-        self.patchbay.controller().service();
-        self.relays.kick();
-        while let Some(event) = self.patchbay.controller().poll_event() {
-            if let EngineEvent::Activity { port, heard, talking, level_dbov } = event {
-                if let Some(call) = self.media.call_at(port) {
-                    self.tell(Update::Activity { call, heard, talking, level_dbov });
-                }
-                continue;
-            }
-            if let EngineEvent::SourceEnded { port } = event {
-                self.port_over(port);
-            }
-            self.agent.handle_engine_event(Instant::now(), event);
-            self.carry_out();
-        }
-        while let Some(stray) = self.patchbay.controller().poll_stray() {
-            let call = self.media.call_at(stray.port);
-            if let Some((call, at)) = call.and_then(|call| Some((call, self.media.socket_of(call)?))) {
-                self.control_packet(call, at, stray.source, &stray.bytes);
-                self.carry_out();
-            }
-        }
-    }
-
     fn keep_house(&mut self) {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
         self.friends.set_wall_clock(Instant::now());
@@ -598,102 +450,6 @@ impl Driver {
         }
     }
 
-    /// A server sees us as somebody else than it did.
-    fn seen_as(&mut self, account: AccountId, flow: Flow, address: Option<SocketAddr>) {
-        self.nat.seen_as(account, flow, address);
-        let name = self.agent.account_settings(account).map(|settings| settings.name.as_str());
-        match address {
-            Some(address) => {
-                log::info!(account = name; "{} sees {} as {address}", flow.remote, flow.local);
-            }
-            None => log::info!(account = name; "{} sees {} as it is", flow.remote, flow.local),
-        }
-    }
-
-    /// Sends a SIP message, whoever has made it.
-    fn transmit(&mut self, flow: &Flow, bytes: &[u8]) {
-        if !is_keep_alive(bytes) {
-            log::debug!("SIP to {} by {}: {}", flow.remote, flow.transport.name(), start_line(bytes));
-            let call = self.traces.call(&self.agent, bytes);
-            self.traces.record(unix_micros(), Direction::Out, flow, call, bytes);
-        }
-        if let Err(error) = self.transport.send(flow, bytes)
-            && !self.is_offline()
-        {
-            self.agent.handle_failed(Instant::now(), *flow, error);
-            self.friends.handle_failed(Instant::now(), *flow, error);
-        }
-    }
-
-    fn resolve(&self, id: ResolveId, account: Option<AccountId>, next_hop: NextHop) {
-        let (resolver, finished) = (Arc::clone(&self.resolver), self.finished.clone());
-        tokio::spawn(async move {
-            let result = resolver.resolve(&next_hop).await;
-            // The driver is gone when nobody listens.
-            let _ = finished.send(Finished::Resolved { id, host: next_hop.host, account, result });
-        });
-    }
-
-    fn resolve_media(&self, id: MediaNameId, name: String) {
-        let (resolver, finished) = (self.resolver.clone(), self.finished.clone());
-        tokio::spawn(async move {
-            let result = resolver.resolve(&media::host(name)).await;
-            let result = result.map_err(|error| error.to_string());
-            let result = result.map(|found| found.into_iter().map(|place| place.remote.ip()).collect());
-            let _ = finished.send(Finished::MediaResolved { id, result });
-        });
-    }
-
-    fn open_stream(&mut self, call: CallId, port: PortId, plan: voipd_audio::StreamPlan) {
-        let Some(socket) = self.media.take_rtp(call, port) else {
-            return log::error!(call = call.0; "a stream was to be opened without a socket");
-        };
-        let path = plan.clone();
-        if let Err(error) = self.patchbay.open_stream(port, plan, socket) {
-            return log::warn!(call = call.0; "the call has no sound: {error}");
-        }
-        self.attach_relay(call, port, &path);
-        if self.listened.contains(&call) {
-            report("listen", self.patchbay.controller().watch_activity(port, true));
-        }
-    }
-
-    fn count(&mut self, call: CallId, port: PortId) {
-        let Some(counters) = self.patchbay.controller().stream_counters(port) else { return };
-        self.agent.handle_counters(Instant::now(), monotonic_nanos(), call, &counters);
-        let remote = self.agent.remote_view(call);
-        self.statistics.insert(call, media::statistics(counters, remote, self.agent.quality(call)));
-    }
-
-    /// Somebody wants to know who talks in a call, or nobody does any more.
-    fn listen(&mut self, call: CallId, on: bool) {
-        // The last word of a listener may come behind the end of the call.
-        let known = self.agent.find_call(call).is_ok();
-        let changed = if on { known && self.listened.insert(call) } else { self.listened.remove(&call) };
-        if changed && let Some(port) = self.agent.stream_port(call) {
-            report("listen", self.patchbay.controller().watch_activity(port, on));
-        }
-    }
-
-    /// An ended call's figures can still be read: they are those of its last moment.
-    fn keep_last_counters(&mut self, call: CallId, ports: &[PortId]) {
-        let counters = ports.iter().find_map(|port| self.patchbay.controller().stream_counters(*port));
-        if let Some(counters) = counters {
-            self.statistics.entry(call).or_default().stream = counters;
-        }
-    }
-
-    fn account_security(&mut self, view: &AccountView) -> String {
-        let Some(flow) = self.agent.registered_on(view.id).filter(|_| view.state == AccountState::Registered)
-        else {
-            return String::new();
-        };
-        match self.transport.security(&flow) {
-            Some(security) => format!("{} {}", security.version, security.cipher),
-            None => "none".to_owned(),
-        }
-    }
-
     fn tell(&mut self, update: Update) {
         self.updates.send(update);
     }
@@ -710,20 +466,6 @@ fn report(what: &str, result: Result<(), voipd_audio::engine::EngineError>) {
     if let Err(error) = result {
         log::warn!("cannot {what}: {error}");
     }
-}
-
-/// The first line of a SIP message as it is fit for a log: a URI may hold a password.
-fn start_line(bytes: &[u8]) -> String {
-    const LONGEST: usize = 200;
-    let bytes = redact(bytes);
-    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line.get(..LONGEST).unwrap_or(line));
-    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// Line ends, zeros or STUN on a SIP socket (RFC 5626 section 3.5): no message that anybody wants to read.
-fn is_keep_alive(bytes: &[u8]) -> bool {
-    bytes.first().is_none_or(|first| *first < 4) || bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 fn write_log(note: &Note) {
@@ -749,17 +491,4 @@ async fn sleep_until(at: Option<Instant>) {
 pub fn unix_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::start_line;
-
-    #[test]
-    fn a_start_line_in_the_log_holds_no_password_and_no_control_characters() {
-        let line = start_line(b"INVITE sip:alice:hunter2@example.org SIP/2.0\r\nCall-ID: x\r\n\r\n");
-        assert!(line.starts_with("INVITE sip:alice:") && line.ends_with("@example.org SIP/2.0"), "{line}");
-        assert!(!line.contains("hunter2"), "{line}");
-        assert!(!start_line(b"OPTIONS \x1b[2J SIP/2.0\r\n\r\n").contains('\x1b'));
-    }
 }
