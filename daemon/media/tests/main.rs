@@ -25,4 +25,5 @@ mod rtcp_between_two;
 mod rtcp_collision;
 mod rtcp_mux;
 mod secure_offers;
+mod silence;
 mod two_of_us;
