@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use voipd_dbus::names::{
-    ACCOUNT, AUDIO, AUDIO_PATH, BUS_NAME, CALL, CALL_STATISTICS, FRIENDS, FRIENDS_PATH, MANAGER, ROOT_PATH,
+    ACCOUNT, AUDIO, AUDIO_PATH, BUS_NAME, CALL, CALL_STATISTICS, CONFERENCE, FRIENDS, FRIENDS_PATH, MANAGER,
+    ROOT_PATH,
 };
 use voipd_dbus::{DialOptions, ManagerProxy};
 use voipd_tests::speech::{Speaker, speech};
@@ -226,7 +227,9 @@ async fn objects_members_and_properties_that_are_not_there_are_named() {
         ("NoSuchCall", "/org/voipd/call/4711", CALL_STATISTICS, "Get"),
         ("NoSuchAccount", "/org/voipd/account/4711", ACCOUNT, "Enable"),
         ("UnknownObject", "/org/voipd/call/4711x", CALL, "Hangup"),
-        ("UnknownObject", "/org/voipd/conference/1", CALL, "Hangup"),
+        ("NoSuchConference", "/org/voipd/conference/4711", CONFERENCE, "End"),
+        ("UnknownInterface", "/org/voipd/conference/1", CALL, "Hangup"),
+        ("UnknownObject", "/org/voipd/intercom/1", CALL, "Hangup"),
         ("UnknownObject", "/", MANAGER, "Dial"),
         ("UnknownInterface", ROOT_PATH, CALL, "Hangup"),
         ("UnknownInterface", ROOT_PATH, "org.voipd.Manager2", "Dial"),

@@ -14,6 +14,9 @@ const QUICK: Duration = Duration::from_secs(2);
 const DOUBT: Duration = Duration::from_secs(4);
 /// How long all is sent without a report.
 const GRACE: Duration = Duration::from_millis(400);
+/// The same where the peer reports at once: its next report, which comes the sooner the more waits on the way, is worth more
+/// than to begin every call with less than it could have.
+const PROMPT_GRACE: Duration = Duration::from_millis(800);
 /// Who has not reported by then never does: nothing will be known of the network, and nothing is held back.
 const PATIENCE: Duration = Duration::from_secs(16);
 /// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
@@ -130,9 +133,8 @@ impl Opening {
     /// Most bits per second that are dared, packet headers included.
     pub(super) fn most(&self, now: Instant) -> f64 {
         match self {
-            Opening::Unheard { since } | Opening::HeardOnce { since, .. }
-                if now.saturating_duration_since(*since) >= GRACE =>
-            {
+            Opening::Unheard { since } if now.saturating_duration_since(*since) >= GRACE => CAREFUL,
+            Opening::HeardOnce { since, .. } if now.saturating_duration_since(*since) >= PROMPT_GRACE => {
                 CAREFUL
             }
             Opening::Climbing { last, apart, level, .. } => {
