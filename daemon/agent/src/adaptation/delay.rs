@@ -33,6 +33,9 @@ const USUAL_JITTER: Duration = Duration::from_millis(5);
 const LATENESS: u32 = 4;
 const MOST_UNEVEN: Duration = Duration::from_millis(80);
 
+/// A peer may have got so many packets more than were sent by our last look at the counters.
+const AHEAD: u16 = 100;
+
 /// What one report shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -120,20 +123,29 @@ impl Delay {
         let newest = *self.moments.back()?;
         let behind = (newest.next as u16).wrapping_sub(1).wrapping_sub(view.highest_seq as u16);
         if behind >= 1 << 15 {
+            if behind.wrapping_neg() <= AHEAD {
+                self.nothing_waits(now, newest, queued);
+            }
             return None;
         }
         // The first packet that the peer did not have.
         let missing = newest.next.checked_sub(u64::from(behind))?;
-        // Where nothing is under way, or little is sent, nothing is known of a queue, and there can hardly be one.
-        let (queue, at_most) = self.sent_at(missing).map_or((Duration::ZERO, Duration::ZERO), |sent_at| {
-            let way = now.saturating_duration_since(sent_at).saturating_sub(queued);
-            let base = self.base.add(now, way);
-            // A queue may have been there from the beginning.
-            let base = if self.reports < FIRST_REPORTS { base.min(FARTHEST) } else { base };
-            // The report may have left right before the packet's arrival, or a packet time earlier.
-            let wait = way.saturating_sub(base + newest.ptime / 2);
-            (wait.saturating_sub(uneven(view.jitter)), wait)
-        });
+        let (queue, at_most) = match self.sent_at(missing) {
+            Some(sent_at) => {
+                let way = now.saturating_duration_since(sent_at).saturating_sub(queued);
+                let base = self.base.add(now, way);
+                // A queue may have been there from the beginning.
+                let base = if self.reports < FIRST_REPORTS { base.min(FARTHEST) } else { base };
+                // The report may have left right before the packet's arrival, or a packet time earlier.
+                let wait = way.saturating_sub(base + newest.ptime / 2);
+                (wait.saturating_sub(uneven(view.jitter)), wait)
+            }
+            // Where nothing is under way, or little is sent, nothing is known of a queue, and there can hardly be one.
+            None => {
+                self.nothing_waits(now, newest, queued);
+                (Duration::ZERO, Duration::ZERO)
+            }
+        };
         let earlier = view.round_trip.map_or(Duration::ZERO, |round_trip| {
             let way = round_trip.saturating_sub(queued);
             way.saturating_sub(self.round_trip.add(now, way) + uneven(view.jitter))
@@ -163,6 +175,11 @@ impl Delay {
         });
         self.recent.push_back(Last { at: written, queue, bits });
         Some(Seen { queue, at_most, earlier, growth, carried })
+    }
+
+    /// The peer has all that was sent by the last look: the way is no longer than the time since then.
+    fn nothing_waits(&mut self, now: Instant, newest: Moment, queued: Duration) {
+        self.base.add(now, now.saturating_duration_since(newest.at).saturating_sub(queued));
     }
 
     /// The moments around the sending of this packet, and where between them it was; `None` where it is newer than all.
