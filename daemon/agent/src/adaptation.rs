@@ -38,6 +38,8 @@ const LOSSY: f64 = 0.02;
 const BEYOND_DOUBT: Duration = Duration::from_millis(400);
 /// Losses in the first report of a slow peer that may be a full router's, and the queue that is thought to be in it.
 const FULL_ROUTER: f64 = 0.03;
+/// More than a link loses that is only too slow: there was none for a while.
+const OUTAGE: f64 = 0.75;
 const UNSEEN: Duration = Duration::from_millis(700);
 /// Share of what the link carries that is used once it is known.
 const SHARE: f64 = 0.82;
@@ -181,7 +183,10 @@ impl Adaptation {
             || seen.queue >= GROWING && seen.growth > 0.01
             || seen.queue >= SHORT / 2 && seen.earlier >= LONG && seen.growth > -0.05;
         let overrun = overrun && !doubtful;
-        if self.opening.is_unsure(now) && (loss >= FULL_ROUTER || loss > 0.0 && seen.queue >= LONG) {
+        if self.opening.is_unsure(now)
+            && loss < OUTAGE
+            && (loss >= FULL_ROUTER || loss > 0.0 && seen.queue >= LONG)
+        {
             // A router that is full loses what comes, and no queue is seen as long as none was ever shorter.
             self.losses.suspect(now, self.rate);
             self.rate = self.rate.min(self.opening.most(now));
