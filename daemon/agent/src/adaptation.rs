@@ -166,7 +166,7 @@ impl Adaptation {
         self.inbound.told(counters);
     }
 
-    /// The peer's report has come; [`Adaptation::counted`] was told before. `queued`: how long what comes from the peer, and
+    /// The peer's report has come; the last look at the counters may be some packets old. `queued`: how long what comes from the peer, and
     /// so its report, waits in queues of its own direction.
     pub fn reported(&mut self, now: Instant, view: &RemoteView, queued: Duration) {
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));

@@ -23,9 +23,9 @@ use crate::plan::{
 };
 use crate::tone::Tone;
 
-/// Longest telephone event that can be asked for.
 /// Commands that wait for the tick, beyond which it is handed no more packets: as sound they would be too late.
 const MOST_HANDED: usize = 32;
+/// Longest telephone event that can be asked for.
 const MAX_EVENT_MS: u32 = 60_000;
 /// Most that a device's sound is raised by.
 const MAX_GAIN: f32 = 8.0;
