@@ -22,7 +22,7 @@ test-deps: ## Debian packages that the tests need besides: real peers and a soun
 	@packaging/install-deps build test
 
 build: deps ## the daemon and the command line, optimised
-	$(CARGO) build --release --locked -p voipd -p voipctl -p voipd-tests --bins
+	$(CARGO) build --release --locked -p voipd -p voipctl -p voipd-judge
 
 run: build ## a first call: voipd calls its own echo service, plays speech, records what comes back
 	@packaging/first-call target/release
@@ -38,18 +38,17 @@ check: deps ## format, lints, documentation, licences, direction of dependencies
 	@packaging/check-advisories "$(DENY)"
 
 test: test-deps check ## everything CI runs
-	$(CARGO) build --workspace --locked
-	$(CARGO) test --workspace --locked --no-run
+	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, beside baresip where it is installed
 	$(CARGO) build --release --locked -p voipd-audio --examples
 	@for example in cost tick; do $$(chrt -f 10 true 2>/dev/null && echo chrt -f 10) target/release/examples/$$example; done
-	$(CARGO) test --release --locked -p voipd-tests --test bench -- --ignored --nocapture --test-threads=1
+	$(CARGO) test --release --locked -p voipd-tests --test whole bench:: -- --ignored --nocapture --test-threads=1
 
 soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
 	$(CARGO) build --workspace --bins --locked
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test soak -- --ignored --nocapture --test-threads=1
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test whole soak:: -- --ignored --nocapture --test-threads=1
 
 quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of weather; writes docs/quality.md
 	@packaging/install-deps quality
@@ -61,8 +60,8 @@ quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of w
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) build --workspace --bins --locked
-	$(CARGO) test --locked -p voipd-tests --test netlab --test netlab_troubles --test netlab_baresip -- \
-		--include-ignored --nocapture --test-threads=1
+	$(CARGO) test --locked -p voipd-tests --test whole -- --include-ignored --nocapture --test-threads=1 \
+		netlab:: netlab_troubles:: netlab_baresip::
 
 fuzz: deps ## a fuzzer for each parser, FUZZ_SECONDS (60) each; what it finds stands in tests/fuzz/artifacts
 	@[ -x "$(FUZZ)" ] || $(CARGO) install cargo-fuzz --locked --quiet

@@ -10,7 +10,6 @@ pub mod exchange;
 pub mod gate;
 pub mod grid;
 pub mod host;
-pub mod judge;
 pub mod kamailio;
 pub mod lab;
 pub mod load;
@@ -27,6 +26,7 @@ pub mod voipd;
 pub use lab::Lab;
 pub use voipctl::{Ended, Voipctl};
 pub use voipd::{Call, Config, Voipd};
+pub use voipd_judge as judge;
 
 use std::time::{Duration, Instant};
 

@@ -12,8 +12,8 @@ use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
 use zbus::wire::DynamicType;
 use zbus::{Connection, DBusError, ObjectPath, Variant};
 
-use crate::stranger::Stranger;
-use crate::witness::{Witness, with_echo};
+use super::stranger::Stranger;
+use super::witness::{Witness, with_echo};
 
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 

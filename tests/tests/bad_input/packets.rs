@@ -6,8 +6,8 @@ use std::time::Duration;
 use voipd_dbus::Figures;
 use voipd_tests::{Config, Lab, Voipd, pause};
 
-use crate::stranger::{Chance, Stranger, status};
-use crate::witness::{Talk, Witness, with_echo};
+use super::stranger::{Chance, Stranger, status};
+use super::witness::{Talk, Witness, with_echo};
 
 /// Lines of the log that everyone reads.
 fn told(voipd: &Voipd) -> usize {

@@ -8,8 +8,8 @@ use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::reading;
 use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
 
-use crate::stranger::{Stranger, header, response, status};
-use crate::witness::{Witness, with_echo};
+use super::stranger::{Stranger, header, response, status};
+use super::witness::{Witness, with_echo};
 
 /// An account at a server, with a password.
 fn account_at(server: Ipv4Addr) -> String {

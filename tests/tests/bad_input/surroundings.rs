@@ -13,7 +13,7 @@ use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::{built, reading, writing};
 use voipd_tests::{Config, Lab, SOON, Voipd, needs_root, until};
 
-use crate::witness::{Witness, with_echo};
+use super::witness::{Witness, with_echo};
 
 /// A daemon that will not come far.
 fn voipd(lab: &Lab, config: &str) -> Command {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, until};
 
-use crate::{ctl, phone, start};
+use super::{ctl, phone, start};
 
 /// The password of the registrar's user.
 const SECRET: &str = "alice-secret";

@@ -11,7 +11,7 @@ use voipd_tests::process::Process;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Lab, SOON, Voipctl, Voipd, until};
 
-use crate::{ctl, echo_at, friend, phone, talk};
+use super::{ctl, echo_at, friend, phone, talk};
 
 /// A command with files for standard input and output.
 fn piped(voipd: &Voipd, arguments: &[&str], input: &Path, output: &Path) -> Voipctl {

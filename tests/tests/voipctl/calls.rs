@@ -4,7 +4,7 @@ use voipd_tests::judge::Sound;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Lab, SOON, Voipd, until};
 
-use crate::{at, ctl, echo_at, friend, phone, start, talk};
+use super::{at, ctl, echo_at, friend, phone, start, talk};
 
 /// What a codec may make of silence.
 const SILENCE: f64 = 0.001;

@@ -6,7 +6,7 @@ use voipd_tests::judge::Sound;
 use voipd_tests::process::Process;
 use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
 
-use crate::{at, ctl};
+use super::{at, ctl};
 
 /// What each of them hums, in hertz.
 const PITCHES: [f64; 3] = [480.0, 800.0, 1360.0];

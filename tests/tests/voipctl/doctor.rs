@@ -5,7 +5,7 @@ use voipd_tests::bus::Bus;
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd};
 
-use crate::{ctl, friend, phone};
+use super::{ctl, friend, phone};
 
 /// The check with this name; panics where there is none.
 #[track_caller]

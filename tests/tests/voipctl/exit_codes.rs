@@ -3,7 +3,7 @@
 use voipd_tests::sipp::{Script, Sipp};
 use voipd_tests::{Config, Lab, Voipd};
 
-use crate::{at, ctl, echo_at, friend, phone, start};
+use super::{at, ctl, echo_at, friend, phone, start};
 
 #[tokio::test]
 async fn a_refusal_is_told_by_its_reason() {

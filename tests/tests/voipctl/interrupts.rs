@@ -5,7 +5,7 @@ use voipd_tests::process::{Process, program};
 use voipd_tests::voipd::built;
 use voipd_tests::{Lab, SOON, Voipd};
 
-use crate::{at, ctl, echo_at, friend, phone, start, talk};
+use super::{at, ctl, echo_at, friend, phone, start, talk};
 
 #[tokio::test]
 async fn an_interrupt_hangs_up_and_sums_the_call_up() {

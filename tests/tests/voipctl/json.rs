@@ -3,7 +3,7 @@
 use serde_json::Value;
 use voipd_tests::{Config, Lab, Voipd};
 
-use crate::{ctl, echo_at, friend, start, talk};
+use super::{ctl, echo_at, friend, start, talk};
 
 /// The properties of an interface in the contract, as keys of JSON.
 fn keys(interface: &str) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use voipd_tests::{Config, Lab, Voipd};
 
-use crate::{at, ctl, echo_at, friend, phone, start, talk};
+use super::{at, ctl, echo_at, friend, phone, start, talk};
 
 #[tokio::test]
 async fn a_wrong_command_line_is_2_and_says_what_to_write() {

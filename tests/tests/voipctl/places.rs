@@ -6,7 +6,7 @@ use voipd_tests::bus::Bus;
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::{Config, Ended, Lab, Voipctl, Voipd};
 
-use crate::{ctl, echo_at, friend, phone, talk};
+use super::{ctl, echo_at, friend, phone, talk};
 
 #[tokio::test]
 async fn the_daemon_that_runs_is_meant_and_of_two_the_one_that_is_named() {

@@ -2,7 +2,7 @@
 
 use voipd_tests::Lab;
 
-use crate::{ctl, echo_at, friend, phone, start, talk};
+use super::{ctl, echo_at, friend, phone, start, talk};
 
 /// A second of noise, a second of silence, and so on for a minute.
 fn talk_spurts(lab: &Lab) -> String {

@@ -12,7 +12,7 @@ use voipd_tests::process::program;
 use voipd_tests::voipd::built;
 use voipd_tests::{Lab, SOON, Voipd, pause};
 
-use crate::{at, ctl, echo_at, friend, phone};
+use super::{at, ctl, echo_at, friend, phone};
 
 /// A terminal with a command in its foreground.
 struct Terminal {
@@ -99,7 +99,7 @@ async fn the_live_line_shows_the_call_and_its_keys_steer_it() {
     call.accept().await;
     terminal.shows("active  ").await;
     terminal.shows("opus  loss ").await;
-    let mut monitor = crate::start(&friend, &["monitor"]);
+    let mut monitor = super::start(&friend, &["monitor"]);
     monitor.says("watching voipd").await;
     terminal.types("5#");
     monitor.says("call 1 digit 5").await;

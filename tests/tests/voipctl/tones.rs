@@ -3,7 +3,7 @@
 use voipd_tests::judge::Sound;
 use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
 
-use crate::{at, ctl, echo_at, friend, talk};
+use super::{at, ctl, echo_at, friend, talk};
 
 /// The level of each 50 ms, in decibels below full scale.
 fn levels(sound: &Sound) -> Vec<f64> {

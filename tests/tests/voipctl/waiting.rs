@@ -4,7 +4,7 @@ use serde_json::Value;
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::{Config, Lab, Voipd};
 
-use crate::{at, ctl, echo_at, friend, phone, start, talk};
+use super::{at, ctl, echo_at, friend, phone, start, talk};
 
 #[tokio::test]
 async fn a_time_out_is_5() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use voipd_tests::judge::{Codec, Sound, compare};
+use voipd_judge::{Codec, Sound, compare};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

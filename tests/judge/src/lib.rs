@@ -1,5 +1,7 @@
 //! Judges recordings: is this the sound that was sent, how late, and is any of it missing? It knows nothing of calls.
 
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
+
 use std::f64::consts::PI;
 use std::fmt;
 use std::path::Path;

@@ -1,0 +1,33 @@
+//! The tests of the whole, one file for each matter; `cargo test -p voipd-tests --test whole FILE::` runs those of one.
+
+mod acceptance;
+mod bad_input;
+mod bench;
+mod calls;
+mod documentation;
+mod interop_auth;
+mod interop_baresip;
+mod interop_codecs;
+mod interop_flows;
+mod interop_kamailio;
+mod interop_media;
+mod interop_sipp;
+mod interop_sipp_calls;
+mod interop_sipp_offers;
+mod nat_discovery;
+mod netlab;
+mod netlab_baresip;
+mod netlab_large;
+mod netlab_mappings;
+mod netlab_neighbours;
+mod netlab_relays;
+mod netlab_routers;
+mod netlab_troubles;
+mod peers;
+mod rendezvous;
+mod roaming;
+mod soak;
+mod sound;
+mod trace;
+mod transports;
+mod voipctl;
