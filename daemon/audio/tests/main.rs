@@ -46,6 +46,7 @@ mod speech;
 mod ssrc_change;
 mod stretch;
 mod symmetric_rtp;
+mod tick_paths;
 mod timing;
 mod tone;
 mod voice;
