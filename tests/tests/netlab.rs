@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use voipd_tests::exchange::{Conversation, Exchange};
 use voipd_tests::netlab::{Coturn, Internet, Kind, Nat, Site};
-use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, needs_root};
+use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, needs_root, timely};
 
 /// Whether datagrams of one side can reach the other without a relay.
 fn reach_each_other(one: Kind, other: Kind) -> bool {
@@ -58,7 +58,7 @@ pair!(symmetric_calls_full_cone, Kind::Behind(Nat::Symmetric), Kind::Behind(Nat:
 pair!(symmetric_calls_symmetric, Kind::Behind(Nat::Symmetric), Kind::Behind(Nat::Symmetric));
 pair!(udp_blocked_calls_cone, Kind::Behind(Nat::TcpOnly), Kind::Behind(Nat::Cone));
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn two_homes_with_the_same_private_addresses_talk() {
     if !needs_root("two_homes_with_the_same_private_addresses_talk") {
@@ -88,7 +88,7 @@ async fn joined(lab: &Lab, point: &Voipd, name: &str, site: &Site) -> Voipd {
     phone
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn three_friends_behind_nats_need_nobody_but_their_meeting_point() {
     if !needs_root("three_friends_behind_nats_need_nobody_but_their_meeting_point") {
@@ -130,7 +130,7 @@ async fn three_friends_behind_nats_need_nobody_but_their_meeting_point() {
     }
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_friend_whose_udp_is_blocked_talks_by_the_meeting_points_relay() {
     if !needs_root("a_friend_whose_udp_is_blocked_talks_by_the_meeting_points_relay") {
@@ -173,7 +173,7 @@ fn messages<'a>(records: &'a [Value], call: u64, direction: &str, start: &str) -
     of_call.filter_map(|record| record["text"].as_str()).filter(|text| text.starts_with(start)).collect()
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn candidates_are_trickled_to_who_is_known_to_take_them() {
     if !needs_root("candidates_are_trickled_to_who_is_known_to_take_them") {
@@ -229,7 +229,7 @@ async fn candidates_are_trickled_to_who_is_known_to_take_them() {
     }
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes minutes: make netlab"]
 async fn every_pair_talks() {
     if !needs_root("every_pair_talks") {

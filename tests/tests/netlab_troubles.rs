@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use voipd_tests::exchange::{Conversation, Exchange, phone};
 use voipd_tests::netlab::{Coturn, Host, Internet, Kind, Nat, Site};
-use voipd_tests::{Call, Lab, SOON, Voipd, needs_root, pause, until};
+use voipd_tests::{Call, Lab, SOON, Voipd, needs_root, pause, timely, until};
 
 const CONE: Kind = Kind::Behind(Nat::Cone);
 const SYMMETRIC: Kind = Kind::Behind(Nat::Symmetric);
@@ -76,7 +76,7 @@ async fn stop(phones: [Voipd; 2]) {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn a_stun_server_that_is_gone_is_not_missed() {
     if !needs_root("a_stun_server_that_is_gone_is_not_missed") {
         return;
@@ -98,7 +98,7 @@ async fn a_stun_server_that_is_gone_is_not_missed() {
     stop([alice, bob]).await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_sip_alg_does_not_break_a_call() {
     if !needs_root("a_sip_alg_does_not_break_a_call") {
         return;
@@ -118,7 +118,7 @@ async fn a_sip_alg_does_not_break_a_call() {
     stop([alice, bob]).await;
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_call_goes_on_after_a_blackout() {
     if !needs_root("a_call_goes_on_after_a_blackout") {
@@ -140,7 +140,7 @@ async fn a_call_goes_on_after_a_blackout() {
     stop(phones).await;
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_call_goes_on_when_the_router_gets_another_address() {
     if needs_root("a_call_goes_on_when_the_router_gets_another_address") {
@@ -148,7 +148,7 @@ async fn a_call_goes_on_when_the_router_gets_another_address() {
     }
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_call_goes_on_when_connections_of_signalling_break_with_the_routers_address() {
     if needs_root("a_call_goes_on_when_connections_of_signalling_break_with_the_routers_address") {
@@ -219,7 +219,7 @@ async fn relay(lab: &Lab, host: &Host, name: &str) -> Coturn {
     Coturn::start(lab, name, &host.namespace, &[host.address]).await
 }
 
-#[tokio::test]
+#[timely]
 async fn the_nearer_relay_is_taken() {
     if !needs_root("the_nearer_relay_is_taken") {
         return;
@@ -246,7 +246,7 @@ async fn the_nearer_relay_is_taken() {
     stop(phones).await;
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_calls() {
     if !needs_root("of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_calls") {
@@ -276,7 +276,7 @@ async fn of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_cal
     stop(phones).await;
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_call_goes_on_when_its_relay_is_gone() {
     if !needs_root("a_call_goes_on_when_its_relay_is_gone") {
@@ -314,7 +314,7 @@ async fn ipv6_alone(lab: &Lab, exchange: &Exchange, sites: &[Site; 2]) -> [Voipd
     [alice, bob]
 }
 
-#[tokio::test]
+#[timely]
 async fn a_telephone_with_ipv6_alone_calls_and_is_called() {
     if !needs_root("a_telephone_with_ipv6_alone_calls_and_is_called") {
         return;
@@ -350,7 +350,7 @@ async fn falls_silent(call: &Call) -> Duration {
     began.elapsed()
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again() {
     if !needs_root("nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again") {
@@ -376,7 +376,7 @@ async fn nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again() {
     stop(phones).await;
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_call_with_who_has_vanished_altogether_ends_and_says_why() {
     if !needs_root("a_call_with_who_has_vanished_altogether_ends_and_says_why") {
@@ -397,7 +397,7 @@ async fn a_call_with_who_has_vanished_altogether_ends_and_says_why() {
     stop(phones).await;
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn a_call_goes_over_to_an_interface_that_came_in_mid_call_when_the_old_one_dies() {
     if !needs_root("a_call_goes_over_to_an_interface_that_came_in_mid_call_when_the_old_one_dies") {
