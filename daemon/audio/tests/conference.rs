@@ -2,10 +2,14 @@
 
 use crate::world::sound::amplitude;
 use crate::world::{STREAM, TAPE, World, address, plan};
+use std::sync::Arc;
+
 use voipd_audio::PortId;
+use voipd_audio::engine::{Listener, ProgramPort, Side};
 use voipd_audio::plan::Codec;
 
 const SECOND: PortId = PortId(3);
+const RECORDER: PortId = PortId(4);
 
 fn sine(rate: u32, frequency: f32) -> Vec<f32> {
     let step = std::f32::consts::TAU * frequency / rate as f32;
@@ -13,6 +17,17 @@ fn sine(rate: u32, frequency: f32) -> Vec<f32> {
 }
 
 fn three(first: Codec, second: Codec) {
+    for (side, recorded) in [
+        (Side::Both, [true, true, true]),
+        (Side::Near, [true, false, true]),
+        (Side::Far, [false, true, false]),
+    ] {
+        three_and_a_recorder(first, second, side, recorded);
+    }
+}
+
+/// `recorded`: who is heard where this side of the first call is recorded.
+fn three_and_a_recorder(first: Codec, second: Codec, side: Side, recorded: [bool; 3]) {
     let mut world = World::new(3);
     // Side 0 mixes its own device and two calls.
     for (port, codec, local, remote) in [(STREAM, first, 10, 1), (SECOND, second, 20, 2)] {
@@ -24,10 +39,10 @@ fn three(first: Codec, second: Codec) {
     mixer.connect(TAPE, &[STREAM, SECOND]).unwrap();
     mixer.connect(STREAM, &[TAPE, SECOND]).unwrap();
     mixer.connect(SECOND, &[TAPE, STREAM]).unwrap();
-    for (side, codec, remote) in [(1, first, 10), (2, second, 20)] {
-        let this = &mut world.sides[side];
-        let socket = this.socket(address(side));
-        this.controller.open_stream(STREAM, plan(codec, side, address(remote)), socket).unwrap();
+    for (end, codec, remote) in [(1, first, 10), (2, second, 20)] {
+        let this = &mut world.sides[end];
+        let socket = this.socket(address(end));
+        this.controller.open_stream(STREAM, plan(codec, end, address(remote)), socket).unwrap();
         tapes.push(this.open_tape(TAPE, codec.sample_rate()));
         this.controller.connect(STREAM, &[TAPE]).unwrap();
         this.controller.connect(TAPE, &[STREAM]).unwrap();
@@ -37,9 +52,20 @@ fn three(first: Codec, second: Codec) {
     for ((tape, rate), voice) in tapes.iter_mut().zip(rates).zip(voices) {
         tape.feed(&sine(rate, voice));
     }
+    let (ring, mut recording) = rtrb::RingBuffer::new(48_000 * 2);
+    let listener = Some(Listener { side, ring, dropped: Arc::default() });
+    let recorder = ProgramPort { source: None, listener, rate: 48_000 };
+    world.sides[0].controller.open_program(RECORDER, recorder, STREAM).unwrap();
     world.run_ms(1000);
     tapes.iter_mut().for_each(|tape| drop(tape.recorded()));
+    while recording.pop().is_ok() {}
     world.run_ms(500);
+    let recording: Vec<f32> = std::iter::from_fn(|| recording.pop().ok()).collect();
+    for (voice, wanted) in voices.into_iter().zip(recorded) {
+        let level = amplitude(&recording, voice, 48_000);
+        let expected = if wanted { 0.13..0.23 } else { 0.0..0.01 };
+        assert!(expected.contains(&level), "{first:?}/{second:?}, {side:?}: {voice} Hz at {level}");
+    }
     for (listener, (tape, rate)) in tapes.iter_mut().zip(rates).enumerate() {
         let heard = tape.recorded();
         for (speaker, voice) in voices.into_iter().enumerate() {

@@ -88,7 +88,17 @@ async fn each_of_three_hears_all_but_itself_and_no_one_who_is_muted() {
     until("a speaker is named", SOON, async || watch.output().contains(" speaks").then_some(())).await;
     watch.stop().await;
 
+    // The room records as well: a call with both its sides is the whole conference, near alone what the others say.
+    let sides =
+        [("1", "both"), ("2", "near")].map(|(call, side)| (call, side, lab.path(&format!("{side}.wav"))));
+    for (call, side, file) in &sides {
+        ctl(&room, &["record", call, file.to_str().unwrap(), "--side", side]).await.silent();
+    }
     record_all(&lab, &members, "all").await;
+    for (call, ..) in &sides {
+        ctl(&room, &["record", "--stop", call]).await.silent();
+    }
+    assert_eq!(sides.map(|(.., file)| heard(&file)), [[true; 3], [true, false, true]]);
     for (number, _) in members.iter().enumerate() {
         let mut wanted = [true; 3];
         wanted[number] = false;
