@@ -47,8 +47,8 @@ bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, bes
 	$(CARGO) test --release --locked -p voipd-tests --test whole bench:: -- --ignored --nocapture --test-threads=1
 
 soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
-	$(CARGO) build --workspace --bins --locked
-	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked -p voipd-tests --test whole soak:: -- --ignored --nocapture --test-threads=1
+	$(CARGO) build --workspace --all-targets --locked
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace --locked --test whole soak:: -- --ignored --nocapture --test-threads=1
 
 quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of weather; writes docs/quality.md
 	@packaging/install-deps quality
@@ -59,8 +59,8 @@ quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of w
 	target/release/quality target/quality/sound $(PESQ)/bin/python $(SEEDS) docs/quality.md
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
-	$(CARGO) build --workspace --bins --locked
-	$(CARGO) test --locked -p voipd-tests --test whole -- --include-ignored --nocapture --test-threads=1 \
+	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) test --workspace --locked --test whole -- --include-ignored --nocapture --test-threads=1 \
 		netlab:: netlab_troubles:: netlab_baresip::
 
 fuzz: deps ## a fuzzer for each parser, FUZZ_SECONDS (60) each; what it finds stands in tests/fuzz/artifacts

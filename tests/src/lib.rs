@@ -15,6 +15,7 @@ pub mod lab;
 pub mod load;
 pub mod measure;
 pub mod netlab;
+pub mod pace;
 pub mod process;
 pub mod pulse;
 pub mod sipp;
@@ -27,6 +28,7 @@ pub use lab::Lab;
 pub use voipctl::{Ended, Voipctl};
 pub use voipd::{Call, Config, Voipd};
 pub use voipd_judge as judge;
+pub use voipd_timely::timely;
 
 use std::time::{Duration, Instant};
 

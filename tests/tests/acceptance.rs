@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use voipd_tests::{Config, Lab, Voipd};
+use voipd_tests::{Config, Lab, Voipd, timely};
 
 /// A telephone at the lab's address and at `[::1]`, for calls over IPv6.
 fn dual(address: Ipv4Addr, port: u16) -> Config {
@@ -11,7 +11,7 @@ fn dual(address: Ipv4Addr, port: u16) -> Config {
         .line("direct", "allow-from = [\"127.0.0.0/8\", \"::1\"]")
 }
 
-#[tokio::test]
+#[timely]
 async fn a_call_over_ipv6_can_be_called_back_and_ends_when_the_bus_is_lost() {
     let lab = Lab::alone();
     let alice = Voipd::start(&lab, "alice", dual(lab.address(), 20_961)).await;

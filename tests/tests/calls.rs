@@ -6,9 +6,9 @@ use std::time::Duration;
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, Voipd, needs_root, pause};
+use voipd_tests::{Config, Lab, Voipd, needs_root, pause, timely};
 
-#[tokio::test]
+#[timely]
 async fn speech_crosses_a_call_both_ways_in_every_codec() {
     let lab = Lab::alone();
     for (codec, rate, fidelity, least) in [

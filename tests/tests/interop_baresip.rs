@@ -5,7 +5,7 @@ use voipd_tests::baresip::{Answer, Baresip};
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause, until};
+use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause, timely, until};
 
 /// A wire with voipd at this end and baresip at the other.
 struct Line {
@@ -94,7 +94,7 @@ async fn speech_crosses_in_opus() {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn both_sides_hold_and_resume() {
     if !needs_root("both_sides_hold_and_resume") {
         return;
@@ -121,7 +121,7 @@ async fn both_sides_hold_and_resume() {
     line.phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn digits_arrive_both_ways() {
     if !needs_root("digits_arrive_both_ways") {
         return;
@@ -145,7 +145,7 @@ async fn digits_arrive_both_ways() {
     line.phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn baresip_hears_voipd_before_it_answers() {
     if !needs_root("baresip_hears_voipd_before_it_answers") {
         return;
@@ -161,7 +161,7 @@ async fn baresip_hears_voipd_before_it_answers() {
     line.phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn refusals_cross_both_ways() {
     if !needs_root("refusals_cross_both_ways") {
         return;
@@ -188,7 +188,7 @@ async fn refusals_cross_both_ways() {
     line.phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn speech_survives_a_lossy_wire() {
     if !needs_root("speech_survives_a_lossy_wire") {
         return;

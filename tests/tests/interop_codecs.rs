@@ -5,7 +5,7 @@ use voipd_tests::baresip::{Answer, Baresip};
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, Voipd, needs_root, pause};
+use voipd_tests::{Config, Lab, Voipd, needs_root, pause, timely};
 
 /// A codec by both names, the module that has it there, and how it is judged.
 struct Case {
@@ -49,7 +49,7 @@ async fn crosses(lab: &Lab, case: &Case) {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn gsm_and_l16_cross_to_baresip_both_ways() {
     if !needs_root("gsm_and_l16_cross_to_baresip_both_ways") {
         return;

@@ -7,7 +7,7 @@ use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::{reading, writing};
-use voipd_tests::{Config, Lab, SOON, Voipd, pause};
+use voipd_tests::{Config, Lab, SOON, Voipd, pause, timely};
 
 /// A telephone of one of the registrar's users.
 async fn phone(lab: &Lab, registrar: &Kamailio, user: &str) -> Voipd {
@@ -72,12 +72,12 @@ async fn two_phones_register_and_talk(digest: Digest) {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn two_phones_register_and_talk_with_md5() {
     two_phones_register_and_talk(Digest::Md5).await;
 }
 
-#[tokio::test]
+#[timely]
 async fn two_phones_register_and_talk_with_sha_256() {
     two_phones_register_and_talk(Digest::Sha256).await;
 }

@@ -5,7 +5,7 @@ use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::sipp::{Script, Sipp, audio, pcmu};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, SOON, Voipd, needs_root, pause, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, needs_root, pause, timely, until};
 
 const G722: &str = "G722/16000/1";
 
@@ -46,14 +46,14 @@ async fn wideband_speech_crosses(voipd_calls: bool) {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn wideband_speech_crosses_to_baresip() {
     if needs_root("wideband_speech_crosses_to_baresip") {
         wideband_speech_crosses(true).await;
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn wideband_speech_crosses_from_baresip() {
     if needs_root("wideband_speech_crosses_from_baresip") {
         wideband_speech_crosses(false).await;
@@ -87,21 +87,21 @@ async fn rtcp_shares_the_port(voipd_calls: bool) {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn rtcp_shares_the_port_of_rtp_when_voipd_offers_it() {
     if needs_root("rtcp_shares_the_port_of_rtp_when_voipd_offers_it") {
         rtcp_shares_the_port(true).await;
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn rtcp_shares_the_port_of_rtp_when_baresip_offers_it() {
     if needs_root("rtcp_shares_the_port_of_rtp_when_baresip_offers_it") {
         rtcp_shares_the_port(false).await;
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn codec_and_packet_time_change_in_mid_call() {
     let lab = Lab::alone();
     let phone = Voipd::start(&lab, "voipd", Config::at(lab.address())).await;
@@ -137,7 +137,7 @@ async fn codec_and_packet_time_change_in_mid_call() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn media_at_a_host_name_is_found() {
     let lab = Lab::alone();
     let phone = Voipd::start(&lab, "voipd", Config::at(lab.address())).await;

@@ -6,7 +6,7 @@ use voipd_dbus::DialOptions;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::sipp::{Script, Sipp, audio, pcmu};
 use voipd_tests::speech::{Speaker, raw, speech};
-use voipd_tests::{Call, Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Call, Config, Lab, SOON, Voipd, pause, timely, until};
 
 /// A telephone without a server.
 async fn phone(lab: &Lab) -> Voipd {
@@ -31,7 +31,7 @@ async fn called(lab: &Lab, phone: &Voipd, script: Script) -> (Sipp, Call) {
     (peer, phone.incoming().await)
 }
 
-#[tokio::test]
+#[timely]
 async fn a_callee_that_echoes_hears_and_is_heard() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
@@ -49,7 +49,7 @@ async fn a_callee_that_echoes_hears_and_is_heard() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_caller_that_echoes_hears_and_is_heard() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
@@ -67,7 +67,7 @@ async fn a_caller_that_echoes_hears_and_is_heard() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn early_media_is_heard_before_the_answer() {
     let lab = Lab::alone();
     // The file stands in for the loudspeaker. (A recording begins with the answer.)
@@ -271,7 +271,7 @@ async fn video_is_answered_with_port_zero_in_its_place() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_call_without_an_offer_gets_one_in_the_answer() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
@@ -292,7 +292,7 @@ async fn a_call_without_an_offer_gets_one_in_the_answer() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn the_peer_holds_and_resumes() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;
@@ -426,7 +426,7 @@ async fn the_answer_is_repeated_until_it_is_acknowledged() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn digits_come_back_from_the_echo_as_they_were_sent() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;

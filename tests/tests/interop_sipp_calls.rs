@@ -6,14 +6,14 @@ use voipd_dbus::DialOptions;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::sipp::{Script, Sipp, audio};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, pause, timely, until};
 
 /// A telephone without a server.
 async fn phone(lab: &Lab) -> Voipd {
     Voipd::start(lab, "voipd", Config::at(lab.address())).await
 }
 
-#[tokio::test]
+#[timely]
 async fn of_several_forks_the_newest_is_heard_and_the_winner_stays() {
     let lab = Lab::alone();
     let phone = phone(&lab).await;

@@ -9,7 +9,7 @@ use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::Digest;
 use voipd_tests::netlab::{Internet, Kind, Nat};
 use voipd_tests::speech::{Speaker, speech, speech_after};
-use voipd_tests::{Config, Lab, Voipd, needs_root, pause};
+use voipd_tests::{Config, Lab, Voipd, needs_root, pause, timely};
 
 /// How long voipd is silent first, in seconds: baresip looks at one pair of addresses after the other, and takes its time.
 const LEAD: f64 = 12.0;
@@ -69,7 +69,7 @@ async fn talk(caller: Caller, voipd_at: Kind, baresip_at: Kind, medianat: &str) 
     way.iter().any(|end| end == "relay")
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn ice_with_baresip_behind_a_cone() {
     if needs_root("ice_with_baresip_behind_a_cone") {
@@ -78,7 +78,7 @@ async fn ice_with_baresip_behind_a_cone() {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn ice_with_baresip_by_its_relay() {
     if needs_root("ice_with_baresip_by_its_relay") {
         let symmetric = Kind::Behind(Nat::Symmetric);
@@ -87,7 +87,7 @@ async fn ice_with_baresip_by_its_relay() {
     }
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn baresip_with_a_relay_and_without_ice() {
     if needs_root("baresip_with_a_relay_and_without_ice") {
@@ -145,7 +145,7 @@ async fn narrow_link(kbit: u32) -> u32 {
     last
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn opus_fits_into_a_narrow_link_to_baresip() {
     if needs_root("opus_fits_into_a_narrow_link_to_baresip") {
@@ -154,7 +154,7 @@ async fn opus_fits_into_a_narrow_link_to_baresip() {
     }
 }
 
-#[tokio::test]
+#[timely]
 #[ignore = "takes long: make netlab"]
 async fn opus_stays_as_it_is_where_it_fits() {
     if needs_root("opus_stays_as_it_is_where_it_fits") {

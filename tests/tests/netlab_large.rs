@@ -9,7 +9,7 @@ use voipd_tests::exchange::Conversation;
 use voipd_tests::netlab::{Host, Internet, Kind, NameServer, Nat, Site};
 use voipd_tests::process::{Process, program, run};
 use voipd_tests::sockets::{Transport, listens};
-use voipd_tests::{Config, Lab, SOON, Voipd, needs_root, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, needs_root, timely, until};
 
 /// The page, with the places of this test in place of its own.
 struct Page {
@@ -100,7 +100,7 @@ async fn phone(lab: &Lab, site: &Site, user: &str, page: &Page, authority: &Path
     phone
 }
 
-#[tokio::test]
+#[timely]
 async fn the_set_up_of_the_page_carries_a_call_where_nothing_else_does() {
     if !needs_root("the_set_up_of_the_page_carries_a_call_where_nothing_else_does") {
         return;

@@ -3,14 +3,14 @@
 use voipd_dbus::Dict;
 use voipd_tests::exchange::{Conversation, Exchange, phone};
 use voipd_tests::netlab::{Internet, Kind};
-use voipd_tests::{Lab, SOON, needs_root, until};
+use voipd_tests::{Lab, SOON, needs_root, timely, until};
 
 /// A word of the property `MediaPath`; empty where it is not there.
 fn word(path: &Dict, key: &str) -> String {
     path.get(key).and_then(|value| value.downcast_ref::<String>().ok()).unwrap_or_default()
 }
 
-#[tokio::test]
+#[timely]
 async fn by_relays_alone_both_are_heard_and_neither_is_seen() {
     if !needs_root("by_relays_alone_both_are_heard_and_neither_is_seen") {
         return;

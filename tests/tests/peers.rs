@@ -6,9 +6,9 @@ use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::sipp::{Script, Sipp, pcmu};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Lab, needs_root, pause};
+use voipd_tests::{Lab, needs_root, pause, timely};
 
-#[tokio::test]
+#[timely]
 async fn baresip_hears_itself_through_sipp() {
     if !needs_root("baresip_hears_itself_through_sipp") {
         return;

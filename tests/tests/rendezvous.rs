@@ -11,7 +11,7 @@ use voipd_dbus::{Dict, Error, FriendsProxy, NatProxy};
 use voipd_tests::authority::{Validity, self_signed};
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, pause, timely, until};
 
 async fn friends(voipd: &Voipd) -> FriendsProxy<'static> {
     FriendsProxy::new(&voipd.connection).await.unwrap()
@@ -108,7 +108,7 @@ async fn they_talk_by(lab: &Lab, caller: &Voipd, callee: &Voipd, target: &str, r
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn friends_join_and_call_each_other_by_name() {
     let lab = Lab::alone();
     let point = meeting_point(&lab, |config| config).await;
@@ -214,7 +214,7 @@ async fn what_is_wrong_is_said() {
     plain.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn friends_meet_over_tls_without_an_authority() {
     let lab = Lab::alone();
     let certificate = self_signed(&["meeting.point"], Validity::Good);
@@ -257,7 +257,7 @@ async fn a_stranger_reaches_no_friend_and_nobody_through_us() {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn who_owns_the_machine_is_a_friend_as_well() {
     let lab = Lab::alone();
     let point = meeting_point(&lab, |config| config).await;
@@ -271,7 +271,7 @@ async fn who_owns_the_machine_is_a_friend_as_well() {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn friends_whom_nothing_else_connects_talk_by_the_meeting_points_relay() {
     let lab = Lab::alone();
     let point = meeting_point(&lab, |config| {
@@ -348,7 +348,7 @@ async fn relays(voipd: &Voipd) -> Vec<[String; 4]> {
     relays.iter().map(row).collect()
 }
 
-#[tokio::test]
+#[timely]
 async fn a_friends_relay_is_found_tried_lent_to_contacts_and_withdrawn_with_him() {
     let lab = Lab::alone();
     let near = "relay-networks = [\"127.0.0.0/8\"]";

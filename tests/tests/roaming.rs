@@ -11,7 +11,7 @@ use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::process::run;
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause, until};
+use voipd_tests::{Call, Config, Lab, SOON, Voipd, needs_root, pause, timely, until};
 use zbus::Connection;
 
 /// How long the network takes to be told and the call to follow: with the loss of the first packets, and not more.
@@ -117,7 +117,7 @@ impl Town {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn a_call_survives_another_address() {
     if !needs_root("a_call_survives_another_address") {
         return;
@@ -135,7 +135,7 @@ async fn a_call_survives_another_address() {
     town.changes_in_mid_call(change, address).await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_call_survives_the_walk_to_another_network() {
     if !needs_root("a_call_survives_the_walk_to_another_network") {
         return;
@@ -150,7 +150,7 @@ async fn a_call_survives_the_walk_to_another_network() {
     town.changes_in_mid_call(change, address).await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_dead_link_gives_way_to_the_next_route() {
     if !needs_root("a_dead_link_gives_way_to_the_next_route") {
         return;
@@ -166,7 +166,7 @@ async fn a_dead_link_gives_way_to_the_next_route() {
     town.changes_in_mid_call(change, address).await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_vpn_takes_the_calls_that_it_leads_to_and_nothing_else() {
     if !needs_root("a_vpn_takes_the_calls_that_it_leads_to_and_nothing_else") {
         return;
@@ -204,7 +204,7 @@ async fn a_vpn_takes_the_calls_that_it_leads_to_and_nothing_else() {
     town.end().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn without_a_network_calls_and_registrations_wait_for_one() {
     if !needs_root("without_a_network_calls_and_registrations_wait_for_one") {
         return;
@@ -242,7 +242,7 @@ async fn without_a_network_calls_and_registrations_wait_for_one() {
     town.end().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_socket_on_one_address_works_again_when_the_address_is_back() {
     if !needs_root("a_socket_on_one_address_works_again_when_the_address_is_back") {
         return;

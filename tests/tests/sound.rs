@@ -5,7 +5,7 @@ use std::time::Duration;
 use voipd_tests::judge::{Codec, Sound, compare};
 use voipd_tests::pulse::Pulse;
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, pause, timely, until};
 
 /// A telephone with the microphone and the loudspeaker of one of the two people, who are not in one room.
 async fn phone(lab: &Lab, pulse: &Pulse, name: &str) -> Voipd {
@@ -19,7 +19,7 @@ async fn phone(lab: &Lab, pulse: &Pulse, name: &str) -> Voipd {
     Voipd::start(lab, name, config).await
 }
 
-#[tokio::test]
+#[timely]
 async fn what_one_says_into_the_microphone_comes_out_of_the_others_loudspeaker() {
     let lab = Lab::alone();
     let pulse = Pulse::start(&lab).await;
@@ -74,7 +74,7 @@ async fn what_one_says_into_the_microphone_comes_out_of_the_others_loudspeaker()
     bob.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_call_rings_at_the_bell_and_the_caller_hears_ringback() {
     let lab = Lab::alone();
     let pulse = Pulse::start(&lab).await;
@@ -129,7 +129,7 @@ async fn devices_are_listed_chosen_and_remembered() {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn the_test_plays_a_tone() {
     let lab = Lab::alone();
     let pulse = Pulse::start(&lab).await;
@@ -146,7 +146,7 @@ async fn the_test_plays_a_tone() {
     alice.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_sound_server_that_goes_away_does_not_end_the_call() {
     let lab = Lab::alone();
     let mut pulse = Pulse::start(&lab).await;
@@ -177,7 +177,7 @@ async fn in_use(phone: &Voipd, role: &str) -> Option<String> {
     phone.audio().await.in_use().await.unwrap().remove(role)
 }
 
-#[tokio::test]
+#[timely]
 async fn a_device_that_is_not_there_is_stood_in_for_until_it_is_and_again_when_it_goes() {
     let lab = Lab::alone();
     let pulse = Pulse::start(&lab).await;
@@ -238,7 +238,7 @@ async fn a_device_that_is_not_there_is_stood_in_for_until_it_is_and_again_when_i
     bob.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn one_card_rings_and_plays() {
     let lab = Lab::alone();
     let pulse = Pulse::start(&lab).await;
@@ -274,7 +274,7 @@ async fn one_card_rings_and_plays() {
     bob.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn the_peer_does_not_hear_itself_out_of_a_loudspeaker_beside_the_microphone() {
     let lab = Lab::alone();
     let pulse = Pulse::start(&lab).await;

@@ -12,7 +12,7 @@ use voipd_tests::kamailio::{Digest, Kamailio};
 use voipd_tests::sipp::{Script, Sipp, pcmu};
 use voipd_tests::speech::{Speaker, speech};
 use voipd_tests::voipd::{reading, writing};
-use voipd_tests::{Call, Config, Lab, SOON, Voipctl, Voipd, needs_root, pause, until};
+use voipd_tests::{Call, Config, Lab, SOON, Voipctl, Voipd, needs_root, pause, timely, until};
 
 /// Writes a file of a test.
 fn file(lab: &Lab, name: &str, text: &str) -> PathBuf {
@@ -79,7 +79,7 @@ async fn shows_the_call(mut trace: Voipctl, transport: &str) {
 
 const ECHO: &str = "name = \"echo\"\nkind = \"echo\"\nallow-from = [\"127.0.0.0/8\", \"198.18.0.0/15\"]\ncodecs = [\"PCMU\"]";
 
-#[tokio::test]
+#[timely]
 async fn two_telephones_call_each_other_over_tcp() {
     let lab = Lab::alone();
     let callee = Voipd::start(&lab, "callee", Config::at(lab.address()).account(ECHO)).await;
@@ -93,7 +93,7 @@ async fn two_telephones_call_each_other_over_tcp() {
     callee.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn two_telephones_call_each_other_over_tls() {
     let lab = Lab::alone();
     let authority = Authority::new("voipd test authority");
@@ -183,12 +183,12 @@ async fn a_call_by_way_of_the_registrar(transport: &str, security: &str) {
     assert!(unregistered || explicit, "alice did not take back the registration:\n{log}");
 }
 
-#[tokio::test]
+#[timely]
 async fn a_registrar_is_used_over_tcp() {
     a_call_by_way_of_the_registrar("tcp", "none").await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_registrar_is_used_over_tls() {
     a_call_by_way_of_the_registrar("tls", "TLSv1.3 TLS_").await;
 }
@@ -249,7 +249,7 @@ async fn an_account_that_comes_over_the_bus_brings_its_authority_and_keeps_it() 
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn sipp_calls_and_is_called_over_tcp() {
     let lab = Lab::alone();
     let phone = Voipd::start(&lab, "voipd", Config::at(lab.address()).account(ECHO)).await;
@@ -315,14 +315,14 @@ async fn baresip_over(transport: &str) {
     phone.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn baresip_is_spoken_with_over_tcp() {
     if needs_root("baresip_is_spoken_with_over_tcp") {
         baresip_over("tcp").await;
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn baresip_is_spoken_with_over_tls() {
     if needs_root("baresip_is_spoken_with_over_tls") {
         baresip_over("tls").await;

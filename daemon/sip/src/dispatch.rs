@@ -214,8 +214,7 @@ impl Endpoint {
         let mut cx = Cx { core: &mut self.core, now, sender };
         if let Some(inbound) = Session::inbound(&mut cx, server, request, flow) {
             self.core.transactions.set_session(server, session);
-            self.sessions.insert(session, inbound);
-            self.live_sessions += 1;
+            self.begin_session(now, session, inbound);
             self.core.event(Event::Incoming(incoming));
         }
     }
@@ -401,6 +400,22 @@ impl Endpoint {
         }
     }
 
+    pub(crate) fn begin_session(&mut self, now: Instant, id: SessionId, session: Session) {
+        let identity = session.sender().identity;
+        self.sessions.insert(id, session);
+        self.live_sessions += 1;
+        self.count_calls(now, identity);
+    }
+
+    /// A session of an identity has begun or ended: its flows matter more, or less.
+    fn count_calls(&mut self, now: Instant, identity: Option<IdentityId>) {
+        let live = |session: &Session| session.sender().identity == identity && !session.has_ended();
+        let any = self.sessions.values().any(live);
+        if let Some(registration) = identity.and_then(|identity| self.registrations.get_mut(&identity)) {
+            registration.set_calls(&mut self.core, now, any);
+        }
+    }
+
     /// Runs `act` on a session, and forgets the session when it has come to its end.
     pub(crate) fn with_session<R>(
         &mut self,
@@ -412,7 +427,8 @@ impl Endpoint {
         let had_ended = session.has_ended();
         let sender = session.sender();
         let result = act(session, &mut Cx { core: &mut self.core, now, sender });
-        if session.has_ended() && !had_ended {
+        let ends = session.has_ended() && !had_ended;
+        if ends {
             self.live_sessions = self.live_sessions.saturating_sub(1);
             trickle::forget(&mut self.core, now, id);
         }
@@ -425,6 +441,9 @@ impl Endpoint {
             if let Some(identity) = sender.identity {
                 self.forget(identity);
             }
+        }
+        if ends {
+            self.count_calls(now, sender.identity);
         }
         Some(result)
     }

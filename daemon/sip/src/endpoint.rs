@@ -206,8 +206,7 @@ impl Endpoint {
         }
         let id = self.next_session();
         let session = Session::outbound(&mut self.core, now, id, identity, target, options)?;
-        self.sessions.insert(id, session);
-        self.live_sessions += 1;
+        self.begin_session(now, id, session);
         Ok(id)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::home::*;
 use crate::common::nat::Mapping;
 use crate::common::*;
-use voipd_sip::endpoint::{Event, RegistrationState, Transport};
+use voipd_sip::endpoint::{Event, RegistrationState, SessionId, Transport};
 
 fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
@@ -292,4 +292,58 @@ fn a_server_that_has_ponged_once_is_expected_to_go_on() {
     home.net.connections.mute = true;
     home.net.run(minutes(3));
     assert!(!home.states().is_empty());
+}
+
+// While there are calls.
+
+/// Bob calls by way of the registrar; answers the session that rings.
+fn called(home: &mut Home) -> SessionId {
+    let (_, register) = home.registers(home.server).pop().unwrap();
+    let user = register.headers.contacts().unwrap()[0].uri.to_string();
+    let invite = format!(
+        "INVITE {user} SIP/2.0
+Via: SIP/2.0/TCP 198.51.100.1:5060;branch=z9hG4bKcall
+Max-Forwards: 70
+From: <sip:bob@example.org>;tag=bob
+To: <sip:alice@example.org>
+Call-ID: call
+CSeq: 1 INVITE
+Contact: <sip:bob@198.51.100.1:5060;transport=tcp>
+Content-Length: 0
+
+"
+    );
+    home.net.say_on(home.server, home.phone, crlf(&invite).as_bytes());
+    home.net.run_ms(100);
+    incoming(&home.net.events(home.phone))
+}
+
+#[test]
+fn a_connection_that_dies_without_a_word_while_there_is_a_call_is_found_in_seconds() {
+    let mut home = by_tcp().registered(BINDS_FLOWS);
+    called(&mut home);
+    home.net.run(Duration::from_secs(20));
+    home.states();
+    let died = home.net.elapsed().as_secs();
+    home.net.connections.mute = true;
+    home.net.run(Duration::from_secs(25));
+    let (again, _) = home.registers(home.server).remove(0);
+    assert!((died + 10..=died + 23).contains(&again.as_secs()), "died {died}, registered anew {again:?}");
+}
+
+#[test]
+fn the_haste_of_keep_alives_ends_with_the_last_call() {
+    let mut home = by_tcp().registered(BINDS_FLOWS);
+    home.net.run(minutes(1));
+    let session = called(&mut home);
+    let begun = home.pings().len();
+    home.net.run(minutes(2));
+    let during = home.pings().split_off(begun);
+    assert!((9..=12).contains(&during.len()), "{during:?}");
+    assert!(pauses(&during).iter().all(|pause| (8..=12).contains(pause)), "{during:?}");
+    home.net.with(home.phone, |e, now| e.reject(now, session, status(486), None)).unwrap();
+    let ended = home.pings().len();
+    home.net.run(minutes(20));
+    let after = pauses(&home.pings().split_off(ended + 1));
+    assert!(after.iter().all(|pause| (94..=120).contains(pause)), "{after:?}");
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use voipd_dbus::Figures;
-use voipd_tests::{Config, Lab, Voipd, pause};
+use voipd_tests::{Config, Lab, Voipd, pause, timely};
 
 use super::stranger::{Chance, Stranger, status};
 use super::witness::{Talk, Witness, with_echo};
@@ -83,7 +83,7 @@ fn junk(stranger: &Stranger, voipd: &Voipd, chance: &mut Chance) -> Vec<Vec<u8>>
     junk
 }
 
-#[tokio::test]
+#[timely]
 async fn garbage_on_the_sip_port_disturbs_no_call() {
     let lab = Lab::alone();
     let talk = Talk::begin(&lab).await;
@@ -160,7 +160,7 @@ fn rtcp(kind: u8, count: u8, words: &[u32]) -> Vec<u8> {
     packet
 }
 
-#[tokio::test]
+#[timely]
 async fn garbage_and_foreign_sound_on_the_media_ports_disturb_no_call() {
     let lab = Lab::alone();
     let talk = Talk::begin(&lab).await;

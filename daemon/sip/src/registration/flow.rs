@@ -432,6 +432,10 @@ impl FlowRegistration {
         self.bound_since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
     }
 
+    pub(super) fn set_calls(&mut self, core: &mut Core, now: Instant, any: bool) {
+        self.keep_alive.set_calls(core, now, any);
+    }
+
     pub(super) fn on_pong(&mut self, core: &mut Core, flow: Flow) {
         self.keep_alive.on_pong(core, flow);
     }

@@ -20,6 +20,8 @@ const ON_STREAMS: (Duration, Duration) = (Duration::from_secs(95), Duration::fro
 /// How often with datagrams: below the half minute for which the least patient routers keep a translation (RFC 5626
 /// section 4.4.2).
 const WITH_DATAGRAMS: (Duration, Duration) = (Duration::from_secs(24), Duration::from_secs(29));
+/// How often while a call needs the flow: what the peer says of it, its BYE above all, has no other way to us.
+const WITH_CALLS: (Duration, Duration) = (LEAST, Duration::from_secs(12));
 /// How often at most, whatever the registrar says.
 const LEAST: Duration = Duration::from_secs(10);
 /// How often the interval is halved where translations are forgotten sooner.
@@ -124,6 +126,10 @@ pub(super) struct KeepAlive {
     flow: Option<Flow>,
     method: Method,
     interval: (Duration, Duration),
+    /// The flow has to be kept.
+    kept: bool,
+    /// A call needs the flow.
+    with_calls: bool,
     expects_answers: bool,
     awaited: Awaited,
     answers: Answers,
@@ -140,6 +146,8 @@ impl KeepAlive {
             flow: None,
             method: Method::LineEnds,
             interval: WITH_DATAGRAMS,
+            kept: false,
+            with_calls: false,
             expects_answers: false,
             awaited: Awaited::Nothing,
             answers: Answers::None(0),
@@ -167,13 +175,29 @@ impl KeepAlive {
         };
         let local = flow.local.ip();
         let forgotten = stream || said.expects_keep_alives() || said.translated || is_behind_firewall(local);
-        if forgotten && !local.is_loopback() {
+        self.kept = forgotten && !local.is_loopback();
+        if self.kept {
             self.schedule(core, now);
         }
     }
 
+    /// Whether a call needs the flow: its failure is found sooner then, where keep-alives can find it.
+    pub(super) fn set_calls(&mut self, core: &mut Core, now: Instant, any: bool) {
+        let begins = any && !self.with_calls && self.kept && self.finds_failures();
+        self.with_calls = any;
+        if begins {
+            self.schedule(core, now);
+        }
+    }
+
+    /// A failed flow shows: by the answer that is missing, or, on a connection, by TCP alone.
+    fn finds_failures(&self) -> bool {
+        self.expects_answers || self.flow.is_some_and(|flow| flow.transport.is_reliable())
+    }
+
     /// The flow is not the binding's any more.
     pub(super) fn stop(&mut self, core: &mut Core) {
+        self.kept = false;
         self.awaited = Awaited::Nothing;
         for timer in [RegistrationTimer::KeepAlive, RegistrationTimer::Answer] {
             core.outbox.timers.stop(Timer::Registration(self.binding, timer));
@@ -186,7 +210,10 @@ impl KeepAlive {
     }
 
     fn schedule(&self, core: &mut Core, now: Instant) {
-        let (least, most) = self.interval;
+        let (least, most) = match self.with_calls && self.finds_failures() {
+            true => (self.interval.0.min(WITH_CALLS.0), self.interval.1.min(WITH_CALLS.1)),
+            false => self.interval,
+        };
         let shorter = |time: Duration| (time / 2_u32.pow(self.shortened)).max(LEAST * 4 / 5);
         let wait = core.random.between(shorter(least), shorter(most).max(LEAST));
         self.set(core, now, RegistrationTimer::KeepAlive, wait);

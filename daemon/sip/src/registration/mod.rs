@@ -172,6 +172,13 @@ impl Registration {
         self.settle(core, now);
     }
 
+    /// Whether there are calls by this identity.
+    pub(crate) fn set_calls(&mut self, core: &mut Core, now: Instant, any: bool) {
+        for binding in [&mut self.first, &mut self.second] {
+            binding.set_calls(core, now, any);
+        }
+    }
+
     /// The far end of a connection has answered a keep-alive.
     pub(crate) fn on_pong(&mut self, core: &mut Core, flow: Flow) {
         for binding in [&mut self.first, &mut self.second] {
