@@ -313,10 +313,10 @@ impl Agent {
             true => PLAIN_LOOK,
             false => CHECK,
         };
-        let regular = if watchful { now + WATCH } else { beat(begun, now, look) };
+        let regular = beat(begun, now, if watchful { WATCH } else { look });
         // A report may wait for the next beat: its interval is random and seconds long.
-        let report = beat(begun, report_due, look.min(PLAIN_LOOK));
-        call.next_check = Some(report.max(now + WATCH).min(regular));
+        let report = beat(begun, report_due.max(now), look.min(PLAIN_LOOK));
+        call.next_check = Some(report.min(regular));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }
