@@ -13,7 +13,7 @@ use sound_lab::*;
 use voipd::api::DeviceRole;
 use voipd::api::ports::{RecordFormat, RecordWish};
 use voipd::sound::{self, RECORDING_RATE, Recording, SoundEvent, SoundSystem};
-use voipd_audio::engine::{DevicePort, Pace};
+use voipd_audio::engine::{DevicePort, Pace, Side};
 
 /// Takes all samples of a file being played, as fast as they come.
 fn drain(port: DevicePort) -> Vec<f32> {
@@ -226,6 +226,73 @@ fn a_recording_in_ogg_is_as_long_as_the_sound_and_can_be_played_at_any_time() {
     let loud = level(&played[4800..68_000], 440.0, RECORDING_RATE);
     assert!((loud - 0.4).abs() < 0.05, "{loud}");
     assert!(level(&played[69_000..], 440.0, RECORDING_RATE) > 0.2, "its end is there");
+}
+
+/// Both channels of a recording as libopus hears them, from its header to the end that its last page tells (RFC 7845
+/// section 4).
+fn both_channels(path: &Path) -> [Vec<f32>; 2] {
+    let mut reader = ogg::PacketReader::new(File::open(path).unwrap());
+    let head = reader.read_packet_expected().unwrap().data;
+    assert!(head.starts_with(b"OpusHead\x01\x02") && head.len() == 19 && head[18] == 0, "{head:?}");
+    assert!(reader.read_packet_expected().unwrap().data.starts_with(b"OpusTags"));
+    let mut decoder =
+        audiopus::coder::Decoder::new(audiopus::SampleRate::Hz48000, audiopus::Channels::Stereo).unwrap();
+    let (mut sides, mut end) = ([vec![], vec![]], 0);
+    while let Some(packet) = reader.read_packet().unwrap() {
+        end = packet.absgp_page();
+        let mut samples = [0.0; 2 * 5_760];
+        let data = (&packet.data).try_into().unwrap();
+        let room = (&mut samples[..]).try_into().unwrap();
+        let frames = decoder.decode_float(Some(data), room, false).unwrap();
+        for pair in samples[..2 * frames].chunks_exact(2) {
+            sides[0].push(pair[0]);
+            sides[1].push(pair[1]);
+        }
+    }
+    let begin = usize::from(u16::from_le_bytes([head[10], head[11]]));
+    sides.map(|side| side[begin..end as usize].to_vec())
+}
+
+#[test]
+fn near_and_far_stay_apart_in_ogg() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("call.opus");
+    let wish = RecordWish { format: RecordFormat::Ogg, side: Side::Stereo };
+    let file = OwnedFd::from(File::create(&path).unwrap());
+    let recording = run(sound::record_file(file, wish, Arc::default())).unwrap();
+    let mut ring = recording.port.listener.unwrap().ring;
+    // Who is near speaks at first, then both, then who is far.
+    let frames = 70_123;
+    let (near, far) = (sine(440.0, 0.4, RECORDING_RATE, frames), sine(1310.0, 0.4, RECORDING_RATE, frames));
+    for (at, (near, far)) in near.iter().zip(&far).enumerate() {
+        let pair = [if at < 48_000 { *near } else { 0.0 }, if at > 24_000 { *far } else { 0.0 }];
+        ring.push_entire_slice(&pair).unwrap();
+    }
+    drop(ring);
+    assert_eq!(run(recording.finished).unwrap(), Ok(()));
+
+    let [left, right] = both_channels(&path);
+    assert_eq!((left.len(), right.len()), (frames, frames));
+    let heard = |side: &[f32], part: std::ops::Range<usize>| {
+        [440.0, 1310.0].map(|pitch| level(&side[part.clone()], pitch, RECORDING_RATE))
+    };
+    for (part, of_left, of_right) in [
+        (4_800..19_200, [0.4, 0.0], [0.0, 0.0]),
+        (28_800..43_200, [0.4, 0.0], [0.0, 0.4]),
+        (52_800..67_200, [0.0, 0.0], [0.0, 0.4]),
+    ] {
+        for (side, wanted) in [(&left, of_left), (&right, of_right)] {
+            let heard = heard(side, part.clone());
+            let near = |(heard, wanted): (f32, f32)| (heard - wanted).abs() < 0.04;
+            assert!(heard.into_iter().zip(wanted).all(near), "{part:?}: {heard:?} for {wanted:?}");
+        }
+    }
+    // Our own player mixes both.
+    let played = drain(play(&path).unwrap());
+    assert_eq!(played.len(), frames);
+    for loud in heard(&played, 28_800..43_200) {
+        assert!((loud - 0.2).abs() < 0.04, "{loud}");
+    }
 }
 
 #[test]

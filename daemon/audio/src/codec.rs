@@ -21,6 +21,7 @@ use g711::Law;
 use crate::plan::Codec;
 
 pub use g711::{ulaw_code, ulaw_sample};
+pub use opus::StereoEncoder;
 
 /// Why a codec could not be made or fed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -278,6 +278,7 @@ impl JitterBuffer {
         let floor = (self.min - self.packet_length()).max(self.least_wait);
         let enough = self.delay.enough().max(floor).min(wait);
         let safe = self.delay.safe().max(enough).min(wait);
+        let wait = wait.max(self.delay.risen());
         let standing = Standing { lateness, remainder, wait, enough, safe };
         self.level.advise(now, standing, quiet)
     }
@@ -494,7 +495,8 @@ impl JitterBuffer {
     /// `concealed`: what was made up while the packet was late.
     fn play(&mut self, packet: Packet, now: i64, concealed: i64) -> Step {
         let lateness = self.lateness(&packet, now);
-        let needless = concealed <= SKIPPED && lateness - concealed >= self.wait();
+        let enough = self.wait().max(self.delay.risen());
+        let needless = concealed <= SKIPPED && lateness - concealed >= enough;
         let skip = if needless { concealed.min(packet.duration) } else { 0 };
         self.take(packet);
         let left = if needless { concealed - skip } else { 0 };

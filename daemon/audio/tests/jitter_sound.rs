@@ -73,6 +73,37 @@ fn after_a_burst_the_delay_is_back_within_seconds_and_no_word_is_lost() {
 }
 
 #[test]
+fn a_way_that_grows_by_more_than_is_ever_waited_for_costs_no_words() {
+    // Longer by 350 ms for good, and by 700 ms: the buffer aims at 400 ms at most.
+    for longer in [350, 700] {
+        let (mut world, mut near, mut far) = World::call(Codec::Pcmu, 8_000);
+        world.network().weather = Box::new(move |sent| {
+            vec![if sent.at_nanos < 4_000 * MS { LATENCY } else { LATENCY + longer * MS }]
+        });
+        let words = speech(8_000, 14.0, 12);
+        near.feed(&words);
+        world.run_ms(3_000);
+        let before = world.sides[1].counters(STREAM).frames_concealed;
+        world.run_ms(1_000);
+        let after = world.sides[1].counters(STREAM).frames_concealed;
+        // Nothing can be played while nothing comes.
+        assert!(after - before <= longer / 10 + 2, "{longer} ms: {before} and {after}");
+        world.run_ms(9_000);
+        let counters = world.sides[1].counters(STREAM);
+        assert_eq!(counters.frames_concealed, after, "{longer} ms: {counters:?}");
+        assert!(counters.buffer_us < 60_000, "{longer} ms: {counters:?}");
+        let heard = far.recorded();
+        for second in [5, 7, 9, 11] {
+            let (said, from) = (&words[second * 8_000..(2 * second + 1) * 4_000], second * 8_000);
+            if rms(said) > 0.02 {
+                let (correlation, _) = find(said, &heard[from..from + 12_000], 8_000);
+                assert!(correlation > 0.6, "{longer} ms, second {second}: {correlation}");
+            }
+        }
+    }
+}
+
+#[test]
 fn one_stall_costs_seconds_of_delay_and_not_a_packet() {
     let (mut world, mut near, _far) = World::call(Codec::G722, 16_000);
     let stalled = 15_000 * MS..15_300 * MS;

@@ -8,11 +8,14 @@
     reason = "tests may panic"
 )]
 
+mod bare;
+mod counting;
 mod support;
 mod world;
 
 mod activity;
 mod all_codecs;
+mod any_packets;
 mod closing;
 mod codec;
 mod codec_change;
@@ -32,6 +35,7 @@ mod jitter_arbitrary;
 mod jitter_sound;
 mod moved;
 mod mute;
+mod no_allocation;
 mod programs;
 mod quality;
 mod redundancy;
@@ -42,6 +46,7 @@ mod speech;
 mod ssrc_change;
 mod stretch;
 mod symmetric_rtp;
+mod tick_paths;
 mod timing;
 mod tone;
 mod voice;

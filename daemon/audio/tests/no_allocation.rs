@@ -1,9 +1,7 @@
 //! After `new`, nothing on the signal path allocates or frees: every call is made under a counting allocator. It sees
 //! Rust's allocations only; what libopus does inside is for the test of the whole tick, which interposes malloc.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use crate::counting::allocations;
 use voipd_audio::Codec;
 use voipd_audio::activity::ActivityDetector;
 use voipd_audio::codec::{Decoder, Encoder, EncoderSettings};
@@ -13,47 +11,6 @@ use voipd_audio::resample::{DriftControl, Resampler};
 use voipd_audio::stretch::{Cut, go_on};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Generator, Signal, Tone};
-
-/// Counts what the current thread allocates and frees.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: passes everything on to the system's allocator, unchanged.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(call: impl FnOnce()) -> usize {
-    let before = CALLS.get();
-    call();
-    CALLS.get() - before
-}
 
 #[test]
 fn the_counter_counts() {

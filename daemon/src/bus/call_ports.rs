@@ -50,11 +50,6 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
                     .unwrap_or(usual.format),
             };
             options.finish()?;
-            if wish.format == RecordFormat::Ogg && wish.side == Side::Stereo {
-                return Err(invalid(
-                    "near and far apart are recorded as WAV only: choose the format wav, or the side both",
-                ));
-            }
             let file = file.into();
             requests.order(|reply| Request::Ports(PortsRequest::StartRecording { call, file, wish, reply }))
         }

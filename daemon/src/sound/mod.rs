@@ -263,7 +263,7 @@ pub async fn record_file(
     let channels = wish.side.channels();
     let ring = on_thread(move || match wish.format {
         RecordFormat::Wav => wav::record(File::from(file), channels, done),
-        RecordFormat::Ogg => ogg::record(File::from(file), done),
+        RecordFormat::Ogg => ogg::record(File::from(file), channels, done),
     })
     .await?;
     let listener = Some(Listener { side: wish.side, ring, dropped });

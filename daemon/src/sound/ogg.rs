@@ -1,4 +1,4 @@
-//! Recordings as Opus in Ogg (RFC 7845): mono, 20 ms a packet, a page each second. Knows files and samples, not who is
+//! Recordings as Opus in Ogg (RFC 7845): one channel or two, 20 ms a packet, a page each second. Knows files and samples, not who is
 //! recorded.
 
 use std::fs::File;
@@ -9,33 +9,34 @@ use std::time::Duration;
 use ogg::{PacketWriteEndInfo, PacketWriter};
 use rtrb::{Consumer, Producer, RingBuffer};
 use voipd_audio::Codec;
-use voipd_audio::codec::{Encoder, EncoderSettings};
+use voipd_audio::codec::{CodecError, Encoder, EncoderSettings, StereoEncoder};
 
 use super::wav::{RECORDING_RATE, io_words, require_regular};
 
 /// How often the ring of two seconds is emptied.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Samples of a packet.
+/// Samples of a packet, of each channel.
 const FRAME: usize = RECORDING_RATE as usize / 50;
 /// Packets of a page.
 const PAGE: u64 = 50;
 /// Samples that the decoder throws away at first: what libopus needs to begin (its look-ahead at 48 kHz).
 const PRE_SKIP: u16 = 312;
-/// Bits per second.
+/// Bits per second of each channel.
 const BITRATE: u32 = 32_000;
 /// A call has one stream: any number names it.
 const SERIAL: u32 = 1;
 
-/// Records into a file, from its beginning: mono, [`RECORDING_RATE`]. What was written a second ago can be played whatever
+/// Records into a file, from its beginning: [`RECORDING_RATE`], one channel or two, interleaved in the ring. What was written a second ago can be played whatever
 /// happens. When the engine drops its end of the ring, the file is completed and `finished` called.
 pub(super) fn record(
     file: File,
+    channels: usize,
     finished: impl FnOnce(Result<(), String>) + Send + 'static,
 ) -> Result<Producer<f32>, String> {
     require_regular(&file)?;
     let words = |error: io::Error| format!("the recording cannot be written: {}", io_words(&error));
-    let recorder = Recorder::new(file).map_err(words)?;
-    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize);
+    let recorder = Recorder::new(file, channels).map_err(words)?;
+    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize * channels);
     thread::Builder::new()
         .name("voipd-record".to_owned())
         .spawn(move || finished(recorder.run(ring).map_err(words)))
@@ -43,31 +44,16 @@ pub(super) fn record(
     Ok(playback)
 }
 
-struct Recorder {
-    writer: PacketWriter<'static, BufWriter<File>>,
-    encoder: Encoder,
-    frame: Vec<f32>,
-    /// The last packet stays here: it must say that it is the last.
-    packet: Option<Vec<u8>>,
-    packets: u64,
-    samples: u64,
+enum Coder {
+    Mono(Encoder),
+    Stereo(StereoEncoder),
 }
 
-impl Recorder {
-    fn new(mut file: File) -> io::Result<Self> {
-        file.set_len(0)?;
-        file.rewind()?;
-        let mut writer = PacketWriter::new(BufWriter::new(file));
-        let mut head = b"OpusHead\x01\x01".to_vec();
-        head.extend(PRE_SKIP.to_le_bytes());
-        head.extend(RECORDING_RATE.to_le_bytes());
-        // Neither gain nor a map of channels.
-        head.extend([0; 3]);
-        writer.write_packet(head, SERIAL, PacketWriteEndInfo::EndPage, 0)?;
-        let mut tags = b"OpusTags\x05\0\0\0voipd".to_vec();
-        tags.extend([0; 4]);
-        writer.write_packet(tags, SERIAL, PacketWriteEndInfo::EndPage, 0)?;
-        writer.inner_mut().flush()?;
+impl Coder {
+    fn new(channels: usize) -> Result<Self, CodecError> {
+        if channels > 1 {
+            return StereoEncoder::new(2 * BITRATE).map(Self::Stereo);
+        }
         let settings = EncoderSettings {
             codec: Codec::Opus,
             bitrate: Some(BITRATE),
@@ -77,8 +63,54 @@ impl Recorder {
             max_playback_rate: None,
             complexity: 5,
         };
-        let encoder = Encoder::new(settings).map_err(io::Error::other)?;
-        let frame = Vec::with_capacity(FRAME);
+        Encoder::new(settings).map(Self::Mono)
+    }
+
+    fn channels(&self) -> usize {
+        match self {
+            Self::Mono(_) => 1,
+            Self::Stereo(_) => 2,
+        }
+    }
+
+    fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
+        match self {
+            Self::Mono(encoder) => encoder.encode(samples, payload),
+            Self::Stereo(encoder) => encoder.encode(samples, payload),
+        }
+    }
+}
+
+struct Recorder {
+    writer: PacketWriter<'static, BufWriter<File>>,
+    encoder: Coder,
+    /// Interleaved samples of the packet that is being filled.
+    frame: Vec<f32>,
+    /// The last packet stays here: it must say that it is the last.
+    packet: Option<Vec<u8>>,
+    packets: u64,
+    /// Of all channels.
+    samples: u64,
+}
+
+impl Recorder {
+    fn new(mut file: File, channels: usize) -> io::Result<Self> {
+        let encoder = Coder::new(channels).map_err(io::Error::other)?;
+        file.set_len(0)?;
+        file.rewind()?;
+        let mut writer = PacketWriter::new(BufWriter::new(file));
+        let mut head = b"OpusHead\x01".to_vec();
+        head.push(encoder.channels() as u8);
+        head.extend(PRE_SKIP.to_le_bytes());
+        head.extend(RECORDING_RATE.to_le_bytes());
+        // Neither gain nor a map of channels.
+        head.extend([0; 3]);
+        writer.write_packet(head, SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+        let mut tags = b"OpusTags\x05\0\0\0voipd".to_vec();
+        tags.extend([0; 4]);
+        writer.write_packet(tags, SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+        writer.inner_mut().flush()?;
+        let frame = Vec::with_capacity(FRAME * encoder.channels());
         Ok(Self { writer, encoder, frame, packet: None, packets: 0, samples: 0 })
     }
 
@@ -99,7 +131,7 @@ impl Recorder {
 
     fn add(&mut self, sample: f32) -> io::Result<()> {
         self.frame.push(sample);
-        if self.frame.len() < FRAME {
+        if self.frame.len() < FRAME * self.encoder.channels() {
             return Ok(());
         }
         let mut payload = vec![0; 1275];
@@ -120,9 +152,10 @@ impl Recorder {
 
     /// What the encoder still holds is pushed out, and the last page says how much of its end is no sound.
     fn complete(mut self) -> io::Result<()> {
-        let sounding = self.samples;
+        let channels = self.encoder.channels() as u64;
+        let sounding = self.samples / channels;
         let wanted = (sounding + u64::from(PRE_SKIP)).next_multiple_of(FRAME as u64);
-        for _ in sounding..wanted {
+        for _ in self.samples..wanted * channels {
             self.add(0.0)?;
         }
         if let Some(last) = self.packet.take() {

@@ -82,6 +82,30 @@ impl Encoder {
     }
 }
 
+/// Two channels that are kept, not sent: what recordings are made with.
+pub struct StereoEncoder(coder::Encoder);
+
+impl StereoEncoder {
+    /// Not for the real-time thread: allocates. `bitrate` in bits per second, of both channels.
+    pub fn new(bitrate: u32) -> Result<Self, CodecError> {
+        let make = || -> audiopus::Result<coder::Encoder> {
+            // For speech alone libopus would fold both channels into one at lower rates.
+            let mut coder = coder::Encoder::new(SampleRate::Hz48000, Channels::Stereo, Application::Audio)?;
+            coder.set_bitrate(Bitrate::BitsPerSecond(
+                bitrate.clamp(*BITRATES.start(), *BITRATES.end()) as i32
+            ))?;
+            coder.set_force_channels(Channels::Stereo)?;
+            Ok(coder)
+        };
+        make().map(StereoEncoder).map_err(|error| CodecError::Opus(error.to_string()))
+    }
+
+    /// `samples`: left and right by turns at 48 kHz, a packet's worth (RFC 6716 section 2.1.4); answers the payload's octets.
+    pub fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
+        self.0.encode_float(samples, payload).map_err(|_| CodecError::Buffer)
+    }
+}
+
 /// The widest band that is of use to whoever plays at this rate in hertz (RFC 7587 section 6.1).
 fn widest_band(playback_rate: u32) -> Bandwidth {
     match playback_rate {

@@ -82,9 +82,13 @@ impl Playout {
         self.samples.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// `count` samples of decoded sound were written to [`Playout::room`].
+    /// `count` samples of decoded sound were written to [`Playout::room`]. They are held to full scale: what a stranger
+    /// makes up can be fifty times as loud by Opus.
     pub(crate) fn add(&mut self, count: usize) {
         let end = (self.end + count).min(self.samples.len());
+        for sample in self.samples.get_mut(self.end..end).unwrap_or_default() {
+            *sample = sample.clamp(-1.0, 1.0);
+        }
         if self.bridged > 0 {
             let new = self.samples.get_mut(self.end..end).unwrap_or_default();
             let step = 1.0 / (self.bridged + 1) as f32;

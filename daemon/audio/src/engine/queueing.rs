@@ -9,9 +9,13 @@ const RECENT_NANOS: i64 = 500_000_000;
 /// The same where it matters more to know soon than to know well.
 const NOW_NANOS: i64 = 100_000_000;
 
+/// A timestamp that disagrees with its arrival by more is of another time line: the sender's clock has jumped.
+const JUMP_NANOS: i64 = 2_000_000_000;
+
 /// The queue before one stream.
 #[derive(Default)]
 pub(crate) struct Queueing {
+    last: Option<Point>,
     base: Fastest,
     recent: Fastest,
     now: Fastest,
@@ -28,16 +32,19 @@ impl Queueing {
     /// Takes a packet with this timestamp, on a clock of `clock_rate` hertz.
     pub(crate) fn observe(&mut self, timestamp: u32, at_nanos: u64, clock_rate: u32) {
         let at = at_nanos as i64;
-        let transit = match &self.recent.last {
-            Some(last) => {
-                last.transit + at.wrapping_sub(last.at) - units(timestamp, last.timestamp, clock_rate)
+        let step = |last: Point| at.wrapping_sub(last.at) - units(timestamp, last.timestamp, clock_rate);
+        let transit = match self.last.map(|last| (last.transit, step(last))) {
+            Some((transit, step)) if step.abs() <= JUMP_NANOS => transit + step,
+            Some(_) => {
+                self.restart();
+                0
             }
             None => 0,
         };
-        let point = Point { at, timestamp, transit };
-        self.base.add(point, BASE_NANOS);
-        self.recent.add(point, RECENT_NANOS);
-        self.now.add(point, NOW_NANOS);
+        self.last = Some(Point { at, timestamp, transit });
+        self.base.add(at, transit, BASE_NANOS);
+        self.recent.add(at, transit, RECENT_NANOS);
+        self.now.add(at, transit, NOW_NANOS);
         self.queued = self.recent.least() - self.base.least();
         self.queued_now = self.now.least() - self.base.least();
     }
@@ -69,22 +76,20 @@ struct Point {
 /// The least transit of a time, by halves of up to twice as long.
 #[derive(Default)]
 struct Fastest {
-    last: Option<Point>,
     since: i64,
     now: Option<i64>,
     before: Option<i64>,
 }
 
 impl Fastest {
-    fn add(&mut self, point: Point, window: i64) {
+    fn add(&mut self, at: i64, transit: i64, window: i64) {
         if self.now.is_none() {
-            self.since = point.at;
+            self.since = at;
         }
-        if point.at.wrapping_sub(self.since) >= window {
-            (self.before, self.now, self.since) = (self.now, None, point.at);
+        if at.wrapping_sub(self.since) >= window {
+            (self.before, self.now, self.since) = (self.now, None, at);
         }
-        self.now = Some(self.now.map_or(point.transit, |least| least.min(point.transit)));
-        self.last = Some(point);
+        self.now = Some(self.now.map_or(transit, |least| least.min(transit)));
     }
 
     fn least(&self) -> i64 {
@@ -134,6 +139,20 @@ mod tests {
         }
         let (slow, soon) = (queueing.queued_us() / 1000, queueing.queued_now_us() / 1000);
         assert!(slow < 300 && soon > 400, "{slow} {soon}");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_no_queue() {
+        let mut queueing = Queueing::default();
+        for packet in 0..200_u32 {
+            let jumped = match packet {
+                50 => 0x7FFF_0000,
+                100.. => 0x9000_0000,
+                _ => 0,
+            };
+            queueing.observe(jumped + packet * 160, u64::from(packet) * 20_000_000, 8000);
+            assert_eq!((queueing.queued_us(), queueing.queued_now_us()), (0, 0), "packet {packet}");
+        }
     }
 
     #[test]

@@ -135,6 +135,14 @@ impl RelativeDelay {
         self.base
     }
 
+    /// By how much the fastest packet of the last 0.5 to 1 s was slower than that of the last six, in nanoseconds: what is held
+    /// beyond a shorter wait is no surplus, and leaving it out only tears holes. It takes a queue on the way that has grown
+    /// at once, or timestamps that have gone astray.
+    pub(super) fn risen(&self) -> i64 {
+        let recent = self.fastest.iter().take(2).copied().min().filter(|fastest| *fastest != i64::MAX);
+        recent.map_or(0, |fastest| ((fastest - self.base).max(0) / BUCKET + 1) * BUCKET)
+    }
+
     /// How long after the fastest packets' arrival it pays to wait, in nanoseconds.
     pub(super) fn target(&self) -> i64 {
         self.target

@@ -138,8 +138,7 @@ impl Stream {
         if near && (!sound || clock_rate(arrival) == run.clock_rate) {
             let packet = run.packet(arrival);
             if packet.sequence >= run.first || self.former.is_none() {
-                let likely = !sound || (packet.at - packet.time - self.transit).abs() <= MAX_TIME_JUMP;
-                return if likely { Place::Known(packet, true) } else { Place::Strange };
+                return if self.is_likely(&packet) { Place::Known(packet, true) } else { Place::Strange };
             }
         }
         if let Some(former) = &self.former
@@ -148,11 +147,16 @@ impl Stream {
             && (-MAX_MISORDER..=MAX_DROPOUT).contains(&former.ahead(arrival.sequence))
         {
             let packet = former.packet(arrival);
-            if packet.sequence < run.first {
+            if packet.sequence < run.first && self.is_likely(&packet) {
                 return Place::Known(packet, false);
             }
         }
         if near && sound && ahead > 0 { Place::OtherClock } else { Place::Strange }
+    }
+
+    /// Whether the arrival agrees with the timestamp.
+    fn is_likely(&self, packet: &Packet) -> bool {
+        packet.duration == 0 || (packet.at - packet.time - self.transit).abs() <= MAX_TIME_JUMP
     }
 
     /// The same source goes on in another clock. `base`: the transit time of the fastest packets so far.
