@@ -2,7 +2,7 @@
 //!
 //! Without a report a link of 20 kbit/s would take the 48 kbit/s of an undisturbed Opus call into a queue that grows by
 //! 1.4 s each second. Peers that report at once (voipd does) end this within a packet time or two; those that report every
-//! five seconds let it be found out step by step.
+//! five seconds let it be found out by a try, right before they report.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,8 @@ const PROMPT_GRACE: Duration = Duration::from_millis(800);
 const PATIENCE: Duration = Duration::from_secs(16);
 /// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
 const CAREFUL: f64 = 24_000.0;
-/// What the first good report of a slow peer allows, and each later one, compared with what was sent before.
-const FIRST_CLIMB: f64 = 1.2;
-const CLIMB: f64 = 1.11;
-/// What is tried before each report, compared with what is sent until then, and how much is enough to be all.
-const TRIED: f64 = 1.25;
-const ALL: f64 = 44_000.0;
+/// What the first good report of a slow peer allows, compared with what was sent before, until a try of all has been called good.
+const CLIMB: f64 = 1.2;
 /// A try begins so long before the report is expected, and ends as long after it: what it does to a link is known before it
 /// has done much.
 const TRY: Duration = Duration::from_millis(800);
@@ -58,7 +54,7 @@ pub(super) enum Opening {
         last: Instant,
         /// Time between the last two reports.
         apart: Duration,
-        /// Bits per second that a report has called good.
+        /// Bits per second that are sent between tries.
         level: f64,
         /// The last report was fair at the least.
         fair_before: bool,
@@ -91,7 +87,7 @@ impl Opening {
             Opening::HeardOnce { .. } if !fair => {}
             Opening::Unheard { since } => {
                 let apart = now.saturating_duration_since(*since).clamp(SHORTEST, LONGEST);
-                let level = if good { CAREFUL * FIRST_CLIMB } else { CAREFUL };
+                let level = if good { CAREFUL * CLIMB } else { CAREFUL };
                 *self = Opening::Climbing { last: now, apart, level, fair_before: fair };
             }
             Opening::Climbing { last, apart, level, fair_before }
@@ -101,13 +97,9 @@ impl Opening {
                 // Jitter leaves some doubt about each report; two are enough.
                 let good = good || fair && *fair_before;
                 *fair_before = fair && !good;
-                let all = *level * TRIED >= ALL;
-                if tried && good {
-                    *level *= CLIMB;
-                }
                 *apart = now.saturating_duration_since(*last).clamp(SHORTEST, LONGEST);
                 *last = now;
-                if tried && good && all {
+                if tried && good {
                     *self = Opening::Over;
                 }
             }
@@ -139,7 +131,7 @@ impl Opening {
             }
             Opening::Climbing { last, apart, level, .. } => {
                 let due = *last + *apart;
-                if now + TRY >= due && now <= due + TRY { level * TRIED } else { *level }
+                if now + TRY >= due && now <= due + TRY { f64::INFINITY } else { *level }
             }
             _ => f64::INFINITY,
         }
