@@ -22,6 +22,27 @@ pub struct Exchange {
     pub relay: Coturn,
 }
 
+/// A public network with an exchange, for a test that carries sound.
+#[derive(Debug)]
+pub struct Scene {
+    /// The test's place.
+    pub lab: Lab,
+    /// The network.
+    pub internet: Internet,
+    /// Its servers.
+    pub exchange: Exchange,
+}
+
+impl Scene {
+    /// Waits until no other test runs, and sets all up.
+    pub async fn set() -> Self {
+        let lab = Lab::alone();
+        let internet = Internet::new();
+        let exchange = Exchange::start(&lab, &internet).await;
+        Self { lab, internet, exchange }
+    }
+}
+
 impl Exchange {
     /// Starts both on the servers' host.
     pub async fn start(lab: &Lab, internet: &Internet) -> Self {

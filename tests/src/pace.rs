@@ -22,19 +22,21 @@ const NAP: Duration = Duration::from_millis(4);
 /// Priority of the witnesses that have one: above voipd's real-time thread (20), which they must not take for the machine.
 const PRIORITY: &str = "50";
 
-/// Runs a test in a runtime of its own, and again where it fails while the machine was late.
-pub fn run<F: Future<Output = ()>>(name: &str, test: impl Fn() -> F) {
+/// Runs a test, or a part of one, in a runtime of its own, and again where it fails while the machine was late.
+pub fn run<F: Future>(name: &str, test: impl Fn() -> F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for run in 1.. {
+    let mut run = 1;
+    loop {
         let witnesses = Witnesses::begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(test())));
         let latest = witnesses.end();
         match outcome {
-            Ok(()) => return,
+            Ok(outcome) => return outcome,
             Err(_) if run < RUNS && latest > LATE => {
                 // Past the harness, which shows nothing of what ends well.
                 let line = format!("{name}: failed, but the machine stood still for {latest:?}: run again\n");
                 drop(std::io::stderr().write_all(line.as_bytes()));
+                run += 1;
             }
             Err(failure) => resume_unwind(failure),
         }

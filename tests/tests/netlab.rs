@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use voipd_tests::exchange::{Conversation, Exchange};
-use voipd_tests::netlab::{Coturn, Internet, Kind, Nat, Site};
-use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, needs_root, timely};
+use voipd_tests::exchange::{Conversation, Exchange, Scene};
+use voipd_tests::netlab::{Coturn, Host, Internet, Kind, Nat, Site};
+use voipd_tests::{Config, Lab, SOON, Voipctl, Voipd, needs_root, pace, timely};
 
 /// Whether datagrams of one side can reach the other without a relay.
 fn reach_each_other(one: Kind, other: Kind) -> bool {
@@ -43,7 +43,7 @@ async fn talk(caller: Kind, callee: Kind) -> [String; 2] {
 /// A pair of the quick form.
 macro_rules! pair {
     ($name:ident, $caller:expr, $callee:expr) => {
-        #[tokio::test]
+        #[timely]
         async fn $name() {
             if needs_root(stringify!($name)) {
                 talk($caller, $callee).await;
@@ -79,6 +79,17 @@ async fn two_homes_with_the_same_private_addresses_talk() {
     bob.stop().await;
 }
 
+/// A meeting point on the public network, with a relay for its friends.
+async fn meeting_point(lab: &Lab, internet: &Internet) -> (Host, Voipd) {
+    let host = internet.host("point");
+    let config = Config::on(&host.namespace, host.address)
+        .line("rendezvous", "enabled = true")
+        .line("rendezvous", format!("address = \"{}\"", host.address))
+        .line("rendezvous", "relay = true");
+    let point = Voipd::start(lab, "point", config).await;
+    (host, point)
+}
+
 /// A friend at a site, who has joined by an invitation and is registered.
 async fn joined(lab: &Lab, point: &Voipd, name: &str, site: &Site) -> Voipd {
     let phone = Voipd::start(lab, name, Config::on(site.client(), site.address)).await;
@@ -96,12 +107,7 @@ async fn three_friends_behind_nats_need_nobody_but_their_meeting_point() {
     }
     let lab = Lab::alone();
     let internet = Internet::new();
-    let host = internet.host("point");
-    let config = Config::on(&host.namespace, host.address)
-        .line("rendezvous", "enabled = true")
-        .line("rendezvous", format!("address = \"{}\"", host.address))
-        .line("rendezvous", "relay = true");
-    let mut point = Voipd::start(&lab, "point", config).await;
+    let (_host, mut point) = meeting_point(&lab, &internet).await;
     let kinds = [Kind::Behind(Nat::Cone), Kind::Behind(Nat::Symmetric), Kind::TwoNats];
     let sites = kinds.map(|kind| internet.site(kind));
     let names = ["alice", "bob", "carol"];
@@ -138,12 +144,7 @@ async fn a_friend_whose_udp_is_blocked_talks_by_the_meeting_points_relay() {
     }
     let lab = Lab::alone();
     let internet = Internet::new();
-    let host = internet.host("point");
-    let config = Config::on(&host.namespace, host.address)
-        .line("rendezvous", "enabled = true")
-        .line("rendezvous", format!("address = \"{}\"", host.address))
-        .line("rendezvous", "relay = true");
-    let point = Voipd::start(&lab, "point", config).await;
+    let (_host, point) = meeting_point(&lab, &internet).await;
     let sites = [Kind::Behind(Nat::TcpOnly), Kind::Behind(Nat::Cone)].map(|kind| internet.site(kind));
     let alice = joined(&lab, &point, "alice", &sites[0]).await;
     let bob = joined(&lab, &point, "bob", &sites[1]).await;
@@ -179,9 +180,7 @@ async fn candidates_are_trickled_to_who_is_known_to_take_them() {
     if !needs_root("candidates_are_trickled_to_who_is_known_to_take_them") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     // What it says takes 120 ms, and the offer of a first call waits 500 ms for it at most.
     let stun = internet.distant_host("stun", Duration::from_millis(60));
     let stun = Coturn::start(&lab, "stun", &stun.namespace, &[stun.address]).await;
@@ -229,9 +228,9 @@ async fn candidates_are_trickled_to_who_is_known_to_take_them() {
     }
 }
 
-#[timely]
+#[test]
 #[ignore = "takes minutes: make netlab"]
-async fn every_pair_talks() {
+fn every_pair_talks() {
     if !needs_root("every_pair_talks") {
         return;
     }
@@ -246,7 +245,8 @@ async fn every_pair_talks() {
             if column < row {
                 table += " |";
             } else {
-                let [near, far] = talk(caller, callee).await;
+                let pair = format!("{caller} with {callee}");
+                let [near, far] = pace::run(&pair, || talk(caller, callee));
                 table += &format!(" {near}, {far} |");
             }
         }

@@ -228,6 +228,19 @@ async fn a_router_behind_a_carriers_nat_is_of_no_use_and_delays_no_call() {
 }
 
 #[tokio::test]
+async fn a_router_of_upnp_that_has_no_public_address_is_told_from_one_that_talks_nonsense() {
+    if !needs_root("a_router_of_upnp_that_has_no_public_address_is_told_from_one_that_talks_nonsense") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(Kind::TwoRouters);
+    let _service = Miniupnpd::start(&lab, site.router(), &[Protocol::Upnp]).await;
+    let phone = phone(&lab, "phone", &site).await;
+    says(&phone, "router", "warning", "it is behind another router");
+}
+
+#[tokio::test]
 async fn sip_is_mapped_where_strangers_outside_may_call_and_leads_to_the_telephone() {
     if !needs_root("sip_is_mapped_where_strangers_outside_may_call_and_leads_to_the_telephone") {
         return;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use voipd_tests::exchange::{Conversation, Exchange, phone};
+use voipd_tests::exchange::{Conversation, Exchange, Scene, phone};
 use voipd_tests::netlab::{Coturn, Host, Internet, Kind, Nat, Site};
 use voipd_tests::{Call, Lab, SOON, Voipd, needs_root, pause, timely, until};
 
@@ -20,6 +20,14 @@ async fn cones(lab: &Lab, internet: &Internet, exchange: &Exchange) -> ([Site; 2
     let alice = exchange.phone(lab, "alice", &sites[0]).await;
     let bob = exchange.phone(lab, "bob", &sites[1]).await;
     (sites, [alice, bob])
+}
+
+/// Alice calls bob; all of ICE is done, not only the choice of a way.
+async fn settled(lab: &Lab, phones: &[Voipd; 2]) -> Conversation {
+    let conversation = Conversation::begin_after(lab, &phones[0], ("bob", &phones[1]), 0.0).await;
+    println!("{:?}", conversation.way().await);
+    pause(3.0).await;
+    conversation
 }
 
 /// How much sound may be lost, in seconds, when a way breaks and the peer can follow: that nothing is heard is noticed
@@ -81,9 +89,7 @@ async fn a_stun_server_that_is_gone_is_not_missed() {
     if !needs_root("a_stun_server_that_is_gone_is_not_missed") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let dead = internet.host("dead");
     let account = |user: &str| {
         let account = exchange.account(user, CONE);
@@ -103,9 +109,7 @@ async fn a_sip_alg_does_not_break_a_call() {
     if !needs_root("a_sip_alg_does_not_break_a_call") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let sites = [internet.site(CONE), internet.site(CONE)];
     for site in &sites {
         site.router().sip_alg(true);
@@ -124,9 +128,7 @@ async fn a_call_goes_on_after_a_blackout() {
     if !needs_root("a_call_goes_on_after_a_blackout") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let (sites, phones) = cones(&lab, &internet, &exchange).await;
     let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 10.0).await;
     conversation.way().await;
@@ -158,18 +160,13 @@ async fn a_call_goes_on_when_connections_of_signalling_break_with_the_routers_ad
 
 /// First the caller's router gets another address in mid-call, then the callee's. `transport`: a line of the accounts.
 async fn routers_change(transport: &str) {
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let sites = [internet.site(CONE), internet.site(CONE)];
     let account = |user: &str| format!("{}{transport}", exchange.account(user, CONE));
     let alice = phone(&lab, "alice", &sites[0], account("alice")).await;
     let bob = phone(&lab, "bob", &sites[1], account("bob")).await;
     let phones = [alice, bob];
-    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
-    conversation.way().await;
-    // All of ICE is done by then, not only the choice of a way.
-    pause(3.0).await;
+    let conversation = settled(&lab, &phones).await;
     for (site, whose) in sites.iter().zip(["the caller", "the callee"]) {
         let what = format!("the router of {whose} has another address");
         loses_little(&conversation, &what, async || {
@@ -215,6 +212,17 @@ async fn each_with_relays(
     (sites, [alice, bob])
 }
 
+/// Milliseconds from the caller to the callee and back, as soon as they are measured.
+async fn round_trip(conversation: &Conversation) -> f64 {
+    let round_trip = until("the round trip is measured", 2 * SOON, async || {
+        let figures = conversation.near.figures().await;
+        (figures.round_trip_ms >= 0.0).then_some(figures.round_trip_ms)
+    })
+    .await;
+    println!("the round trip takes {round_trip:.0} ms");
+    round_trip
+}
+
 async fn relay(lab: &Lab, host: &Host, name: &str) -> Coturn {
     Coturn::start(lab, name, &host.namespace, &[host.address]).await
 }
@@ -224,9 +232,7 @@ async fn the_nearer_relay_is_taken() {
     if !needs_root("the_nearer_relay_is_taken") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let far_away = Duration::from_millis(150);
     let far = internet.distant_host("far", far_away);
     let near = internet.distant_host("near", Duration::from_millis(5));
@@ -234,12 +240,7 @@ async fn the_nearer_relay_is_taken() {
     let (_sites, phones) = with_relays(&lab, &internet, &exchange, &[&far, &near]).await;
     let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 5.0).await;
     println!("{:?}", conversation.way().await);
-    let round_trip = until("the round trip is measured", 2 * SOON, async || {
-        let figures = conversation.near.figures().await;
-        (figures.round_trip_ms >= 0.0).then_some(figures.round_trip_ms)
-    })
-    .await;
-    println!("the round trip takes {round_trip:.0} ms");
+    let round_trip = round_trip(&conversation).await;
     // By way of the far one each packet would cross its cable twice, and so would each answer.
     assert!(round_trip < 4.0 * far_away.as_millis() as f64, "{round_trip} ms");
     conversation.end_after(5.0).await.assert_both_heard("by the nearer relay");
@@ -252,9 +253,7 @@ async fn of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_cal
     if !needs_root("of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_calls") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let far = internet.distant_host("far", Duration::from_millis(150));
     let near = internet.distant_host("near", Duration::from_millis(5));
     let (far, near) = (relay(&lab, &far, "coturn-far").await, relay(&lab, &near, "coturn-near").await);
@@ -263,12 +262,7 @@ async fn of_each_ones_relay_the_one_that_is_nearer_for_both_is_taken_whoever_cal
         let conversation =
             Conversation::begin_after(&lab, &phones[caller], (name, &phones[callee]), 5.0).await;
         println!("{:?}", conversation.way().await);
-        let round_trip = until("the round trip is measured", 2 * SOON, async || {
-            let figures = conversation.near.figures().await;
-            (figures.round_trip_ms >= 0.0).then_some(figures.round_trip_ms)
-        })
-        .await;
-        println!("the round trip takes {round_trip:.0} ms");
+        let round_trip = round_trip(&conversation).await;
         // By the far one alone it would be 600 ms, and by both more.
         assert!(round_trip < 300.0, "{round_trip} ms");
         conversation.end_after(5.0).await.assert_both_heard("by the relay that is nearer for both");
@@ -282,16 +276,12 @@ async fn a_call_goes_on_when_its_relay_is_gone() {
     if !needs_root("a_call_goes_on_when_its_relay_is_gone") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let second = internet.distant_host("second", Duration::from_millis(30));
     let first = internet.host("first");
     let (mut first, second) = (relay(&lab, &first, "coturn-1").await, relay(&lab, &second, "coturn-2").await);
     let (_sites, phones) = with_relays(&lab, &internet, &exchange, &[&first, &second]).await;
-    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
-    println!("{:?}", conversation.way().await);
-    pause(3.0).await;
+    let conversation = settled(&lab, &phones).await;
     loses_little(&conversation, "the relay is gone", async || first.cut()).await;
     conversation.near.hang_up().await;
     conversation.far.is("ended").await;
@@ -356,13 +346,9 @@ async fn nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again() {
     if !needs_root("nothing_is_sent_to_who_has_vanished_and_the_call_finds_him_again") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let (sites, phones) = cones(&lab, &internet, &exchange).await;
-    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
-    conversation.way().await;
-    pause(3.0).await;
+    let conversation = settled(&lab, &phones).await;
     // By signalling he is there.
     sites[1].router().media_blackout(true);
     let silent = falls_silent(&conversation.near).await;
@@ -382,13 +368,9 @@ async fn a_call_with_who_has_vanished_altogether_ends_and_says_why() {
     if !needs_root("a_call_with_who_has_vanished_altogether_ends_and_says_why") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let (sites, phones) = cones(&lab, &internet, &exchange).await;
-    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
-    conversation.way().await;
-    pause(3.0).await;
+    let conversation = settled(&lab, &phones).await;
     sites[1].router().blackout(true);
     for call in [&conversation.near, &conversation.far] {
         call.is_within("ended", 3 * RECOVERY).await;
@@ -403,14 +385,10 @@ async fn a_call_goes_over_to_an_interface_that_came_in_mid_call_when_the_old_one
     if !needs_root("a_call_goes_over_to_an_interface_that_came_in_mid_call_when_the_old_one_dies") {
         return;
     }
-    let lab = Lab::alone();
-    let internet = Internet::new();
-    let exchange = Exchange::start(&lab, &internet).await;
+    let Scene { lab, internet, exchange } = Scene::set().await;
     let (sites, phones) = cones(&lab, &internet, &exchange).await;
     let mobile = sites[0].second_way(&internet, Nat::Cone);
-    let conversation = Conversation::begin_after(&lab, &phones[0], ("bob", &phones[1]), 0.0).await;
-    conversation.way().await;
-    pause(3.0).await;
+    let conversation = settled(&lab, &phones).await;
     // Beside the old one it changes nothing for the ear.
     let before = counted(&conversation).await;
     mobile.appears(&sites[0]);

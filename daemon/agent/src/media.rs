@@ -18,7 +18,7 @@ use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
 use crate::quality::{CallQuality, Look, QualityMonitor};
 use crate::view::{CallId, CallView, Reason};
-use crate::vigil::LOOK;
+use crate::vigil::{LOOK, PLAIN_LOOK};
 
 /// How often a stream's counters are looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -304,13 +304,19 @@ impl Agent {
         if quiet || waiting {
             stream.quiet_since = now;
         }
-        let next = stream.rtcp.poll_timeout();
+        let report_due = stream.rtcp.poll_timeout();
         if flows {
             call.vigil.hear(now);
         }
-        let look = if call.expects_sound() { LOOK } else { CHECK };
-        let regular = if watchful { now + WATCH } else { beat(begun, now, look) };
-        call.next_check = Some(next.max(now + WATCH).min(regular));
+        let look = match call.expects_sound() {
+            true if call.uses_ice() => LOOK,
+            true => PLAIN_LOOK,
+            false => CHECK,
+        };
+        let regular = beat(begun, now, if watchful { WATCH } else { look });
+        // A report may wait for the next beat: its interval is random and seconds long.
+        let report = beat(begun, report_due.max(now), look.min(PLAIN_LOOK));
+        call.next_check = Some(report.min(regular));
         if let Some(bytes) = packet {
             self.send_rtcp(id, remote, bytes);
         }

@@ -12,8 +12,9 @@ use crate::call::{Call, Media, Phase};
 use crate::output::Weight;
 use crate::view::CallId;
 
-/// How often a stream that should bring sound is looked at.
+/// How often a stream that should bring sound is looked at, by a peer with ICE and by one without.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const PLAIN_LOOK: Duration = Duration::from_millis(500);
 /// How long nothing may come before a peer with ICE is asked whether it is there.
 const DOUBT: Duration = Duration::from_millis(600);
 /// The same for a peer that cannot be asked so: only whether we ourselves are elsewhere can be found out.

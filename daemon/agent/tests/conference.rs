@@ -1,5 +1,7 @@
 //! Conferences: each hears all but itself, the sound device takes part or does not, members are muted, come and go.
 
+use std::collections::BTreeSet;
+
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT};
 use voipd_agent::view::{CallId, CallState, SoundPlace};
 use voipd_agent::{
@@ -267,4 +269,28 @@ fn conferences_are_limited_and_need_calls_that_are_there() {
     }
     let refused = room.act(|agent, now| agent.open_conference(now, &[], DevicePart::Away));
     assert_eq!(refused, Err(AgentError::TooManyConferences(MOST_CONFERENCES)));
+}
+
+/// Moments at which the host wants to be woken, within a minute.
+fn wakes_in_a_minute(room: &mut Room) -> usize {
+    let mut moments = BTreeSet::new();
+    for _ in 0..6000 {
+        room.world.run_ms(10);
+        moments.extend(room.world.wakes_at(room.host));
+    }
+    moments.len()
+}
+
+#[test]
+fn three_calls_wake_the_host_no_more_often_than_one() {
+    let mut room = Room::new();
+    let first = room.call(0);
+    room.world.run_s(10);
+    let alone = wakes_in_a_minute(&mut room);
+    let calls = [first, room.call(1), room.call(2)];
+    room.open(&calls, DevicePart::Away);
+    room.world.run_s(10);
+    assert_eq!(room.states(&calls), [CallState::Active; 3]);
+    let together = wakes_in_a_minute(&mut room);
+    assert!(together <= alone + 5, "{alone} moments with one call, {together} with three");
 }

@@ -189,6 +189,11 @@ impl Encoder {
         matches!(self.0, EncoderKind::Opus(_))
     }
 
+    /// Whether a frame takes about a microsecond only.
+    pub(crate) fn is_light(&self) -> bool {
+        matches!(self.0, EncoderKind::G711(_) | EncoderKind::L16)
+    }
+
     /// Real-time thread: trades quality for time, 0 (cheapest) to 10. The others have one way only.
     pub fn set_complexity(&mut self, complexity: u8) {
         if let EncoderKind::Opus(encoder) = &mut self.0 {

@@ -220,7 +220,7 @@ fn no_payload_whatever_harms_the_opus_decoder() {
         match decoder.decode(&payload, &mut samples) {
             Ok(length) => {
                 assert_eq!(Ok(length), duration);
-                assert!(samples[..length].iter().all(|sample| sample.is_finite()));
+                assert!(samples[..length].iter().all(|sample| sample.abs() <= 1.0));
                 good += 1;
             }
             Err(error) => assert_eq!(error, CodecError::Malformed),

@@ -38,22 +38,32 @@ fn late_ticks_are_counted_and_miss_nothing() {
     assert_eq!(counters.longest_tick_us, 250);
 }
 
-#[test]
-fn streams_take_turns() {
+/// Packets that eight streams have sent by tick, in a tenth of a second.
+fn packets_by_tick(codec: Codec) -> Vec<usize> {
     let mut world = World::new(1);
     for stream in 0..8 {
         let socket = world.sides[0].socket(address(stream));
-        let plan = plan(Codec::Pcmu, stream, address(100));
+        let plan = plan(codec, stream, address(100));
         world.sides[0].controller.open_stream(PortId(stream as u32), plan, socket).unwrap();
     }
     world.run_ms(1000);
     let network = world.network();
-    let start = network.sent.len() - 80;
+    let start = network.sent.len() - 40;
     let mut ticks = std::collections::BTreeMap::new();
     for sent in &network.sent[start..] {
         *ticks.entry(sent.at_nanos).or_insert(0) += 1;
     }
-    assert!(ticks.values().all(|packets| *packets == 4), "{ticks:?}");
+    ticks.into_values().collect()
+}
+
+#[test]
+fn costly_encoders_take_turns_and_cheap_ones_work_together() {
+    for (codec, together) in
+        [(Codec::Opus, 4), (Codec::G722, 4), (Codec::Pcmu, 8), (Codec::Pcma, 8), (Codec::L16Wide, 8)]
+    {
+        let ticks = packets_by_tick(codec);
+        assert_eq!(ticks, vec![together; 40 / together], "{codec:?}");
+    }
 }
 
 #[test]

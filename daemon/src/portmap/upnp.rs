@@ -204,6 +204,11 @@ async fn external(igd: &Igd<Tokio>) -> Result<Ipv4Addr, Refusal> {
         Ok(IpAddr::V4(address)) => Ok(address),
         Ok(IpAddr::V6(_)) => Err(Refusal::Other("its external address is none of IPv4".to_owned())),
         Err(GetExternalIpError::ActionNotAuthorized) => Err(Refusal::NotAuthorized),
+        // miniupnpd leaves the element empty where its own way out has a private address.
+        Err(GetExternalIpError::RequestError(RequestError::InvalidResponse(_))) => {
+            let why = "it names no external address: it is behind another router, or not connected";
+            Err(Refusal::Other(why.to_owned()))
+        }
         Err(GetExternalIpError::RequestError(error)) => Err(refusal(&error)),
     }
 }

@@ -5,7 +5,7 @@ use voipd_sip::digest;
 use voipd_sip::headers::name;
 use voipd_sip::multipart;
 use voipd_sip::reason::Reasons;
-use voipd_sip::wire::{MAX_MESSAGE, read_datagram, write};
+use voipd_sip::wire::{MAX_FIELDS, MAX_MESSAGE, read_datagram, write};
 use voipd_sip::{Message, NameAddr, Uri};
 
 /// What is read can be written, and reads back as the same message, whose text then stays as it is.
@@ -13,8 +13,9 @@ pub fn sip_datagram(bytes: &[u8]) {
     match read_datagram(bytes) {
         Ok(Some(message)) => {
             let written = write(&message);
-            // A value may be longer when it is written in full form; the limits are for what comes in.
-            if written.len() > MAX_MESSAGE {
+            // A value may be longer when it is written in full form, and a list of values is written as one field for each;
+            // the limits are for what comes in.
+            if written.len() > MAX_MESSAGE || fields(&written) > MAX_FIELDS {
                 return;
             }
             match read_datagram(&written) {
@@ -38,6 +39,11 @@ pub fn sip_datagram(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Header fields of a message that we have written: lines between the first and the empty one.
+fn fields(message: &[u8]) -> usize {
+    message.split(|byte| *byte == b'\n').take_while(|line| *line != b"\r").count().saturating_sub(1)
 }
 
 /// All that is parsed only when somebody asks.

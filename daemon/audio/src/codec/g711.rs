@@ -51,23 +51,30 @@ pub fn ulaw_sample(code: u8) -> f32 {
     MU_LAW[usize::from(code)]
 }
 
+/// Exponent and first four bits of the mantissa of a positive number that an `f32` holds exactly: the place of its leading
+/// one, and the four bits behind that. A float says so for several samples at once; counting zeros does not.
+fn leading_bits(number: i32) -> i32 {
+    ((number as f32).to_bits() >> 19) as i32
+}
+
 /// Seven segments above a linear foot of 33 half steps, on 14 bits.
 fn compress_mu(sample: i16) -> u8 {
     let sign = (sample >> 15) as u8 & 0x80;
     // One's complement magnitude, 13 bits; the bias of 33 puts the leading one of every segment at its own bit.
-    let magnitude = (((sample ^ (sample >> 15)) >> 2) as u32 + 33).min(0x1fff);
-    let segment = 26 - magnitude.leading_zeros();
-    let step = (magnitude >> (segment + 1)) & 0x0f;
-    !(sign | (segment << 4) as u8 | step as u8)
+    let magnitude = (i32::from(sample ^ (sample >> 15)) >> 2) + 33;
+    // From bit 5 on, segments count from 0.
+    let code = leading_bits(magnitude.min(0x1fff)) - ((127 + 5) << 4);
+    !(sign | code as u8)
 }
 
 /// Eight segments, the first two alike, on 13 bits; even bits inverted.
 fn compress_a(sample: i16) -> u8 {
     let sign = !(sample >> 15) as u8 & 0x80;
-    let magnitude = ((sample ^ (sample >> 15)) >> 4) as u32;
-    let segment = 28 - (magnitude | 0x0f).leading_zeros();
-    let step = (magnitude >> segment.saturating_sub(1)) & 0x0f;
-    (sign | (segment << 4) as u8 | step as u8) ^ 0x55
+    let magnitude = i32::from(sample ^ (sample >> 15)) >> 4;
+    // From bit 4 on, segments count from 1; below, steps are as wide as in the first.
+    let above = leading_bits(magnitude.max(0x10)) - ((127 + 3) << 4);
+    let code = if magnitude < 0x10 { magnitude } else { above };
+    (sign | code as u8) ^ 0x55
 }
 
 const fn expand_mu(code: u8) -> i16 {

@@ -3,6 +3,7 @@
 
 use audiopus::coder::GenericCtl as _;
 use audiopus::packet::Packet;
+use audiopus::softclip::SoftClip;
 use audiopus::{Application, Bandwidth, Bitrate, Channels, MutSignals, SampleRate, Signal, coder};
 
 use super::{CodecError, EncoderSettings, FEC_LOSS_PERCENT, OPUS_BITRATE};
@@ -119,13 +120,15 @@ fn widest_band(playback_rate: u32) -> Bandwidth {
 
 pub(super) struct Decoder {
     coder: coder::Decoder,
+    /// What is decoded can go beyond full scale, of a malformed packet by far.
+    clip: SoftClip,
 }
 
 impl Decoder {
     pub(super) fn new() -> Result<Self, CodecError> {
         let coder = coder::Decoder::new(SampleRate::Hz48000, Channels::Mono)
             .map_err(|error| CodecError::Opus(error.to_string()))?;
-        Ok(Decoder { coder })
+        Ok(Decoder { coder, clip: SoftClip::new(Channels::Mono) })
     }
 
     pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) -> Result<usize, CodecError> {
@@ -156,6 +159,7 @@ impl Decoder {
     pub(super) fn reset(&mut self) {
         // Resetting has no failure; on none is there anything to do.
         let _ = self.coder.reset_state();
+        self.clip = SoftClip::new(Channels::Mono);
     }
 
     fn run(&mut self, payload: Option<&[u8]>, samples: &mut [f32], fec: bool) -> Option<usize> {
@@ -163,8 +167,10 @@ impl Decoder {
             Some(payload) => Some(Packet::try_from(payload).ok()?),
             None => None,
         };
-        let signals = MutSignals::try_from(samples).ok()?;
-        self.coder.decode_float(packet, signals, fec).ok()
+        let decoded = self.coder.decode_float(packet, MutSignals::try_from(&mut *samples).ok()?, fec).ok()?;
+        let sound = samples.get_mut(..decoded)?;
+        self.clip.apply(MutSignals::try_from(sound).ok()?).ok()?;
+        Some(decoded)
     }
 }
 

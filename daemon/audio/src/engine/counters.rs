@@ -196,8 +196,12 @@ impl LevelMeter {
         self.frames += 1;
         if self.frames == Self::FRAMES {
             let mean = self.squares / self.samples.max(1) as f32;
-            // Infinity and NaN become the bounds: a float converts saturating.
-            self.dbov = ((10.0 * mean.log10()).round() as i8).clamp(SILENCE_DBOV, 0);
+            // Silence has no logarithm, and the C library takes long to say so. NaN becomes a bound: a float converts
+            // saturating.
+            self.dbov = match mean {
+                0.0 => SILENCE_DBOV,
+                mean => ((10.0 * mean.log10()).round() as i8).clamp(SILENCE_DBOV, 0),
+            };
             (self.squares, self.samples, self.frames) = (0.0, 0, 0);
         }
     }

@@ -10,6 +10,7 @@ use crate::engine::insert::Insert;
 use crate::engine::load::Load;
 use crate::engine::mixer::{self, Mixer};
 use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
+use crate::engine::stream::Stream;
 use crate::engine::{Batch, MAX_DATAGRAM, MediaSocket, Waker};
 use crate::plan::{EngineCounters, EngineEvent, PortId};
 use crate::{MAX_FRAME, TICK_NANOS};
@@ -47,6 +48,11 @@ impl<S: MediaSocket> Processor<S> {
         let open = self.open;
         self.hurried = PortSet::EMPTY;
         self.effort.begin(self.load.complexity());
+        // One kind of work after another: after a rest of 10 ms most of what a tick costs is to bring code back into the
+        // processor's cache, the system's above all, and what a step brings is used best by the same step of the next port.
+        for slot in open.iter() {
+            self.receive(slot, now_nanos);
+        }
         for slot in open.iter() {
             self.lend_reference(slot);
             self.fill(slot, now_nanos);
@@ -66,8 +72,16 @@ impl<S: MediaSocket> Processor<S> {
         self.mixer.begin();
         let mut place = 0;
         while let Some(slot) = self.mixer.slot(place) {
-            self.play(place, slot, tick.wrapping_add(slot as u64), now_nanos);
+            self.play(place, slot, tick, now_nanos);
             place += 1;
+        }
+        for slot in open.iter() {
+            self.send(slot);
+        }
+        for slot in open.iter() {
+            if let Some(stream) = self.stream(slot) {
+                stream.publish();
+            }
         }
         self.counters.events_dropped = self.outbox.dropped;
         self.shared.publish(&pack_engine(&self.counters));
@@ -305,6 +319,32 @@ impl<S: MediaSocket> Processor<S> {
         }
     }
 
+    fn stream(&mut self, slot: usize) -> Option<&mut Stream<S>> {
+        match &mut self.port(slot)?.kind {
+            Kind::Stream(stream) => Some(stream),
+            Kind::Device(_) | Kind::Program(_) => None,
+        }
+    }
+
+    /// Lets a stream take what has come.
+    fn receive(&mut self, slot: usize, now_nanos: u64) {
+        if let Some(Some(port)) = self.ports.get_mut(slot)
+            && let Kind::Stream(stream) = &mut port.kind
+        {
+            stream.receive(port.id, now_nanos, &mut self.batch, &mut self.outbox);
+        }
+    }
+
+    /// Lets a stream send what it has made ready.
+    fn send(&mut self, slot: usize) {
+        let Self { ports, outbox, .. } = self;
+        if let Some(Some(port)) = ports.get_mut(slot)
+            && let Kind::Stream(stream) = &mut port.kind
+        {
+            stream.send(outbox);
+        }
+    }
+
     /// Lets a port give its sound for this tick.
     fn fill(&mut self, slot: usize, now_nanos: u64) {
         let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot)) else {
@@ -313,7 +353,6 @@ impl<S: MediaSocket> Processor<S> {
         let Port { id, muted, kind, .. } = port.as_mut();
         match kind {
             Kind::Stream(stream) => {
-                stream.receive(*id, now_nanos, &mut self.batch, &mut self.outbox);
                 stream.fill(*id, now_nanos, frame, &mut self.effort, &mut self.outbox);
             }
             Kind::Device(device) => device.fill(*id, *muted, frame, &mut self.counters, &mut self.outbox),
@@ -357,8 +396,7 @@ impl<S: MediaSocket> Processor<S> {
             .map_or(PortSet::EMPTY, |port| port.sources)
     }
 
-    /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick, shifted by the
-    /// port's phase.
+    /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick.
     fn play(&mut self, place: usize, slot: usize, tick: u64, now_nanos: u64) {
         if let Some(Some(port)) = self.ports.get(slot)
             && let Kind::Program(program) = &port.kind
@@ -375,7 +413,6 @@ impl<S: MediaSocket> Processor<S> {
         let Some(rate) = port.sink_rate() else {
             if let Kind::Stream(stream) = &mut port.kind {
                 stream.rest(port.id, &mut self.outbox);
-                stream.publish();
             }
             return;
         };
@@ -396,8 +433,9 @@ impl<S: MediaSocket> Processor<S> {
         }
         match kind {
             Kind::Stream(stream) => {
+                // Costly encoders do not all work in the same tick; the others do, and their packets go out together.
+                let tick = if stream.encodes_at_once() { tick } else { tick.wrapping_add(slot as u64) };
                 stream.transmit(*id, now_nanos, sound, tick, self.load.complexity(), &mut self.outbox);
-                stream.publish();
             }
             Kind::Device(device) => device.play(sound, &mut self.counters),
             Kind::Program(_) => {}

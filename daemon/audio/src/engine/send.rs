@@ -4,7 +4,7 @@ use crate::MAX_FRAME;
 use crate::codec::Encoder;
 use crate::engine::MAX_DATAGRAM;
 use crate::engine::controller::packet_time;
-use crate::engine::dtmf::{Clocks, EventSender, Turn};
+use crate::engine::dtmf::{Clocks, EventPacket, EventSender, Turn};
 use crate::engine::port::frame_len;
 use crate::engine::redundancy::{History, MAX_COPIES};
 use crate::engine::suppression::{self, Suppressor};
@@ -27,6 +27,22 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) octets: usize,
     /// `None` for event packets: their timestamp does not belong to the moment of sending.
     pub(crate) audio_timestamp: Option<u32>,
+}
+
+/// What is to be sent at the end of the tick.
+enum Waiting {
+    Nothing,
+    /// The packet that has been written.
+    Packet {
+        len: usize,
+        octets: usize,
+        timestamp: u32,
+    },
+    /// Events of this payload type, to be written one after another.
+    Events {
+        payload_type: u8,
+        packets: [Option<EventPacket>; 2],
+    },
 }
 
 /// The sending half of a stream.
@@ -55,6 +71,7 @@ pub(crate) struct Sender {
     marker: bool,
     pub(crate) events: EventSender,
     packet: [u8; MAX_DATAGRAM],
+    waiting: Waiting,
 }
 
 impl Sender {
@@ -80,6 +97,7 @@ impl Sender {
             marker: true,
             events: EventSender::new(),
             packet: [0; MAX_DATAGRAM],
+            waiting: Waiting::Nothing,
         }
     }
 
@@ -99,6 +117,11 @@ impl Sender {
     /// Rate of the sound wanted, in hertz; `None`: nothing is sent.
     pub(crate) fn rate(&self) -> Option<u32> {
         self.plan.as_ref().map(|plan| plan.codec.sample_rate())
+    }
+
+    /// Whether all such streams may encode in the same tick.
+    pub(crate) fn encodes_at_once(&self) -> bool {
+        self.encoder.as_ref().is_some_and(Encoder::is_light)
     }
 
     /// See [`Encoder::set_complexity`].
@@ -192,15 +215,9 @@ impl Sender {
         frame_len(self.codec.clock_rate()) as u32
     }
 
-    /// Takes 10 ms and gives the packets that are complete with them to `emit`; answers the event whose sending
-    /// is. `tick`: number of the tick, shifted by the stream's phase.
-    pub(crate) fn push(
-        &mut self,
-        samples: &[f32],
-        tick: u64,
-        complexity: u8,
-        mut emit: impl FnMut(Outgoing<'_>),
-    ) -> Option<char> {
+    /// Takes 10 ms and makes the packets ready that are complete with them; answers the event whose sending is. `tick`:
+    /// number of the tick, shifted by the stream's phase.
+    pub(crate) fn push(&mut self, samples: &[f32], tick: u64, complexity: u8) -> Option<char> {
         let frame = frame_len(self.codec.sample_rate());
         self.clock = self.clock.wrapping_add(self.tick_units());
         let Some(plan) = &self.plan else { return None };
@@ -228,20 +245,7 @@ impl Sender {
             && let Turn::Events { packets, sent } =
                 self.events.turn(start, span, Clocks { stream: self.codec.clock_rate(), events })
         {
-            for packet in packets.into_iter().flatten() {
-                self.write_header(packet.marker, payload_type, packet.timestamp);
-                for (to, from) in self.packet.iter_mut().skip(HEADER).zip(packet.payload) {
-                    *to = from;
-                }
-                self.sequence = self.sequence.wrapping_add(1);
-                let octets = packet.payload.len();
-                emit(Outgoing {
-                    buffer: &mut self.packet,
-                    len: HEADER + octets,
-                    octets,
-                    audio_timestamp: None,
-                });
-            }
+            self.waiting = Waiting::Events { payload_type, packets };
             self.pause();
             self.suppressor.forget();
             return sent;
@@ -249,7 +253,7 @@ impl Sender {
         let SendPlan { payload_type, redundancy, comfort_noise, .. } = *plan;
         if let Some(number) = comfort_noise
             && self.codec != Codec::Opus
-            && self.suppress(number, samples, start, &mut emit)
+            && self.suppress(number, samples, start)
         {
             return None;
         }
@@ -274,7 +278,7 @@ impl Sender {
                 self.marker = false;
                 self.sequence = self.sequence.wrapping_add(1);
                 let len = (HEADER + octets).min(MAX_DATAGRAM);
-                emit(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(start) });
+                self.waiting = Waiting::Packet { len, octets, timestamp: start };
             }
             // Discontinuous transmission, or an encoder that refuses: what follows begins a talk spurt.
             _ => self.pause(),
@@ -282,14 +286,30 @@ impl Sender {
         None
     }
 
-    /// Sends a description of the noise, or nothing, where the packet has no talk in it; then answers `true`.
-    fn suppress(
-        &mut self,
-        payload_type: u8,
-        samples: usize,
-        start: u32,
-        emit: &mut impl FnMut(Outgoing<'_>),
-    ) -> bool {
+    /// Gives what is ready to `send`.
+    pub(crate) fn emit(&mut self, mut send: impl FnMut(Outgoing<'_>)) {
+        match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Nothing => {}
+            Waiting::Packet { len, octets, timestamp } => {
+                send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(timestamp) });
+            }
+            Waiting::Events { payload_type, packets } => {
+                for packet in packets.into_iter().flatten() {
+                    self.write_header(packet.marker, payload_type, packet.timestamp);
+                    for (to, from) in self.packet.iter_mut().skip(HEADER).zip(packet.payload) {
+                        *to = from;
+                    }
+                    self.sequence = self.sequence.wrapping_add(1);
+                    let octets = packet.payload.len();
+                    let len = HEADER + octets;
+                    send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: None });
+                }
+            }
+        }
+    }
+
+    /// Makes a description of the noise ready, or nothing, where the packet has no talk in it; then answers `true`.
+    fn suppress(&mut self, payload_type: u8, samples: usize, start: u32) -> bool {
         let sound = self.samples.get(..samples).unwrap_or_default();
         let room = self.packet.get_mut(HEADER..).unwrap_or_default();
         match self.suppressor.packet(sound, self.codec, room) {
@@ -298,8 +318,7 @@ impl Sender {
             suppression::Turn::Describe(octets) => {
                 self.write_header(false, payload_type, start);
                 self.sequence = self.sequence.wrapping_add(1);
-                let len = HEADER + octets;
-                emit(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(start) });
+                self.waiting = Waiting::Packet { len: HEADER + octets, octets, timestamp: start };
             }
         }
         self.pause();

@@ -54,6 +54,8 @@ pub(crate) struct Stream<S> {
     protection: Protection,
     receiver: Receiver,
     sender: Sender,
+    /// Time of the tick whose packets are ready.
+    sent_nanos: u64,
     pub(crate) converters: Converters,
     level_in: LevelMeter,
     level_out: LevelMeter,
@@ -77,6 +79,7 @@ impl<S: MediaSocket> Stream<S> {
             protection: setup.protection,
             receiver: Receiver::new(likely),
             sender: Sender::new(setup.ssrc, likely),
+            sent_nanos: 0,
             converters: Converters::default(),
             level_in: LevelMeter::new(),
             level_out: LevelMeter::new(),
@@ -287,7 +290,7 @@ impl<S: MediaSocket> Stream<S> {
         }
     }
 
-    /// Takes what this tick sends: 10 ms at the rate of the plan's codec. `tick`: number of the tick, shifted by the
+    /// Takes what this tick sends, and makes it ready for [`Stream::send`]: 10 ms at the rate of the plan's codec. `tick`: number of the tick, shifted by the
     /// stream's phase.
     pub(crate) fn transmit(
         &mut self,
@@ -302,8 +305,18 @@ impl<S: MediaSocket> Stream<S> {
         if let Some(watch) = &mut self.watch {
             watch.near(id, samples.len() as u32 * 100, samples, outbox);
         }
-        let Stream { socket, relay, route, path, marked, protection, sender, counters, .. } = self;
-        let sent = sender.push(samples, tick, complexity, |outgoing| {
+        if let Some(digit) = self.sender.push(samples, tick, complexity) {
+            self.counters.events_sent += 1;
+            outbox.event(EngineEvent::DtmfSent { port: id, digit });
+        }
+        self.sent_nanos = now_nanos;
+    }
+
+    /// Sends what this tick has made ready.
+    pub(crate) fn send(&mut self, outbox: &mut Outbox) {
+        let Stream { socket, relay, route, path, marked, protection, sender, counters, sent_nanos, .. } =
+            self;
+        sender.emit(|outgoing| {
             let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
             let taken = protect(*protection, buffer, len).is_some_and(|packet| match *path {
                 Path::Udp { .. } => socket.send(route.remote(), packet),
@@ -323,13 +336,9 @@ impl<S: MediaSocket> Stream<S> {
             counters.packets_sent += 1;
             counters.octets_sent += octets as u64;
             if let Some(timestamp) = audio_timestamp {
-                (counters.last_sent_timestamp, counters.last_sent_nanos) = (timestamp, now_nanos);
+                (counters.last_sent_timestamp, counters.last_sent_nanos) = (timestamp, *sent_nanos);
             }
         });
-        if let Some(digit) = sent {
-            self.counters.events_sent += 1;
-            outbox.event(EngineEvent::DtmfSent { port: id, digit });
-        }
     }
 
     /// Other rings, or none; answers those that were.
@@ -374,6 +383,11 @@ impl<S> Stream<S> {
     /// Rate of the sound that this stream wants to send, in hertz; `None`: it sends nothing now.
     pub(crate) fn sink_rate(&self) -> Option<u32> {
         self.sender.rate()
+    }
+
+    /// Whether its encoder takes no time to speak of, so that many may work in the same tick.
+    pub(crate) fn encodes_at_once(&self) -> bool {
+        self.sender.encodes_at_once()
     }
 
     /// Whether it encodes with something that may try more or less.
