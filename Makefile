@@ -38,7 +38,7 @@ check: deps ## format, lints, documentation, licences, direction of dependencies
 	@packaging/check-advisories "$(DENY)"
 
 test: test-deps check ## everything CI runs
-	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, beside baresip where it is installed
@@ -47,7 +47,7 @@ bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, bes
 	$(CARGO) test --release --locked -p voipd-tests --test whole bench:: -- --ignored --nocapture --test-threads=1
 
 soak: test-deps ## sessions and registrations over minutes, memory over thousands of calls (as root), SOAK_SECONDS (300) long
-	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) test --workspace --locked --no-run
 	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --workspace --locked --test whole soak:: -- --ignored --nocapture --test-threads=1
 
 quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of weather; writes docs/quality.md
@@ -59,7 +59,7 @@ quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of w
 	target/release/quality target/quality/sound $(PESQ)/bin/python $(SEEDS) docs/quality.md
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
-	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) test --workspace --locked --no-run
 	$(CARGO) test --workspace --locked --test whole -- --include-ignored --nocapture --test-threads=1 \
 		netlab:: netlab_troubles:: netlab_baresip::
 

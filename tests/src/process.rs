@@ -14,10 +14,12 @@ use nix::unistd::Pid;
 const END: Duration = Duration::from_secs(5);
 
 /// A command for a program that dies with the thread that starts it (PR_SET_PDEATHSIG), so that nothing is left over
-/// even when the test runner is killed.
+/// even when the test runner is killed. Signals mean to it what they mean to a program in a terminal, however the runner
+/// itself was started (`nohup`, a shell's background).
 pub fn program(name: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(name).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,QUIT", "setpriv", "--pdeathsig", "KILL", "--"]);
+    command.arg(name).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
     command
 }
 
