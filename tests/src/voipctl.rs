@@ -75,10 +75,17 @@ impl Voipctl {
         }
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal, once it is voipctl and not what prepares it (see [`program`](crate::process::program)).
     pub fn signal(&self, signal: Signal) {
+        let process = self.child.id();
+        let end = Instant::now() + SOON;
+        let is_voipctl =
+            || std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name == "voipctl\n");
+        while !is_voipctl() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // It may have ended by itself.
-        let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+        let _ = kill(Pid::from_raw(i32::try_from(process).unwrap()), signal);
     }
 
     /// Waits until it ends by itself.
