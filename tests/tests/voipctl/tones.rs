@@ -33,11 +33,15 @@ async fn each_tone_is_heard_at_its_moment() {
         .line("audio", "tones = \"us\"");
     let phone = Voipd::start(&lab, "phone", config).await;
     let friend = friend(&lab).await;
-    // The file is complete when the device is closed.
+    // The file is complete when the daemon has let it go, which may be a moment after the device is told to be closed.
+    let held = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", phone.id())).unwrap();
+        open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == file))
+    };
     let closed = async || {
         until("the loudspeaker is closed", SOON, async || {
             let audio = ctl(&phone, &["status", "--json"]).await.json();
-            (audio["audio"]["state"] == "closed").then_some(())
+            (audio["audio"]["state"] == "closed" && !held()).then_some(())
         })
         .await;
         Sound::load(&file)
