@@ -16,6 +16,23 @@ fn pauses(times: &[u64]) -> Vec<u64> {
     times.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
+/// The registrar's request for a call of bob's to this contact.
+fn invite(transport: &str, user: &str, number: u32) -> String {
+    format!(
+        "INVITE {user} SIP/2.0
+Via: SIP/2.0/{transport} 198.51.100.1:5060;branch=z9hG4bKcall{number}
+Max-Forwards: 70
+From: <sip:bob@example.org>;tag=bob
+To: <sip:alice@example.org>
+Call-ID: call-{number}
+CSeq: 1 INVITE
+Contact: <sip:bob@198.51.100.1:5060;transport={transport}>
+Content-Length: 0
+
+"
+    )
+}
+
 // Which, and when.
 
 #[test]
@@ -36,19 +53,7 @@ fn a_call_comes_in_after_an_hour_though_the_router_forgets_after_half_a_minute()
     let (_, register) = home.registers(home.server).pop().unwrap();
     let (place, _) = contacts(&register)[0].clone();
     let user = register.headers.contacts().unwrap()[0].uri.to_string();
-    let invite = format!(
-        "INVITE {user} SIP/2.0
-Via: SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bKinvite1
-Max-Forwards: 70
-From: <sip:peer@example.org>;tag=peer
-To: <sip:alice@example.org>
-Call-ID: inbound-1
-CSeq: 7 INVITE
-Contact: <sip:peer@198.51.100.1:5060>
-Content-Length: 0
-
-"
-    );
+    let invite = invite("UDP", &user, 1);
     home.net.send_to(home.server, &place, crlf(&invite).as_bytes());
     home.net.run_ms(100);
     incoming(&home.net.events(home.phone));
@@ -296,24 +301,15 @@ fn a_server_that_has_ponged_once_is_expected_to_go_on() {
 
 // While there are calls.
 
-/// Bob calls by way of the registrar; answers the session that rings.
-fn called(home: &mut Home) -> SessionId {
+/// What the registrar calls us by.
+fn contact(home: &mut Home) -> String {
     let (_, register) = home.registers(home.server).pop().unwrap();
-    let user = register.headers.contacts().unwrap()[0].uri.to_string();
-    let invite = format!(
-        "INVITE {user} SIP/2.0
-Via: SIP/2.0/TCP 198.51.100.1:5060;branch=z9hG4bKcall
-Max-Forwards: 70
-From: <sip:bob@example.org>;tag=bob
-To: <sip:alice@example.org>
-Call-ID: call
-CSeq: 1 INVITE
-Contact: <sip:bob@198.51.100.1:5060;transport=tcp>
-Content-Length: 0
+    register.headers.contacts().unwrap()[0].uri.to_string()
+}
 
-"
-    );
-    home.net.say_on(home.server, home.phone, crlf(&invite).as_bytes());
+/// Bob calls for the so many-th time; answers the session that rings.
+fn called(home: &mut Home, user: &str, number: u32) -> SessionId {
+    home.net.say_on(home.server, home.phone, crlf(&invite("TCP", user, number)).as_bytes());
     home.net.run_ms(100);
     incoming(&home.net.events(home.phone))
 }
@@ -321,7 +317,8 @@ Content-Length: 0
 #[test]
 fn a_connection_that_dies_without_a_word_while_there_is_a_call_is_found_in_seconds() {
     let mut home = by_tcp().registered(BINDS_FLOWS);
-    called(&mut home);
+    let user = contact(&mut home);
+    called(&mut home, &user, 1);
     home.net.run(Duration::from_secs(20));
     home.states();
     let died = home.net.elapsed().as_secs();
@@ -335,7 +332,8 @@ fn a_connection_that_dies_without_a_word_while_there_is_a_call_is_found_in_secon
 fn the_haste_of_keep_alives_ends_with_the_last_call() {
     let mut home = by_tcp().registered(BINDS_FLOWS);
     home.net.run(minutes(1));
-    let session = called(&mut home);
+    let user = contact(&mut home);
+    let session = called(&mut home, &user, 1);
     let begun = home.pings().len();
     home.net.run(minutes(2));
     let during = home.pings().split_off(begun);
@@ -346,4 +344,18 @@ fn the_haste_of_keep_alives_ends_with_the_last_call() {
     home.net.run(minutes(20));
     let after = pauses(&home.pings().split_off(ended + 1));
     assert!(after.iter().all(|pause| (94..=120).contains(pause)), "{after:?}");
+}
+
+#[test]
+fn short_calls_one_after_another_do_not_put_keep_alives_off() {
+    let mut home = by_tcp().registered(BINDS_FLOWS);
+    home.net.run(minutes(1));
+    let user = contact(&mut home);
+    let begun = home.pings().len();
+    for number in 0..20 {
+        let session = called(&mut home, &user, number);
+        home.net.with(home.phone, |e, now| e.reject(now, session, status(486), None)).unwrap();
+        home.net.run(Duration::from_secs(6));
+    }
+    assert!(home.pings().len() - begun >= 5, "{:?}", home.pings());
 }

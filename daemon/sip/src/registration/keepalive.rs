@@ -126,8 +126,8 @@ pub(super) struct KeepAlive {
     flow: Option<Flow>,
     method: Method,
     interval: (Duration, Duration),
-    /// The flow has to be kept.
-    kept: bool,
+    /// When the next is sent, where the flow has to be kept.
+    due: Option<Instant>,
     /// A call needs the flow.
     with_calls: bool,
     expects_answers: bool,
@@ -146,7 +146,7 @@ impl KeepAlive {
             flow: None,
             method: Method::LineEnds,
             interval: WITH_DATAGRAMS,
-            kept: false,
+            due: None,
             with_calls: false,
             expects_answers: false,
             awaited: Awaited::Nothing,
@@ -175,17 +175,17 @@ impl KeepAlive {
         };
         let local = flow.local.ip();
         let forgotten = stream || said.expects_keep_alives() || said.translated || is_behind_firewall(local);
-        self.kept = forgotten && !local.is_loopback();
-        if self.kept {
+        if forgotten && !local.is_loopback() {
             self.schedule(core, now);
         }
     }
 
     /// Whether a call needs the flow: its failure is found sooner then, where keep-alives can find it.
     pub(super) fn set_calls(&mut self, core: &mut Core, now: Instant, any: bool) {
-        let begins = any && !self.with_calls && self.kept && self.finds_failures();
+        let begins = any && !self.with_calls && self.finds_failures();
         self.with_calls = any;
-        if begins {
+        // Who calls again and again does not put off what is due.
+        if begins && self.due.is_some_and(|due| due > now + WITH_CALLS.1) {
             self.schedule(core, now);
         }
     }
@@ -197,7 +197,7 @@ impl KeepAlive {
 
     /// The flow is not the binding's any more.
     pub(super) fn stop(&mut self, core: &mut Core) {
-        self.kept = false;
+        self.due = None;
         self.awaited = Awaited::Nothing;
         for timer in [RegistrationTimer::KeepAlive, RegistrationTimer::Answer] {
             core.outbox.timers.stop(Timer::Registration(self.binding, timer));
@@ -209,13 +209,14 @@ impl KeepAlive {
         self.shortened = (self.shortened + 1).min(MAX_SHORTENED);
     }
 
-    fn schedule(&self, core: &mut Core, now: Instant) {
+    fn schedule(&mut self, core: &mut Core, now: Instant) {
         let (least, most) = match self.with_calls && self.finds_failures() {
             true => (self.interval.0.min(WITH_CALLS.0), self.interval.1.min(WITH_CALLS.1)),
             false => self.interval,
         };
         let shorter = |time: Duration| (time / 2_u32.pow(self.shortened)).max(LEAST * 4 / 5);
         let wait = core.random.between(shorter(least), shorter(most).max(LEAST));
+        self.due = Some(now + wait);
         self.set(core, now, RegistrationTimer::KeepAlive, wait);
     }
 
