@@ -73,21 +73,21 @@ async fn speech_crosses(codec: &str, fidelity: Codec, least: f64) {
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn speech_crosses_in_pcmu() {
     if needs_root("speech_crosses_in_pcmu") {
         speech_crosses("PCMU/8000/1", Codec::Waveform, 0.97).await;
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn speech_crosses_in_pcma() {
     if needs_root("speech_crosses_in_pcma") {
         speech_crosses("PCMA/8000/1", Codec::Waveform, 0.97).await;
     }
 }
 
-#[tokio::test]
+#[timely]
 async fn speech_crosses_in_opus() {
     if needs_root("speech_crosses_in_opus") {
         speech_crosses("opus/48000/2", Codec::Perceptual, 0.85).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use voipd_tests::judge::Sound;
 use voipd_tests::process::Process;
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Lab, SOON, Voipctl, Voipd, until};
+use voipd_tests::{Lab, SOON, Voipctl, Voipd, timely, until};
 
 use super::{ctl, echo_at, friend, phone, talk};
 
@@ -35,7 +35,7 @@ fn as_wav(raw: &Path, rate: u32) -> Sound {
     Sound { rate, samples }
 }
 
-#[tokio::test]
+#[timely]
 async fn a_wav_file_on_standard_input_is_said_and_the_answer_written() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -55,7 +55,7 @@ async fn a_wav_file_on_standard_input_is_said_and_the_answer_written() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn programs_join_and_leave_a_call_that_goes_on() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -89,7 +89,7 @@ async fn programs_join_and_leave_a_call_that_goes_on() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_named_socket_takes_a_program_that_cannot_be_handed_one() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -116,7 +116,7 @@ async fn a_named_socket_takes_a_program_that_cannot_be_handed_one() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn files_are_played_and_recorded_in_mid_call() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -151,7 +151,7 @@ async fn files_are_played_and_recorded_in_mid_call() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_call_that_nobody_answers_tells_why_also_with_sound_joined() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
@@ -169,7 +169,7 @@ fn examples() -> Vec<String> {
     text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-#[tokio::test]
+#[timely]
 async fn every_example_of_the_page_works() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);

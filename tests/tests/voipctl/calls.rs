@@ -2,7 +2,7 @@
 
 use voipd_tests::judge::Sound;
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Lab, SOON, Voipd, until};
+use voipd_tests::{Lab, SOON, Voipd, timely, until};
 
 use super::{at, ctl, echo_at, friend, phone, start, talk};
 
@@ -32,7 +32,7 @@ fn loudest(file: &std::path::Path, seconds: std::ops::Range<f64>) -> f64 {
     sound.samples.iter().fold(0.0, |loudest, sample| sample.abs().max(loudest))
 }
 
-#[tokio::test]
+#[timely]
 async fn a_file_is_played_and_another_recorded_until_the_end() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -67,7 +67,7 @@ async fn a_file_is_played_and_another_recorded_until_the_end() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn files_that_cannot_be_used_are_told_before_anybody_rings() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -88,7 +88,7 @@ async fn files_that_cannot_be_used_are_told_before_anybody_rings() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn hold_and_resume_reach_the_peer() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -116,7 +116,7 @@ async fn hold_and_resume_reach_the_peer() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_second_call_holds_the_first_unless_they_are_mixed() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -159,7 +159,7 @@ async fn a_second_call_holds_the_first_unless_they_are_mixed() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn mute_silences_this_side_alone() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -192,7 +192,7 @@ async fn mute_silences_this_side_alone() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn digits_arrive_in_order_once_each() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
@@ -217,7 +217,7 @@ async fn digits_arrive_in_order_once_each() {
     friend.stop().await;
 }
 
-#[tokio::test]
+#[timely]
 async fn a_silenced_call_goes_on_ringing_at_the_caller() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);

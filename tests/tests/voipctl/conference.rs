@@ -4,7 +4,7 @@ use std::path::Path;
 
 use voipd_tests::judge::Sound;
 use voipd_tests::process::Process;
-use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, pause, timely, until};
 
 use super::{at, ctl};
 
@@ -50,7 +50,7 @@ fn heard(recording: &Path) -> [bool; 3] {
     })
 }
 
-#[tokio::test]
+#[timely]
 async fn each_of_three_hears_all_but_itself_and_no_one_who_is_muted() {
     let lab = Lab::shared();
     let room = Voipd::start(&lab, "room", Config::at(lab.address())).await;

@@ -1,6 +1,6 @@
 //! How a call sounds, and who talks in it, as people and scripts see it.
 
-use voipd_tests::Lab;
+use voipd_tests::{Lab, timely};
 
 use super::{ctl, echo_at, friend, phone, start, talk};
 
@@ -24,7 +24,7 @@ fn talk_spurts(lab: &Lab) -> String {
     path.display().to_string()
 }
 
-#[tokio::test]
+#[timely]
 async fn figures_talk_and_the_way_of_the_sound_are_shown() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);

@@ -1,7 +1,7 @@
 //! The tones of a telephone as they are heard at its loudspeaker, which is a file here.
 
 use voipd_tests::judge::Sound;
-use voipd_tests::{Config, Lab, SOON, Voipd, pause, until};
+use voipd_tests::{Config, Lab, SOON, Voipd, pause, timely, until};
 
 use super::{at, ctl, echo_at, friend, talk};
 
@@ -23,7 +23,7 @@ fn beats(sound: &Sound) -> Vec<usize> {
     beats
 }
 
-#[tokio::test]
+#[timely]
 async fn each_tone_is_heard_at_its_moment() {
     let lab = Lab::shared();
     let file = lab.path("loudspeaker.wav");
