@@ -2,6 +2,7 @@
 //!
 //! All unsafe code of the media path is in this folder, in functions that say why they are sound.
 
+mod arrivals;
 mod clock;
 mod event;
 mod ports;
@@ -10,6 +11,7 @@ mod socket;
 mod thread;
 mod voice;
 
+pub use arrivals::Arrivals;
 pub(crate) use clock::read_clock;
 pub use clock::{monotonic_nanos, run_ticks};
 pub use event::{EngineWaker, Gate, WakeSignal};
