@@ -11,8 +11,8 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// Crates whose debug and trace records tell nothing about telephony.
 const CHATTY: [&str; 3] = ["hickory_", "zbus", "mio"];
-/// Crates that call it an error when a sound server goes away or a file holds no sound, or that warn of every packet of a stranger's and write
-/// passwords into their traces; voipd says what matters in words of its own.
+/// Crates that call it an error when a sound server goes away or a file holds no sound, or that warn of every packet of a
+/// stranger's and write passwords into their traces; voipd says what matters in words of its own.
 const UNHEARD: [&str; 7] = ["pulseaudio", "cpal", "pipewire", "rice_", "stun_", "symphonia", "turn_"];
 
 /// Sets up logging; the first call wins. Keys of a record (`call`, `account`, `peer`…) become journal fields in upper

@@ -350,15 +350,7 @@ fn confer(scene: &mut Scene, members: [PortId; 6]) {
 
 /// A peer that misbehaves: loses, doubles and reorders packets, changes its SSRC and codec, sends garbage.
 fn misbehave(scene: &mut Scene, socket: &UdpSocket, target: SocketAddr) {
-    let settings = EncoderSettings {
-        codec: Codec::Opus,
-        bitrate: None,
-        fec: true,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity: 5,
-    };
+    let settings = EncoderSettings { fec: true, ..EncoderSettings::new(Codec::Opus, 5) };
     let mut encoder = Encoder::new(settings).expect("an encoder");
     encoder.set_fec(true);
     let stranger = UdpSocket::bind((LOCAL, 0)).expect("a socket");

@@ -110,8 +110,8 @@ impl Ear {
     }
 }
 
-/// A thread with real-time scheduling that sleeps until each 20 ms and sends a packet, on the same way as the telephone's: from
-/// the far host of a wire to this one.
+/// A thread with real-time scheduling that sleeps until each 20 ms and sends a packet, on the same way as the telephone's:
+/// from the far host of a wire to this one.
 #[derive(Debug)]
 pub struct Sleeper(JoinHandle<()>, JoinHandle<Vec<Departure>>);
 

@@ -1,7 +1,7 @@
 //! Whether the machine keeps pace. Sound in real time is as good as the machine lets it be: a processor that stands still
 //! for longer than a jitter buffer is deep, be it for other guests of its host, tears a hole into every call. What fails
-//! then says nothing of voipd, and is run again. A witness without priority can be late for voipd's own sake; what voipd does
-//! wrong each time fails each time all the same.
+//! then says nothing of voipd, and is run again. A witness without priority can be late for voipd's own sake; what voipd
+//! does wrong each time fails each time all the same.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -29,8 +29,8 @@ const SEQUENTIAL: u32 = 400;
 const RATES: [u32; 7] = [50, 100, 200, 400, 600, 800, 1000];
 /// How long each step takes.
 const STEP: Duration = Duration::from_secs(5);
-/// How long departures of packets are watched, and how often: where the kernel does not preempt itself, a few long system calls
-/// of other programs decide what the rarest packets of one round look like, the sleeper's and voipd's.
+/// How long departures of packets are watched, and how often: where the kernel does not preempt itself, a few long system
+/// calls of other programs decide what the rarest packets of one round look like, the sleeper's and voipd's.
 const GRID: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 3;
 /// Chirps whose way from mouth to ear is measured.
@@ -221,7 +221,8 @@ async fn calls_a_second() {
     }
 }
 
-/// Eighteen parties that all talk, 20 ms at 8 kHz, as Python's `audioop` mixes them: the sum once, each party's own taken off.
+/// Eighteen parties that all talk, 20 ms at 8 kHz, as Python's `audioop` mixes them: the sum once, each party's own taken
+/// off.
 const AUDIOOP: &str = "
 import audioop, time
 said = [bytes((number * 7 + n * 3) % 251 for n in range(320)) for number in range(18)]

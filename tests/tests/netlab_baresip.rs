@@ -98,8 +98,8 @@ async fn baresip_with_a_relay_and_without_ice() {
 /// Bits per second of Opus where the network sets no limit. Until baresip's first reports, every five seconds, less is sent.
 const UNDISTURBED: u32 = 32_000;
 
-/// voipd speaks Opus to baresip over a link of so many kbit/s (token bucket, headers of Ethernet included) until it must have
-/// learned from baresip's reports what that carries; answers the bits per second that Opus has in the end.
+/// voipd speaks Opus to baresip over a link of so many kbit/s (token bucket, headers of Ethernet included) until it must
+/// have learned from baresip's reports what that carries; answers the bits per second that Opus has in the end.
 async fn narrow_link(kbit: u32) -> u32 {
     /// Sentences of about four seconds; the first ones are spoken while the link is found out.
     const SENTENCES: usize = 7;

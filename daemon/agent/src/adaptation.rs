@@ -2,9 +2,9 @@
 //! time, forward error correction, redundancy. It knows reports and counters; it sends nothing.
 //!
 //! A queue on the way is seen by the delay of the peer's reports: the time since the first packet was sent that a report
-//! does not know of yet, against the least of such times. What has left the queue in the meantime tells the link's rate. Losses without a
-//! queue are met with protection; losses that go away when less is sent were the link's. Until the peer has reported, what
-//! comes from it must do: a queue that it fills on its way to us is likely to have a twin on the way back.
+//! does not know of yet, against the least of such times. What has left the queue in the meantime tells the link's rate.
+//! Losses without a queue are met with protection; losses that go away when less is sent were the link's. Until the peer has
+//! reported, what comes from it must do: a queue that it fills on its way to us is likely to have a twin on the way back.
 
 mod choice;
 mod delay;
@@ -152,7 +152,9 @@ impl Adaptation {
 
     /// Whether the stream's counters are worth a look ten times a second.
     pub fn is_watchful(&self) -> bool {
-        self.opening.is_young() || self.inbound.is_watchful()
+        // A codec of one rate begins with all it has: nothing is held back that could be let go.
+        let opens = self.limits.codec == Codec::Opus && self.opening.is_young();
+        opens || self.inbound.is_watchful()
     }
 
     /// Whether the peer should be told soon how it is heard; then, bits per second of both directions, of which RTCP has its
@@ -166,8 +168,8 @@ impl Adaptation {
         self.inbound.told(counters);
     }
 
-    /// The peer's report has come; the last look at the counters may be some packets old. `queued`: how long what comes from the peer, and
-    /// so its report, waits in queues of its own direction.
+    /// The peer's report has come; the last look at the counters may be some packets old. `queued`: how long what comes from
+    /// the peer, and so its report, waits in queues of its own direction.
     pub fn reported(&mut self, now: Instant, view: &RemoteView, queued: Duration) {
         let since = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let Some(seen) = self.delay.report(now, view, queued) else {

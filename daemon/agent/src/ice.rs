@@ -254,8 +254,8 @@ impl CallIce {
         self.told.is_some() && self.agent.state() == State::New
     }
 
-    /// Begins anew; the next offer tells it, and where `later`, it does not wait for what can be told after it. With `local`,
-    /// the sockets are others.
+    /// Begins anew; the next offer tells it, and where `later`, it does not wait for what can be told after it. With
+    /// `local`, the sockets are others.
     pub(crate) fn restart(&mut self, now: Instant, local: Option<LocalMedia>, later: bool) {
         self.agent.set_role(Role::Controlling);
         if let Some(local) = local {

@@ -64,8 +64,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Whether a call has a use for media sockets at further addresses of the machine: with ICE, unless it shall not tell them.
-    /// To be asked when [`Output::BindMedia`] or [`Output::MoveMedia`] comes.
+    /// Whether a call has a use for media sockets at further addresses of the machine: with ICE, unless it shall not tell
+    /// them. To be asked when [`Output::BindMedia`] or [`Output::MoveMedia`] comes.
     pub fn wants_sockets_beside(&self, id: CallId) -> bool {
         let Some(call) = self.calls.get(&id) else { return false };
         let policy = self.accounts.get(call.account).map(|account| account.settings.ice.policy);
@@ -76,8 +76,8 @@ impl Agent {
             }
     }
 
-    /// Whether a call's peer is told by ICE where to send, so that it hears of addresses also when they are known late. To be
-    /// asked when [`Output::BindMedia`] comes.
+    /// Whether a call's peer is told by ICE where to send, so that it hears of addresses also when they are known late. To
+    /// be asked when [`Output::BindMedia`] comes.
     pub fn offers_ice(&self, id: CallId) -> bool {
         self.calls.get(&id).is_some_and(|call| self.wants_ice(call))
     }

@@ -492,8 +492,8 @@ fn received_counters(counters: &StreamCounters) -> Vec<ReceivedCounters> {
     }]
 }
 
-/// The next of the moments that come `each` so often, counted from `begun`. What is due for many calls is done then for all of
-/// them: waking up costs more than one look.
+/// The next of the moments that come `each` so often, counted from `begun`. What is due for many calls is done then for all
+/// of them: waking up costs more than one look.
 fn beat(begun: Instant, now: Instant, each: Duration) -> Instant {
     let passed = now.saturating_duration_since(begun).as_nanos();
     let rest = each.as_nanos().saturating_sub(passed % each.as_nanos().max(1));

@@ -53,8 +53,8 @@ pub enum Output {
     OpenStream { call: CallId, port: PortId, plan: Box<StreamPlan> },
     /// Change a stream: the plan replaces the one before as a whole.
     UpdateStream { port: PortId, plan: Box<StreamPlan> },
-    /// The call's stream, its other ports and its sockets are no longer needed: nothing is said of these ports any more, and they are
-    /// to be taken out of whatever they are connected to.
+    /// The call's stream, its other ports and its sockets are no longer needed: nothing is said of these ports any more, and
+    /// they are to be taken out of whatever they are connected to.
     CloseMedia { call: CallId, ports: Vec<PortId> },
     /// The call is answered: let sound flow at one of the ports that [`crate::Agent::open_port`] has given. Its stream is
     /// opened right behind this, where it is not open yet.

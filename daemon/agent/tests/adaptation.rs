@@ -412,6 +412,26 @@ fn copies_that_the_link_does_not_carry_are_given_up() {
 }
 
 #[test]
+fn longer_packets_spare_a_link_the_headers_that_it_does_not_carry() {
+    // 80 kbit/s with packets of 20 ms, 72 with 40, 69 with 60.
+    let limits = Limits { max_ptime_ms: 60, redundancy: false, ..PCMU };
+    for rate in [71_000.0, 76_000.0] {
+        let mut trial = Trial::new(limits);
+        trial.there.rate = rate;
+        trial.run(300);
+        trial.show();
+        let settled = trial.since(60);
+        let crowded = settled.iter().filter(|second| second.queue > Duration::from_millis(200)).count();
+        assert!(crowded * 10 < settled.len(), "{rate}: {crowded} of {} seconds", settled.len());
+        trial.there.rate = 0.0;
+        trial.run(180);
+        assert_eq!(trial.seconds.last().unwrap().steering.ptime_ms, None, "{rate}: all is well again");
+    }
+    let modest = Limits { bandwidth: Some(64_000), ..limits };
+    assert_eq!(Adaptation::new(modest).steering().ptime_ms, None, "the peer has agreed to it");
+}
+
+#[test]
 fn what_the_peer_wants_is_not_exceeded() {
     let mut trial = Trial::new(Limits { bandwidth: Some(32_000), ..OPUS });
     let before = trial.adaptation.steering();

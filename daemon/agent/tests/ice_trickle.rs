@@ -1,4 +1,5 @@
-//! Candidates that are told one after the other (RFC 8838, RFC 8840): what does not wait for them, and who is told otherwise.
+//! Candidates that are told one after the other (RFC 8838, RFC 8840): what does not wait for them, and who is told
+//! otherwise.
 
 use std::time::Duration;
 

@@ -31,16 +31,6 @@ fn main() {
         };
         (0..count).map(sample).collect()
     };
-    let settings = |codec, complexity| EncoderSettings {
-        codec,
-        bitrate: None,
-        fec: false,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity,
-    };
-
     let built = Codec::ALL.into_iter().filter(|codec| codec.is_built() && *codec != Codec::Opus);
     for codec in built {
         let tick = codec.sample_rate() as usize / 100;
@@ -49,7 +39,7 @@ fn main() {
         let ms = 1000 * length / codec.sample_rate() as usize;
         let samples = voice(codec.sample_rate(), length);
         let mut payload = [0; 1400];
-        let mut encoder = Encoder::new(settings(codec, 0)).expect("it is built");
+        let mut encoder = Encoder::new(EncoderSettings::new(codec, 0)).expect("it is built");
         let octets = encoder.encode(&samples, &mut payload).expect("it fits");
         cost(&format!("{codec:?} encode {ms} ms"), || {
             let _ = black_box(encoder.encode(black_box(&samples), &mut payload));
@@ -74,7 +64,8 @@ fn main() {
 
     let samples = voice(48_000, 960 * 50);
     for complexity in [0, 5, 9, 10] {
-        let mut encoder = Encoder::new(settings(Codec::Opus, complexity)).expect("libopus is there");
+        let mut encoder =
+            Encoder::new(EncoderSettings::new(Codec::Opus, complexity)).expect("libopus is there");
         let mut payload = [0; 1400];
         let mut packets = samples.chunks_exact(960).cycle();
         cost(&format!("Opus encode 20 ms, complexity {complexity}"), || {
@@ -83,7 +74,7 @@ fn main() {
             }
         });
     }
-    let mut encoder = Encoder::new(settings(Codec::Opus, 9)).expect("libopus is there");
+    let mut encoder = Encoder::new(EncoderSettings::new(Codec::Opus, 9)).expect("libopus is there");
     let mut payload = [0; 1400];
     let length = encoder.encode(&samples[..960], &mut payload).expect("it fits");
     let mut decoder = Decoder::new(Codec::Opus).expect("libopus is there");

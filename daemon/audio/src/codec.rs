@@ -103,6 +103,21 @@ pub struct EncoderSettings {
     pub complexity: u8,
 }
 
+impl EncoderSettings {
+    /// For a peer that asks for nothing. `complexity`: 0 to 10.
+    pub fn new(codec: Codec, complexity: u8) -> Self {
+        EncoderSettings {
+            codec,
+            bitrate: None,
+            fec: false,
+            dtx: false,
+            cbr: false,
+            max_playback_rate: None,
+            complexity,
+        }
+    }
+}
+
 /// Bits per second of our Opus unless something else is asked for: fullband mono speech at 20 ms.
 pub const OPUS_BITRATE: u32 = 32_000;
 

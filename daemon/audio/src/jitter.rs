@@ -3,8 +3,8 @@
 //!
 //! Sound is pulled: a packet is played when the decoder has run out, whether the buffer likes its timing or not. Delay
 //! therefore grows by itself: when nothing is there, 10 ms are concealed and the packet that comes late is played after
-//! them, so lateness costs no sound. Delay is steered to its target by stretching what was decoded ([`JitterBuffer::advise`]),
-//! and starts there after a pause of the sender. Only at the hard bound packets are dropped.
+//! them, so lateness costs no sound. Delay is steered to its target by stretching what was decoded
+//! ([`JitterBuffer::advise`]), and starts there after a pause of the sender. Only at the hard bound packets are dropped.
 //!
 //! "Delay" counts from the moment at which a packet's sound began, as seen through the fastest packet of the last seconds:
 //! it includes the packet's own length. A clean wire with packets of 20 ms has 20 ms and what the clock's phase adds.
@@ -91,8 +91,8 @@ pub enum Next<'a> {
         payload: &'a [u8],
         /// In nanoseconds.
         duration: u64,
-        /// So much of its beginning, in nanoseconds, was made up already because the packet was late. Leaving it out keeps the
-        /// delay as it is.
+        /// So much of its beginning, in nanoseconds, was made up already because the packet was late. Leaving it out keeps
+        /// the delay as it is.
         skip: u64,
     },
     /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet

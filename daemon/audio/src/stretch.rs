@@ -1,8 +1,8 @@
 //! Time-stretching without change of pitch: leaves out or repeats a piece of sound that is like its neighbour (a few pitch
 //! periods), and fades over from one to the other. It knows samples; it does not know packets, time or why.
 //!
-//! The piece is as long as the lag at which the sound around the cut is most like itself, by normalised correlation: searched
-//! at about 8 kHz first, then among the neighbours at the full rate.
+//! The piece is as long as the lag at which the sound around the cut is most like itself, by normalised correlation:
+//! searched at about 8 kHz first, then among the neighbours at the full rate.
 
 /// Rate of the first search, in hertz.
 const COARSE_RATE: usize = 8_000;
@@ -80,7 +80,8 @@ impl Cut<'_> {
         lag
     }
 
-    /// Puts in a piece of at most `most` samples at the cut under the same condition. Answers how many samples there are more.
+    /// Puts in a piece of at most `most` samples at the cut under the same condition. Answers how many samples there are
+    /// more.
     pub fn lengthen(&mut self, most: usize, likeness: f32) -> usize {
         let lengths = Lengths::at(self.rate);
         let unheard = self.end.saturating_sub(self.place);
@@ -126,8 +127,8 @@ struct Around<'a> {
 }
 
 impl Around<'_> {
-    /// The lag at which it is most like the sound that much later or earlier. `behind`: how many samples behind the place are
-    /// compared.
+    /// The lag at which it is most like the sound that much later or earlier. `behind`: how many samples behind the place
+    /// are compared.
     fn find(&self, longest: usize, behind: usize, likeness: f32, direction: Direction) -> Option<usize> {
         let Around { samples, place, lengths } = *self;
         let before = lengths.before.min(place);
@@ -162,8 +163,8 @@ enum Direction {
     Earlier,
 }
 
-/// The lag between `shortest` and `longest` at which a window of `sound` (the first one, compared with later ones; or the last
-/// one, with earlier ones) is most like itself, and the normalised correlation there.
+/// The lag between `shortest` and `longest` at which a window of `sound` (the first one, compared with later ones; or the
+/// last one, with earlier ones) is most like itself, and the normalised correlation there.
 fn best_lag(
     sound: &[f32],
     window: usize,

@@ -8,16 +8,7 @@ use voipd_audio::codec::{CodecError, Decoder, Encoder, EncoderSettings};
 const LONGEST: usize = 5760;
 
 fn encoder(codec: Codec) -> Encoder {
-    Encoder::new(EncoderSettings {
-        codec,
-        bitrate: None,
-        fec: false,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity: 9,
-    })
-    .unwrap()
+    Encoder::new(EncoderSettings::new(codec, 9)).unwrap()
 }
 
 fn built() -> impl Iterator<Item = Codec> {

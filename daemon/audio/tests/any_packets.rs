@@ -140,15 +140,7 @@ impl Call {
         let tape = DevicePort { capture: Some(capture), playback: Some(playback), rate, pace: Pace::Tick };
         bare.controller.open_device(TAPE, tape).unwrap();
         bare.controller.connect(TAPE, &[STREAM]).unwrap();
-        let settings = EncoderSettings {
-            codec,
-            bitrate: None,
-            fec: true,
-            dtx: false,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 2,
-        };
+        let settings = EncoderSettings { fec: true, ..EncoderSettings::new(codec, 2) };
         let mut encoder = Encoder::new(settings).unwrap();
         encoder.set_fec(true);
         Call { bare, peer, codec, encoder, heard, _silence: silence }

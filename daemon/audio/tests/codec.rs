@@ -5,15 +5,7 @@ use voipd_audio::Codec;
 use voipd_audio::codec::{CodecError, Decoder, Encoder, EncoderSettings, OPUS_BITRATE};
 
 fn settings(codec: Codec) -> EncoderSettings {
-    EncoderSettings {
-        codec,
-        bitrate: None,
-        fec: false,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity: 9,
-    }
+    EncoderSettings::new(codec, 9)
 }
 
 fn packets(encoder: &mut Encoder, samples: &[f32], packet: usize) -> Vec<Vec<u8>> {

@@ -10,15 +10,7 @@ const PACKET: usize = 160;
 const TICK: usize = 80;
 
 fn encoded(samples: &[f32]) -> Vec<u8> {
-    let settings = EncoderSettings {
-        codec: Codec::Pcmu,
-        bitrate: None,
-        fec: false,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity: 5,
-    };
+    let settings = EncoderSettings::new(Codec::Pcmu, 5);
     let mut payload = vec![0; samples.len()];
     Encoder::new(settings).unwrap().encode(samples, &mut payload).unwrap();
     payload
@@ -93,15 +85,7 @@ fn a_gap_is_filled_better_when_what_follows_it_is_known() {
         let rate = codec.sample_rate();
         let packet = rate as usize / 50;
         let samples = speech(rate, 20.0, 4);
-        let settings = EncoderSettings {
-            codec,
-            bitrate: None,
-            fec: false,
-            dtx: false,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 5,
-        };
+        let settings = EncoderSettings::new(codec, 5);
         let mut encoder = Encoder::new(settings).unwrap();
         let payloads: Vec<Vec<u8>> = samples
             .chunks_exact(packet)

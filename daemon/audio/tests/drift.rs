@@ -22,15 +22,7 @@ struct Peer {
 
 impl Peer {
     fn new(ppm: f64, second: Vec<f32>) -> Self {
-        let settings = EncoderSettings {
-            codec: Codec::Pcmu,
-            bitrate: None,
-            fec: false,
-            dtx: false,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 0,
-        };
+        let settings = EncoderSettings::new(Codec::Pcmu, 0);
         let encoder = Encoder::new(settings).unwrap();
         Peer { encoder, second, period: 20e6 / (1.0 + ppm * 1e-6), sent: 0 }
     }

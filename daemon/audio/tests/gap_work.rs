@@ -8,7 +8,8 @@ use voipd_audio::plan::{Codec, EngineCounters};
 const MANY: usize = 100;
 
 /// Streams that hear themselves, each of which loses one packet, all in the same tick or, `apart`, one after another;
-/// answers the engine's counters and the frames that were made up. A loss before it has taught them to wait for what follows.
+/// answers the engine's counters and the frames that were made up. A loss before it has taught them to wait for what
+/// follows.
 fn lose(streams: usize, codec: Codec, apart: bool) -> (EngineCounters, u64) {
     let mut world = World::with_ports(1, streams + 1);
     let port = |stream: usize| PortId(stream as u32);

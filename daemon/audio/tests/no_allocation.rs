@@ -21,15 +21,7 @@ fn the_counter_counts() {
 fn codecs_and_concealment() {
     for codec in Codec::ALL.into_iter().filter(|codec| codec.is_built()) {
         let packet = codec.sample_rate() as usize / 50;
-        let settings = EncoderSettings {
-            codec,
-            bitrate: None,
-            fec: true,
-            dtx: true,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 10,
-        };
+        let settings = EncoderSettings { fec: true, dtx: true, ..EncoderSettings::new(codec, 10) };
         let mut encoder = Encoder::new(settings).unwrap();
         let mut decoder = Decoder::new(codec).unwrap();
         let (mut payload, mut samples) = ([0; 2000], vec![0.0; packet]);

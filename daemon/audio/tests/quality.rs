@@ -1,5 +1,5 @@
-//! What is heard of speech behind losses, through two engines: limits that a change for the worse would break. `make quality`
-//! measures the same by PESQ, with real voices.
+//! What is heard of speech behind losses, through two engines: limits that a change for the worse would break. `make
+//! quality` measures the same by PESQ, with real voices.
 
 use crate::support::{Random, segmental_snr, spectral_distance, speech};
 use crate::world::{LATENCY, World, address};

@@ -240,15 +240,7 @@ fn a_packet_that_is_late_goes_on_where_the_sound_had_been_carried_on() {
         bare.controller.open_stream(STREAMS[0], any_plan(codec, 1, 7), socket).unwrap();
         let mut card = Card::open(&mut bare, CARD, codec.sample_rate(), Pace::Tick);
         bare.controller.connect(CARD, &[STREAMS[0]]).unwrap();
-        let settings = EncoderSettings {
-            codec,
-            bitrate: None,
-            fec: false,
-            dtx: false,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 5,
-        };
+        let settings = EncoderSettings::new(codec, 5);
         let mut encoder = Encoder::new(settings).unwrap();
         let frame = codec.sample_rate() as usize / 50;
         let mut carried_on = 0;

@@ -15,15 +15,7 @@ const TICK: usize = 160;
 const DELAY: usize = 22;
 
 fn settings() -> EncoderSettings {
-    EncoderSettings {
-        codec: Codec::G722,
-        bitrate: None,
-        fec: false,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity: 9,
-    }
+    EncoderSettings::new(Codec::G722, 9)
 }
 
 fn encoded(samples: &[f32]) -> Vec<u8> {

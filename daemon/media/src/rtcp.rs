@@ -207,8 +207,8 @@ impl RtcpSession {
         self.schedule.due()
     }
 
-    /// The next report matters to the peer: it goes as soon as 5 % of `bandwidth` have room for it, in bits per second of both
-    /// directions, packet headers included; the first one at once (RFC 3550 section 6.2).
+    /// The next report matters to the peer: it goes as soon as 5 % of `bandwidth` have room for it, in bits per second of
+    /// both directions, packet headers included; the first one at once (RFC 3550 section 6.2).
     pub fn hurry(&mut self, now: Instant, bandwidth: f64) {
         self.schedule.hurry(now, self.written, bandwidth);
     }
@@ -231,8 +231,8 @@ impl RtcpSession {
         self.write(ntp, sent, received, false)
     }
 
-    /// RR/SR, SDES and BYE in one: the end of the session, or of its SSRC. `None` when neither RTP nor RTCP was ever sent: such a
-    /// participant leaves silently (RFC 3550 section 6.3.7).
+    /// RR/SR, SDES and BYE in one: the end of the session, or of its SSRC. `None` when neither RTP nor RTCP was ever sent:
+    /// such a participant leaves silently (RFC 3550 section 6.3.7).
     pub fn goodbye(
         &mut self,
         ntp: u64,

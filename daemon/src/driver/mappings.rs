@@ -271,8 +271,8 @@ impl Driver {
             if ours == Some(local.address)
                 && let Some(mut ports) = self.mappings.want_for_call(now, call, local)
             {
-                // Where ICE is spoken, the peer hears of what is mapped later; where it takes candidates at any time, it is not
-                // kept waiting at all.
+                // Where ICE is spoken, the peer hears of what is mapped later; where it takes candidates at any time, it is
+                // not kept waiting at all.
                 let eagerly = !self.agent.offers_ice(call);
                 let worth = self.mappings.mapper.worth_waiting(now, eagerly);
                 ports.waits_until = worth.filter(|_| self.agent.waits_for_mapping(call));

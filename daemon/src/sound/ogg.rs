@@ -1,5 +1,5 @@
-//! Recordings as Opus in Ogg (RFC 7845): one channel or two, 20 ms a packet, a page each second. Knows files and samples, not who is
-//! recorded.
+//! Recordings as Opus in Ogg (RFC 7845): one channel or two, 20 ms a packet, a page each second. Knows files and samples,
+//! not who is recorded.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
@@ -26,8 +26,9 @@ const BITRATE: u32 = 32_000;
 /// A call has one stream: any number names it.
 const SERIAL: u32 = 1;
 
-/// Records into a file, from its beginning: [`RECORDING_RATE`], one channel or two, interleaved in the ring. What was written a second ago can be played whatever
-/// happens. When the engine drops its end of the ring, the file is completed and `finished` called.
+/// Records into a file, from its beginning: [`RECORDING_RATE`], one channel or two, interleaved in the ring. What was
+/// written a second ago can be played whatever happens. When the engine drops its end of the ring, the file is completed and
+/// `finished` called.
 pub(super) fn record(
     file: File,
     channels: usize,
@@ -54,15 +55,7 @@ impl Coder {
         if channels > 1 {
             return StereoEncoder::new(2 * BITRATE).map(Self::Stereo);
         }
-        let settings = EncoderSettings {
-            codec: Codec::Opus,
-            bitrate: Some(BITRATE),
-            fec: false,
-            dtx: false,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 5,
-        };
+        let settings = EncoderSettings { bitrate: Some(BITRATE), ..EncoderSettings::new(Codec::Opus, 5) };
         Encoder::new(settings).map(Self::Mono)
     }
 

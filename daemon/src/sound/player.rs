@@ -74,8 +74,8 @@ pub(super) fn check_to_play(mut file: File) -> Result<(), String> {
     decoder.map(drop)
 }
 
-/// Plays a sound file once, or again and again. After its last sample the ring's producer is dropped, which tells the engine of
-/// the end.
+/// Plays a sound file once, or again and again. After its last sample the ring's producer is dropped, which tells the engine
+/// of the end.
 ///
 /// WAV (4 to 384 kHz, integers of 8, 16, 24 or 32 bits or 32-bit floating point), FLAC, Ogg (Vorbis or Opus) and MP3;
 /// channels are mixed to one.

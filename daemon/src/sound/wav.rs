@@ -270,9 +270,9 @@ fn read_header(reader: &mut BufReader<File>) -> Result<(Format, u64), String> {
     Err("this is not a WAV file that a telephone can play: there is no sound in it".to_owned())
 }
 
-/// Records into a file, from its beginning: 16 bits, [`RECORDING_RATE`], so many channels, interleaved in the ring. The header is right at least once a
-/// second, so that the file can be played whatever happens. When the engine drops its end of the ring, the file is
-/// completed and `finished` called.
+/// Records into a file, from its beginning: 16 bits, [`RECORDING_RATE`], so many channels, interleaved in the ring. The
+/// header is right at least once a second, so that the file can be played whatever happens. When the engine drops its end of
+/// the ring, the file is completed and `finished` called.
 pub(super) fn record(
     file: File,
     channels: usize,

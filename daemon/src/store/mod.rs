@@ -1,5 +1,6 @@
 //! What outlives a restart: accounts added over the bus, which accounts are switched on or off, chosen devices,
-//! do-not-disturb, the name of this installation. One thread owns the database; everyone else has a [`Store`] that sends it work.
+//! do-not-disturb, the name of this installation. One thread owns the database; everyone else has a [`Store`] that sends it
+//! work.
 
 mod accounts;
 mod file;

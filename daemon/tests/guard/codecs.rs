@@ -56,15 +56,7 @@ impl Peer {
             ..call
         };
         scene.controller.open_stream(port, plan, pair.rtp).expect("room");
-        let settings = EncoderSettings {
-            codec,
-            bitrate: None,
-            fec: true,
-            dtx: false,
-            cbr: false,
-            max_playback_rate: None,
-            complexity: 5,
-        };
+        let settings = EncoderSettings { fec: true, ..EncoderSettings::new(codec, 5) };
         let mut encoder = Encoder::new(settings).expect("an encoder");
         encoder.set_fec(true);
         Peer { codec, port, socket, to, encoder, held: vec![], before: vec![], heard: [false; 128] }

@@ -15,7 +15,8 @@ pub const RATE: u32 = 16_000;
 pub const PIECE: usize = 8 * RATE as usize;
 /// Pieces of each voice.
 pub const PIECES: usize = 3;
-/// What is spoken before the first piece, in seconds, and not scored: long enough for the adaptation to have had its reports.
+/// What is spoken before the first piece, in seconds, and not scored: long enough for the adaptation to have had its
+/// reports.
 pub const WARM_UP: usize = 30;
 /// Root mean square of each voice: 26 dB below full scale (ITU-T P.830's level of speech).
 const LEVEL: f32 = 0.0501;

@@ -13,15 +13,7 @@ use crate::corpus::resampled;
 pub fn codec_alone(cell: Cell, speech: &[f32]) -> Vec<f32> {
     let rate = cell.codec.sample_rate();
     let (bitrate, ptime_ms) = cell.undisturbed();
-    let settings = EncoderSettings {
-        codec: cell.codec,
-        bitrate,
-        fec: false,
-        dtx: false,
-        cbr: false,
-        max_playback_rate: None,
-        complexity: 10,
-    };
+    let settings = EncoderSettings { bitrate, ..EncoderSettings::new(cell.codec, 10) };
     let mut encoder = Encoder::new(settings).unwrap();
     encoder.set_bitrate(bitrate);
     let mut decoder = Decoder::new(cell.codec).unwrap();

@@ -15,6 +15,8 @@ const MIDDLE_PACKETS: f64 = 14_000.0;
 const SHORT_PROTECTED: f64 = 44_000.0;
 /// How much more there must be before packets become shorter again.
 const MARGIN: f64 = 1.15;
+/// The same for codecs of one rate, between whose packet times there is no more than a tenth.
+const FIXED_MARGIN: f64 = 1.03;
 /// Losses at which protection begins and ends, and at which one copy is not enough, 0 to 1.
 const PROTECT: f64 = 0.008;
 const UNPROTECT: f64 = 0.003;
@@ -139,7 +141,7 @@ impl Choice {
         self.bitrate = left(self.ptime_ms).min(most).max(LEAST_BITRATE);
     }
 
-    /// Codecs with one rate only: what can be given up is protection.
+    /// Codecs with one rate only: what can be given up is protection, and then headers.
     fn follow_fixed(&mut self, limits: &Limits, rate: f64, loss: f64) {
         let wanted = match (self.protected, self.copies) {
             (false, _) => 0,
@@ -147,11 +149,20 @@ impl Choice {
             (true, _) if loss >= SEVERE => 2,
             (true, _) => 1,
         };
-        let fits = |copies: &u8| {
-            let frames = 1.0 + f64::from(*copies);
-            bitrate_of(limits.codec) * frames + limits.headers(limits.ptime_ms, *copies) <= rate
+        let takes = |ptime_ms: u16, copies: u8| {
+            bitrate_of(limits.codec) * (1.0 + f64::from(copies)) + limits.headers(ptime_ms, copies)
         };
+        let fits = |copies: &u8| takes(limits.ptime_ms, *copies) <= rate;
         self.copies = (0..=wanted).rev().filter(|_| limits.redundancy).find(fits).unwrap_or(0);
+        let (copies, now) = (self.copies, self.ptime_ms);
+        let fits = |time: &u16| takes(*time, copies) * if *time < now { FIXED_MARGIN } else { 1.0 } <= rate;
+        // Where the network sets no limit, what was agreed stays: also with a peer that wants less than the codec has.
+        self.ptime_ms = match rate < limits.most() {
+            true => {
+                limits.packet_times().find(fits).or(limits.packet_times().last()).unwrap_or(limits.ptime_ms)
+            }
+            false => limits.ptime_ms,
+        };
     }
 
     pub(super) fn steering(&self, limits: &Limits) -> Steering {

@@ -12,7 +12,8 @@ const SUSPICIOUS: f64 = 0.08;
 const TRIAL: Duration = Duration::from_secs(11);
 /// A report of a slow peer that comes within this time speaks of what was before a trial as well.
 const LAST_OF_BEFORE: Duration = Duration::from_secs(6);
-/// How long losses are taken for random afterwards, unless they grow by so much: few packets of a report make them uncertain.
+/// How long losses are taken for random afterwards, unless they grow by so much: few packets of a report make them
+/// uncertain.
 const ACQUITTAL: Duration = Duration::from_secs(120);
 const WORSE: f64 = 2.0;
 

@@ -21,7 +21,8 @@ const PROMPT_GRACE: Duration = Duration::from_millis(800);
 const PATIENCE: Duration = Duration::from_secs(16);
 /// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
 const CAREFUL: f64 = 24_000.0;
-/// What the first good report of a slow peer allows, compared with what was sent before, until a try of all has been called good.
+/// What the first good report of a slow peer allows, compared with what was sent before, until a try of all has been called
+/// good.
 const CLIMB: f64 = 1.2;
 /// A try begins so long before the report is expected, and ends as long after it: what it does to a link is known before it
 /// has done much.

@@ -1,4 +1,5 @@
-//! G.722 at 64 kbit/s: two bands of ADPCM behind a quadrature mirror filter, bit-exact to ITU-T G.722 (section 6, mode 1). It knows samples and codes, no packets.
+//! G.722 at 64 kbit/s: two bands of ADPCM behind a quadrature mirror filter, bit-exact to ITU-T G.722 (section 6, mode 1).
+//! It knows samples and codes, no packets.
 //!
 //! Arithmetic is that of the Recommendation: 16-bit words that saturate, products of 32 bits shifted right.
 

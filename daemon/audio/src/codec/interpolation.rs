@@ -117,8 +117,8 @@ impl Interpolation {
         }
     }
 
-    /// Multiplications that [`Interpolation::fill`] needs for a gap of so many samples, where enough follows; 0 where it fills
-    /// none of that length.
+    /// Multiplications that [`Interpolation::fill`] needs for a gap of so many samples, where enough follows; 0 where it
+    /// fills none of that length.
     pub(super) fn work(&self, gap: usize) -> u64 {
         let Lengths { max_gap, max_following, context, order, min_pitch, max_pitch, compared } = self.lengths;
         if !(1..=max_gap).contains(&gap) {

@@ -101,7 +101,8 @@ impl StereoEncoder {
         make().map(StereoEncoder).map_err(|error| CodecError::Opus(error.to_string()))
     }
 
-    /// `samples`: left and right by turns at 48 kHz, a packet's worth (RFC 6716 section 2.1.4); answers the payload's octets.
+    /// `samples`: left and right by turns at 48 kHz, a packet's worth (RFC 6716 section 2.1.4); answers the payload's
+    /// octets.
     pub fn encode(&mut self, samples: &[f32], payload: &mut [u8]) -> Result<usize, CodecError> {
         self.0.encode_float(samples, payload).map_err(|_| CodecError::Buffer)
     }

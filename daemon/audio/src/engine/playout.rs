@@ -13,7 +13,8 @@ const AHEAD_MS: usize = 30;
 const MS: usize = BUS_RATE as usize / 1000;
 const ROOM: usize = HISTORY_MS * MS + AHEAD_MS * MS + MAX_PACKET + LONGEST_MS * MS;
 
-/// Mean square of a pause's sound: at most this (-45 dBov), and at most four times (6 dB) the quietest that was heard lately.
+/// Mean square of a pause's sound: at most this (-45 dBov), and at most four times (6 dB) the quietest that was heard
+/// lately.
 const PAUSE: f32 = 3.2e-5;
 const ABOVE_FLOOR: f32 = 4.0;
 /// The quietest counts for less and less: 3 dB in a second; and nothing is quieter than -80 dBov.

@@ -290,8 +290,8 @@ impl<S: MediaSocket> Stream<S> {
         }
     }
 
-    /// Takes what this tick sends, and makes it ready for [`Stream::send`]: 10 ms at the rate of the plan's codec. `tick`: number of the tick, shifted by the
-    /// stream's phase.
+    /// Takes what this tick sends, and makes it ready for [`Stream::send`]: 10 ms at the rate of the plan's codec. `tick`:
+    /// number of the tick, shifted by the stream's phase.
     pub(crate) fn transmit(
         &mut self,
         id: PortId,

@@ -11,12 +11,12 @@ const BUCKETS: usize = 512;
 /// Share of packets that shall be in time at the least.
 const QUANTILE: f32 = 0.97;
 /// Delay that is paid, in nanoseconds, to have all packets in time instead of none: one per cent of late packets weighs as
-/// much as 100 ms. The E-model (ITU-T G.107 with G.113's figures for G.711 and concealment: 3.8 points for the one, 0.024 for
-/// each millisecond of the other) would pay 150; but then the packets of one stall, each a packet time later than the one
-/// behind it, would be waited for as long as they are remembered.
+/// much as 100 ms. The E-model (ITU-T G.107 with G.113's figures for G.711 and concealment: 3.8 points for the one, 0.024
+/// for each millisecond of the other) would pay 150; but then the packets of one stall, each a packet time later than the
+/// one behind it, would be waited for as long as they are remembered.
 const WORTH: f32 = 100.0 * 100e6;
-/// From here on, in nanoseconds, delay weighs more: by so much again. The E-model has that point at 177 ms from mouth to ear,
-/// of which the rest of the way takes 70.
+/// From here on, in nanoseconds, delay weighs more: by so much again. The E-model has that point at 177 ms from mouth to
+/// ear, of which the rest of the way takes 70.
 const NOTICED: f32 = 105e6;
 const STEEPER: f32 = 4.6;
 /// What a packet counts less than the one after it: the last 670 packets, 13 s of 20 ms, have most of the say.
@@ -135,9 +135,9 @@ impl RelativeDelay {
         self.base
     }
 
-    /// By how much the fastest packet of the last 0.5 to 1 s was slower than that of the last six, in nanoseconds: what is held
-    /// beyond a shorter wait is no surplus, and leaving it out only tears holes. It takes a queue on the way that has grown
-    /// at once, or timestamps that have gone astray.
+    /// By how much the fastest packet of the last 0.5 to 1 s was slower than that of the last six, in nanoseconds: what is
+    /// held beyond a shorter wait is no surplus, and leaving it out only tears holes. It takes a queue on the way that has
+    /// grown at once, or timestamps that have gone astray.
     pub(super) fn risen(&self) -> i64 {
         let recent = self.fastest.iter().take(2).copied().min().filter(|fastest| *fastest != i64::MAX);
         recent.map_or(0, |fastest| ((fastest - self.base).max(0) / BUCKET + 1) * BUCKET)

@@ -1,5 +1,5 @@
-//! The connectivity checks of one component in one generation, over rice-proto. The library sees plain host candidates only, also for
-//! addresses at relays: how a packet leaves from a base is not its affair. Which of the valid pairs is nominated is
+//! The connectivity checks of one component in one generation, over rice-proto. The library sees plain host candidates only,
+//! also for addresses at relays: how a packet leaves from a base is not its affair. Which of the valid pairs is nominated is
 //! decided here, by the order in which the library hears of answers: it nominates the first it hears of.
 
 use std::cmp::Reverse;

@@ -153,7 +153,8 @@ pub enum Event {
     },
     /// The connection by which servers reached us in a session was lost, and another has taken its place: whoever is on
     /// the way may know us by the lost one alone. The peer is to be told where we are
-    /// ([`Endpoint::offer`](super::Endpoint::offer)), as after [`Endpoint::handle_network`](super::Endpoint::handle_network).
+    /// ([`Endpoint::offer`](super::Endpoint::offer)), as after
+    /// [`Endpoint::handle_network`](super::Endpoint::handle_network).
     Reconnected {
         /// Which session.
         session: SessionId,

@@ -32,7 +32,8 @@ impl Tokens {
         Self(UnboundKey::new(&CHACHA20_POLY1305, &own).ok().map(LessSafeKey::new))
     }
 
-    /// A name for a dialog that an INVITE may begin, of the time `unix` in seconds. No two are written with the same `drawn`.
+    /// A name for a dialog that an INVITE may begin, of the time `unix` in seconds. No two are written with the same
+    /// `drawn`.
     pub(super) fn write(
         &self,
         invite: &Request,

@@ -1,5 +1,5 @@
-//! INFO in sessions: digits in both directions (RFC 2976 as gateways use it). The one Info package (RFC 6086) that we take is
-//! [`trickle`]'s.
+//! INFO in sessions: digits in both directions (RFC 2976 as gateways use it). The one Info package (RFC 6086) that we take
+//! is [`trickle`]'s.
 
 use super::{Cx, Purpose, State, active::Active, trickle};
 use crate::dtmf_info::{Digit, PLAIN, RELAY};

@@ -1,6 +1,7 @@
 //! INVITE sessions (RFC 3261 sections 13 to 15): one call's way from its first question to its last acknowledgement.
 //!
-//! A session outlives its [`Event::Ended`](crate::endpoint::Event::Ended) by what must still be sent: CANCEL, BYE, ACKs for late 2xx.
+//! A session outlives its [`Event::Ended`](crate::endpoint::Event::Ended) by what must still be sent: CANCEL, BYE, ACKs for
+//! late 2xx.
 
 mod active;
 mod attempts;

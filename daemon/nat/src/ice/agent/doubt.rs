@@ -66,8 +66,8 @@ impl IceAgent {
         self.watch.heard
     }
 
-    /// Asks the peer at once, and not only when consent (RFC 7675) has to be renewed, whether it is there: its answer shows in
-    /// [`Self::heard_at`].
+    /// Asks the peer at once, and not only when consent (RFC 7675) has to be renewed, whether it is there: its answer shows
+    /// in [`Self::heard_at`].
     pub fn ask_now(&mut self, now: Instant) {
         self.now = now;
         self.chosen.iter_mut().for_each(|chosen| chosen.ask_now(now));
