@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use guard::{catch_forbidden_calls, confine, findings, sleep_for_ever, watch_allocator};
-use voipd::realtime::{Arrivals, EngineWaker, Gate, PortPair, UdpMediaSocket, bind_pair, run_ticks};
+use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::engine::{
     Clip, Controller, DevicePort, Listener, Pace, ProgramPort, RelayPacket, Side, engine, insert, relay_rings,
@@ -122,7 +122,7 @@ fn relayed(scene: &mut Scene, [by_channel, by_stream]: [PortId; 2]) {
     const CHANNEL: u16 = 0x4001;
     let server = UdpSocket::bind((LOCAL, 0)).expect("a socket");
     let at = server.local_addr().expect("bound");
-    let pairs = [0, 1].map(|_| scene.bind());
+    let pairs = [0, 1].map(|_| bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports"));
     let to = pairs[0].rtp.local_addr().expect("bound");
     let channel = |generation| {
         let path = Path::TurnChannel { server: at, channel: CHANNEL };
@@ -261,7 +261,6 @@ fn programs(scene: &mut Scene, stream: PortId, ports: [PortId; 2]) {
 /// The engine under guard, and what has happened in it.
 struct Scene {
     controller: Controller<UdpMediaSocket>,
-    arrivals: Arc<Arrivals>,
     gate: Arc<Gate>,
     events: Vec<EngineEvent>,
     strays: usize,
@@ -300,10 +299,6 @@ impl Scene {
         }
     }
 
-    fn bind(&self) -> PortPair {
-        bind_pair(LOCAL, 42_000..=42_999, 46, &self.arrivals).expect("ports")
-    }
-
     fn open_card(&mut self, port: PortId, rate: u32, pace: Pace) {
         let (record, capture) = rtrb::RingBuffer::new(rate as usize);
         let (playback, play) = rtrb::RingBuffer::new(rate as usize);
@@ -314,7 +309,7 @@ impl Scene {
 
     /// Two streams that talk to each other over loopback.
     fn open_call(&mut self, ports: [PortId; 2], codec: Codec, payload_type: u8) {
-        let sockets = [0, 1].map(|_| self.bind().rtp);
+        let sockets = [0, 1].map(|_| bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports").rtp);
         let addresses = [0, 1].map(|end: usize| sockets[end].local_addr().expect("bound"));
         for ((end, port), socket) in ports.into_iter().enumerate().zip(sockets) {
             let plan = plan(codec, payload_type, 0x5000 + port.0, addresses[1 - end]);
@@ -411,23 +406,21 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     let voice_fd = voice_waker.raw();
     let (controller, mut processor) = engine::<UdpMediaSocket>(32, Box::new(waker));
     let gate = Arc::new(Gate::new().expect("a descriptor"));
-    let arrivals = Arrivals::new(32).expect("a descriptor");
     let stopped = Arc::new(AtomicBool::new(false));
     let clean = findings();
     thread::spawn({
-        let (gate, arrivals, stopped) = (gate.clone(), arrivals.clone(), stopped.clone());
+        let (gate, stopped) = (gate.clone(), stopped.clone());
         move || {
             confine(&[waker_fd, voice_fd], gate.raw());
             watch_allocator(true);
-            run_ticks(&mut processor, &gate, &arrivals);
+            run_ticks(&mut processor, &gate);
             watch_allocator(false);
             stopped.store(true, Ordering::SeqCst);
             sleep_for_ever();
         }
     });
 
-    let mut scene =
-        Scene { controller, arrivals, gate: gate.clone(), events: vec![], strays: 0, cards: vec![] };
+    let mut scene = Scene { controller, gate: gate.clone(), events: vec![], strays: 0, cards: vec![] };
     wait("nothing is wanted", || gate.is_parked());
     let [pcmu, pcmu_far, opus, opus_far, pcma, pcma_far, g722, g722_far] =
         [1, 2, 3, 4, 5, 6, 7, 8].map(PortId);
@@ -499,7 +492,7 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     assert_eq!(findings(), clean, "a microphone that is processed");
 
     let socket = UdpSocket::bind((LOCAL, 0)).expect("a socket");
-    let pair = scene.bind();
+    let pair = bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports");
     let to = pair.rtp.local_addr().expect("bound");
     let wanted = plan(Codec::Opus, 96, 0x7000, socket.local_addr().expect("bound"));
     scene.controller.open_stream(peer, wanted, pair.rtp).expect("room");

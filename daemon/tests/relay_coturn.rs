@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
-use voipd::realtime::{Arrivals, EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
+use voipd::realtime::{EngineWaker, Gate, UdpMediaSocket, bind_pair, run_ticks};
 use voipd::relay::{RelayHappened, Relays};
 use voipd::tls::TlsClient;
 use voipd_agent::account::TlsSettings;
@@ -213,15 +213,14 @@ impl Scene {
         let signal = waker.signal().unwrap();
         let (mut controller, mut processor) = engine::<UdpMediaSocket>(4, Box::new(waker));
         let gate = Arc::new(Gate::new().unwrap());
-        let arrivals = Arrivals::new(4).unwrap();
         thread::spawn({
-            let (gate, arrivals) = (gate.clone(), arrivals.clone());
-            move || run_ticks(&mut processor, &gate, &arrivals)
+            let gate = gate.clone();
+            move || run_ticks(&mut processor, &gate)
         });
         let (relays, events) = Relays::new();
         let mut ends = BTreeMap::new();
         for port in [NEAR, FAR] {
-            let pair = bind_pair(LOCAL, 43_000..=43_999, 0, &arrivals).unwrap();
+            let pair = bind_pair(LOCAL, 43_000..=43_999, 0).unwrap();
             let socket = pair.rtp.sender().unwrap();
             let base = pair.rtp.local_addr().unwrap();
             // Behind a relay that is reached by a connection, nothing but that connection is there.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -20,7 +19,7 @@ use voipd_sip::uri::Host;
 use super::ice::is_ice;
 use crate::api::CallStatistics;
 use crate::config::RtpConfig;
-use crate::realtime::{self, Arrivals, UdpMediaSocket};
+use crate::realtime::{self, UdpMediaSocket};
 
 /// RTCP packets that wait for the driver; more are dropped, as the network might have done.
 const QUEUE: usize = 64;
@@ -42,7 +41,6 @@ pub struct ControlPacket {
 /// The sockets of all calls.
 pub struct MediaPorts {
     config: RtpConfig,
-    arrivals: Arc<Arrivals>,
     calls: BTreeMap<CallId, CallPorts>,
     by_port: BTreeMap<PortId, CallId>,
     packets: mpsc::Sender<ControlPacket>,
@@ -91,12 +89,12 @@ impl Place {
     }
 
     /// The RTP socket for the stream, which reads it from then on.
-    fn take(&mut self, arrivals: &Arc<Arrivals>) -> Option<UdpMediaSocket> {
+    fn take(&mut self) -> Option<UdpMediaSocket> {
         if let Some(early) = self.early.take() {
             early.abort();
         }
         // The stream has had it before, and gave it up for another one.
-        let again = || self.rtp.try_clone().and_then(|socket| UdpMediaSocket::new(socket, arrivals)).ok();
+        let again = || self.rtp.try_clone().and_then(UdpMediaSocket::new).ok();
         self.media.take().or_else(again)
     }
 }
@@ -112,9 +110,9 @@ impl Drop for Place {
 
 impl MediaPorts {
     /// The second value gives the packets that arrive on RTCP ports, and those of ICE on RTP ports before their streams.
-    pub fn new(config: RtpConfig, arrivals: Arc<Arrivals>) -> (Self, mpsc::Receiver<ControlPacket>) {
+    pub fn new(config: RtpConfig) -> (Self, mpsc::Receiver<ControlPacket>) {
         let (packets, receiver) = mpsc::channel(QUEUE);
-        (Self { config, arrivals, calls: BTreeMap::new(), by_port: BTreeMap::new(), packets }, receiver)
+        (Self { config, calls: BTreeMap::new(), by_port: BTreeMap::new(), packets }, receiver)
     }
 
     /// Binds a pair of ports for a call on the local address that reaches the peer, or on the configured one; and, unless
@@ -142,7 +140,7 @@ impl MediaPorts {
     }
 
     fn place(&self, call: CallId, address: IpAddr) -> Result<Place, String> {
-        let pair = realtime::bind_pair(address, self.config.ports.clone(), self.config.dscp, &self.arrivals)
+        let pair = realtime::bind_pair(address, self.config.ports.clone(), self.config.dscp)
             .map_err(|error| error.to_string())?;
         let local = LocalMedia { address, rtp_port: pair.rtp_port, rtcp_port: pair.rtcp_port };
         let rtcp = pair.rtcp.try_clone().map_err(|error| format!("RTCP socket: {error}"))?;
@@ -164,7 +162,7 @@ impl MediaPorts {
         ports.stream = Some(stream);
         self.by_port.insert(stream, call);
         let current = ports.current;
-        ports.places.get_mut(current)?.take(&self.arrivals)
+        ports.places.get_mut(current)?.take()
     }
 
     /// Another of the call's RTP sockets, for the stream to go on with; that of before is read for ICE from now on. `None`
@@ -172,7 +170,7 @@ impl MediaPorts {
     pub fn switch(&mut self, call: CallId, socket: SocketAddr) -> Option<UdpMediaSocket> {
         let ports = self.calls.get_mut(&call)?;
         let next = ports.places.iter().position(|place| place.rtp_at() == socket)?;
-        let media = ports.places.get_mut(next)?.take(&self.arrivals)?;
+        let media = ports.places.get_mut(next)?.take()?;
         if let Some(before) = ports.places.get_mut(ports.current).filter(|_| next != ports.current) {
             before.read_early(call, &self.packets);
         }
@@ -311,8 +309,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_changes_between_a_calls_sockets_and_the_others_are_read() {
-        let config = RtpConfig { bind: None, ports: 42_000..=42_999, dscp: 46 };
-        let (mut ports, mut packets) = MediaPorts::new(config, Arrivals::new(4).expect("a descriptor"));
+        let (mut ports, mut packets) =
+            MediaPorts::new(RtpConfig { bind: None, ports: 42_000..=42_999, dscp: 46 });
         let addresses: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
         let bound = ports.bind(CALL, addresses[0], &addresses[1..]).expect("sockets");
         let rtp = |local: &LocalMedia| SocketAddr::new(local.address, local.rtp_port);

@@ -138,7 +138,7 @@ impl Driver {
     /// Serves until `stop` resolves; then ends every call and registration, and returns.
     pub async fn run(parts: Parts, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
         let (finished, mut results) = mpsc::unbounded_channel();
-        let (media, mut rtcp) = MediaPorts::new(parts.rtp, parts.realtime.arrivals().clone());
+        let (media, mut rtcp) = MediaPorts::new(parts.rtp);
         let (network, mut watch) = parts.network;
         let (relays, mut relay_events) = Relays::new();
         let resolver = Arc::new(parts.resolver);

@@ -3,15 +3,15 @@
 use voipd_audio::engine::{MediaSocket, Processor};
 use voipd_audio::{HEAD_START_NANOS, TICK_NANOS};
 
-use super::{Arrivals, Gate};
+use super::Gate;
 
 /// Behind by more than this, ticks are left out instead of being caught up with: a machine that was suspended must not
 /// send a burst of old sound.
 const MOST_BEHIND: u64 = 5 * TICK_NANOS;
 
-/// Runs ticks until the gate stops them, with sockets of which `arrivals` tells. Within a tick there are no system calls but
-/// those of the sockets, of the waker and of the clock.
-pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate, arrivals: &Arrivals) {
+/// Runs ticks until the gate stops them. Within a tick there are no system calls but those of the sockets, of the
+/// waker and of the clock.
+pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate) {
     let mut due = monotonic_nanos();
     while !gate.is_stopped() {
         if processor.wants_head_start() {
@@ -24,7 +24,6 @@ pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate, arri
         if late > MOST_BEHIND {
             due += late / TICK_NANOS * TICK_NANOS;
         }
-        arrivals.look();
         let wanted = processor.tick(now, now.saturating_sub(due));
         processor.tick_took(monotonic_nanos().saturating_sub(now));
         due += TICK_NANOS;

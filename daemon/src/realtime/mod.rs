@@ -2,7 +2,6 @@
 //!
 //! All unsafe code of the media path is in this folder, in functions that say why they are sound.
 
-mod arrivals;
 mod clock;
 mod event;
 mod ports;
@@ -11,7 +10,6 @@ mod socket;
 mod thread;
 mod voice;
 
-pub use arrivals::Arrivals;
 pub(crate) use clock::read_clock;
 pub use clock::{monotonic_nanos, run_ticks};
 pub use event::{EngineWaker, Gate, WakeSignal};

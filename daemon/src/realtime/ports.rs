@@ -5,11 +5,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Arrivals, UdpMediaSocket};
+use super::UdpMediaSocket;
 
 /// Room for what arrives while the tick does not come, in bytes: half a second of many a packet.
 const RECEIVE_BUFFER: usize = 256 * 1024;
@@ -41,16 +40,11 @@ pub enum BindError {
 }
 
 /// Binds a free pair. Where the search begins is random: the ports of a call are not to be guessed from those of the one
-/// before. `dscp` marks what is sent (RFC 2474), 0 to 63. `arrivals` is what the RTP socket's reader looks at.
+/// before. `dscp` marks what is sent (RFC 2474), 0 to 63.
 ///
 /// # Errors
 /// See [`BindError`].
-pub fn bind_pair(
-    address: IpAddr,
-    ports: RangeInclusive<u16>,
-    dscp: u8,
-    arrivals: &Arc<Arrivals>,
-) -> Result<PortPair, BindError> {
+pub fn bind_pair(address: IpAddr, ports: RangeInclusive<u16>, dscp: u8) -> Result<PortPair, BindError> {
     let (first, last) = (*ports.start(), *ports.end());
     let pairs: Vec<u16> = ports.filter(|port| port.is_multiple_of(2) && *port != 0 && *port < last).collect();
     if pairs.is_empty() {
@@ -63,8 +57,7 @@ pub fn bind_pair(
             .and_then(|rtp| Ok((rtp, bind(SocketAddr::new(address, rtcp_port), dscp)?)));
         match bound {
             Ok((rtp, rtcp)) => {
-                let rtp =
-                    UdpMediaSocket::new(rtp, arrivals).map_err(|error| BindError::Address(address, error))?;
+                let rtp = UdpMediaSocket::new(rtp).map_err(|error| BindError::Address(address, error))?;
                 return Ok(PortPair { rtp, rtcp, rtp_port, rtcp_port });
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -116,25 +109,23 @@ mod tests {
 
     #[test]
     fn pairs_are_even_and_odd_until_there_are_none() {
-        let arrivals = Arrivals::new(8).expect("a descriptor");
-        let bind_pair = |ports| bind_pair(LOCAL, ports, 46, &arrivals);
-        let taken: Vec<_> = (0..4).map(|_| bind_pair(41_001..=41_009).map_err(|e| e.to_string())).collect();
+        let taken: Vec<_> =
+            (0..4).map(|_| bind_pair(LOCAL, 41_001..=41_009, 46).map_err(|e| e.to_string())).collect();
         for pair in &taken {
             let pair = pair.as_ref().expect("four pairs");
             assert_eq!((pair.rtp_port % 2, pair.rtcp_port), (0, pair.rtp_port + 1));
             assert!((41_002..=41_008).contains(&pair.rtp_port));
         }
-        let error = bind_pair(41_001..=41_009).map(|_| ()).expect_err("all are taken");
+        let error = bind_pair(LOCAL, 41_001..=41_009, 46).map(|_| ()).expect_err("all are taken");
         assert!(matches!(error, BindError::Exhausted(41_001, 41_009)), "{error}");
         drop(taken);
-        assert!(bind_pair(41_001..=41_009).is_ok());
+        assert!(bind_pair(LOCAL, 41_001..=41_009, 46).is_ok());
     }
 
     #[test]
     fn a_foreign_address_and_an_empty_range_are_named() {
-        let arrivals = Arrivals::new(8).expect("a descriptor");
         let foreign = IpAddr::from([192, 0, 2, 1]);
-        assert!(matches!(bind_pair(foreign, 41_010..=41_020, 0, &arrivals), Err(BindError::Address(..))));
-        assert!(matches!(bind_pair(LOCAL, 41_011..=41_012, 0, &arrivals), Err(BindError::NoPair(..))));
+        assert!(matches!(bind_pair(foreign, 41_010..=41_020, 0), Err(BindError::Address(..))));
+        assert!(matches!(bind_pair(LOCAL, 41_011..=41_012, 0), Err(BindError::NoPair(..))));
     }
 }

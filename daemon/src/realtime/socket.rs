@@ -4,11 +4,9 @@ use std::io;
 use std::mem::{MaybeUninit, offset_of, size_of};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
 use voipd_audio::engine::{BATCH, Batch, MediaSocket};
 
-use super::arrivals::{Arrivals, Told};
 use super::clock::{monotonic_nanos, nanos, read_clock};
 
 /// Room for one control message with a timestamp, with as much again for alignment.
@@ -19,11 +17,7 @@ const USUAL: usize = 2;
 const OLDEST_NANOS: u64 = 2_000_000_000;
 
 /// An RTP socket.
-pub struct UdpMediaSocket {
-    socket: UdpSocket,
-    /// `None`: it is read whether something waits there or not.
-    told: Option<Told>,
-}
+pub struct UdpMediaSocket(UdpSocket);
 
 /// What the kernel reads and writes in a `recvmmsg` of `N` datagrams besides them. It lies on the stack, which is in the
 /// processor's cache: of thirty sockets, none that had its own would be.
@@ -38,16 +32,15 @@ struct Scratch<const N: usize> {
 struct Control([u8; CONTROL]);
 
 impl UdpMediaSocket {
-    /// Takes a bound socket. It is read in ticks that find something there by `arrivals`.
+    /// Takes a bound socket.
     ///
     /// # Errors
     /// When the socket cannot be set to non-blocking. A kernel without timestamps is no error: packets then have the time
     /// at which they are read.
-    pub fn new(socket: UdpSocket, arrivals: &Arc<Arrivals>) -> io::Result<Self> {
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let _ = enable_timestamps(&socket);
-        let told = arrivals.tell_of(&socket);
-        Ok(UdpMediaSocket { socket, told })
+        Ok(UdpMediaSocket(socket))
     }
 
     /// The same socket for whoever sends what is not RTP from its port (RTCP: RFC 5761). Its calls do not block either.
@@ -55,7 +48,7 @@ impl UdpMediaSocket {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn sender(&self) -> io::Result<UdpSocket> {
-        self.socket.try_clone()
+        self.0.try_clone()
     }
 
     /// Where it is bound.
@@ -63,28 +56,21 @@ impl UdpMediaSocket {
     /// # Errors
     /// The system's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.0.local_addr()
     }
 }
 
 impl MediaSocket for UdpMediaSocket {
     fn receive(&mut self, batch: &mut Batch) {
-        if self.told.as_ref().is_some_and(|told| !told.is_waiting()) {
-            batch.len = 0;
-            return;
-        }
         // Nearly always there is one datagram or none: preparing for all of them costs more than they do.
         self.receive_at::<USUAL>(batch, 0);
         if batch.len == USUAL {
             self.receive_at::<{ BATCH - USUAL }>(batch, USUAL);
         }
-        if let Some(told) = self.told.as_ref().filter(|_| batch.len < BATCH) {
-            told.emptied();
-        }
     }
 
     fn send(&mut self, remote: SocketAddr, datagram: &[u8]) -> bool {
-        self.socket.send_to(datagram, remote).is_ok()
+        self.0.send_to(datagram, remote).is_ok()
     }
 }
 
@@ -116,7 +102,7 @@ impl UdpMediaSocket {
         // nothing.
         let received = unsafe {
             libc::recvmmsg(
-                self.socket.as_raw_fd(),
+                self.0.as_raw_fd(),
                 headers.as_mut_ptr(),
                 wanted as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
@@ -137,14 +123,6 @@ impl UdpMediaSocket {
             datagram.source = address(name).unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
             let age = arrival(&header.msg_hdr).map_or(0, |at| wall.saturating_sub(at));
             datagram.at_nanos = if age > OLDEST_NANOS { now } else { now.saturating_sub(age) };
-        }
-    }
-}
-
-impl Drop for UdpMediaSocket {
-    fn drop(&mut self) {
-        if let Some(told) = &self.told {
-            told.forget(&self.socket);
         }
     }
 }
@@ -223,26 +201,21 @@ mod tests {
 
     use super::*;
 
-    /// A socket, what tells of it, and a peer. With `most` of 0 nothing is told of it.
-    fn pair(local: &str, most: usize) -> (UdpMediaSocket, Arc<Arrivals>, UdpSocket) {
-        let arrivals = Arrivals::new(most).expect("a descriptor");
-        let bound = UdpSocket::bind(local).expect("bind");
-        let socket = UdpMediaSocket::new(bound, &arrivals).expect("socket");
-        (socket, arrivals, UdpSocket::bind(local).expect("bind"))
+    fn pair(local: &str) -> (UdpMediaSocket, UdpSocket) {
+        let socket = UdpMediaSocket::new(UdpSocket::bind(local).expect("bind")).expect("socket");
+        (socket, UdpSocket::bind(local).expect("bind"))
     }
 
     #[test]
     fn datagrams_come_with_their_source_and_cut_ones_not_at_all() {
         for local in ["127.0.0.1:0", "[::1]:0"] {
-            let (mut socket, arrivals, peer) = pair(local, 1);
+            let (mut socket, peer) = pair(local);
             let to = socket.local_addr().expect("address");
             let mut batch = Batch::new();
-            arrivals.look();
             socket.receive(&mut batch);
             assert_eq!(batch.len, 0);
             peer.send_to(b"first", to).expect("send");
             peer.send_to(&[7; 2000], to).expect("send");
-            arrivals.look();
             socket.receive(&mut batch);
             assert_eq!(batch.len, 2);
             let first = &batch.datagrams[0];
@@ -258,7 +231,7 @@ mod tests {
     fn datagrams_come_with_the_time_of_arrival_not_of_reading() {
         const LATER: Duration = Duration::from_millis(100);
         for local in ["127.0.0.1:0", "[::1]:0"] {
-            let (mut socket, _, peer) = pair(local, 0);
+            let (mut socket, peer) = pair(local);
             let to = socket.local_addr().expect("address");
             let mut batch = Batch::new();
             let stamped = (0..100).any(|_| {
@@ -277,13 +250,12 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_and_the_rest_waits() {
-        let (mut socket, arrivals, peer) = pair("127.0.0.1:0", 1);
+        let (mut socket, peer) = pair("127.0.0.1:0");
         let to = socket.local_addr().expect("address");
         for number in 0..40_u8 {
             peer.send_to(&[number], to).expect("send");
         }
         let mut batch = Batch::new();
-        arrivals.look();
         socket.receive(&mut batch);
         assert_eq!((batch.len, batch.datagrams[31].bytes[0]), (BATCH, 31));
         socket.receive(&mut batch);
@@ -291,38 +263,5 @@ mod tests {
         assert!(socket.send(peer.local_addr().expect("address"), b"back"));
         let mut answer = [0; 8];
         assert_eq!(peer.recv(&mut answer).expect("answer"), 4);
-    }
-
-    /// More sockets than one question tells of, and than there is room for; each is read, whoever came and went before.
-    #[test]
-    fn each_socket_at_which_something_waits_is_read() {
-        const ROOM: usize = 150;
-        let arrivals = Arrivals::new(ROOM).expect("a descriptor");
-        let peer = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let socket = || {
-            let bound = UdpSocket::bind("127.0.0.1:0").expect("bind");
-            UdpMediaSocket::new(bound, &arrivals).expect("socket")
-        };
-        let mut batch = Batch::new();
-        for _ in 0..2 {
-            let mut sockets: Vec<_> = (0..ROOM + 10).map(|_| socket()).collect();
-            assert_eq!(sockets.iter().filter(|socket| socket.told.is_some()).count(), ROOM);
-            // Others hold on to the first one when it is gone.
-            let _kept = sockets[0].sender().expect("descriptor");
-            for round in 0..3 {
-                for socket in sockets.iter().skip(round) {
-                    peer.send_to(&[round as u8], socket.local_addr().expect("address")).expect("send");
-                }
-                arrivals.look();
-                for (number, socket) in sockets.iter_mut().enumerate() {
-                    socket.receive(&mut batch);
-                    let received = batch.datagrams.iter().take(batch.len).map(|datagram| datagram.bytes[0]);
-                    let sent = (number >= round).then_some(round as u8);
-                    assert!(received.eq(sent), "socket {number} in round {round}");
-                    socket.receive(&mut batch);
-                    assert_eq!(batch.len, 0);
-                }
-            }
-        }
     }
 }

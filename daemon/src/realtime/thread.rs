@@ -9,7 +9,7 @@ use voipd_audio::engine::{self, Controller, Processor};
 
 use super::event::{EngineWaker, Gate, WakeSignal};
 use super::scheduling::{self, Policy, Scheduling};
-use super::{Arrivals, UdpMediaSocket, run_ticks};
+use super::{UdpMediaSocket, run_ticks};
 
 /// Priority under SCHED_FIFO: above the machine's ordinary work, below its interrupt threads (50).
 pub(super) const PRIORITY: i32 = 20;
@@ -26,7 +26,6 @@ pub fn serve_devices_in_time() {
 /// The real-time thread. Dropping it stops it.
 pub struct RealtimeThread {
     gate: Arc<Gate>,
-    arrivals: Arc<Arrivals>,
     waker: EngineWaker,
     thread: Option<JoinHandle<Processor<UdpMediaSocket>>>,
     thread_id: libc::pid_t,
@@ -42,18 +41,17 @@ pub fn start(max_ports: usize) -> io::Result<(Controller<UdpMediaSocket>, Realti
     let waker = EngineWaker::new()?;
     let (controller, mut processor) = engine::engine(max_ports, Box::new(waker.share()));
     let gate = Arc::new(Gate::new()?);
-    let arrivals = Arrivals::new(max_ports)?;
     let locked = scheduling::lock_memory();
     let (answer, answered) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("voipd-audio".to_owned()).stack_size(2 * STACK).spawn({
-        let (gate, arrivals) = (gate.clone(), arrivals.clone());
+        let gate = gate.clone();
         move || {
             touch_stack();
             scheduling::sharpen_timers();
             // Whoever started the thread waits for the answer.
             let _ = answer.send((scheduling::thread_id(), scheduling::become_fifo(PRIORITY)));
             drop(answer);
-            run_ticks(&mut processor, &gate, &arrivals);
+            run_ticks(&mut processor, &gate);
             // Freed by whoever joins the thread.
             processor
         }
@@ -67,7 +65,7 @@ pub fn start(max_ports: usize) -> io::Result<(Controller<UdpMediaSocket>, Realti
         }
         Err(reason) => Scheduling { policy: Policy::Other, priority: 0, reason, memory_locked },
     };
-    Ok((controller, RealtimeThread { gate, arrivals, waker, thread: Some(thread), thread_id, scheduling }))
+    Ok((controller, RealtimeThread { gate, waker, thread: Some(thread), thread_id, scheduling }))
 }
 
 impl RealtimeThread {
@@ -77,11 +75,6 @@ impl RealtimeThread {
         if ticks {
             self.gate.open();
         }
-    }
-
-    /// What tells the thread at which sockets something waits.
-    pub fn arrivals(&self) -> &Arc<Arrivals> {
-        &self.arrivals
     }
 
     /// Whether the thread rests.

@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 
+use voipd::realtime::bind_pair;
 use voipd_audio::PortId;
 use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::plan::{Codec, ReceiveKind, SendPlan, StreamCounters, StreamPlan};
@@ -38,7 +39,7 @@ impl Peer {
     fn open(scene: &mut Scene, codec: Codec, port: PortId) -> Self {
         let socket = UdpSocket::bind((LOCAL, 0)).expect("a socket");
         socket.set_nonblocking(true).expect("a socket");
-        let pair = scene.bind();
+        let pair = bind_pair(LOCAL, 42_000..=42_999, 46).expect("ports");
         let to = pair.rtp.local_addr().expect("bound");
         let rate = codec.clock_rate();
         let call = plan(codec, SOUND, 0x9000 + port.0, socket.local_addr().expect("bound"));

@@ -134,10 +134,6 @@ pub fn catch_forbidden_calls() {
 const ARCHITECTURE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xC000_00B7;
-#[cfg(target_arch = "x86_64")]
-const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_wait;
-#[cfg(target_arch = "aarch64")]
-const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
 
 /// Forbids the calling thread, for ever, all system calls but those of a tick: the sockets', the clock's, a write to
 /// one of `wakers`; and, between ticks, a read from `gate`. A futex is forbidden at all times.
@@ -146,11 +142,10 @@ pub fn confine(wakers: &[RawFd], gate: RawFd) {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    // Offsets in `struct seccomp_data`; of arguments, their lower halves.
+    // Offsets in `struct seccomp_data`; of the first argument, its lower half.
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
     const FIRST_ARGUMENT: u32 = 16;
-    const FOURTH_ARGUMENT: u32 = 40;
     let load = |offset| libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: offset };
     let skip_unless = |value: u32, skip| libc::sock_filter { code: EQUAL, jt: 0, jf: skip, k: value };
     let result = |value| libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: value };
@@ -168,8 +163,6 @@ pub fn confine(wakers: &[RawFd], gate: RawFd) {
     ] {
         filter.extend([skip_unless(call as u32, 1), allow]);
     }
-    // Which does not wait.
-    filter.extend([skip_unless(EPOLL_WAIT as u32, 4), load(FOURTH_ARGUMENT), skip_unless(0, 1), allow, trap]);
     for (call, descriptors) in [(libc::SYS_write, wakers), (libc::SYS_read, &[gate])] {
         filter.extend([skip_unless(call as u32, 2 * descriptors.len() as u8 + 2), load(FIRST_ARGUMENT)]);
         filter.extend(descriptors.iter().flat_map(|one| [skip_unless(*one as u32, 1), allow]));
