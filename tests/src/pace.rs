@@ -33,9 +33,13 @@ pub fn run<F: Future>(name: &str, test: impl Fn() -> F) -> F::Output {
         let latest = witnesses.end();
         match outcome {
             Ok(outcome) => return outcome,
-            Err(_) if run < RUNS && latest > LATE => {
+            Err(failure) if run < RUNS && latest > LATE => {
+                let said = failure.downcast_ref::<String>().map(String::as_str);
+                let said = said.or_else(|| failure.downcast_ref::<&str>().copied()).unwrap_or_default();
                 // Past the harness, which shows nothing of what ends well.
-                let line = format!("{name}: failed, but the machine stood still for {latest:?}: run again\n");
+                let line = format!(
+                    "{name}: run again, for the machine stood still for {latest:?}; it failed with: {said}\n"
+                );
                 drop(std::io::stderr().write_all(line.as_bytes()));
                 run += 1;
             }
