@@ -38,6 +38,23 @@ fn late_ticks_are_counted_and_miss_nothing() {
     assert_eq!(counters.longest_tick_us, 250);
 }
 
+#[test]
+fn a_socket_is_asked_when_its_sound_is_wanted() {
+    let (mut world, _near, _far) = World::call(Codec::Pcmu, 8000);
+    let mut looks = |world: &mut World| {
+        let before = world.network().looks;
+        world.run_ms(1000);
+        world.network().looks - before
+    };
+    looks(&mut world);
+    assert_eq!(looks(&mut world), 100, "two streams with packets of 20 ms");
+    let from = world.network().sent_from(address(0)).len();
+    world.network().weather = Box::new(|_| Vec::new());
+    world.run_ms(100);
+    assert_eq!(looks(&mut world), 200, "what is missing is asked for in each tick");
+    assert!(world.network().sent_from(address(0)).len() > from + 50);
+}
+
 /// Packets that eight streams have sent by tick, in a tenth of a second.
 fn packets_by_tick(codec: Codec) -> Vec<usize> {
     let mut world = World::new(1);

@@ -262,6 +262,12 @@ impl Receiver {
         self.events.expire(now_nanos)
     }
 
+    /// Whether this tick's sound is decoded already.
+    pub(crate) fn has_sound(&self) -> bool {
+        let playout = &self.decoding.playout;
+        self.play && self.ssrc.is_some() && playout.len() >= frame_len(playout.rate())
+    }
+
     /// Gives this tick's sound.
     pub(crate) fn fill(&mut self, now_nanos: u64, frame: &mut SourceFrame, effort: &mut Effort) {
         if !self.play || self.ssrc.is_none() {
@@ -280,8 +286,7 @@ impl Receiver {
     fn fetch(&mut self, now_nanos: u64, effort: &mut Effort) {
         // Each round gives at least one sample; most give all. A peer that sends crumbs gets silence for the rest.
         for _ in 0..4 {
-            let playout = &self.decoding.playout;
-            if playout.len() >= frame_len(playout.rate()) {
+            if self.has_sound() {
                 break;
             }
             self.decode_next(now_nanos, effort);

@@ -54,6 +54,8 @@ pub struct Network {
     pub clock: Option<(u64, u64)>,
     inboxes: BTreeMap<SocketAddr, Vec<(u64, SocketAddr, Vec<u8>)>>,
     pub weather: Weather,
+    /// How often sockets were asked what has come.
+    pub looks: usize,
     /// Everything that was sent, in order.
     pub sent: Vec<Sent>,
 }
@@ -83,6 +85,7 @@ pub struct Socket {
 impl MediaSocket for Socket {
     fn receive(&mut self, batch: &mut Batch) {
         let mut network = self.network.lock().unwrap();
+        network.looks += 1;
         let (own, now) = network.clock.unwrap_or((network.now_nanos, network.now_nanos));
         let Some(inbox) = network.inboxes.get_mut(&self.local) else { return };
         inbox.sort_by_key(|(at, ..)| *at);
@@ -176,6 +179,7 @@ impl World {
             clock: None,
             inboxes: BTreeMap::new(),
             weather: Box::new(|_| vec![LATENCY]),
+            looks: 0,
             sent: Vec::new(),
         }));
         let sides = (0..sides)
