@@ -41,7 +41,7 @@ fn late_ticks_are_counted_and_miss_nothing() {
 #[test]
 fn a_socket_is_asked_when_its_sound_is_wanted() {
     let (mut world, _near, _far) = World::call(Codec::Pcmu, 8000);
-    let mut looks = |world: &mut World| {
+    let looks = |world: &mut World| {
         let before = world.network().looks;
         world.run_ms(1000);
         world.network().looks - before
