@@ -78,6 +78,8 @@ pub struct Adaptation {
     knee: Option<f64>,
     hold: Duration,
     hold_until: Option<Instant>,
+    /// The link is too slow by its queue, and not by losses alone.
+    queues: bool,
     last: Option<Instant>,
     /// By the last report.
     queue: Duration,
@@ -110,6 +112,7 @@ impl Adaptation {
             knee: None,
             hold: HOLD,
             hold_until: None,
+            queues: false,
             last: None,
             queue: Duration::ZERO,
             opening: Opening::default(),
@@ -200,12 +203,13 @@ impl Adaptation {
             }
             self.rate = self.rate.min(self.opening.most(now));
             self.opening.end();
+            self.queues = true;
             self.lower(now, seen.carried, seen.queue);
         } else if self.losses.suspects_link(now, self.rate) {
             self.try_less(now, seen.carried);
         } else if let Some(rate) = self.losses.exonerates_link(now) {
             self.rate = rate.min(self.limits.most());
-            (self.knee, self.hold_until) = (None, None);
+            (self.knee, self.hold_until, self.queues) = (None, None, false);
         } else if !self.opening.is_young() && (doubtful || seen.queue.max(seen.earlier) < SHORT) {
             self.raise(now, since);
         }
@@ -216,7 +220,7 @@ impl Adaptation {
 
     fn follow(&mut self, now: Instant) {
         let most = if self.limits.codec == Codec::Opus { self.opening.most(now) } else { f64::INFINITY };
-        self.choice.follow(&self.limits, self.rate.min(most), self.losses.level());
+        self.choice.follow(&self.limits, self.rate.min(most), self.losses.level(), self.queues);
     }
 
     /// What comes from the peer queues: what is sent likely does, at the other end of the same link.
@@ -280,7 +284,7 @@ impl Adaptation {
         self.rate = (self.rate * (1.0 + growth * seconds)).min(self.limits.most());
         if self.knee.is_some_and(|knee| self.rate >= 2.0 * knee) || self.rate >= self.limits.most() {
             // It is another link by now.
-            self.knee = None;
+            (self.knee, self.queues) = (None, false);
         }
     }
 }

@@ -427,6 +427,13 @@ fn longer_packets_spare_a_link_the_headers_that_it_does_not_carry() {
         trial.run(180);
         assert_eq!(trial.seconds.last().unwrap().steering.ptime_ms, None, "{rate}: all is well again");
     }
+    // Losses alone say nothing against headers.
+    for losses in [30, 100, 200] {
+        let mut trial = Trial::new(limits);
+        trial.there.losses = losses;
+        trial.run(300);
+        assert!(trial.seconds.iter().all(|second| second.steering.ptime_ms.is_none()), "{losses}");
+    }
     let modest = Limits { bandwidth: Some(64_000), ..limits };
     assert_eq!(Adaptation::new(modest).steering().ptime_ms, None, "the peer has agreed to it");
 }

@@ -106,17 +106,18 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn new(limits: &Limits, rate: f64) -> Self {
         let mut choice = Choice { ptime_ms: limits.ptime_ms, bitrate: 0.0, protected: false, copies: 0 };
-        choice.follow(limits, rate, 0.0);
+        choice.follow(limits, rate, 0.0, false);
         choice
     }
 
-    /// `rate`: bits per second that may be sent, packet headers included. `loss`: 0 to 1.
-    pub(super) fn follow(&mut self, limits: &Limits, rate: f64, loss: f64) {
+    /// `rate`: bits per second that may be sent, packet headers included. `loss`: 0 to 1. `queues`: a queue has told that
+    /// the link carries no more.
+    pub(super) fn follow(&mut self, limits: &Limits, rate: f64, loss: f64, queues: bool) {
         self.protected = loss >= if self.protected { UNPROTECT } else { PROTECT };
         if limits.codec == Codec::Opus {
             self.follow_opus(limits, rate);
         } else {
-            self.follow_fixed(limits, rate, loss);
+            self.follow_fixed(limits, rate, loss, queues);
         }
     }
 
@@ -142,7 +143,7 @@ impl Choice {
     }
 
     /// Codecs with one rate only: what can be given up is protection, and then headers.
-    fn follow_fixed(&mut self, limits: &Limits, rate: f64, loss: f64) {
+    fn follow_fixed(&mut self, limits: &Limits, rate: f64, loss: f64, queues: bool) {
         let wanted = match (self.protected, self.copies) {
             (false, _) => 0,
             (true, 2) if loss >= MODERATE => 2,
@@ -156,8 +157,9 @@ impl Choice {
         self.copies = (0..=wanted).rev().filter(|_| limits.redundancy).find(fits).unwrap_or(0);
         let (copies, now) = (self.copies, self.ptime_ms);
         let fits = |time: &u16| takes(*time, copies) * if *time < now { FIXED_MARGIN } else { 1.0 } <= rate;
-        // Where the network sets no limit, what was agreed stays: also with a peer that wants less than the codec has.
-        self.ptime_ms = match rate < limits.most() {
+        // Where no queue sets a limit, what was agreed stays: also with a peer that wants less than the codec has. Losses alone
+        // are no reason: each takes more sound with it the longer packets are, and there is no FEC that this would pay for.
+        self.ptime_ms = match queues {
             true => {
                 limits.packet_times().find(fits).or(limits.packet_times().last()).unwrap_or(limits.ptime_ms)
             }
