@@ -180,6 +180,17 @@ impl Dialog {
         self.local_cseq
     }
 
+    /// The number of our last request.
+    pub(crate) fn local_cseq(&self) -> u32 {
+        self.local_cseq
+    }
+
+    /// The peer knows our requests up to this number from before: what comes next is above it, and a gap is no error
+    /// (RFC 3261 section 12.2.2).
+    pub(crate) fn go_on_after(&mut self, cseq: u32) {
+        self.local_cseq = self.local_cseq.max(cseq);
+    }
+
     /// The ACK for a 2xx to `invite`: its number and its credentials (RFC 3261 section 13.2.2.4).
     pub(crate) fn ack(&self, invite: &Request) -> Request {
         let mut ack = self.request_numbered(Method::Ack, invite.cseq);

@@ -88,6 +88,26 @@ fn every_answer_after_the_cancel_is_ended() {
 }
 
 #[test]
+fn a_late_fork_is_ended_behind_what_was_said_in_its_early_dialog() {
+    let mut forked = Forked::new();
+    for rseq in ["1", "2"] {
+        let mut ringing = with_contact(answer(&forked.invite, 180, "phone0"), "<sip:bob@192.0.2.21>");
+        ringing.headers.push("Require", "100rel");
+        ringing.headers.push("RSeq", rseq);
+        forked.net.respond(forked.proxy, forked.alice, &ringing);
+        forked.net.run_ms(20);
+        let prack = forked.net.requests(forked.phones[0]).remove(0);
+        forked.net.respond(forked.phones[0], forked.alice, &answer(&prack, 200, "phone0"));
+        forked.net.run_ms(20);
+    }
+    forked.respond(1, 200);
+    forked.respond(0, 200);
+    let requests = forked.net.requests(forked.phones[0]);
+    let said: Vec<_> = requests.iter().map(|request| (request.method.as_str(), request.cseq)).collect();
+    assert_eq!(said, [("ACK", 1), ("BYE", 4)]);
+}
+
+#[test]
 fn a_fork_that_answers_when_all_is_over_is_ended_too() {
     let mut forked = Forked::new();
     forked.respond(0, 200);

@@ -174,6 +174,39 @@ fn a_call_that_is_cancelled_acknowledges_nothing_more() {
     assert!(script.act(|e, _, _| e.is_idle()));
 }
 
+#[test]
+fn an_answer_that_crosses_the_cancel_is_ended_behind_what_was_acknowledged() {
+    let mut script = Script::called();
+    for (rseq, code) in [(1, 180), (2, 183)] {
+        script.respond_reliably(code, rseq, b"");
+        script.event();
+        let prack = script.next("PRACK");
+        assert_eq!(prack.cseq, rseq + 1);
+        script.reply(&prack, 200, "", b"");
+    }
+    script.act(|e, now, session| e.hangup(now, session)).unwrap();
+    script.next("CANCEL");
+    script.respond(200, "", ANSWER);
+    let requests = script.requests();
+    let said: Vec<_> = requests.iter().map(|request| (request.method.as_str(), request.cseq)).collect();
+    assert_eq!(said, [("ACK", 1), ("BYE", 4)], "a lower number would be refused (RFC 3261 section 12.2.2)");
+}
+
+#[test]
+fn an_answer_in_a_dialog_that_a_proxy_has_called_over_goes_on_with_its_numbers() {
+    let mut script = Script::called();
+    script.respond_reliably(180, 1, b"");
+    script.event();
+    let prack = script.next("PRACK");
+    script.reply(&prack, 200, "", b"");
+    script.respond(199, "", b"");
+    script.respond(200, "", ANSWER);
+    script.next("ACK");
+    script.events();
+    script.act(|e, now, session| e.hangup(now, session)).unwrap();
+    assert_eq!(script.next("BYE").cseq, prack.cseq + 1);
+}
+
 // As callee.
 
 #[test]

@@ -119,6 +119,7 @@ impl Session {
         if self.has_ended() {
             return;
         }
+        self.note_early_cseq();
         self.state = match self.take() {
             State::Resolving(resolving) => {
                 cx.core.answered(resolving.asked);

@@ -93,6 +93,9 @@ pub(crate) struct Session {
     state: State,
     /// Dialogs of forks that answered when another had won: acknowledged, and ended at once.
     forks: Vec<Leg>,
+    /// The greatest number of a request of ours in an early dialog: a 2xx may bring one back that is forgotten, and its
+    /// peer remembers.
+    early_cseq: u32,
     /// The connection by which the identity's server reached us in its dialog is lost.
     cut_off: Option<CutOff>,
 }
@@ -122,13 +125,17 @@ impl Session {
         let disclosure = if options.anonymous { Disclosure::Anonymous } else { Disclosure::Open };
         let sender = Sender { session, identity: Some(identity), disclosure, trickle: false };
         let resolving = Resolving::begin(&mut Cx { core, now, sender }, called, options)?;
-        Ok(Self { sender, state: State::Resolving(resolving), forks: Vec::new(), cut_off: None })
+        Ok(Self::begun(sender, State::Resolving(resolving)))
     }
 
     /// An inbound session; `None` where the INVITE was refused.
     pub(crate) fn inbound(cx: &mut Cx<'_>, server: ServerId, request: Request, flow: Flow) -> Option<Self> {
         let alerting = Alerting::begin(cx, server, request, flow)?;
-        Some(Self { sender: cx.sender, state: State::Alerting(alerting), forks: Vec::new(), cut_off: None })
+        Some(Self::begun(cx.sender, State::Alerting(alerting)))
+    }
+
+    fn begun(sender: Sender, state: State) -> Self {
+        Self { sender, state, forks: Vec::new(), early_cseq: 0, cut_off: None }
     }
 
     pub(crate) fn sender(&self) -> Sender {
@@ -180,6 +187,14 @@ impl Session {
         std::mem::replace(&mut self.state, State::Over(None))
     }
 
+    /// Takes note of the numbers that early dialogs have used, before something that may forget these.
+    fn note_early_cseq(&mut self) {
+        if let State::Calling(calling) = &self.state {
+            let used = calling.early().iter().map(|early| early.dialog().local_cseq());
+            self.early_cseq = used.fold(self.early_cseq, u32::max);
+        }
+    }
+
     // From the network.
 
     pub(crate) fn on_resolved(
@@ -226,6 +241,7 @@ impl Session {
 
     pub(crate) fn on_report(&mut self, cx: &mut Cx<'_>, report: Report) {
         let Owner::Session(_, purpose) = report.owner else { return };
+        self.note_early_cseq();
         if self.try_next(cx, &report, purpose) {
             return;
         }
@@ -242,10 +258,10 @@ impl Session {
                 return trickle::on_report(cx, leg, &report);
             }
             (State::Calling(calling), Purpose::Invite) if calling.awaits(report.id) => {
-                calling.on_report(cx, report)
+                calling.on_report(cx, report, self.early_cseq)
             }
             (State::Cancelling(cancelling), Purpose::Invite) if cancelling.awaits(report.id) => {
-                cancelling.on_report(cx, report)
+                cancelling.on_report(cx, report, self.early_cseq)
             }
             (state, Purpose::Invite) => {
                 self.state = state;
@@ -337,8 +353,9 @@ impl Session {
             return cx.acknowledge(fork, &report.sent.request);
         }
         if self.forks.len() < MAX_FORKS
-            && let Ok(dialog) = Dialog::caller(&report.sent.request, response)
+            && let Ok(mut dialog) = Dialog::caller(&report.sent.request, response)
         {
+            dialog.go_on_after(self.early_cseq);
             cx.index(&dialog);
             let mut fork = Leg::new(dialog, report.sent.flow);
             cx.acknowledge(&mut fork, &report.sent.request);

@@ -35,6 +35,7 @@ impl Session {
     /// The network has changed; `true` where the peer must be told where we are.
     pub(crate) fn on_network(&mut self, cx: &mut Cx<'_>, faces: &Faces) -> bool {
         let mut moved = false;
+        self.note_early_cseq();
         for fork in &mut self.forks {
             fork.relocate(faces);
         }

@@ -46,7 +46,8 @@ impl Calling {
         self.attempts.holds(id)
     }
 
-    pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
+    /// `early_cseq`: the greatest number of a request in an early dialog, in one that is forgotten, too.
+    pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report, early_cseq: u32) -> State {
         match &report.outcome {
             Outcome::Response(response) if response.status == StatusCode::TRYING => {
                 self.attempts.trying(cx, report.id);
@@ -58,7 +59,7 @@ impl Calling {
                 State::Calling(self)
             }
             Outcome::Response(response) if response.status.is_success() => {
-                self.on_success(cx, &report, response)
+                self.on_success(cx, &report, response, early_cseq)
             }
             Outcome::Response(response) => self.on_failure(cx, &report, response),
             Outcome::Timeout => self.next(cx, &report, Failure::new(EndCause::Timeout)),
@@ -125,11 +126,11 @@ impl Calling {
     }
 
     /// The first 2xx wins (RFC 3261 section 13.2.2.4).
-    fn on_success(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> State {
+    fn on_success(mut self, cx: &mut Cx<'_>, report: &Report, response: &Response, early_cseq: u32) -> State {
         self.attempts.hear(cx, report.id, Heard::Nothing);
         let heard = self.is_heard(response.to.tag().unwrap_or_default());
         let mut clock = std::mem::replace(&mut self.clock, Clock::new());
-        let Some(mut winner) = self.win(cx, report, response) else {
+        let Some(mut winner) = self.win(cx, report, response, early_cseq) else {
             cx.ended(EndCause::Protocol, Some(response.status.get()), None);
             return State::Over(None);
         };
@@ -142,7 +143,7 @@ impl Calling {
     }
 
     /// The dialog of a 2xx, and no other; `None` when its Contact or Record-Route leads nowhere.
-    fn win(self, cx: &mut Cx<'_>, report: &Report, response: &Response) -> Option<Early> {
+    fn win(self, cx: &mut Cx<'_>, report: &Report, response: &Response, early_cseq: u32) -> Option<Early> {
         let tag = response.to.tag().unwrap_or_default();
         let mut won = None;
         for mut early in self.early {
@@ -155,8 +156,10 @@ impl Calling {
         }
         let winner = match won {
             Some(mut early) => early.leg.dialog.confirm(response).map(|()| early),
-            None => Dialog::caller(&report.sent.request, response)
-                .map(|dialog| Early::new(Leg::new(dialog, report.sent.flow))),
+            None => Dialog::caller(&report.sent.request, response).map(|mut dialog| {
+                dialog.go_on_after(early_cseq);
+                Early::new(Leg::new(dialog, report.sent.flow))
+            }),
         };
         let winner = winner.ok()?;
         cx.index(winner.dialog());
@@ -399,7 +402,8 @@ impl Cancelling {
         self.client == id
     }
 
-    pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report) -> State {
+    /// `early_cseq`: the greatest number of a request in an early dialog, all of which are forgotten.
+    pub(super) fn on_report(mut self, cx: &mut Cx<'_>, report: Report, early_cseq: u32) -> State {
         let Outcome::Response(response) = &report.outcome else { return self.over(cx, None) };
         if response.status.is_provisional() {
             if self.heard == Heard::Nothing {
@@ -411,7 +415,8 @@ impl Cancelling {
             return self.over(cx, None);
         }
         // The answer was faster than the CANCEL: it is taken, and ended.
-        let leg = Dialog::caller(&report.sent.request, response).ok().map(|dialog| {
+        let leg = Dialog::caller(&report.sent.request, response).ok().map(|mut dialog| {
+            dialog.go_on_after(early_cseq);
             cx.index(&dialog);
             let mut leg = Leg::new(dialog, report.sent.flow);
             cx.acknowledge(&mut leg, &report.sent.request);
