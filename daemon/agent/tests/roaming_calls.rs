@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::common::peer::{Peer, sdp};
-use crate::common::{Pair, World, direction, first_line};
+use crate::common::{Pair, World, direction, first_line, sip};
+use voipd_agent::AccountSettings;
+use voipd_agent::dialplan::{DialPlan, NumberUri};
 use voipd_agent::view::{CallId, CallNetwork, CallState, Reason};
 
 /// How long until both hear each other again, looked at every ten milliseconds; at most ten seconds.
@@ -242,6 +244,39 @@ fn a_ringing_call_is_placed_again_from_the_new_address() {
         (world.state(pair.alice, out), world.state(pair.bob, second)),
         (CallState::Active, CallState::Active)
     );
+}
+
+#[test]
+fn a_number_that_rings_is_called_again_from_the_new_address() {
+    let mut world = World::new();
+    let alice = world.agent("192.0.2.1:5060");
+    let server = world.raw("203.0.113.1:5060");
+    world.name("example.org", &["203.0.113.1:5060"]);
+    let country = Some("49".to_owned());
+    let dial_plan = DialPlan { country, uri: NumberUri::Tel, ..DialPlan::default() };
+    let account =
+        AccountSettings { register: false, dial_plan, ..sip("work", "sip:alice@example.org", "secret") };
+    world.account(alice, account);
+    let call = world.dial(alice, "030 1234567");
+    world.run_ms(300);
+    let first = world.requests(server).remove(0);
+    let peer = Peer::called(server, alice, &first);
+    peer.answer(&mut world, &first, 180, "");
+    world.run_ms(50);
+    let called = world.view(alice, call).peer;
+    world.move_to(alice, "192.0.2.77:5060");
+    world.run_s(1);
+    let requests = world.requests(server);
+    assert!(requests.iter().any(|request| request.method.as_str() == "CANCEL"), "{requests:?}");
+    let again = requests.iter().find(|request| request.method.as_str() == "INVITE").expect("another");
+    assert_eq!([&first, again].map(|invite| invite.uri.to_string()), ["tel:+49301234567"; 2]);
+    assert_eq!(world.view(alice, call).peer, called, "nobody has redirected it");
+    peer.answer(&mut world, again, 180, "");
+    world.run_ms(50);
+    assert_eq!(world.state(alice, call), CallState::Ringing);
+    world.hang_up(alice, call);
+    world.run_s(70);
+    assert!(world.station(alice).agent.is_idle());
 }
 
 #[test]

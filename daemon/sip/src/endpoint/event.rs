@@ -66,8 +66,8 @@ pub enum Event {
         /// To tag: tells the early dialogs of an INVITE that forked apart; empty where there is no tag.
         dialog: String,
     },
-    /// The call goes on to another target, by a 3xx that is followed. [`Event::OfferWanted`] comes again, and early
-    /// dialogs are forgotten.
+    /// The call goes on to another target, by a 3xx that is followed; or to the same once more, since no answer can come
+    /// to the address that it was called from. [`Event::OfferWanted`] comes again, and early dialogs are forgotten.
     Redirected {
         /// Which session.
         session: SessionId,

@@ -23,7 +23,7 @@ pub(super) struct Invitation {
     options: InviteOptions,
     pub(super) targets: Targets,
     /// The number that is called, as a `tel:` URI has it, as long as it is its own server that is asked.
-    telephone: Option<String>,
+    pub(super) telephone: Option<String>,
     /// As it was sent to the target before: the next one has its Call-ID, From and To (RFC 3261 section 8.1.3.4).
     pub(super) sent: Option<Request>,
     /// How safe the way to each target must be, as the way to those before was.
@@ -71,9 +71,12 @@ impl Resolving {
         Ok(Self { asked, target, invitation })
     }
 
-    /// Goes to another target.
+    /// Goes to another target, or to the same once more.
     pub(super) fn redirected(cx: &mut Cx<'_>, target: SipUri, invitation: Invitation) -> State {
-        let uri = Uri::Sip(target.clone());
+        let uri = match &invitation.telephone {
+            Some(number) => telephone_uri(number),
+            None => Uri::Sip(target.clone()),
+        };
         match Self::ask(cx, target, invitation) {
             Ok(resolving) => {
                 cx.event(|session| Event::Redirected { session, target: uri });
@@ -140,10 +143,7 @@ impl Offering {
         }
         let target = dialog::as_request_uri(&self.target);
         let (uri, callee) = match self.invitation.telephone.take() {
-            Some(number) => {
-                let uri = Uri::Other { scheme: "tel".to_owned(), rest: number };
-                (uri.clone(), uri)
-            }
+            Some(number) => (telephone_uri(&number), telephone_uri(&number)),
             None => {
                 let callee = Uri::Sip(dialog::as_address_of_record(&target));
                 (Uri::Sip(target), callee)
@@ -178,6 +178,11 @@ impl Offering {
         let attempts = Attempts::begin(cx, request, flow, self.flows);
         State::Calling(Calling::new(attempts, clock, self.invitation))
     }
+}
+
+/// The `tel:` URI of a number (RFC 3966).
+fn telephone_uri(number: &str) -> Uri {
+    Uri::Other { scheme: "tel".to_owned(), rest: number.to_owned() }
 }
 
 /// Sends an INVITE in a new transaction, with our Contact on this flow.

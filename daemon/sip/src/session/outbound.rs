@@ -6,6 +6,7 @@ use super::early::{Early, News};
 use super::inviting::{Invitation, Protection, Resolving};
 use super::timer::{self, Clock};
 use super::{Cx, MAX_FORKS, Purpose, State, sdp};
+use crate::account::Called;
 use crate::auth::Rounds;
 use crate::dialog::{Dialog, DialogId};
 use crate::endpoint::{EndCause, Event, SessionEnd};
@@ -16,7 +17,7 @@ use crate::reason::{Reason, Reasons};
 use crate::redirect;
 use crate::timer::{SessionTimer, TRANSACTION_TIMEOUT};
 use crate::transaction::{ClientId, MAX_FORWARDS, Outcome, Owner, Report, Sent, ServerId};
-use crate::uri::{SipUri, Uri};
+use crate::uri::SipUri;
 
 /// INVITE is sent.
 pub(super) struct Calling {
@@ -313,10 +314,14 @@ impl Calling {
     }
 
     /// Goes out anew to the target that this INVITE was for.
-    pub(super) fn place_again(self, cx: &mut Cx<'_>, sent: &Sent) -> State {
-        match &sent.request.uri {
-            Uri::Sip(target) => self.retarget(cx, sent, target.clone()),
-            Uri::Other { .. } => State::Calling(self),
+    pub(super) fn place_again(mut self, cx: &mut Cx<'_>, sent: &Sent) -> State {
+        let account = cx.sender.identity.and_then(|identity| cx.core.accounts.get(&identity));
+        match account.and_then(|account| account.called(sent.request.uri.clone())) {
+            Some(Called { target, telephone }) => {
+                self.invitation.telephone = telephone;
+                self.retarget(cx, sent, target)
+            }
+            None => self.over(cx, Failure::new(EndCause::Unresolvable)),
         }
     }
 
