@@ -121,7 +121,9 @@ impl Endpoint {
     }
 
     fn on_new_request(&mut self, now: Instant, flow: Flow, reply: Flow, request: Request) {
+        // Whoever is not there any more would leave the request unanswered.
         let session = self.core.dialogs.get(&DialogId::of_request(&request)).copied();
+        let session = session.filter(|session| self.sessions.contains_key(session));
         // A full table must not keep calls from ending: what belongs to one finds room for as much again.
         let limit = self.core.config.max_transactions;
         let belongs = session.is_some() || request.method == Method::Cancel;

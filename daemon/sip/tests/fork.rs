@@ -146,6 +146,35 @@ fn an_answer_that_leads_nowhere_ends_the_call() {
 }
 
 #[test]
+fn an_answer_that_leads_nowhere_leaves_nothing_of_its_early_dialog() {
+    let mut forked = Forked::new();
+    forked.respond(0, 180);
+    let response = with_contact(answer(&forked.invite, 200, "phone0"), "<tel:+4930123>");
+    forked.net.respond(forked.proxy, forked.alice, &response);
+    forked.net.run(Duration::from_secs(70));
+    assert_eq!(end_of(&forked.net.events(forked.alice), forked.session).cause, EndCause::Protocol);
+    // The phone, which never got an ACK, gives up.
+    let text = format!(
+        "BYE sip:alice@192.0.2.1 SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.21:5060;branch=z9hG4bKbye
+From: <sip:bob@192.0.2.9>;tag=phone0
+To: {}
+Call-ID: {}
+CSeq: 1 BYE
+Content-Length: 0
+
+",
+        forked.invite.from, forked.invite.call_id
+    );
+    forked.net.say(forked.phones[0], forked.alice, &text);
+    forked.net.run_ms(20);
+    let statuses: Vec<_> =
+        forked.net.responses(forked.phones[0]).iter().map(|response| response.status.get()).collect();
+    assert_eq!(statuses, [481]);
+    assert!(forked.net.with(forked.alice, |e, _| e.is_idle()));
+}
+
+#[test]
 fn requests_in_early_dialogs_are_answered() {
     let mut forked = Forked::new();
     forked.respond(0, 180);

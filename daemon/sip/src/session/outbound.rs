@@ -148,21 +148,21 @@ impl Calling {
         let tag = response.to.tag().unwrap_or_default();
         let mut won = None;
         for mut early in self.early {
-            if early.is(tag) {
+            cx.unindex(early.dialog());
+            if early.is(tag) && early.leg.dialog.confirm(response).is_ok() {
                 won = Some(early);
             } else {
                 early.offers.close(cx);
-                cx.unindex(early.dialog());
             }
         }
         let winner = match won {
-            Some(mut early) => early.leg.dialog.confirm(response).map(|()| early),
-            None => Dialog::caller(&report.sent.request, response).map(|mut dialog| {
+            Some(early) => early,
+            None => {
+                let mut dialog = Dialog::caller(&report.sent.request, response).ok()?;
                 dialog.go_on_after(early_cseq);
                 Early::new(Leg::new(dialog, report.sent.flow))
-            }),
+            }
         };
-        let winner = winner.ok()?;
         cx.index(winner.dialog());
         Some(winner)
     }
