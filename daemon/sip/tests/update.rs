@@ -309,6 +309,39 @@ fn the_answer_to_an_update_of_a_fork_that_is_not_heard_any_more_is_not_told() {
     script.no_event();
 }
 
+#[test]
+fn what_becomes_of_an_update_of_a_fork_that_has_lost_means_nothing_to_the_one_that_has_won() {
+    let mut script = hearing();
+    script.offer(HOLD).unwrap();
+    let update = script.next("UPDATE");
+    let contact = "<sip:peer@192.0.2.9:5060>";
+    let mut other = with_sdp(with_contact(answer(&script.invite, 183, "other"), contact), ANSWER);
+    other.headers.push("Require", "100rel");
+    other.headers.push("RSeq", "1");
+    script.net.respond(script.peer, script.alice, &other);
+    script.net.run_ms(10);
+    let prack = script.next("PRACK");
+    script.reply(&prack, 200, "", b"");
+    script.net.respond(
+        script.peer,
+        script.alice,
+        &with_contact(answer(&script.invite, 200, "other"), contact),
+    );
+    script.net.run_ms(10);
+    script.next("ACK");
+    let events = script.events();
+    assert!(matches!(events[..], [Event::Progress { .. }, Event::Answered { .. }]), "{events:?}");
+    script.offer(HOLD).unwrap();
+    let invite = script.next("INVITE");
+    assert_eq!((invite.to.tag(), invite.cseq), (Some("other"), update.cseq), "each dialog counts by itself");
+    script.reply(&update, 481, "", b"");
+    script.no_event();
+    script.reply(&invite, 200, "", ANSWER);
+    assert_eq!(done(&script.event()), Ok(Some(ANSWER)));
+    script.next("ACK");
+    script.ends_well();
+}
+
 // After the answer.
 
 #[test]

@@ -242,7 +242,7 @@ impl Session {
     pub(crate) fn on_report(&mut self, cx: &mut Cx<'_>, report: Report) {
         let Owner::Session(_, purpose) = report.owner else { return };
         self.note_early_cseq();
-        if self.try_next(cx, &report, purpose) {
+        if self.is_of_lost_fork(&report, purpose) || self.try_next(cx, &report, purpose) {
             return;
         }
         self.state = match (self.take(), purpose) {
@@ -309,6 +309,13 @@ impl Session {
                 | Purpose::Bye,
             ) => state,
         };
+    }
+
+    /// It is about a request in another early dialog than the one that was won: its numbers mean nothing there.
+    fn is_of_lost_fork(&self, report: &Report, purpose: Purpose) -> bool {
+        let State::Active(active) = &self.state else { return false };
+        let in_dialog = !matches!(purpose, Purpose::Invite | Purpose::Cancel | Purpose::ForkBye);
+        in_dialog && active.leg.dialog.id.remote_tag != report.sent.request.to.tag().unwrap_or_default()
     }
 
     /// An in-dialog request that its server did not deliver goes by way of the next one, where there is one.
