@@ -166,6 +166,22 @@ fn a_late_provisional_response_of_the_first_server_is_cancelled() {
 }
 
 #[test]
+fn a_first_server_that_has_said_100_and_no_more_is_cancelled() {
+    let mut two = Two::new();
+    let session = two.call();
+    two.net.run_ms(PATIENCE);
+    let (one, other) = (two.invite(two.first), two.invite(two.second));
+    two.respond(two.first, &one, 100, "");
+    two.respond(two.second, &other, 200, "bob");
+    let events = two.net.events(two.alice);
+    assert!(matches!(events[..], [Event::Answered { .. }]), "{events:?}");
+    assert_eq!(two.methods(two.first), ["CANCEL"]);
+    two.hang_up(session);
+    two.net.run(Duration::from_secs(70));
+    assert!(two.net.with(two.alice, |e, _| e.is_idle()), "nothing waits for what it never says");
+}
+
+#[test]
 fn a_late_answer_of_the_first_server_is_acknowledged_and_ended() {
     let mut two = Two::new();
     let session = two.call();

@@ -121,11 +121,15 @@ impl Attempts {
         self.listen(cx);
     }
 
-    /// A callee has been heard by way of this server: the others are not waited for any more.
+    /// A callee has been heard by way of this server: the others are not waited for any more. Those that have said 100
+    /// are cancelled, since nothing else would end them if they said no more; the rest as soon as they speak.
     pub(super) fn hear(&mut self, cx: &mut Cx<'_>, id: ClientId, heard: Heard) {
         cx.stop(SessionTimer::NextServer);
         for other in self.open.drain(..).filter(|other| other.client != id) {
-            cx.core.transactions.hush(&mut cx.core.outbox, other.client);
+            match other.heard {
+                Heard::Provisional => cancel_late(cx, other.client),
+                Heard::Nothing => cx.core.transactions.hush(&mut cx.core.outbox, other.client),
+            }
         }
         self.open.push(Attempt { client: id, heard });
     }
@@ -175,16 +179,11 @@ impl Attempts {
     }
 
     /// The caller has given up: the INVITE that is to be cancelled, and whether it can be. The others are as good as
-    /// answered by another fork: what is heard of them, now or later, is cancelled as well.
-    pub(super) fn give_up(mut self, cx: &mut Cx<'_>) -> (ClientId, Heard) {
-        let best = self.open.iter().rev().max_by_key(|attempt| attempt.heard == Heard::Provisional);
-        let (client, heard) = best.map_or((ClientId(0), Heard::Nothing), |best| (best.client, best.heard));
-        for other in self.open.iter().filter(|other| other.client != client) {
-            if other.heard == Heard::Provisional {
-                cancel_late(cx, other.client);
-            }
-        }
+    /// answered by another fork.
+    pub(super) fn give_up(mut self, cx: &mut Cx<'_>) -> Option<(ClientId, Heard)> {
+        let best = self.open.iter().rev().max_by_key(|attempt| attempt.heard == Heard::Provisional)?;
+        let (client, heard) = (best.client, best.heard);
         self.hear(cx, client, heard);
-        (client, heard)
+        Some((client, heard))
     }
 }

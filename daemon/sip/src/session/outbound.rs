@@ -328,7 +328,7 @@ impl Calling {
     /// Gives the call up; `Ended` is the caller's to tell.
     pub(super) fn cancel(mut self, cx: &mut Cx<'_>, why: Option<Reason>) -> State {
         self.forget_early(cx);
-        let (client, heard) = self.attempts.give_up(cx);
+        let Some((client, heard)) = self.attempts.give_up(cx) else { return State::Over(None) };
         let mut cancelling = Cancelling { client, heard: Heard::Nothing, why };
         if heard == Heard::Provisional {
             cancelling.send_cancel(cx);
