@@ -137,6 +137,20 @@ fn a_flood_of_forks_finds_an_end() {
 }
 
 #[test]
+fn a_flood_of_early_answers_finds_an_end() {
+    let mut forked = Forked::new();
+    for fork in 0..200 {
+        let response = with_contact(answer(&forked.invite, 183, &format!("f{fork}")), "<sip:bob@192.0.2.21>");
+        forked.net.respond(forked.proxy, forked.alice, &with_sdp(response, ANSWER));
+        forked.net.run_ms(20);
+    }
+    let events = forked.net.events(forked.alice);
+    assert_eq!(events.len(), 200, "each is told, but for what it says of media");
+    let described = |event: &&Event| matches!(event, Event::Progress { sdp: Some(_), .. });
+    assert_eq!(events.iter().filter(described).count(), 8);
+}
+
+#[test]
 fn an_answer_that_leads_nowhere_ends_the_call() {
     let mut forked = Forked::new();
     let response = with_contact(answer(&forked.invite, 200, "x"), "<tel:+4930123>");

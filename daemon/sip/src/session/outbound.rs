@@ -91,15 +91,19 @@ impl Calling {
             None => News::Progress(sdp(&response.headers, &response.body)),
         };
         if let News::Progress(mut sdp) = news {
-            if !self.is_heard(tag) && self.described.iter().any(|described| described == tag) {
-                // It repeats itself while another is heard by now.
-                sdp = None;
-            } else if sdp.is_some() && !self.is_heard(tag) {
-                // Whatever is under way with another callee means nothing to the user any more; its answer may.
-                if let Some(other) = self.described().filter(|other| other.offers.unanswered().is_none()) {
-                    other.offers.close(cx);
+            if sdp.is_some() && !self.is_heard(tag) {
+                let repeats = self.described.iter().any(|described| described == tag);
+                if repeats || self.described.len() >= MAX_FORKS {
+                    // Another is heard by now, or there are too many.
+                    sdp = None;
+                } else {
+                    // Whatever is under way with another callee means nothing to the user any more; its answer may.
+                    let has_answered = |other: &&mut Early| other.offers.unanswered().is_none();
+                    if let Some(other) = self.described().filter(has_answered) {
+                        other.offers.close(cx);
+                    }
+                    self.described.push(tag.to_owned());
                 }
-                self.described.push(tag.to_owned());
             }
             let (status, dialog) = (response.status, tag.to_owned());
             cx.event(|session| Event::Progress { session, status, sdp, dialog });
