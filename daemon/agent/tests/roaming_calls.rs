@@ -280,6 +280,29 @@ fn a_number_that_rings_is_called_again_from_the_new_address() {
 }
 
 #[test]
+fn a_cancel_that_is_sent_again_from_the_new_address_is_known_to_have_arrived() {
+    let mut world = World::new();
+    let alice = world.phone("192.0.2.1:5060");
+    let raw = world.raw("192.0.2.9:5060");
+    let call = world.dial(alice, "sip:peer@192.0.2.9");
+    world.run_ms(50);
+    let invite = world.requests(raw).remove(0);
+    let peer = Peer::called(raw, alice, &invite);
+    peer.answer(&mut world, &invite, 180, "");
+    world.run_ms(50);
+    world.hang_up(alice, call);
+    world.run_ms(50);
+    let first = world.requests(raw).remove(0);
+    world.move_to(alice, "192.0.2.77:5060");
+    world.run_ms(50);
+    let again = world.requests(raw).remove(0);
+    assert_eq!([&first, &again].map(|cancel| cancel.method.as_str()), ["CANCEL"; 2]);
+    peer.answer(&mut world, &again, 200, "");
+    world.run_s(5);
+    assert_eq!(requests(&world, "CANCEL").len(), 2, "its answer is heard");
+}
+
+#[test]
 fn a_ringing_call_whose_answer_can_still_come_moves_when_it_has() {
     let mut pair = Pair::new();
     let (out, inb) = pair.ringing();

@@ -201,7 +201,10 @@ impl Transactions {
         outcome: Outcome,
     ) -> Option<Report> {
         let client = self.clients.remove(&id)?;
-        self.client_keys.remove(&client.key);
+        // A CANCEL that was sent once more, from another address, has the key of the first.
+        if self.client_keys.get(&client.key) == Some(&id) {
+            self.client_keys.remove(&client.key);
+        }
         outbox.timers.stop_client(id);
         if let Owner::Session(session, _) = client.owner
             && let Some(count) = self.owned.get_mut(&session)
