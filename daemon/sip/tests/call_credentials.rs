@@ -120,6 +120,26 @@ fn every_request_of_a_call_has_the_credentials_it_needs() {
 }
 
 #[test]
+fn the_bye_to_a_late_fork_gets_the_credentials_it_needs() {
+    let mut script = Script::new();
+    let invite = script.request("INVITE");
+    script.accept(&invite);
+    script.request("ACK");
+    let mut late = with_sdp(with_contact(answer(&invite, 200, "carol"), "<sip:carol@192.0.2.8>"), ANSWER);
+    late.headers.push("Record-Route", "<sip:192.0.2.100;lr>");
+    script.respond(&late);
+    let requests = script.requests();
+    let [ack, bye] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!((ack.method.as_str(), bye.method.as_str(), credentials(bye)), ("ACK", "BYE", None));
+    script.challenge(bye, CHALLENGE);
+    let again = script.request("BYE");
+    assert_eq!((again.to.tag(), again.cseq), (Some("carol"), bye.cseq + 1));
+    assert!(credentials(&again).unwrap().contains("nonce=\"n1\""));
+    script.respond(&answer(&again, 200, "carol"));
+    assert!(script.requests().is_empty());
+}
+
+#[test]
 fn credentials_that_are_refused_end_the_call_after_one_answer() {
     let mut script = Script::new();
     let first = script.request("INVITE");

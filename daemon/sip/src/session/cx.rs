@@ -13,7 +13,7 @@ use crate::leg::{Kind, Leg, Outgoing, Sender};
 use crate::message::{Method, Request, Response, StatusCode};
 use crate::reason::{Reason, Reasons};
 use crate::timer::{SessionTimer, Timer};
-use crate::transaction::{Report, ServerId};
+use crate::transaction::{Outcome, Report, ServerId};
 use crate::uri::NameAddr;
 
 /// What a session works with.
@@ -135,6 +135,16 @@ impl Cx<'_> {
 
     pub(super) fn acknowledge(&mut self, leg: &mut Leg, invite: &Request) {
         leg.acknowledge(self.core, self.now, self.sender, invite);
+    }
+
+    /// Where a request in a dialog is challenged, sends it again with credentials. What else becomes of it is of no
+    /// interest.
+    pub(super) fn answer_if_challenged(&mut self, leg: &mut Leg, report: &Report, purpose: Purpose) {
+        if let Outcome::Response(response) = &report.outcome
+            && matches!(response.status.get(), 401 | 407)
+        {
+            self.answer_challenge(leg, report, response, purpose);
+        }
     }
 
     /// Sends an in-dialog request again, with credentials: its new number, or `None` where the challenge is not

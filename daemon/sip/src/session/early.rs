@@ -6,7 +6,7 @@ use super::{Cx, Purpose, common, sdp, update};
 use crate::dialog::{Dialog, DialogId};
 use crate::leg::Leg;
 use crate::message::{Method, Request, Response, StatusCode};
-use crate::transaction::{Outcome, Report, ServerId};
+use crate::transaction::{Report, ServerId};
 
 pub(super) struct Early {
     pub(super) leg: Leg,
@@ -91,7 +91,7 @@ impl Early {
                 }
             }
         } else if purpose == Purpose::Prack {
-            answer_prack_challenge(cx, &mut self.leg, report);
+            cx.answer_if_challenged(&mut self.leg, report, purpose);
         }
     }
 
@@ -116,14 +116,5 @@ impl Early {
 
     pub(super) fn dialog(&self) -> &Dialog {
         &self.leg.dialog
-    }
-}
-
-/// A PRACK is answered by proxies too: one that wants credentials gets them.
-pub(super) fn answer_prack_challenge(cx: &mut Cx<'_>, leg: &mut Leg, report: &Report) {
-    if let Outcome::Response(response) = &report.outcome
-        && matches!(response.status.get(), 401 | 407)
-    {
-        cx.answer_challenge(leg, report, response, Purpose::Prack);
     }
 }

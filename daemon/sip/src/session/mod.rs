@@ -246,7 +246,14 @@ impl Session {
             return;
         }
         self.state = match (self.take(), purpose) {
-            (state, Purpose::Cancel | Purpose::ForkBye) => state,
+            (state, Purpose::Cancel) => state,
+            (state, Purpose::ForkBye) => {
+                let tag = report.sent.request.to.tag().unwrap_or_default();
+                if let Some(fork) = self.forks.iter_mut().find(|leg| leg.dialog.id.remote_tag == tag) {
+                    cx.answer_if_challenged(fork, &report, purpose);
+                }
+                state
+            }
             (State::Over(leg), Purpose::Fragment) => State::Over(leg),
             (state, Purpose::Fragment) => {
                 self.state = state;
@@ -278,7 +285,7 @@ impl Session {
             (State::Active(active), Purpose::Reinvite) => active.on_reinvite(cx, report),
             (State::Active(active), Purpose::Update) => active.on_update_report(cx, report),
             (State::Active(mut active), Purpose::Prack) => {
-                early::answer_prack_challenge(cx, &mut active.leg, &report);
+                cx.answer_if_challenged(&mut active.leg, &report, purpose);
                 State::Active(active)
             }
             (State::Active(active), Purpose::Probe) => active.on_probe(cx, report),
@@ -292,11 +299,7 @@ impl Session {
                 State::Over(Some(leg))
             }
             (State::Over(Some(mut leg)), Purpose::Bye) => {
-                if let Outcome::Response(response) = &report.outcome
-                    && matches!(response.status.get(), 401 | 407)
-                {
-                    cx.answer_challenge(&mut leg, &report, response, Purpose::Bye);
-                }
+                cx.answer_if_challenged(&mut leg, &report, purpose);
                 State::Over(Some(leg))
             }
             (
