@@ -120,6 +120,21 @@ fn a_refused_fragment_ends_nothing() {
 }
 
 #[test]
+fn a_fragment_that_finds_no_way_is_not_taken() {
+    let lost = "Record-Route: <sip:nowhere.example.net;lr>\n";
+    let mut script = talks(&format!("{TAKES}{lost}"));
+    send(&mut script).unwrap();
+    assert!(matches!(script.event(), Event::FragmentSent { taken: false, .. }));
+    // Before the answer, too.
+    let mut script = Script::called();
+    script.act(|e, _, session| e.set_trickle(session, true));
+    script.respond(183, &format!("{TAKES}{lost}"), ANSWER);
+    script.events();
+    send(&mut script).unwrap();
+    assert!(matches!(script.event(), Event::FragmentSent { taken: false, .. }));
+}
+
+#[test]
 fn nobody_gets_a_fragment_who_has_not_said_that_it_takes_one() {
     for headers in
         ["", "Supported: 100rel\n", "Supported: trickle-ice\nRecv-Info:\n", "Recv-Info: g.3gpp.mid-call\n"]

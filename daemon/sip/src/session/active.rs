@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::offers::{Carrier, Offers, Party, Verdict};
 use super::timer::{self, Clock};
 use super::update::{self, collide};
-use super::{Answer, Cx, Purpose, State, common, reliable, sdp};
+use super::{Answer, Cx, Purpose, State, common, reliable, sdp, trickle};
 use crate::core::SDP;
 use crate::endpoint::{EndCause, Event, SessionError};
 use crate::headers::name;
@@ -369,6 +369,7 @@ impl Active {
                 self.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
             }
             Purpose::Info => cx.event(|session| Event::DigitSent { session, taken: false }),
+            Purpose::Fragment => trickle::not_sent(cx),
             _ => {}
         }
     }

@@ -223,6 +223,9 @@ impl Session {
                 if unsent.contains(&Kind::Transaction(Purpose::Update)) {
                     early.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
                 }
+                if unsent.contains(&Kind::Transaction(Purpose::Fragment)) {
+                    trickle::not_sent(cx);
+                }
             }
             return;
         }
@@ -234,6 +237,7 @@ impl Session {
                 (Kind::Transaction(Purpose::Update), State::Alerting(alerting)) => {
                     alerting.offers.refused(cx, StatusCode::SERVICE_UNAVAILABLE);
                 }
+                (Kind::Transaction(Purpose::Fragment), State::Alerting(_)) => trickle::not_sent(cx),
                 _ => {}
             }
         }

@@ -158,6 +158,11 @@ impl Session {
     }
 }
 
+/// A fragment of ours found no way to its next hop.
+pub(super) fn not_sent(cx: &mut Cx<'_>) {
+    cx.event(|session| Event::FragmentSent { session, taken: false });
+}
+
 /// How a fragment of ours ended. The dialog is looked after by other means: what is lost with it are candidates.
 pub(super) fn on_report(cx: &mut Cx<'_>, mut leg: Option<&mut Leg>, report: &Report) {
     let taken = match &report.outcome {
