@@ -1,5 +1,6 @@
 //! Reason (RFC 3326, RFC 6432) in what ends a session, in both directions.
 
+use crate::common::script::Script;
 use crate::common::*;
 use voipd_sip::endpoint::{EndCause, SessionEnd};
 use voipd_sip::reason::{Protocol, Reason};
@@ -29,6 +30,17 @@ fn cancel_and_bye_say_why() {
     };
     assert_eq!(hung_up(false), told(EndCause::Cancelled));
     assert_eq!(hung_up(true), told(EndCause::Remote));
+}
+
+#[test]
+fn a_bye_that_waits_for_the_ack_says_why() {
+    let mut script = Script::calls("", OFFER);
+    script.act(|e, now, session| e.accept(now, session, ANSWER.to_vec())).unwrap();
+    script.response(200);
+    script.act(|e, now, session| e.hangup_for(now, session, no_answer())).unwrap();
+    assert!(script.requests().is_empty(), "not before the ACK");
+    script.ack(b"");
+    assert_eq!(script.next("BYE").headers.get("Reason"), Some("Q.850;cause=19;text=\"no answer\""));
 }
 
 #[test]

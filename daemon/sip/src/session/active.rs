@@ -119,8 +119,11 @@ impl Active {
     }
 
     /// The user hung up before the ACK, which comes now: BYE may go.
-    pub(super) fn on_ack_after_end(self, cx: &mut Cx<'_>, ack: &Request) -> State {
-        if self.is_acknowledged_by(ack) { self.leave(cx, None) } else { State::Unacknowledged(self) }
+    pub(super) fn on_ack_after_end(self, cx: &mut Cx<'_>, ack: &Request, why: Option<Reason>) -> State {
+        match self.is_acknowledged_by(ack) {
+            true => self.leave(cx, why.as_ref()),
+            false => State::Unacknowledged(self, why),
+        }
     }
 
     /// No ACK came in 64*T1 (RFC 3261 section 13.3.1.4).
@@ -393,14 +396,14 @@ impl Active {
     }
 
     /// Ends the session for the user; `Ended` is the caller's to tell.
-    pub(super) fn hangup(self, cx: &mut Cx<'_>, why: Option<&Reason>) -> State {
+    pub(super) fn hangup(self, cx: &mut Cx<'_>, why: Option<Reason>) -> State {
         match self.unacknowledged {
             Some(Sent2xx { of: Invite::First, .. }) => {
                 let mut waiting = self;
                 waiting.clock.stop(cx);
-                State::Unacknowledged(waiting)
+                State::Unacknowledged(waiting, why)
             }
-            _ => self.leave(cx, why),
+            _ => self.leave(cx, why.as_ref()),
         }
     }
 

@@ -127,7 +127,7 @@ impl Session {
             }
             State::Calling(calling) => calling.cancel(cx, why),
             State::Alerting(alerting) => alerting.reject(cx, StatusCode::DECLINE, None),
-            State::Active(active) => active.hangup(cx, why.as_ref()),
+            State::Active(active) => active.hangup(cx, why),
             State::Offering(_) => State::Over(None),
             state => state,
         };

@@ -82,8 +82,8 @@ enum State {
     Cancelling(Cancelling),
     Alerting(Alerting),
     Active(Active),
-    /// Ended: BYE waits until our 2xx is acknowledged (RFC 3261 section 15).
-    Unacknowledged(Active),
+    /// Ended: BYE, which says why, waits until our 2xx is acknowledged (RFC 3261 section 15).
+    Unacknowledged(Active, Option<Reason>),
     /// Ended: what was sent is brought to its end.
     Over(Option<Leg>),
 }
@@ -105,7 +105,7 @@ impl Session {
     pub(crate) fn uses(&self, flow: Flow) -> bool {
         let leg = match &self.state {
             State::Alerting(alerting) => Some(&alerting.leg),
-            State::Active(active) | State::Unacknowledged(active) => Some(&active.leg),
+            State::Active(active) | State::Unacknowledged(active, _) => Some(&active.leg),
             State::Calling(calling) => return calling.early().iter().any(|early| early.leg.uses(flow)),
             State::Over(leg) => leg.as_ref(),
             State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
@@ -144,7 +144,7 @@ impl Session {
 
     /// `Ended` was told.
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.state, State::Cancelling(_) | State::Unacknowledged(_) | State::Over(_))
+        matches!(self.state, State::Cancelling(_) | State::Unacknowledged(..) | State::Over(_))
     }
 
     /// Nothing is left to send or to hear but repetitions.
@@ -166,7 +166,7 @@ impl Session {
         let (one, many): (Option<&Leg>, &[Early]) = match &self.state {
             State::Calling(calling) => (None, calling.early()),
             State::Alerting(alerting) => (Some(&alerting.leg), &[]),
-            State::Active(active) | State::Unacknowledged(active) => (Some(&active.leg), &[]),
+            State::Active(active) | State::Unacknowledged(active, _) => (Some(&active.leg), &[]),
             State::Over(leg) => (leg.as_ref(), &[]),
             State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => (None, &[]),
         };
@@ -177,7 +177,7 @@ impl Session {
     fn leg(&mut self) -> Option<&mut Leg> {
         match &mut self.state {
             State::Alerting(alerting) => Some(&mut alerting.leg),
-            State::Active(active) | State::Unacknowledged(active) => Some(&mut active.leg),
+            State::Active(active) | State::Unacknowledged(active, _) => Some(&mut active.leg),
             State::Over(leg) => leg.as_mut(),
             State::Resolving(_) | State::Offering(_) | State::Calling(_) | State::Cancelling(_) => None,
         }
@@ -340,7 +340,7 @@ impl Session {
                     calling.early_mut().iter_mut().map(|early| &mut early.leg).find(is_of)
                 }
                 State::Alerting(alerting) => Some(&mut alerting.leg),
-                State::Active(active) | State::Unacknowledged(active) => Some(&mut active.leg),
+                State::Active(active) | State::Unacknowledged(active, _) => Some(&mut active.leg),
                 State::Over(leg) => leg.as_mut(),
                 State::Resolving(_) | State::Offering(_) | State::Cancelling(_) => None,
             },
@@ -391,12 +391,12 @@ impl Session {
             }
             State::Alerting(alerting) => self.state = alerting.on_request(cx, server, request),
             State::Active(active) => self.state = active.on_request(cx, server, request),
-            State::Unacknowledged(mut active) => {
+            State::Unacknowledged(mut active, why) => {
                 answer_ended(cx, &mut active.leg, server, &request);
                 // BYE from the peer: ours is not needed any more.
                 self.state = match request.method {
                     Method::Bye => active.silence(cx),
-                    _ => State::Unacknowledged(active),
+                    _ => State::Unacknowledged(active, why),
                 };
             }
             State::Over(Some(mut leg)) => {
@@ -416,7 +416,7 @@ impl Session {
                 active.on_ack(cx, ack);
                 State::Active(active)
             }
-            State::Unacknowledged(active) => active.on_ack_after_end(cx, ack),
+            State::Unacknowledged(active, why) => active.on_ack_after_end(cx, ack, why),
             state => state,
         };
     }
@@ -463,12 +463,12 @@ impl Session {
                 active.retransmit(cx);
                 State::Active(active)
             }
-            (State::Unacknowledged(mut active), SessionTimer::Retransmit) => {
+            (State::Unacknowledged(mut active, why), SessionTimer::Retransmit) => {
                 active.retransmit(cx);
-                State::Unacknowledged(active)
+                State::Unacknowledged(active, why)
             }
             (State::Active(active), SessionTimer::Acknowledge) => active.unacknowledged(cx),
-            (State::Unacknowledged(active), SessionTimer::Acknowledge) => active.leave(cx, None),
+            (State::Unacknowledged(active, why), SessionTimer::Acknowledge) => active.leave(cx, why.as_ref()),
             (State::Active(mut active), SessionTimer::Glare) => {
                 active.offer_again(cx);
                 State::Active(active)

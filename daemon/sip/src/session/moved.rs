@@ -56,9 +56,9 @@ impl Session {
                 moved = active.leg.relocate(faces) || reconnects;
                 State::Active(active)
             }
-            State::Unacknowledged(mut active) => {
+            State::Unacknowledged(mut active, why) => {
                 active.leg.relocate(faces);
-                State::Unacknowledged(active)
+                State::Unacknowledged(active, why)
             }
             State::Over(Some(mut leg)) => {
                 leg.relocate(faces);
