@@ -23,7 +23,7 @@ use crate::uri::SipUri;
 pub(super) struct Calling {
     pub(super) attempts: Attempts,
     early: Vec<Early>,
-    /// The tags of the callees whose session descriptions the user was told; the one that is heard is last.
+    /// The tags of the last [`MAX_FORKS`] callees whose session descriptions the user was told; who is heard is last.
     described: Vec<String>,
     clock: Clock,
     invitation: Invitation,
@@ -92,15 +92,18 @@ impl Calling {
         };
         if let News::Progress(mut sdp) = news {
             if sdp.is_some() && !self.is_heard(tag) {
-                let repeats = self.described.iter().any(|described| described == tag);
-                if repeats || self.described.len() >= MAX_FORKS {
-                    // Another is heard by now, or there are too many.
+                if self.described.iter().any(|described| described == tag) {
+                    // It repeats itself while another is heard by now.
                     sdp = None;
                 } else {
                     // Whatever is under way with another callee means nothing to the user any more; its answer may.
                     let has_answered = |other: &&mut Early| other.offers.unanswered().is_none();
                     if let Some(other) = self.described().filter(has_answered) {
                         other.offers.close(cx);
+                    }
+                    if self.described.len() >= MAX_FORKS {
+                        // Who makes up ever new tags is heard, but not remembered.
+                        self.described.remove(0);
                     }
                     self.described.push(tag.to_owned());
                 }
