@@ -165,9 +165,10 @@ fn both_bindings_are_refreshed_and_both_are_taken_back() {
     let id = home.id;
     home.net.with(home.phone, |e, now| e.unregister(now, id)).unwrap();
     home.net.run_ms(500);
-    for server in [home.server, second] {
+    for (server, number) in [(home.server, "1"), (second, "2")] {
         let (_, last) = home.registers(server).pop().unwrap();
         assert_eq!(contacts(&last)[0].1, "0");
+        assert_eq!(reg_id(&last).as_deref(), Some(number), "section 6: it is removed as it was made");
     }
     assert_eq!(home.states(), [RegistrationState::Unregistered]);
     home.net.run(minutes(62));

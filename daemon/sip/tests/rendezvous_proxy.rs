@@ -326,6 +326,23 @@ fn a_friend_who_is_not_there_is_480() {
 }
 
 #[test]
+fn a_device_that_has_unregistered_is_not_there_any_more() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let mut net = Net::new();
+        let point = net.meeting(POINT);
+        let bob = net.device_by(point, "bob", BOB, transport);
+        let there = |net: &mut Net| {
+            let members = net.with_meeting(point, |point, now| point.members(now)).unwrap();
+            members[0].addresses.len()
+        };
+        assert_eq!(there(&mut net), 1, "{transport:?}");
+        net.with(bob.host, |endpoint, now| endpoint.unregister(now, bob.id)).unwrap();
+        net.run_ms(300);
+        assert_eq!(there(&mut net), 0, "{transport:?}");
+    }
+}
+
+#[test]
 fn a_friend_whose_machine_has_gone_is_480_at_once() {
     let mut world = World::new();
     world.net.forget(BOB);

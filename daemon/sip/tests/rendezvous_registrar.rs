@@ -342,6 +342,21 @@ fn rfc5626_6_a_device_replaces_its_own_binding_on_the_same_flow_only() {
 }
 
 #[test]
+fn rfc5626_6_a_device_takes_its_flow_back_with_and_without_its_number() {
+    let mut hand = Hand::new();
+    hand.more = "Supported: path, outbound\n".to_owned();
+    let own = "<sip:one@10.0.0.5>;+sip.instance=\"<urn:uuid:1>\"";
+    for taken_back in [format!("{own};expires=0"), format!("{own};reg-id=1;expires=0")] {
+        assert_eq!(hand.contacts(&format!("{own};reg-id=1")), ["sip:one@10.0.0.5"]);
+        assert_eq!(hand.contacts(&taken_back), Vec::<String>::new(), "{taken_back}");
+    }
+    // Another flow is another binding, though it leads to the same address.
+    assert_eq!(hand.contacts(&format!("{own};reg-id=1")).len(), 1);
+    assert_eq!(hand.contacts(&format!("{own};reg-id=2")).len(), 2);
+    assert_eq!(hand.contacts(&format!("{own};reg-id=2;expires=0")).len(), 1);
+}
+
+#[test]
 fn a_device_that_names_itself_has_one_binding() {
     let mut hand = Hand::new();
     hand.contacts("<sip:before-the-restart@10.0.0.5>;+sip.instance=\"<urn:uuid:1>\"");

@@ -127,9 +127,12 @@ impl Contacts {
             }
             _ => vec![(&now, expires)],
         };
+        let stands_alone = contacts.len() == 1;
         for (contact, expires) in contacts {
             let mut contact = contact.clone();
-            if expires == 0 {
+            // Beside another, the reg-id would be that one's; alone, it is what the binding is found by (RFC 5626
+            // section 6).
+            if expires == 0 && !stands_alone {
                 contact.params.remove(binding::REG_ID);
             }
             contact.params.set("expires", Some(&expires.to_string()));

@@ -74,9 +74,12 @@ impl Binding {
 
     fn is_same(&self, wanted: &Wanted) -> bool {
         match (&self.instance, &wanted.instance) {
-            // RFC 5626 section 6: device and flow. Without reg-id, one device has one binding: what it had before a
-            // restart leads nowhere.
-            (Some(ours), Some(theirs)) => ours == theirs && self.reg_id == wanted.reg_id,
+            // RFC 5626 section 6: device and flow; where no flow is named, the address will do. Without reg-id, one
+            // device has one binding: what it had before a restart leads nowhere.
+            (Some(ours), Some(theirs)) => {
+                let is_named_by_address = wanted.reg_id.is_none() && self.uri.equivalent(&wanted.uri);
+                ours == theirs && (self.reg_id == wanted.reg_id || is_named_by_address)
+            }
             _ => self.uri.equivalent(&wanted.uri),
         }
     }

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use voipd_sip::digest::Secret;
-use voipd_sip::endpoint::{Event, IdentityId, Transport};
+use voipd_sip::endpoint::{Event, Identity, IdentityId, Transport};
 use voipd_sip::rendezvous::{self, InvitationText, Rendezvous, RendezvousConfig};
 
+use super::home::INSTANCE;
 use super::{HostId, Net, Role, subscriber};
 
 /// The wall clock when a test begins.
@@ -111,20 +112,31 @@ impl Net {
 
     /// An identity that an invitation makes; it does not register yet.
     pub fn invited(&mut self, host: HostId, invitation: &InvitationText, salt: &str) -> IdentityId {
-        let (user, password) = invitation.login(salt);
-        let (aor, registrar) = (format!("<{}>", invitation.address()), invitation.registrar().to_string());
-        let mut identity = subscriber(&aor, &registrar, &user, password.expose());
-        if let Some(credentials) = &mut identity.credentials {
-            credentials.allow_md5 = false;
-        }
-        self.with(host, |endpoint, _| endpoint.add_identity(identity))
+        self.with(host, |endpoint, _| endpoint.add_identity(guest(invitation, salt)))
     }
 
     /// A friend at an address of its own, joined and registered over a transport.
     pub fn friend_by(&mut self, point: HostId, name: &str, address: &str, transport: Transport) -> Friend {
+        self.join(point, name, address, transport, None)
+    }
+
+    /// A friend whose telephone names itself, as the daemon does: its binding is a flow's (RFC 5626).
+    pub fn device_by(&mut self, point: HostId, name: &str, address: &str, transport: Transport) -> Friend {
+        self.join(point, name, address, transport, Some(INSTANCE.to_owned()))
+    }
+
+    fn join(
+        &mut self,
+        point: HostId,
+        name: &str,
+        address: &str,
+        transport: Transport,
+        instance: Option<String>,
+    ) -> Friend {
         let host = self.agent(address);
         let invitation = InvitationText { transport, ..self.invitation(point, name) };
-        let id = self.invited(host, &invitation, &format!("at{}", address.len()));
+        let identity = Identity { instance, ..guest(&invitation, &format!("at{}", address.len())) };
+        let id = self.with(host, |endpoint, _| endpoint.add_identity(identity));
         self.with(host, |endpoint, now| endpoint.register(now, id)).unwrap();
         self.run_ms(200);
         let registered = |event: &Event| {
@@ -139,6 +151,17 @@ impl Net {
     pub fn friend(&mut self, point: HostId, name: &str, address: &str) -> Friend {
         self.friend_by(point, name, address, Transport::Udp)
     }
+}
+
+/// What an invitation makes.
+fn guest(invitation: &InvitationText, salt: &str) -> Identity {
+    let (user, password) = invitation.login(salt);
+    let (aor, registrar) = (format!("<{}>", invitation.address()), invitation.registrar().to_string());
+    let mut identity = subscriber(&aor, &registrar, &user, password.expose());
+    if let Some(credentials) = &mut identity.credentials {
+        credentials.allow_md5 = false;
+    }
+    identity
 }
 
 fn config(key: &str) -> RendezvousConfig {
