@@ -153,13 +153,12 @@ impl DialPlan {
             return Some(digits.to_owned()).filter(|digits| !digits.is_empty());
         }
         let country = self.country.as_deref()?;
-        let trunk = self.trunk_prefix();
+        let (trunk, usual) = (self.trunk_prefix(), country::country(country));
         if let Some(national) =
-            number.strip_prefix(trunk).filter(|rest| !trunk.is_empty() && !rest.is_empty())
+            number.strip_prefix(trunk).filter(|rest| !trunk.is_empty() && rest.len() >= usual.behind_trunk)
         {
             return Some(format!("{country}{national}"));
         }
-        let usual = country::country(country);
         if usual.national_digits.is_some_and(|digits| number.len() >= digits) {
             return Some(format!("{country}{number}"));
         }
@@ -392,6 +391,10 @@ mod tests {
             &[("2125550123", "+12125550123"), ("1 212 555 0123", "+12125550123"), ("011 49 30 1", "+49301")],
         );
         table(
+            &DialPlan { outside_prefix: some("9"), ..of("1") },
+            &[("1001", "1001"), ("1 212 555 0123", "912125550123")],
+        );
+        table(
             &DialPlan { area: some("212"), ..of("1") },
             &[("555-0123", "+12125550123"), ("2125550123", "+12125550123")],
         );
@@ -399,6 +402,9 @@ mod tests {
         table(&of("34"), &[("912345678", "+34912345678"), ("1234", "1234")]);
         table(&of("36"), &[("06 1 2345678", "+3612345678")]);
         table(&of("7"), &[("8 495 1234567", "+74951234567"), ("810 49 30 1", "+49301")]);
+        // Where numbers have a fixed length, extensions may begin like the trunk prefix.
+        table(&of("1"), &[("101", "101"), ("1001", "1001"), ("1 555 0123", "15550123")]);
+        table(&of("7"), &[("801", "801"), ("8001", "8001")]);
         table(&of("44"), &[("020 7946 0000", "+442079460000")]);
     }
 

@@ -6,6 +6,8 @@ pub(super) struct Country {
     code: &'static str,
     /// What stands before a national number; empty where it is dialled as it is.
     pub(super) trunk: &'static str,
+    /// Fewest digits of a national number behind the trunk prefix: what is shorter is an extension that begins alike.
+    pub(super) behind_trunk: usize,
     /// What `+` stands for.
     pub(super) international: &'static str,
     /// Digits from which on a number without any prefix is a national one, where there are such.
@@ -13,22 +15,23 @@ pub(super) struct Country {
 }
 
 /// Everywhere else (ITU-T E.164 and E.123 recommend these).
-const USUAL: Country = Country { code: "", trunk: "0", international: "00", national_digits: None };
+const USUAL: Country =
+    Country { code: "", trunk: "0", behind_trunk: 1, international: "00", national_digits: None };
 
 const fn closed(code: &'static str, digits: usize) -> Country {
-    Country { code, trunk: "", international: "00", national_digits: Some(digits) }
+    Country { code, trunk: "", national_digits: Some(digits), ..USUAL }
 }
 
 /// Those that differ.
 const COUNTRIES: [Country; 25] = [
-    Country { code: "1", trunk: "1", international: "011", national_digits: Some(10) },
-    Country { code: "7", trunk: "8", international: "810", national_digits: None },
-    Country { code: "36", trunk: "06", international: "00", national_digits: None },
-    Country { code: "61", trunk: "0", international: "0011", national_digits: None },
-    Country { code: "66", trunk: "0", international: "001", national_digits: None },
-    Country { code: "81", trunk: "0", international: "010", national_digits: None },
-    Country { code: "852", trunk: "", international: "001", national_digits: Some(8) },
-    Country { code: "65", trunk: "", international: "001", national_digits: Some(8) },
+    Country { code: "1", trunk: "1", behind_trunk: 10, international: "011", national_digits: Some(10) },
+    Country { code: "7", trunk: "8", behind_trunk: 10, international: "810", ..USUAL },
+    Country { code: "36", trunk: "06", ..USUAL },
+    Country { code: "61", international: "0011", ..USUAL },
+    Country { code: "66", international: "001", ..USUAL },
+    Country { code: "81", international: "010", ..USUAL },
+    Country { code: "852", trunk: "", international: "001", national_digits: Some(8), ..USUAL },
+    Country { code: "65", trunk: "", international: "001", national_digits: Some(8), ..USUAL },
     closed("30", 10),
     closed("34", 9),
     closed("39", 8),
