@@ -287,6 +287,23 @@ fn rfc3261_16_7_a_503_of_a_friend_is_not_ours() {
 }
 
 #[test]
+fn rfc3261_16_7_3_an_answer_that_does_not_say_for_whom_it_is_becomes_500() {
+    for status in [200, 486] {
+        let mut world = World::new();
+        let carol = Hand::join(&mut world.net, world.point, "carol", "203.0.113.9:5060", "<sip:c@10.0.0.9>");
+        let caller = world.dial(&format!("sip:carol@{DOMAIN}"));
+        world.net.run_ms(300);
+        let invite = world.net.requests(carol.host).remove(0);
+        let mut bare = answer(&invite, status, "c");
+        bare.via.truncate(1);
+        world.net.respond(carol.host, world.point, &bare);
+        world.net.run_ms(300);
+        assert_eq!(end_of(&world.net.events(world.alice.host), caller).status, Some(500), "{status}");
+        world.no_transaction_is_left();
+    }
+}
+
+#[test]
 fn rfc3261_16_8_an_invite_that_rings_for_ever_is_cancelled_by_timer_c() {
     let mut world = World::new();
     let carol = Hand::join(&mut world.net, world.point, "carol", "203.0.113.9:5060", "<sip:c@10.0.0.9>");

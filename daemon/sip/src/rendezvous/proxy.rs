@@ -364,14 +364,17 @@ impl Rendezvous {
 
     fn on_final(&mut self, now: Instant, id: ContextId, client: ClientId, mut response: Response) {
         self.alarms.stop(Alarm::C(client));
+        let Some(context) = self.contexts.get(&id) else { return };
+        if response.via.len() > 1 {
+            response.via.remove(0);
+        } else {
+            // RFC 3261 section 16.7 step 3: it cannot be passed on, and nothing better comes of that fork.
+            response = self.response(&context.request, StatusCode::SERVER_INTERNAL_ERROR);
+        }
         let Some(context) = self.contexts.get_mut(&id) else { return };
         let Some(fork) = context.forks.get_mut(&client) else { return };
         fork.progress = Progress::Ended;
         let token = fork.token.clone();
-        if response.via.len() < 2 {
-            return;
-        }
-        response.via.remove(0);
         let (server, is_invite) = (context.server, context.is_invite());
         if response.status.is_success() {
             let answered = std::mem::replace(&mut context.answered, true);
