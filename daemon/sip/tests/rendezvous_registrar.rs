@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::meeting::{DOMAIN, UNIX};
-use crate::common::{HostId, Net, answer};
+use crate::common::{HostId, Net, answer, sent};
 use voipd_sip::digest::{Covered, Exchange, Login, Secret, authorization, challenges};
 use voipd_sip::endpoint::{Event, RegistrationFailure, RegistrationState, Transport};
 use voipd_sip::headers::name;
@@ -335,10 +335,27 @@ fn rfc5626_6_a_device_replaces_its_own_binding_on_the_same_flow_only() {
     hand.more = "Supported: path, outbound\n".to_owned();
     let contact =
         |user: &str, flow: u32| format!("<sip:{user}@10.0.0.5>;+sip.instance=\"<urn:uuid:1>\";reg-id={flow}");
-    let response = hand.register(&contact("one", 1));
-    assert_eq!(response.headers.get(name::REQUIRE), Some("outbound"));
+    assert_eq!(hand.contacts(&contact("one", 1)), ["sip:one@10.0.0.5"]);
     assert_eq!(hand.contacts(&contact("two", 2)).len(), 2);
     assert_eq!(hand.contacts(&contact("three", 1)), ["sip:two@10.0.0.5", "sip:three@10.0.0.5"]);
+}
+
+#[test]
+fn rfc5626_5_4_outbound_is_promised_where_keep_alives_are_answered() {
+    for (transport, promised) in [(Transport::Udp, false), (Transport::Tcp, true)] {
+        let mut net = Net::new();
+        let point = net.meeting(POINT);
+        let bob = net.device_by(point, "bob", "203.0.113.5:5060", transport);
+        let promise = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("\r\nRequire: outbound\r\n");
+        assert_eq!(net.capture.iter().any(|(.., bytes)| promise(bytes)), promised, "{transport:?}");
+        // A promise that is not kept would show here.
+        net.run(Duration::from_secs(300));
+        let events = net.events(bob.host);
+        assert!(events.is_empty(), "{transport:?}: {events:?}");
+        let lines = sent(&net, bob.host).into_iter();
+        let registers = lines.filter(|(_, line)| line.starts_with("REGISTER")).count();
+        assert_eq!(registers, 2, "{transport:?}: one is challenged, and one is taken");
+    }
 }
 
 #[test]

@@ -88,7 +88,8 @@ impl Rendezvous {
         } else {
             let contacts = request.headers.contacts().map_err(|_| bad("Contact Cannot Be Read"))?;
             let wanted = self.wanted(request, contacts, default.unwrap_or(EXPIRES))?;
-            outbound = wanted.iter().any(|wanted| wanted.reg_id.is_some());
+            // With datagrams it would promise to answer STUN too (RFC 5626 section 5.4), and nobody here does.
+            outbound = flow.transport.is_reliable() && wanted.iter().any(|wanted| wanted.reg_id.is_some());
             self.bindings.update(now, member, &occasion, wanted).map_err(late)?;
         }
         self.take_offer(now, flow, request, member);
