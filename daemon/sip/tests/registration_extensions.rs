@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::common::registrar::Registrar;
 use crate::common::*;
 use voipd_sip::endpoint::{
-    Binding, Event, Identity, IdentityId, Push, RegistrationFailure, RegistrationState, SessionId,
+    Binding, Event, Identity, IdentityId, Push, RegistrationFailure, RegistrationState, SessionId, Transport,
 };
 use voipd_sip::message::{Method, Request, Response};
 use voipd_sip::uri::Uri;
@@ -240,6 +240,44 @@ fn a_redirected_registration_is_made_at_the_other_registrar() {
         assert_eq!(setup.seen(other).len(), 1);
         assert!(setup.seen(setup.server).is_empty());
     }
+}
+
+#[test]
+fn a_registration_that_was_redirected_over_tls_goes_on_over_nothing_else() {
+    for (code, place, followed) in [
+        (302, Transport::Udp, false),
+        (302, Transport::Tcp, false),
+        (302, Transport::Tls, true),
+        (305, Transport::Udp, false),
+        (305, Transport::Tls, true),
+    ] {
+        let mut setup = Setup::new(
+            |_| {},
+            move |request| with_fields(request, code, &[("Contact", "<sip:other.example.org>")]),
+        );
+        let other = Rc::new(RefCell::new(Box::new(|request: &Request| ok(request, &[])) as Script));
+        let other = serve(&mut setup.net, "192.0.2.101:5061", &other);
+        // The URIs do not say how they are reached: DNS does.
+        setup.net.name_on("example.org", &[(Transport::Tls, "192.0.2.100:5060")]);
+        setup.net.name_on("other.example.org", &[(place, "192.0.2.101:5061")]);
+        assert_eq!(setup.register().len(), 1, "{code} {place:?}");
+        assert_eq!(!setup.seen(other).is_empty(), followed, "{code} {place:?}");
+        match followed {
+            true => assert_eq!(setup.state(), registered(3600), "{code}"),
+            false => assert_eq!(setup.status(), (RegistrationFailure::Rejected, None), "{code} {place:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_q_value_that_makes_no_sense_is_none() {
+    let contacts = "<sip:worse.example.org>;q=0.9, <sip:192.0.2.101>;q=-1e30";
+    let mut setup = Setup::new(|_| {}, move |request| with_fields(request, 302, &[("Contact", contacts)]));
+    let other = Rc::new(RefCell::new(Box::new(|request: &Request| ok(request, &[])) as Script));
+    let other = serve(&mut setup.net, "192.0.2.101:5060", &other);
+    setup.register();
+    assert_eq!(setup.state(), registered(3600));
+    assert_eq!(setup.seen(other)[0].uri.to_string(), "sip:192.0.2.101");
 }
 
 #[test]

@@ -16,14 +16,15 @@ use crate::dialog::{self, FIRST_CSEQ};
 use crate::digest::Proof;
 use crate::endpoint::{
     Binding, Event, Flow, RegistrationFailure as Failure, RegistrationState, ResolveError, ResolveId,
-    TransportError,
+    Transport, TransportError,
 };
 use crate::headers::name;
 use crate::message::{Request, Response};
+use crate::redirect;
 use crate::stun;
 use crate::timer::{RegistrationTimer, SILENCE, Timer};
 use crate::transaction::{ClientId, Outcome, Owner, Report};
-use crate::uri::{NameAddr, SipUri, Uri};
+use crate::uri::{SipUri, Uri};
 
 /// Longest wait before a lost flow is made again, where it had lasted: thousands of clients may have lost theirs to the
 /// same restart.
@@ -87,6 +88,8 @@ pub(super) struct FlowRegistration {
     manner: Manner,
     /// Redirections since the last binding or failure.
     detours: u8,
+    /// What the redirection came on that is followed.
+    redirected_on: Option<Flow>,
     backoff: Backoff,
     /// Since when the binding's flow has lasted.
     bound_since: Option<Instant>,
@@ -106,6 +109,7 @@ impl FlowRegistration {
             expires,
             manner: Manner::Full,
             detours: 0,
+            redirected_on: None,
             backoff: Backoff::default(),
             bound_since: None,
             contacts: Contacts::default(),
@@ -221,6 +225,10 @@ impl FlowRegistration {
             flows.retain(|flow| {
                 !self.account(core).is_some_and(|account| account.is_used_by_other(self.id.reg_id, *flow))
             });
+            // What was protected until now stays so, whatever the registrar says.
+            if self.redirected_on.is_some_and(|flow| flow.transport == Transport::Tls) {
+                flows.retain(|flow| flow.transport == Transport::Tls);
+            }
             flows
         });
         match usable.map(|flows| flows.split_first().map(|(first, rest)| (*first, rest.to_vec()))) {
@@ -229,6 +237,8 @@ impl FlowRegistration {
                 self.report(RegistrationState::Unregistered);
             }
             Ok(Some((flow, rest))) => self.send_register(core, now, flow, Rest::Flows(rest), false, None),
+            // It sends us where we do not go.
+            Ok(None) if self.redirected_on.is_some() => self.fail(core, now, Failure::Rejected, None),
             Err(ResolveError::NoRoute(_)) => {
                 self.fail(core, now, Failure::Unreachable(TransportError::NoRoute), None);
             }
@@ -311,7 +321,7 @@ impl FlowRegistration {
                 }
                 Err(denied) => self.refused(core, now, denied.into(), status),
             },
-            300..=302 | 305 if self.follow(core, now, response) => {}
+            300..=302 | 305 if self.follow(core, now, flow, response) => {}
             // RFC 5626 section 4.2.1: the proxy cannot keep flows, or stumbles over extensions.
             420 | 439 if self.manner != Manner::Plain => {
                 self.manner = Manner::Plain;
@@ -346,6 +356,7 @@ impl FlowRegistration {
 
     fn begin(&mut self, core: &mut Core, now: Instant) {
         self.detours = 0;
+        self.redirected_on = None;
         if let Some(account) = core.accounts.get_mut(&self.id.identity) {
             account.set_detour(None);
         }
@@ -365,7 +376,7 @@ impl FlowRegistration {
     }
 
     /// Goes where a 3xx points (RFC 3261 section 8.1.3.4); `false` where it points nowhere, or all too often.
-    fn follow(&mut self, core: &mut Core, now: Instant, response: &Response) -> bool {
+    fn follow(&mut self, core: &mut Core, now: Instant, flow: Flow, response: &Response) -> bool {
         let secure = self.account(core).is_some_and(Account::is_secure);
         let target = redirection(response, secure).filter(|_| self.detours < MAX_DETOURS);
         let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id.identity)) else {
@@ -376,6 +387,7 @@ impl FlowRegistration {
             _ => Detour::Target(target),
         }));
         self.detours += 1;
+        self.redirected_on = Some(flow);
         self.set_out(core, now);
         true
     }
@@ -689,16 +701,11 @@ fn kind(reason: Failure) -> Kind {
     }
 }
 
-/// The most wanted SIP URI of a redirection; a `secure` registration is not led away from TLS.
+/// The most wanted SIP URI of a redirection; a `secure` registration is not led away from `sips:`.
 fn redirection(response: &Response, secure: bool) -> Option<SipUri> {
-    let mut contacts = response.headers.contacts().unwrap_or_default();
-    // q is written with at most three decimals (RFC 3261 section 25.1); without one, it is 1.
-    let wanted = |contact: &NameAddr| {
-        contact.params.value("q").and_then(|q| q.parse::<f32>().ok()).map_or(1000, |q| (q * 1000.0) as i32)
-    };
-    contacts.sort_by_key(|contact| -wanted(contact));
-    contacts.into_iter().find_map(|contact| match contact.uri {
-        Uri::Sip(uri) if uri.secure || !secure => Some(uri),
+    redirect::contacts(&response.headers).into_iter().find_map(|contact| match contact.uri {
+        // Headers in a contact would be the redirecting server's words in our mouth.
+        Uri::Sip(uri) if uri.secure || !secure => Some(dialog::as_request_uri(&uri)),
         _ => None,
     })
 }
