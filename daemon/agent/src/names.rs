@@ -130,7 +130,10 @@ impl Agent {
                 None
             }
         };
-        self.name_settled(now, session, &host, address);
+        if let Some(names) = self.media_names.sessions.get_mut(&session) {
+            names.known.insert(host.name, address);
+        }
+        self.let_go(now, session);
     }
 
     /// Gives up what was asked too long ago.
@@ -140,19 +143,20 @@ impl Agent {
             self.media_names.waiting().filter(late).map(|(session, _)| session).collect();
         for session in due {
             let Some(names) = self.media_names.sessions.get_mut(&session) else { continue };
-            for (_, host) in std::mem::take(&mut names.asked) {
-                let call = self.by_session.get(&session).copied();
+            let given_up = std::mem::take(&mut names.asked);
+            names.known.extend(given_up.iter().map(|(_, host)| (host.name.clone(), None)));
+            let call = self.by_session.get(&session).copied();
+            for (_, host) in given_up {
                 let text = format!("the peer's media at {}: no name server has answered", host.name);
                 self.note(Weight::Warning, call, text);
-                self.name_settled(now, session, &host, None);
             }
+            self.let_go(now, session);
         }
     }
 
     /// When nothing more is asked, what was held goes its way.
-    fn name_settled(&mut self, now: Instant, session: SessionId, host: &HostName, address: Option<IpAddr>) {
+    fn let_go(&mut self, now: Instant, session: SessionId) {
         let Some(names) = self.media_names.sessions.get_mut(&session) else { return };
-        names.known.insert(host.name.clone(), address);
         if names.asked.is_empty() {
             for event in std::mem::take(&mut names.held) {
                 self.handle_event(now, event);

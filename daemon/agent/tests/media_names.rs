@@ -85,6 +85,22 @@ fn a_name_server_that_says_nothing_is_given_up_after_five_seconds() {
 }
 
 #[test]
+fn several_names_are_given_up_together() {
+    let mut world = World::new();
+    let alice = world.phone("192.0.2.1:5060");
+    let raw = world.raw("192.0.2.9:5060");
+    let mut peer = Peer::calling(&world, raw, alice, "sip:alice@192.0.2.1");
+    let offer = sdp(NAME, 4000, "sendrecv") + "a=rtcp:4001 IN IP4 other.example\n";
+    peer.request(&mut world, "INVITE", &offer);
+    world.run_ms(50);
+    assert_eq!(world.media_questions.len(), 2);
+    world.run_ms(5200);
+    let call = world.calls(alice)[0];
+    assert_eq!(world.end(alice, call).1, 488);
+    assert_eq!(world.media_questions.len(), 2, "each is asked for once");
+}
+
+#[test]
 fn a_caller_that_gives_up_meanwhile_leaves_nothing() {
     let (mut world, alice, mut peer) = called_from_a_name();
     peer.request(&mut world, "CANCEL", "");
