@@ -240,6 +240,25 @@ fn rfc3261_16_7_the_first_answer_wins_and_the_others_are_cancelled() {
 }
 
 #[test]
+fn a_device_that_rings_after_another_has_answered_hears_why_it_is_cancelled() {
+    let mut world = World::new();
+    let desk = Hand::join(&mut world.net, world.point, "bob", "203.0.113.9:5060", "<sip:desk@10.0.0.9>");
+    world.dial(&format!("sip:bob@{DOMAIN}"));
+    world.net.run_ms(300);
+    let invite = world.net.requests(desk.host).remove(0);
+    let callee = incoming(&world.net.events(world.bob.host));
+    world.net.with(world.bob.host, |endpoint, now| endpoint.accept(now, callee, ANSWER.to_vec())).unwrap();
+    world.net.run_ms(300);
+    let early = world.net.requests(desk.host);
+    assert!(early.iter().all(|request| request.method == Method::Invite), "{early:?}");
+    world.net.respond(desk.host, world.point, &answer(&invite, 180, "desk"));
+    world.net.run_ms(100);
+    let cancel = world.net.requests(desk.host).remove(0);
+    assert_eq!(cancel.method, Method::Cancel);
+    assert!(cancel.headers.get(name::REASON).is_some_and(|why| why.contains("cause=200")), "{cancel:?}");
+}
+
+#[test]
 fn rfc3261_16_7_5_a_6xx_ends_the_search() {
     let mut world = World::new();
     let desk = Hand::join(&mut world.net, world.point, "bob", "203.0.113.9:5060", "<sip:desk@10.0.0.9>");

@@ -18,12 +18,12 @@ pub(super) struct Fork {
     pub(super) progress: Progress,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// Nothing has come back.
     Silent,
-    /// Nothing has come back, and CANCEL goes out as soon as something does (RFC 3261 section 9.1).
-    Unwanted,
+    /// Nothing has come back, and CANCEL goes out as soon as something does (RFC 3261 section 9.1), with this Reason.
+    Unwanted(Option<String>),
     /// A provisional response came.
     Ringing,
     /// CANCEL is sent.

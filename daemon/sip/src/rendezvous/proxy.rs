@@ -342,18 +342,21 @@ impl Rendezvous {
     fn on_provisional(&mut self, now: Instant, id: ContextId, client: ClientId, mut response: Response) {
         let Some(context) = self.contexts.get_mut(&id) else { return };
         let Some(fork) = context.forks.get_mut(&client) else { return };
-        let was = fork.progress;
-        match was {
+        let mut unwanted = None;
+        match &mut fork.progress {
             Progress::Silent => fork.progress = Progress::Ringing,
-            Progress::Unwanted => fork.progress = Progress::Cancelled,
+            Progress::Unwanted(why) => {
+                unwanted = Some(why.take());
+                fork.progress = Progress::Cancelled;
+            }
             Progress::Ringing | Progress::Cancelled | Progress::Ended => {}
         }
         let (server, answered) = (context.server, context.answered);
         if context.is_invite() && response.status != StatusCode::TRYING {
             self.alarms.set(Alarm::C(client), now + TIMER_C);
         }
-        if was == Progress::Unwanted {
-            self.send_cancel(now, client, None);
+        if let Some(why) = unwanted {
+            self.send_cancel(now, client, why.as_deref());
         }
         // 100 goes no further than one hop (section 16.7 step 5).
         if response.status != StatusCode::TRYING && !answered && response.via.len() > 1 {
@@ -461,12 +464,12 @@ impl Rendezvous {
         let mut ringing = Vec::new();
         for (client, fork) in &mut context.forks {
             match fork.progress {
-                Progress::Silent => fork.progress = Progress::Unwanted,
+                Progress::Silent => fork.progress = Progress::Unwanted(why.map(str::to_owned)),
                 Progress::Ringing => {
                     fork.progress = Progress::Cancelled;
                     ringing.push(*client);
                 }
-                Progress::Unwanted | Progress::Cancelled | Progress::Ended => {}
+                Progress::Unwanted(_) | Progress::Cancelled | Progress::Ended => {}
             }
         }
         for client in ringing {
