@@ -99,6 +99,21 @@ fn a_relay_that_works_is_lent_to_contacts_alone_with_a_login_that_it_knows() {
     assert!((UNIX + 3600..=UNIX + 7300).contains(&expiry), "{expiry}");
 }
 
+#[test]
+fn who_was_removed_cannot_use_the_login_of_who_is_invited_anew_by_that_name() {
+    let mut world = World::new(Transport::Udp);
+    let (point, bob) = (world.point, world.bob);
+    world.net.with_meeting(point, |point, _| point.set_relays(vec!["turn:198.51.100.1:3478".to_owned()]));
+    let old = world.ask(bob).login.unwrap();
+    world.net.with_meeting(point, |point, _| point.remove("bob"));
+    let again = world.net.friend(point, "bob", "203.0.113.66:5060");
+    let new = world.ask(again).login.unwrap();
+    assert_eq!(new.user, old.user, "still within the same hours");
+    assert_ne!(new.password, old.password);
+    let granted = world.net.told(point);
+    assert!(granted.contains(&rendezvous::Event::Granted(new)), "{granted:?}");
+}
+
 /// What [`Net::friend`] lets bob draw and make: the same each time.
 fn bob_login() -> (String, Secret) {
     let mut net = Net::new();

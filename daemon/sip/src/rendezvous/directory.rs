@@ -6,10 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-use super::Rendezvous;
 use super::invitation::is_name;
 use super::offers::{FriendRelay, OfferState, read_friend_relay};
 use super::words::Event;
+use super::{Rendezvous, SECRET_LENGTH};
 use crate::digest::Secret;
 
 /// Content type of a [`Directory`].
@@ -181,15 +181,16 @@ impl Rendezvous {
         self.relays = relays;
     }
 
-    /// The same for some hours, so that relays have few to remember.
+    /// The same for some hours, so that relays have few to remember; never that of a member who was removed.
     fn relay_login(&mut self, now: Instant, member: &str) -> RelayLogin {
         let expiry = (self.unix(now) / LOGIN + 2) * LOGIN;
         let user = format!("{expiry}:{member}");
-        let password = Secret::new(self.guard.seal(&format!("relay {user}")));
-        let login = RelayLogin { user, password };
-        if self.granted.insert(member.to_owned(), expiry) != Some(expiry) {
-            self.event(Event::Granted(login.clone()));
+        if let Some(login) = self.granted.get(member).filter(|login| login.user == user) {
+            return login.clone();
         }
+        let login = RelayLogin { user, password: Secret::new(self.random.token(SECRET_LENGTH)) };
+        self.granted.insert(member.to_owned(), login.clone());
+        self.event(Event::Granted(login.clone()));
         login
     }
 }

@@ -52,7 +52,7 @@ pub(crate) use offers::OFFER;
 pub use offers::{FriendRelay, OfferError, OfferState, RelayKey, RelayOffer};
 pub use words::{Credential, Event, Invitation, InviteError, Member, Output, RendezvousConfig};
 
-/// Letters of an invitation's secret, of five bits each: nobody finds it by trying.
+/// Letters of an invitation's secret, and of a relay's password, of five bits each: nobody finds it by trying.
 const SECRET_LENGTH: usize = 26;
 /// How often expired bindings, dialogs and invitations are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -90,8 +90,8 @@ pub struct Rendezvous {
     last_directory: u64,
     relays: Vec<String>,
     offers: Offers,
-    /// When the login ends that each member was given last.
-    granted: BTreeMap<String, u64>,
+    /// The login that each member was given last.
+    granted: BTreeMap<String, RelayLogin>,
     contexts: BTreeMap<ContextId, Context>,
     by_client: BTreeMap<ClientId, ContextId>,
     by_server: BTreeMap<ServerId, ContextId>,
