@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use turn_client_proto::api::{Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
 use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::stun::TransportType;
-use turn_client_proto::types::{Instant as StunInstant, TurnCredentials};
+use turn_client_proto::types::{AddressFamily, Instant as StunInstant, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
 use voipd::turn_server::{Relay, RelayConfig, try_relay};
 use voipd_nat::turn::frame::{channel_data, message_length};
@@ -24,11 +24,15 @@ const QUIET: Duration = Duration::from_millis(1500);
 const GOOD: &str = "99999999999:bob";
 const OVER: &str = "1000000000:bob";
 
-/// A relay that may reach one address of this machine besides itself.
+/// A relay that may reach these networks of this machine besides itself.
 async fn relay(networks: &[&str]) -> (Relay, SocketAddr) {
+    relay_at("127.0.0.1:0", networks).await
+}
+
+async fn relay_at(listen: &str, networks: &[&str]) -> (Relay, SocketAddr) {
     let start = || {
         let config = RelayConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: listen.parse().unwrap(),
             ports: 20_000..=30_000,
             networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
         };
@@ -57,8 +61,19 @@ struct Client {
 
 impl Client {
     async fn new(relay: SocketAddr, user: &str, password: &str) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let config = TurnConfig::new(TurnCredentials::new(user, password));
+        Self::with(relay, "127.0.0.1:0", config).await
+    }
+
+    /// One with an IPv6 address, which asks for a relayed address of each family, as voipd does then.
+    async fn of_both_families(relay: SocketAddr) -> Self {
+        let mut config = TurnConfig::new(TurnCredentials::new(GOOD, "secret"));
+        config.add_address_family(AddressFamily::IPV6);
+        Self::with(relay, "[::1]:0", config).await
+    }
+
+    async fn with(relay: SocketAddr, local: &str, config: TurnConfig) -> Self {
+        let socket = UdpSocket::bind(local).await.unwrap();
         let turn = TurnClientUdp::allocate(socket.local_addr().unwrap(), relay, config);
         Self { socket, turn, start: Instant::now() }
     }
@@ -143,6 +158,35 @@ async fn who_has_a_login_is_relayed_both_ways() {
     assert_eq!((&buffer[..length], from), (&b"from bob"[..], relayed));
     peer.send_to(b"to bob", relayed).await.unwrap();
     assert_eq!(bob.heard().await, b"to bob");
+}
+
+#[tokio::test]
+async fn a_relay_at_an_ipv6_address_relays_for_who_asks_for_both_families() {
+    if UdpSocket::bind("[::1]:0").await.is_err() {
+        eprintln!("skipped: no IPv6 here");
+        return;
+    }
+    let (_relay, address) = relay_at("[::1]:0", &[]).await;
+    let mut bob = Client::of_both_families(address).await;
+    let relayed = bob.allocated().await.unwrap();
+    assert!(relayed.is_ipv6() && relayed.ip() == address.ip(), "{relayed}");
+    assert!(matches!(bob.event(LONG).await, Some(TurnEvent::AllocationCreateFailed(AddressFamily::IPV4))));
+    let mut other = Client::of_both_families(address).await;
+    let there = other.allocated().await.unwrap();
+    assert!(matches!(other.event(LONG).await, Some(TurnEvent::AllocationCreateFailed(_))));
+    assert!(bob.permit(there.ip(), LONG).await);
+    assert!(other.permit(relayed.ip(), LONG).await);
+    bob.send(there, b"from relay to relay").await;
+    assert_eq!(other.heard().await, b"from relay to relay");
+    // What is given back is free.
+    bob.turn.delete(bob.now()).unwrap();
+    let free = async {
+        let _ = bob.event(QUIET).await;
+        while UdpSocket::bind(relayed).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, free).await.unwrap();
 }
 
 #[tokio::test]

@@ -453,6 +453,8 @@ impl Task {
     }
 
     fn pump_one(&mut self, by: TransportType) -> Duration {
+        let listen = self.listen;
+        let mut made = Vec::new();
         loop {
             let now = self.now();
             let polled = self.server_of(by).poll(now);
@@ -460,30 +462,26 @@ impl Task {
                 self.send(by, transmit.from, transmit.to, &transmit.data);
             }
             match polled {
-                TurnServerPollRet::WaitUntil(wake) => return wake.saturating_duration_since(now),
-                TurnServerPollRet::AllocateSocket {
-                    transport,
-                    listen_addr,
-                    client_addr,
-                    allocation_transport,
-                    family,
-                } => {
+                TurnServerPollRet::AllocateSocket { client_addr, allocation_transport, family, .. } => {
                     let is_v4 = family == turn_server_proto::types::AddressFamily::IPV4;
-                    let made = if is_v4 == self.listen.is_ipv4() {
+                    let socket = if is_v4 == listen.is_ipv4() {
                         let client = Client { address: client_addr, by_tcp: by == TransportType::Tcp };
                         self.allocate(client, allocation_transport)
                     } else {
                         Err(SocketAllocateError::AddressFamilyNotSupported)
                     };
-                    self.server_of(by).allocated_socket(
-                        transport,
-                        listen_addr,
-                        client_addr,
-                        allocation_transport,
-                        family,
-                        made,
-                        now,
-                    );
+                    made.push((client_addr, allocation_transport, family, socket));
+                }
+                TurnServerPollRet::WaitUntil(wake) if made.is_empty() => {
+                    return wake.saturating_duration_since(now);
+                }
+                TurnServerPollRet::WaitUntil(_) => {
+                    // The protocol keeps a client only where the last of its families has got a socket.
+                    made.sort_by_key(|(.., socket)| socket.is_ok());
+                    for (client, transport, family, socket) in made.drain(..) {
+                        let server = self.server_of(by);
+                        server.allocated_socket(by, listen, client, transport, family, socket, now);
+                    }
                 }
                 TurnServerPollRet::SocketClose { listen_addr, .. } => {
                     self.allocations.remove(&listen_addr);
