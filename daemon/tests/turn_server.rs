@@ -9,7 +9,9 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use turn_client_proto::api::{Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
 use turn_client_proto::tcp::TurnClientTcp;
+use turn_client_proto::types::attribute::XorRelayedAddress;
 use turn_client_proto::types::stun::TransportType;
+use turn_client_proto::types::stun::message::{Message, MessageClass};
 use turn_client_proto::types::{AddressFamily, Instant as StunInstant, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
 use voipd::turn_server::{Relay, RelayConfig, try_relay};
@@ -57,6 +59,8 @@ struct Client {
     socket: UdpSocket,
     turn: TurnClientUdp,
     start: Instant,
+    /// What it has sent last by itself.
+    sent: Vec<u8>,
 }
 
 impl Client {
@@ -75,7 +79,7 @@ impl Client {
     async fn with(relay: SocketAddr, local: &str, config: TurnConfig) -> Self {
         let socket = UdpSocket::bind(local).await.unwrap();
         let turn = TurnClientUdp::allocate(socket.local_addr().unwrap(), relay, config);
-        Self { socket, turn, start: Instant::now() }
+        Self { socket, turn, start: Instant::now(), sent: Vec::new() }
     }
 
     fn now(&self) -> StunInstant {
@@ -89,6 +93,7 @@ impl Client {
             let polled = self.turn.poll(self.now());
             while let Some(transmit) = self.turn.poll_transmit(self.now()) {
                 self.socket.send_to(&transmit.data, transmit.to).await.unwrap();
+                self.sent = transmit.data.to_vec();
             }
             if let Some(event) = self.turn.poll_event() {
                 return Some(event);
@@ -187,6 +192,21 @@ async fn a_relay_at_an_ipv6_address_relays_for_who_asks_for_both_families() {
         }
     };
     timeout(LONG, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_has_not_heard_the_answer_is_answered_once_more() {
+    let (_relay, address) = relay(&[]).await;
+    let mut bob = Client::new(address, GOOD, "secret").await;
+    let relayed = bob.allocated().await.unwrap();
+    // The request that the answer belongs to, as it goes out again when nothing comes.
+    bob.socket.send_to(&bob.sent, address).await.unwrap();
+    let mut buffer = [0; 2048];
+    let (length, _) = timeout(LONG, bob.socket.recv_from(&mut buffer)).await.unwrap().unwrap();
+    let answer = Message::from_bytes(&buffer[..length]).unwrap();
+    assert_eq!(answer.class(), MessageClass::Success);
+    let told: XorRelayedAddress = answer.attribute().unwrap();
+    assert_eq!(told.addr(answer.transaction_id()), relayed);
 }
 
 #[tokio::test]

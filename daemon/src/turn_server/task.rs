@@ -14,7 +14,7 @@ use turn_server_proto::server::TurnServer;
 use turn_server_proto::stun::Instant as StunInstant;
 use turn_server_proto::types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION};
 use turn_server_proto::types::stun::TransportType;
-use turn_server_proto::types::stun::message::{BINDING, Message, MessageClass};
+use turn_server_proto::types::stun::message::{BINDING, Message, MessageClass, TransactionId};
 use voipd_sip::digest::Secret;
 
 use super::gate::{self, Bucket, Logins, Refused, friend_of, is_public, point_of};
@@ -122,6 +122,9 @@ struct Allocation {
     reader: tokio::task::JoinHandle<()>,
     client: Client,
     friend: String,
+    /// The request that made it, and the answer.
+    made_by: TransactionId,
+    answer: Vec<u8>,
     /// Whom it is for, and until when at most.
     peers: BTreeMap<SocketAddr, Instant>,
 }
@@ -139,6 +142,13 @@ struct FromPeer {
     bytes: Vec<u8>,
 }
 
+/// A request for an allocation.
+struct Asking {
+    client: Client,
+    user: String,
+    transaction: TransactionId,
+}
+
 struct Task {
     config: RelayConfig,
     listen: SocketAddr,
@@ -154,7 +164,7 @@ struct Task {
     /// What each friend may still relay.
     friends: BTreeMap<String, Bucket>,
     /// Who asks for an allocation, and from where: only until it is made.
-    asking: Option<(Client, String)>,
+    asking: Option<Asking>,
     /// Clients of which the protocol may remember something.
     seen: BTreeSet<Client>,
     strangers: Bucket,
@@ -329,6 +339,14 @@ impl Task {
                 return;
             }
         };
+        // The client has not heard the answer (RFC 8656 section 7.2).
+        if begins
+            && let Some(known) = self.allocation_of(client)
+            && known.made_by == request.transaction_id()
+        {
+            let answer = known.answer.clone();
+            return self.answer(client, &answer);
+        }
         if let Some(password) = self.logins.learn(&user) {
             if self.allocations.is_empty() {
                 self.logins.forget_expired(unix());
@@ -359,7 +377,7 @@ impl Task {
         if !self.may_add(client, &peers, now) {
             return log::info!("the relay: an allocation of {user} has too many peers");
         }
-        self.asking = begins.then_some((client, user));
+        self.asking = begins.then(|| Asking { client, user, transaction: request.transaction_id() });
         let is_granted = self.serve(client, bytes);
         if is_granted && let Some(allocation) = self.allocation_of(client) {
             allocation.peers.extend(peers.into_iter().map(|peer| (peer, now + PEER)));
@@ -459,6 +477,7 @@ impl Task {
             let now = self.now();
             let polled = self.server_of(by).poll(now);
             while let Some(transmit) = self.server_of(by).poll_transmit(now) {
+                self.remember(&transmit.data);
                 self.send(by, transmit.from, transmit.to, &transmit.data);
             }
             match polled {
@@ -492,14 +511,25 @@ impl Task {
         }
     }
 
+    /// Keeps the answer to who asks for an allocation: UDP may lose it, or bring the request twice.
+    fn remember(&mut self, bytes: &[u8]) {
+        let Some(asking) = &self.asking else { return };
+        let (client, transaction) = (asking.client, asking.transaction);
+        if Message::from_bytes(bytes).is_ok_and(|answer| answer.transaction_id() == transaction)
+            && let Some(allocation) = self.allocation_of(client)
+        {
+            allocation.answer = bytes.to_vec();
+        }
+    }
+
     fn allocate(
         &mut self,
         client: Client,
         transport: TransportType,
     ) -> Result<SocketAddr, SocketAllocateError> {
         let full = SocketAllocateError::InsufficientCapacity;
-        let (_, user) = self.asking.as_ref().filter(|(asking, _)| *asking == client).ok_or(full)?;
-        let friend = friend_of(user).to_owned();
+        let asking = self.asking.as_ref().filter(|asking| asking.client == client).ok_or(full)?;
+        let (friend, made_by) = (friend_of(&asking.user).to_owned(), asking.transaction);
         let own = self.allocations.values().filter(|allocation| allocation.friend == friend).count();
         if transport != TransportType::Udp
             || own >= MAX_OF_FRIEND
@@ -513,7 +543,8 @@ impl Task {
         let reader = tokio::spawn(read(Arc::clone(&socket), relayed, self.peers_in.clone()));
         let bucket = || Bucket::new(Instant::now(), RATE, BURST);
         self.friends.entry(friend.clone()).or_insert_with(bucket);
-        let allocation = Allocation { socket, reader, client, friend, peers: BTreeMap::new() };
+        let (answer, peers) = (Vec::new(), BTreeMap::new());
+        let allocation = Allocation { socket, reader, client, friend, made_by, answer, peers };
         self.allocations.insert(relayed, allocation);
         Ok(relayed)
     }
