@@ -462,6 +462,34 @@ async fn a_friend_relays_no_more_than_his_share() {
 }
 
 #[tokio::test]
+async fn what_strangers_send_is_not_charged_to_the_friend() {
+    let (_relay, address) = relay(&["127.0.0.2/32", "127.0.0.3/32"]).await;
+    let mut bob = Client::new(address, GOOD, "secret").await;
+    let relayed = bob.allocated().await.unwrap();
+    let peer = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let stranger = UdpSocket::bind("127.0.0.3:0").await.unwrap();
+    assert!(bob.permit(peer.local_addr().unwrap().ip(), LONG).await);
+    // Far more than a friend may relay, and a little of what he waits for.
+    let (mut sent, mut came) = (0, 0);
+    let mut buffer = [0; 2048];
+    while sent < 500 {
+        for _ in 0..20 {
+            stranger.send_to(&[7; 1000], relayed).await.unwrap();
+        }
+        peer.send_to(&[8; 1000], relayed).await.unwrap();
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        while bob.socket.try_recv_from(&mut buffer).is_ok() {
+            came += 1;
+        }
+    }
+    while let Ok(Ok(_)) = timeout(QUIET, bob.socket.recv_from(&mut buffer)).await {
+        came += 1;
+    }
+    assert!(came * 4 > sent * 3 && came <= sent, "{came} of {sent}");
+}
+
+#[tokio::test]
 async fn logins_of_a_meeting_point_that_is_trusted_open_the_relay_and_no_others() {
     let (relay, address) = relay(&[]).await;
     let hash = UserHash::of("there.example", Login { user: "me.x", password: &Secret::new("mine") });

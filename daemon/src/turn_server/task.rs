@@ -411,27 +411,31 @@ impl Task {
 
     fn peer_says(&mut self, packet: FromPeer) {
         let FromPeer { relayed, peer, bytes } = packet;
-        if !self.may_relay(relayed, peer, bytes.len()) {
+        if !self.leads_to(peer) {
             return;
         }
         let Some(allocation) = self.allocations.get(&relayed) else { return };
         let transport = allocation.client.transport();
+        let length = bytes.len();
         let now = self.now();
         let transmit = Transmit::new(bytes, TransportType::Udp, peer, relayed);
         let built = self.server_of(transport).recv(transmit, now).map(|transmit| transmit.build());
-        if let Some(built) = built {
+        // What nobody has permitted ends here, and is not charged to the friend.
+        if let Some(built) = built
+            && self.has_left(relayed, length)
+        {
             self.send(transport, built.from, built.to, &built.data);
         }
     }
 
-    /// The peer is one that friends may reach by way of us, and the friend has not had too much.
-    fn may_relay(&mut self, relayed: SocketAddr, peer: SocketAddr, length: usize) -> bool {
-        // Of this machine, nothing but what is relayed for another friend.
-        if !self.may_reach(peer.ip())
-            || (peer.ip().to_canonical() == self.listen.ip() && !self.allocations.contains_key(&peer))
-        {
-            return false;
-        }
+    /// Friends may reach this peer by way of us: of this machine, nothing but what is relayed for another friend.
+    fn leads_to(&self, peer: SocketAddr) -> bool {
+        let is_own = peer.ip().to_canonical() == self.listen.ip();
+        self.may_reach(peer.ip()) && (!is_own || self.allocations.contains_key(&peer))
+    }
+
+    /// The friend has not had too much, with this.
+    fn has_left(&mut self, relayed: SocketAddr, length: usize) -> bool {
         let Some(allocation) = self.allocations.get(&relayed) else { return false };
         let bucket = self.friends.get_mut(&allocation.friend);
         bucket.is_some_and(|bucket| bucket.take(Instant::now(), length as f64))
@@ -456,7 +460,8 @@ impl Task {
             self.streams.send(to, bytes);
         } else if from == self.listen {
             let _ = self.socket.try_send_to(bytes, to);
-        } else if self.may_relay(from, to, bytes.len())
+        } else if self.leads_to(to)
+            && self.has_left(from, bytes.len())
             && let Some(allocation) = self.allocations.get(&from)
         {
             let _ = allocation.socket.try_send_to(bytes, to);
