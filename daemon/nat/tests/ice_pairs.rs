@@ -73,6 +73,17 @@ fn two_components_get_a_pair_each() {
 }
 
 #[test]
+fn who_rings_for_long_is_not_forgotten_by_the_nats() {
+    let setup = || Setup { relays: vec![], ..Setup::new(Kind::PortRestricted) };
+    let mut world = World::new([setup(), setup()]);
+    world.gather();
+    world.run_for(Duration::from_secs(50));
+    world.exchange();
+    world.expect_connected();
+    assert_eq!(world.media_flows(), [true; 2]);
+}
+
+#[test]
 fn a_tenth_of_all_datagrams_may_be_lost() {
     for kind in [Kind::PortRestricted, Kind::Symmetric] {
         let mut world = World::new([setup(kind), setup(kind)]);

@@ -53,6 +53,8 @@ pub struct IceAgent {
     relays: Vec<Relay>,
     /// As which address a server has seen a base.
     seen: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
+    /// When NATs have to be reminded of the bases that servers have seen.
+    keep: Option<Instant>,
     next_stream: u32,
     chosen: Vec<Chosen>,
     watch: Watch,
@@ -109,6 +111,7 @@ impl IceAgent {
             bases: Vec::new(),
             relays: Vec::new(),
             seen: BTreeMap::new(),
+            keep: None,
             next_stream: 0,
             chosen: Vec::new(),
             watch: Watch::default(),
@@ -320,6 +323,7 @@ impl IceAgent {
         for relay in &mut self.relays {
             relay.handle_timeout(now, self.clock.at(now));
         }
+        self.keep_reflexive();
         self.ask_for_consent();
         self.watch_checks();
         self.drain();
@@ -333,6 +337,7 @@ impl IceAgent {
         self.chosen.clear();
         self.gatherer = Gatherer::default();
         self.gathering_ends = None;
+        self.keep = None;
         self.close_relays(|_| true);
     }
 
@@ -359,7 +364,8 @@ impl IceAgent {
         let consents = self.chosen.iter().filter_map(Chosen::wake);
         let stuck =
             self.checks.iter().filter_map(|(_, checks)| checks.first_valid()).map(|at| at + NOMINATION_LIMIT);
-        let own = [self.gatherer.wake(), self.gathering_ends, self.checks_end].into_iter().flatten();
+        let own =
+            [self.gatherer.wake(), self.gathering_ends, self.keep, self.checks_end].into_iter().flatten();
         let earliest = checks.chain(relays).chain(consents).chain(stuck).chain(own).min()?;
         // A millisecond at least: nothing that a library asks for may keep the caller busy for ever.
         Some(earliest.max(self.now + Duration::from_millis(1)))

@@ -10,7 +10,7 @@ use super::super::candidate::priority;
 use super::super::checks::LocalBase;
 use super::super::gather::Reflexive;
 use super::super::{
-    BASES, Base, Candidate, CandidateKind, Output, RELAYS, RelayServer, STUN_SERVERS, StreamId, stun,
+    BASES, Base, Candidate, CandidateKind, Output, RELAYS, RelayServer, STUN_SERVERS, State, StreamId, stun,
 };
 use super::IceAgent;
 use crate::turn::{Allocation, Event, RelayError, RelayTransport, Way};
@@ -218,6 +218,7 @@ impl IceAgent {
     /// peer was told, and what the relay has for the old address, leads nowhere any more.
     pub(super) fn seen_from_outside(&mut self, seen: Reflexive) {
         let Reflexive { component, base, server, address } = seen;
+        self.keep.get_or_insert(self.now + KEEP_ALIVE);
         let before = self.seen.insert((base, server), address).filter(|before| *before != address);
         if let Some(before) = before {
             self.watch.moved();
@@ -239,6 +240,26 @@ impl IceAgent {
             self.allocate(&self.settings.relays.clone());
         }
         self.add_reflexive(component, base, address);
+    }
+
+    /// Until there is a path, one server is asked again and again from each base, so that the NAT does not forget it while
+    /// the telephone rings (RFC 8445 section 5.1.1.4). What goes to a relay serves the base that it goes from as well.
+    pub(super) fn keep_reflexive(&mut self) {
+        if self.keep.is_none_or(|keep| keep > self.now) {
+            return;
+        }
+        self.keep = None;
+        if !matches!(self.state, State::New | State::Checking) {
+            return;
+        }
+        self.keep = Some(self.now + KEEP_ALIVE);
+        for base in &self.bases {
+            let is_kept = self.relays.iter().any(|relay| relay.base == Some(base.address));
+            let server = self.seen.keys().find(|(seen, _)| *seen == base.address).map(|(_, server)| *server);
+            if !is_kept && let Some(server) = server {
+                self.gatherer.ask(self.now, base.component, base.address, server);
+            }
+        }
     }
 
     pub(super) fn add_reflexive(&mut self, component: u16, base: SocketAddr, address: SocketAddr) {
