@@ -134,8 +134,12 @@ fn an_answer_to_an_earlier_question_for_sockets_is_ignored() {
     lab.gathers = false;
     lab.run_for(Duration::from_millis(1));
     lab.discovery.network_changed(lab.now);
+    assert_eq!([1, 2, 3].map(|number| lab.discovery.awaits(number)), [false, true, false]);
     lab.discovery.handle_gathered(lab.now, 1, Gathered::default());
     assert_eq!(lab.report().state, State::Discovering);
+    let gathered = lab.gathered();
+    lab.discovery.handle_gathered(lab.now, 2, gathered);
+    assert!(!lab.discovery.awaits(2), "it is there");
 }
 
 #[test]

@@ -125,9 +125,15 @@ impl Discovery {
         self.judge();
     }
 
-    /// The servers and sockets of a round. An answer to an earlier [`Output::Gather`] than the last is ignored.
+    /// Whether the answer to [`Output::Gather`] with this number is waited for: not to an earlier one than the last, and not
+    /// for ever.
+    pub fn awaits(&self, number: u32) -> bool {
+        number == self.number && matches!(self.phase, Phase::Gathering(_))
+    }
+
+    /// The servers and sockets of a round. What is not waited for is ignored.
     pub fn handle_gathered(&mut self, now: Instant, number: u32, gathered: Gathered) {
-        if number != self.number || !matches!(self.phase, Phase::Gathering(_)) {
+        if !self.awaits(number) {
             return;
         }
         let mut out = Vec::new();

@@ -81,11 +81,13 @@ impl Nat {
             Event::Packet(Incoming { socket, from, bytes: None }) => {
                 self.discovery.handle_unreachable(now, socket, from);
             }
-            Event::Found(number, found) => {
+            Event::Found(number, found) if self.discovery.awaits(number) => {
                 self.sockets = Sockets::default();
                 let gathered = gathered(&mut self.sockets, found);
                 self.discovery.handle_gathered(now, number, gathered);
             }
+            // The sockets of the round that is under way stay.
+            Event::Found(..) => {}
         }
     }
 
@@ -259,4 +261,35 @@ fn gathered(sockets: &mut Sockets, found: Vec<Found>) -> Gathered {
     placed.sort_by_key(|(index, _)| *index);
     servers.extend(placed.into_iter().map(|(_, server)| server));
     Gathered { paths: sockets.paths(), servers }
+}
+
+#[cfg(test)]
+mod tests {
+    use voipd_sip::uri::Host;
+
+    use super::sources::{Place, Wanted};
+    use super::*;
+    use crate::transport::ResolverSettings;
+
+    #[tokio::test]
+    async fn a_look_up_that_comes_too_late_leaves_the_sockets_of_the_round_that_is_under_way() {
+        let resolver = Resolver::new(ResolverSettings {
+            name_servers: Vec::new(),
+            transports: Vec::new(),
+            seed: [1; 32],
+        });
+        let config = NatConfig { stun: Vec::new(), port_mapping: false };
+        let mut nat = Nat::new(&config, Arc::new(resolver), [2; 32]);
+        nat.network_changed();
+        nat.network_changed();
+        let server: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let place = Place::Host(Host::Ip(server.ip()), server.port());
+        let wanted = Wanted { name: server.to_string(), source: Source::Configuration, place };
+        let found = vec![Found { wanted, addresses: Ok(vec![server]) }];
+        nat.handle_event(NatEvent(Event::Found(2, found)));
+        let paths = nat.sockets.paths();
+        assert_eq!(paths.len(), 1);
+        nat.handle_event(NatEvent(Event::Found(1, Vec::new())));
+        assert_eq!(nat.sockets.paths(), paths);
+    }
 }
