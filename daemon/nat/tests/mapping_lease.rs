@@ -103,6 +103,21 @@ fn a_network_that_comes_back_has_its_mappings_looked_after_at_once() {
 }
 
 #[test]
+fn what_has_ended_during_a_sleep_is_mapped_again_at_once() {
+    for protocol in Protocol::ALL {
+        let mut world = World::new(&[protocol]);
+        world.add(sip());
+        world.add(rtp(20_000));
+        world.pass(secs(100));
+        // The router has run on, unlike our clock.
+        world.router.rules.clear();
+        world.set_gateway(Some(GATEWAY));
+        world.pass(secs(1));
+        assert_eq!(world.table().len(), 2, "{protocol:?}");
+    }
+}
+
+#[test]
 fn a_new_external_address_is_noticed_within_a_minute() {
     for protocol in Protocol::ALL {
         let mut world = World::new(&[protocol]);

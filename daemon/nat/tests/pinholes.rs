@@ -204,6 +204,24 @@ fn a_router_that_starts_anew_is_told_all_again() {
 }
 
 #[test]
+fn what_has_ended_during_a_sleep_is_opened_again_at_once() {
+    let mut world = World::new();
+    world.open(SIP, Transport::Udp, 5060, Purpose::Sip);
+    world.open(RTP, Transport::Udp, 20_000, Purpose::Rtp);
+    world.pass(secs(20));
+    // The router has run on, unlike our clock.
+    world.router.open.clear();
+    world.act(Pinholes::renew_all);
+    assert_eq!(world.let_in().len(), 2);
+    // Who refuses is not asked more often for it.
+    world.router.result = 2;
+    world.open(MappingId(3), Transport::Udp, 20_001, Purpose::Rtcp);
+    let asked = world.router.requests.len();
+    world.act(Pinholes::renew_all);
+    assert_eq!(world.router.requests.len(), asked + 2);
+}
+
+#[test]
 fn another_address_makes_all_anew_and_without_one_nobody_is_asked() {
     let mut world = World::new();
     world.act(|pinholes, now| pinholes.set_address(now, None));

@@ -72,7 +72,7 @@ pub(super) struct Mappings {
     /// The last problem that the log has.
     complaint: Option<String>,
     wake_at: Option<Instant>,
-    /// The network may be another one since the router was last looked for.
+    /// The network may be another one since the router was last looked for, or this machine has slept.
     stale: bool,
     /// They want to know what the router says of itself.
     curious: Vec<oneshot::Sender<RouterFacts>>,
@@ -131,15 +131,18 @@ impl Mappings {
         self.mapper.is_idle()
     }
 
-    /// Where this machine stands, when anything depends on it.
-    fn look_around(&mut self, now: Instant) {
+    /// Where this machine stands, when anything depends on it. `anew`: what the router had for us may be gone.
+    fn look_around(&mut self, now: Instant, anew: bool) {
         let gateway = route::gateway();
-        if gateway != self.mapper.gateway() {
+        let moved = gateway != self.mapper.gateway();
+        if moved || anew {
+            self.mapper.set_gateway(now, gateway);
+        }
+        if moved {
             match gateway {
                 Some(Gateway { router, local }) => log::debug!("port mappings: {local} is behind {router}"),
                 None => log::debug!("port mappings: there is no router to ask"),
             }
-            self.mapper.set_gateway(now, gateway);
             // The first who needs a port shall not have to wait for the router to be found.
             if self.serves(gateway) {
                 self.mapper.look(now);
@@ -266,7 +269,7 @@ impl Driver {
             && self.mappings.enabled
             && self.agent.wants_mapping(call)
         {
-            self.mappings.look_around(now);
+            self.mappings.look_around(now, false);
             let ours = self.mappings.mapper.gateway().map(|gateway| IpAddr::V4(gateway.local));
             if ours == Some(local.address)
                 && let Some(mut ports) = self.mappings.want_for_call(now, call, local)
@@ -320,12 +323,13 @@ impl Driver {
         let direct = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
         let wanted = direct.is_some_and(takes_calls_from_outside);
         let strangers = direct.is_some_and(takes_ipv6_calls_from_outside);
-        if std::mem::take(&mut self.mappings.stale) || wanted || self.mappings.is_in_use() {
-            self.mappings.look_around(now);
+        let anew = std::mem::take(&mut self.mappings.stale);
+        if anew || wanted || self.mappings.is_in_use() {
+            self.mappings.look_around(now, anew);
         }
         self.mappings.want_sip(now, wanted);
         self.serve_mappings(now);
-        self.review_pinholes(now, strangers);
+        self.review_pinholes(now, strangers, anew);
     }
 
     pub(super) fn remove_all_mappings(&mut self, now: Instant) {
@@ -344,7 +348,7 @@ impl Driver {
             return refused(ErrorKind::LimitReached, message);
         }
         let now = Instant::now();
-        self.mappings.look_around(now);
+        self.mappings.look_around(now, false);
         let want = Want {
             transport: wish.transport,
             internal_port: wish.internal_port,

@@ -134,11 +134,15 @@ fn way_out(network: &Snapshot) -> Option<(Ipv6Addr, SocketAddrV6)> {
 
 impl Driver {
     /// Once a second, and when the network has changed. `strangers`: somebody outside may call by IPv6 without a server.
-    pub(super) fn review_pinholes(&mut self, now: Instant, strangers: bool) {
+    /// `anew`: what the router had for us may be gone.
+    pub(super) fn review_pinholes(&mut self, now: Instant, strangers: bool, anew: bool) {
         let way = way_out(&self.network);
         if way != self.door.way {
             (self.door.way, self.door.socket) = (way, None);
             self.door.pinholes.set_address(now, way.map(|(local, _)| local));
+        }
+        if anew {
+            self.door.pinholes.renew_all(now);
         }
         let wanted = strangers && way.is_some();
         if wanted && self.door.sip_open.is_empty() {

@@ -123,11 +123,12 @@ impl Mapper {
     // Inputs.
 
     /// The way out of the network, whenever it may have changed; `None` where there is none, or no NAT before it. On
-    /// the same way as before, mappings are looked after at once: the router may have started anew.
+    /// the same way as before, all mappings are asked for again: the router may have started anew, and leases end while
+    /// this machine sleeps and its clock stands still.
     pub fn set_gateway(&mut self, now: Instant, gateway: Option<Gateway>) {
         if gateway == self.gateway {
-            if self.check_at.is_some() {
-                self.check_at = Some(now);
+            for mapped in self.entries.values_mut().filter_map(Entry::mapped_mut) {
+                mapped.renew_at = now;
             }
             return self.settle(now);
         }

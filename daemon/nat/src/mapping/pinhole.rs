@@ -164,6 +164,16 @@ impl Pinholes {
         self.handle_timeout(now);
     }
 
+    /// What is open is asked for again: the router may have closed it while this machine slept and its clock stood still.
+    pub fn renew_all(&mut self, now: Instant) {
+        for pinhole in self.pinholes.values_mut() {
+            if pinhole.open_until.is_some() && matches!(pinhole.state, State::Until(_)) {
+                pinhole.state = State::Until(now);
+            }
+        }
+        self.handle_timeout(now);
+    }
+
     /// Wants one, under a number that nothing else has; `false` where there are too many.
     pub fn open(
         &mut self,

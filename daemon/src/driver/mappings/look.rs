@@ -42,7 +42,7 @@ impl Driver {
         let now = Instant::now();
         let (tell, told) = oneshot::channel();
         if self.mappings.enabled {
-            self.mappings.look_around(now);
+            self.mappings.look_around(now, false);
             if self.mappings.serves(self.mappings.mapper.gateway()) {
                 self.mappings.mapper.look(now);
             }
@@ -52,7 +52,8 @@ impl Driver {
         told
     }
 
-    /// The network has changed: the way out of it may be another one.
+    /// The network has changed, or this machine has slept: the way out may be another one, and what the router had for us
+    /// may be gone.
     pub(in crate::driver) fn mappings_moved(&mut self) {
         self.mappings.stale = true;
         self.review_mappings();
