@@ -81,6 +81,17 @@ fn a_router_with_permanent_mappings_only_gets_one_that_is_remembered_and_removed
 }
 
 #[test]
+fn a_lease_that_the_router_does_not_show_is_not_made_permanent() {
+    let mut world = World::new(&[Protocol::Upnp]);
+    world.router.shows_no_lease = true;
+    let id = world.add(sip());
+    world.pass(secs(3700));
+    let view = world.view(id);
+    assert!(view.external.is_some() && view.expires.is_some() && !view.permanent);
+    assert_eq!(world.count(|action| matches!(action, Action::Map { lifetime: None, .. })), 0);
+}
+
+#[test]
 fn a_permanent_mapping_is_the_last_resort() {
     let mut world = World::new(&[Protocol::Upnp, Protocol::NatPmp]);
     world.router.permanent_only = true;

@@ -88,7 +88,10 @@ impl Mapped {
     pub(super) fn prolong(&mut self, now: Instant, granted: &Granted, asked: Duration) {
         self.external = granted.external;
         self.lease.external_port = granted.external.port();
-        self.expires = granted.lifetime.map(|lifetime| now + lifetime);
+        // Routers that show no leases in their tables keep them all the same.
+        if granted.memory != Memory::Kept || granted.lifetime.is_some() {
+            self.expires = granted.lifetime.map(|lifetime| now + lifetime);
+        }
         // RFC 6886 section 3.3 and RFC 6887 section 11.2.1: at half of the lifetime.
         if granted.memory != Memory::Kept {
             self.renew_at = now + granted.lifetime.unwrap_or(asked).min(asked) / 2;

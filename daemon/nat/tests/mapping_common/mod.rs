@@ -61,6 +61,8 @@ pub struct Router {
     pub own_ports: bool,
     pub grants: Option<Duration>,
     pub refuses: Option<Refusal>,
+    /// Its table of UPnP says of every lease that it does not end.
+    pub shows_no_lease: bool,
     /// Removing by UPnP is refused.
     pub keeps_all: bool,
     /// How long its device of UPnP takes to be found.
@@ -82,6 +84,7 @@ impl Router {
             own_ports: false,
             grants: None,
             refuses: None,
+            shows_no_lease: false,
             keeps_all: false,
             search: Duration::ZERO,
             found_at: None,
@@ -160,7 +163,7 @@ impl Router {
             break;
         }
         if let Some(rule) = self.rules.get(&(lease.transport, port)).filter(|_| upnp && check && there) {
-            let lifetime = rule.until.map(|until| until - now);
+            let lifetime = rule.until.map(|until| until - now).filter(|_| !self.shows_no_lease);
             let external = SocketAddrV4::new(self.external, port);
             return Answer::Mapped(Granted { external, lifetime, memory: Memory::Kept });
         }
