@@ -95,6 +95,30 @@ fn removing_is_tried_again_a_few_times() {
 }
 
 #[test]
+fn a_port_that_is_used_again_while_removing_is_tried_again_keeps_its_new_mapping() {
+    let mut world = World::new(&[Protocol::NatPmp]);
+    let id = world.add(rtp(20_000));
+    world.pass(secs(1));
+    world.router.speaks.clear();
+    world.remove(id);
+    // Nobody has answered, and the second attempt is to come.
+    world.pass(secs(16));
+    world.router.speaks.insert(Protocol::NatPmp);
+    let next = world.add(rtp(20_000));
+    world.pass(secs(10));
+    assert!(world.external(next).is_some());
+    assert_eq!(world.table(), [(20_000, Protocol::NatPmp)]);
+    // A router that stays silent is waited for no longer than it is asked.
+    world.router.speaks.clear();
+    world.remove(next);
+    let last = world.add(rtp(20_000));
+    world.pass(secs(60));
+    world.router.speaks.insert(Protocol::NatPmp);
+    world.pass(secs(60));
+    assert!(world.external(last).is_some());
+}
+
+#[test]
 fn two_thousand_calls_leave_nothing_behind() {
     let mut world = World::new(&Protocol::ALL);
     for round in 0..20 {

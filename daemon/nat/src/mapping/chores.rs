@@ -102,12 +102,15 @@ impl Mapper {
         }
     }
 
-    /// The same port is being unmapped just now: should the router take the requests in another order, the new mapping
-    /// would go.
+    /// The same port is being unmapped just now, or will be once more, where the router did not answer: the new mapping
+    /// would go. What a router keeps for good may take for ever, and is not waited for.
     pub(super) fn is_being_removed(&self, want: &Want) -> bool {
         let same =
             |lease: &Lease| (lease.transport, lease.internal_port) == (want.transport, want.internal_port);
-        self.chores.values().any(|chore| chore.request.is_some() && same(&chore.lease))
+        let comes_again = |chore: &Chore| chore.at.is_some() && !chore.permanent;
+        self.chores
+            .values()
+            .any(|chore| same(&chore.lease) && (chore.request.is_some() || comes_again(chore)))
     }
 
     /// The way out of the network is another one.
