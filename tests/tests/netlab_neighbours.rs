@@ -28,6 +28,25 @@ fn doctor(phone: &Voipd, state: &str, words: &str) {
 }
 
 #[tokio::test]
+async fn who_announces_itself_may_know_nobody() {
+    if !needs_root("who_announces_itself_may_know_nobody") {
+        return;
+    }
+    let lab = Lab::shared();
+    let network = Internet::new();
+    let [hall, quiet, kitchen] = ["hall", "quiet", "kitchen"].map(|role| network.host(role));
+    let on = |host: &voipd_tests::netlab::Host| Config::on(&host.namespace, host.address);
+    let hall = Voipd::start(&lab, "hall", on(&hall).line("direct", "announce = \"hall\"")).await;
+    let alone = on(&quiet).line("direct", "announce = \"quiet\"").line("direct", "neighbours = false");
+    let quiet = Voipd::start(&lab, "quiet", alone).await;
+    knows(&hall, &["quiet"]).await;
+    let kitchen = Voipd::start(&lab, "kitchen", on(&kitchen).line("direct", "announce = \"kitchen\"")).await;
+    knows(&hall, &["kitchen", "quiet"]).await;
+    knows(&kitchen, &["hall", "quiet"]).await;
+    assert_eq!(names(&quiet).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn neighbours_are_found_called_by_name_and_gone_when_they_stop() {
     if !needs_root("neighbours_are_found_called_by_name_and_gone_when_they_stop") {
         return;

@@ -107,15 +107,21 @@ impl Neighbours {
             }
             (None, _) => {}
         }
-        let events = daemon.browse(SERVICE)?;
+        let events = config.discover.then(|| daemon.browse(SERVICE)).transpose()?;
         let renamed = daemon.monitor()?;
         let own = announced.clone();
         let health = Arc::clone(health);
         tokio::spawn(async move {
             let mut table = Table::new(own);
             loop {
+                let event = async {
+                    match &events {
+                        Some(events) => events.recv_async().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 let changed = tokio::select! {
-                    event = events.recv_async() => match event {
+                    event = event => match event {
                         Ok(ServiceEvent::ServiceResolved(service)) => table.resolved(&service),
                         Ok(ServiceEvent::ServiceRemoved(_, name)) => table.removed(&name),
                         Ok(_) => false,
