@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::world::nat::Kind;
 use crate::world::{SECOND_TURN, Setup, TURN, World, address, relay_at};
-use voipd_nat::ice::{MediaPath, Role};
+use voipd_nat::ice::{MediaPath, Role, State};
 use voipd_nat::turn::RelayTransport;
 
 /// Milliseconds one way from each of the two peers, and from relay to relay.
@@ -133,6 +133,20 @@ fn two_who_begin_at_each_others_relay_are_heard_before_one_is_nominated() {
         }
     }
     assert!(crossed > 0, "nothing was shown");
+}
+
+#[test]
+fn who_waits_for_a_channel_at_its_relay_sleeps_meanwhile() {
+    let alone = Setup { relays: vec![], ..Setup::new(Kind::Symmetric) };
+    let mut world = World::new([alone, Setup::new(Kind::Symmetric)]);
+    world.servers.loses_channels = true;
+    world.connect();
+    world.run_for(Duration::from_secs(8));
+    let before = world.peers[1].timeouts;
+    world.run_for(Duration::from_secs(4));
+    let wakes = world.peers[1].timeouts - before;
+    assert_eq!(world.states(), [State::Connected, State::Checking]);
+    assert!(wakes < 2000, "{wakes} wakes in four seconds");
 }
 
 /// Before a relay of ours has a channel for the peer, what comes by it is told to the owner, who plays it.

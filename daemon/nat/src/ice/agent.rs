@@ -362,8 +362,8 @@ impl IceAgent {
         let relays = self.relays.iter().filter_map(Relay::wake).map(|wake| self.clock.back(wake));
         let relays = relays.chain(self.relays.iter().filter_map(Relay::keep));
         let consents = self.chosen.iter().filter_map(Chosen::wake);
-        let stuck =
-            self.checks.iter().filter_map(|(_, checks)| checks.first_valid()).map(|at| at + NOMINATION_LIMIT);
+        let valid = self.checks.iter().filter_map(|(_, checks)| checks.first_valid());
+        let stuck = valid.filter(|_| !self.follows_nominations()).map(|at| at + NOMINATION_LIMIT);
         let own =
             [self.gatherer.wake(), self.gathering_ends, self.keep, self.checks_end].into_iter().flatten();
         let earliest = checks.chain(relays).chain(consents).chain(stuck).chain(own).min()?;

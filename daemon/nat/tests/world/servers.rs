@@ -16,7 +16,7 @@ use stun_proto::types::message::{
 };
 use turn_server_proto::api::{TurnServerApi, TurnServerPollRet};
 use turn_server_proto::server::TurnServer;
-use turn_server_proto::types::message::ALLOCATE;
+use turn_server_proto::types::message::{ALLOCATE, CHANNEL_BIND};
 use voipd_nat::ice::StreamId;
 use voipd_nat::turn::frame;
 
@@ -52,6 +52,8 @@ pub enum Refusal {
 
 pub struct Servers {
     pub refusals: Vec<(SocketAddr, Refusal)>,
+    /// Requests for channels get lost.
+    pub loses_channels: bool,
     turns: Vec<Turn>,
     clients: BTreeMap<SocketAddr, Client>,
     next_port: u16,
@@ -71,6 +73,7 @@ impl Servers {
         }
         Servers {
             refusals: Vec::new(),
+            loses_channels: false,
             turns,
             clients: BTreeMap::new(),
             next_port: 50000,
@@ -135,6 +138,10 @@ impl Servers {
     ) -> Vec<Sent> {
         if let Some(bytes) = self.refused(to, bytes) {
             return self.sent(transport, to, from, bytes).into_iter().collect();
+        }
+        let wants_channel = |request: Message<'_>| request.has_method(CHANNEL_BIND);
+        if self.loses_channels && Message::from_bytes(bytes).is_ok_and(wants_channel) {
+            return vec![];
         }
         let turn = &mut self.turns[place];
         let answer = turn.server.recv(Transmit::new(bytes.to_vec(), transport, from, to), time(at));

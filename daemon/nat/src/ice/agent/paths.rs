@@ -80,11 +80,11 @@ impl IceAgent {
         }
     }
 
-    /// Takes the pairs that the peer has nominated and that have answered (RFC 8445 section 7.3.1.5), where it is for the
-    /// peer to say. Answers whether every component has one.
-    pub(super) fn follow_nominations(&mut self) -> bool {
+    /// The pairs that the peer has nominated and that have answered (RFC 8445 section 7.3.1.5), where it is for the peer to
+    /// say and every component has one.
+    fn nominations(&self) -> Vec<(u16, (SocketAddr, SocketAddr))> {
         if self.role == Role::Controlling {
-            return false;
+            return Vec::new();
         }
         let pairs: Vec<_> = (1..=self.components)
             .filter_map(|component| {
@@ -95,13 +95,33 @@ impl IceAgent {
                 self.asked.iter().rev().find(answered).map(|pair| (component, *pair))
             })
             .collect();
-        if pairs.len() < usize::from(self.components) {
-            return false;
+        if pairs.len() < usize::from(self.components) { Vec::new() } else { pairs }
+    }
+
+    fn follows(&self, component: u16, pair: (SocketAddr, SocketAddr)) -> bool {
+        self.chosen.iter().any(|chosen| {
+            (chosen.component, (chosen.base, chosen.remote)) == (component, pair)
+                && chosen.nominated
+                && chosen.generation == self.generation
+                && chosen.consent.is_some()
+        })
+    }
+
+    /// All that the peer has nominated is chosen: what is missing is a channel at a relay.
+    pub(super) fn follows_nominations(&self) -> bool {
+        let pairs = self.nominations();
+        !pairs.is_empty() && pairs.iter().all(|(component, pair)| self.follows(*component, *pair))
+    }
+
+    /// Takes the pairs that the peer has nominated. Answers whether every component has one.
+    pub(super) fn follow_nominations(&mut self) -> bool {
+        let pairs = self.nominations();
+        for (component, (base, remote)) in &pairs {
+            if !self.follows(*component, (*base, *remote)) {
+                self.choose(*component, *base, *remote, true);
+            }
         }
-        for (component, (base, remote)) in pairs {
-            self.choose(component, base, remote, true);
-        }
-        true
+        !pairs.is_empty()
     }
 
     /// A pair that works but is not nominated carries media when there is none yet, or only one by way of a relay.
