@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use voipd_dbus::{AudioOptions, CallProxy, Dict};
+use voipd_dbus::{AudioOptions, CallProxy, CallState, Dict, Error};
 
 use crate::call::path_of;
 use crate::cli::{AudioArgs, JoinArgs, Mode};
@@ -52,16 +53,30 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
     }
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
+    // Asked for first, so that the call does not end unseen.
+    let mut events = daemon.events().await?;
+    if CallState::from_word(&call.state().await?) == Some(CallState::Ended) {
+        return Err(Failure::failed("the call has ended. 'voipctl calls' shows the calls."));
+    }
     let speaks = (mode != Mode::Tap).then_some(mode);
     let mut joined = Joined::open(&call, &args.join, speaks, listens).await?;
     loop {
         tokio::select! {
             over = joined.next() => match over {
-                Over::Input if args.join.stay => {}
-                Over::Input => return Ok(()),
-                Over::Output(end) => return end,
+                Over::Input(end) => {
+                    end?;
+                    if !args.join.stay {
+                        return joined.leave().await;
+                    }
+                }
+                Over::Output(end) => end?,
             },
-            _ = interrupts.recv() => return Ok(()),
+            event = events.next() => {
+                if event.ends(&path)? {
+                    return joined.finish().await;
+                }
+            }
+            _ = interrupts.recv() => return joined.leave().await,
             failure = out.reader_left(), if listens => return Err(failure),
         }
     }
@@ -95,103 +110,122 @@ async fn list(call: &CallProxy<'_>, out: Output) -> Result<(), Failure> {
     out.lines(&table(&["KIND", "STATE", "MODE", "HEARS", "FORMAT", "RATE", "DROPPED"], &rows))
 }
 
+/// What goes on beside something else.
+type Work = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
+
 /// A call's sound at standard input and output.
 pub(crate) struct Joined {
-    /// All input has been heard.
-    heard: Option<oneshot::Receiver<()>>,
-    /// The call has ended, or nobody reads standard output.
-    over: Option<oneshot::Receiver<io::Result<()>>>,
+    /// Until the peer has heard all of standard input.
+    said: Option<Work>,
+    /// Until the call has ended, or nobody reads standard output.
+    heard: Option<oneshot::Receiver<io::Result<()>>>,
+    /// Where what is heard comes from.
+    source: Option<UnixStream>,
 }
 
 impl Joined {
     /// Begins to move sound. `speaks`: how standard input is heard; `listens`: the call goes to standard output.
     pub(crate) async fn open(
-        call: &CallProxy<'_>,
+        call: &CallProxy<'static>,
         args: &JoinArgs,
         speaks: Option<Mode>,
         listens: bool,
     ) -> Result<Self, Failure> {
-        let mut joined = Self { heard: None, over: None };
+        let mut joined = Self { said: None, heard: None, source: None };
         if listens {
             let options = AudioOptions { side: args.side().map(str::to_owned), ..args.options() };
-            let socket = stream(call.open_audio(&options).await?.into());
-            let header = args.wav.then(|| args.header());
-            let (told, over) = oneshot::channel();
-            spawn("output", move || drop(told.send(write_out(socket, header))))?;
-            joined.over = Some(over);
+            if let Some(socket) = join(call, &options).await? {
+                joined.source = socket.try_clone().ok();
+                let header = args.wav.then(|| args.header());
+                joined.heard = Some(spawn("output", move || write_out(socket, header))?);
+            }
         }
         if let Some(mode) = speaks {
-            let (told, input) = oneshot::channel();
-            spawn("input", move || {
-                let mut stdin = io::stdin().lock();
-                let sound = wav::recognise(&mut stdin);
-                drop(stdin);
-                drop(told.send(sound));
-            })?;
-            let sound = input.await.map_err(|_| Failure::failed("standard input cannot be read."))?;
-            let sound = sound.map_err(|why| Failure::failed(format!("standard input: {why}")))?;
-            let mut options = AudioOptions {
+            let options = AudioOptions {
                 mode: Some(mode.word().to_owned()),
                 side: Some("none".to_owned()),
-                end_with_input: Some(true),
+                end_with_input: Some(!args.stay),
                 ..args.options()
             };
-            if let Some(rate) = sound.rate() {
-                (options.rate, options.format) = (Some(rate), Some("s16le".to_owned()));
-            }
-            let socket = stream(call.open_audio(&options).await?.into());
-            let (told, heard) = oneshot::channel();
-            spawn("input", move || {
-                if read_in(sound, socket).is_ok() {
-                    let _ = told.send(());
-                }
-            })?;
-            joined.heard = Some(heard);
+            joined.said = Some(Box::pin(say(call.clone(), options, args.stay)));
         }
         Ok(joined)
     }
 
     /// What is over next. Never, when nothing is left.
     pub(crate) async fn next(&mut self) -> Over {
-        let Self { heard, over } = self;
+        let Self { said, heard, .. } = self;
         tokio::select! {
-            all = wait(heard) => {
-                *heard = None;
-                match all {
-                    Ok(()) => Over::Input,
-                    // The call has ended before, or standard input broke off.
-                    Err(_) => std::future::pending().await,
-                }
+            end = wait(said) => {
+                *said = None;
+                Over::Input(end)
             }
-            end = wait(over) => {
-                *over = None;
+            end = wait(heard) => {
+                *heard = None;
                 Over::Output(end.unwrap_or(Ok(())).map_err(unwritable))
             }
         }
     }
 
+    /// Leaves a call that goes on.
+    pub(crate) async fn leave(self) -> Result<(), Failure> {
+        if let Some(source) = &self.source {
+            // What has come is still read. Who has left already needs no more.
+            let _ = source.shutdown(Shutdown::Read);
+        }
+        self.finish().await
+    }
+
     /// What the call has said last is written, too.
     pub(crate) async fn finish(mut self) -> Result<(), Failure> {
-        let Some(over) = self.over.take() else { return Ok(()) };
-        match tokio::time::timeout(FLUSH, over).await {
+        let Some(heard) = self.heard.take() else { return Ok(()) };
+        match tokio::time::timeout(FLUSH, heard).await {
             Ok(Ok(end)) => end.map_err(unwritable),
             _ => Ok(()),
         }
     }
 }
 
-/// What has come to its end.
+/// What has come to its end. That of the call is told by an event.
 pub(crate) enum Over {
     /// The peer has heard all of standard input, but for what its jitter buffer holds.
-    Input,
+    Input(Result<(), Failure>),
     /// The call has ended, or nobody reads standard output.
     Output(Result<(), Failure>),
 }
 
-async fn wait<T>(told: &mut Option<oneshot::Receiver<T>>) -> Result<T, oneshot::error::RecvError> {
-    match told {
-        Some(told) => told.await,
+/// What something comes to; never, where there is nothing.
+async fn wait<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
+    }
+}
+
+/// Standard input to the peer. It may have nothing to say for as long as the call lasts.
+async fn say(call: CallProxy<'static>, mut options: AudioOptions, stays: bool) -> Result<(), Failure> {
+    let recognised = spawn("input", || wav::recognise(&mut io::stdin().lock()))?;
+    let sound = recognised.await.map_err(|_| Failure::failed("standard input cannot be read."))?;
+    let sound = sound.map_err(|why| Failure::failed(format!("standard input: {why}")))?;
+    if let Some(rate) = sound.rate() {
+        (options.rate, options.format) = (Some(rate), Some("s16le".to_owned()));
+    }
+    if let Some(socket) = join(&call, &options).await? {
+        let heard = spawn("input", move || read_in(sound, socket, stays))?;
+        if let Ok(Ok(())) = heard.await {
+            return Ok(());
+        }
+    }
+    // The call has ended before, or standard input broke off.
+    std::future::pending().await
+}
+
+/// The other end of a program's socket; nothing where the call has ended.
+async fn join(call: &CallProxy<'static>, options: &AudioOptions) -> Result<Option<UnixStream>, Failure> {
+    match call.open_audio(options).await {
+        Ok(socket) => Ok(Some(UnixStream::from(OwnedFd::from(socket)))),
+        Err(error) if error.is_gone() || matches!(error, Error::InvalidState(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -202,13 +236,18 @@ fn unwritable(error: io::Error) -> Failure {
     }
 }
 
-fn stream(socket: OwnedFd) -> UnixStream {
-    UnixStream::from(socket)
-}
-
-fn spawn(what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-    let started = thread::Builder::new().name(format!("voipctl-{what}")).spawn(work);
-    started.map(drop).map_err(|error| Failure::failed(format!("no thread for the sound: {error}")))
+/// What a thread comes to, which may wait for as long as it likes: nobody waits for its end.
+fn spawn<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, Failure> {
+    let (tell, told) = oneshot::channel();
+    let started =
+        thread::Builder::new().name(format!("voipctl-{what}")).spawn(move || drop(tell.send(work())));
+    match started {
+        Ok(_) => Ok(told),
+        Err(error) => Err(Failure::failed(format!("no thread for the sound: {error}"))),
+    }
 }
 
 /// Until the call has ended.
@@ -235,15 +274,17 @@ fn write_out(mut socket: UnixStream, header: Option<StreamHeader>) -> io::Result
     }
 }
 
-/// Until all has been heard, or the call has ended.
-fn read_in(mut sound: Sound, mut socket: UnixStream) -> io::Result<()> {
+/// Until all has been heard, or the call has ended. Who stays keeps the place of a microphone that it has taken.
+fn read_in(mut sound: Sound, mut socket: UnixStream, stays: bool) -> io::Result<()> {
     let mut stdin = io::stdin().lock();
     let mut bytes = Vec::with_capacity(PIECE);
     while sound.read(&mut stdin, &mut bytes)? {
         socket.write_all(&bytes)?;
     }
-    socket.shutdown(Shutdown::Write)?;
-    // voipd closes its end when the peer has heard it all.
+    if !stays {
+        socket.shutdown(Shutdown::Write)?;
+    }
+    // voipd closes its end when the peer has heard it all, or with the call.
     io::copy(&mut socket, &mut io::sink())?;
     Ok(())
 }

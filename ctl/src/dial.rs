@@ -10,7 +10,7 @@ use voipd_dbus::{CallState, DialOptions, Dict, Error, Figures, ResumeOptions, na
 
 use crate::audio::{Joined, LAST_WORDS, Over};
 use crate::call::{media_path, open_files, state_words};
-use crate::cli::{DialArgs, Mode, seconds};
+use crate::cli::{DialArgs, JoinArgs, Mode, seconds};
 use crate::daemon::Daemon;
 use crate::events::{Event, Events};
 use crate::exit::{Exit, Failure};
@@ -66,7 +66,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         (false, false) => Progress::States,
     };
     let sound = match &args.audio {
-        Some(_) => join(daemon, &path, &args).await?,
+        Some(_) => Some(join(daemon, &path, &args.join).await?),
         None => None,
     };
     let mut follower = Follower {
@@ -89,7 +89,8 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
     };
     let mut followed = follower.follow().await;
     if let Some(sound) = follower.sound.take() {
-        followed = followed.and(sound.finish().await);
+        let all = if followed.is_ok() { sound.finish().await } else { sound.leave().await };
+        followed = followed.and(all);
     }
     // Gives the terminal back before anything else is printed.
     follower.keys = None;
@@ -105,25 +106,17 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
     follower.finish().await
 }
 
-/// Joins the call to standard input and output; a call that has failed at once tells so itself.
-async fn join(daemon: &Daemon, path: &str, args: &DialArgs) -> Result<Option<Joined>, Failure> {
+/// Joins the call to standard input and output.
+async fn join(daemon: &Daemon, path: &str, args: &JoinArgs) -> Result<Joined, Failure> {
     let speaks = (!std::io::stdin().is_terminal()).then_some(Mode::Replace);
     let listens = !std::io::stdout().is_terminal();
     let call = daemon.call(path).await?;
-    match Joined::open(&call, &args.join, speaks, listens).await {
-        Ok(joined) => Ok(Some(joined)),
-        Err(failure) => {
-            let ended = daemon.properties(path, names::CALL).await.is_ok_and(|properties| {
-                Object { path: path.to_owned(), properties }.call_state() == Some(CallState::Ended)
-            });
-            if ended {
-                return Ok(None);
-            }
-            // It shall not go on without sound.
-            let _ = call.hangup().await;
-            Err(failure)
-        }
+    let joined = Joined::open(&call, args, speaks, listens).await;
+    if joined.is_err() {
+        // It shall not go on without sound.
+        let _ = call.hangup().await;
     }
+    joined
 }
 
 /// What is shown while the call lasts.
@@ -204,10 +197,12 @@ impl Follower<'_> {
                 key = Keys::next(&mut self.keys) => self.press(key).await?,
                 () = self.interrupts.next() => self.hang_up().await?,
                 over = next_over(&mut self.sound) => match over {
-                    Over::Input if self.stay || self.leave_at.is_some() => {}
-                    Over::Input => {
-                        tokio::time::sleep(LAST_WORDS).await;
-                        self.hang_up().await?;
+                    Over::Input(end) => {
+                        end?;
+                        if !self.stay && self.leave_at.is_none() {
+                            tokio::time::sleep(LAST_WORDS).await;
+                            self.hang_up().await?;
+                        }
                     }
                     Over::Output(end) => end?,
                 },

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use futures_util::StreamExt;
-use voipd_dbus::{Dict, names};
+use voipd_dbus::{CallState, Dict, names};
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, fdo, message};
+
+use crate::exit::Failure;
 
 /// Messages that may wait while a command awaits an answer. A full queue would keep that answer from being read.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -43,6 +45,20 @@ pub(crate) enum Event {
     Levels(Dict),
     /// The daemon left the bus. Nothing follows.
     Gone,
+}
+
+impl Event {
+    /// Whether it tells that a call has ended; a failure where the daemon is gone.
+    pub(crate) fn ends(&self, call: &str) -> Result<bool, Failure> {
+        match self {
+            Self::Gone => Err(Failure::gone()),
+            Self::Removed { path } => Ok(path == call),
+            Self::StateChanged { path, new, .. } => {
+                Ok(path == call && CallState::from_word(new) == Some(CallState::Ended))
+            }
+            _ => Ok(false),
+        }
+    }
 }
 
 /// The flow of events.
@@ -164,6 +180,20 @@ mod tests {
         };
         assert_eq!((path.as_str(), old.as_str(), new.as_str()), ("/org/voipd/call/3", "ringing", "ended"));
         assert_eq!((reason.as_str(), sip_status), ("busy", 486));
+    }
+
+    #[test]
+    fn a_call_ends_with_its_state_its_object_or_the_daemon() {
+        let call = "/org/voipd/call/3";
+        let ends = |state: &str| {
+            let message = signal(":1.5", call, names::CALL, "StateChanged");
+            let message = message.build(&("active", state, "remote", 200u16)).unwrap();
+            read(&message, ":1.5").unwrap().ends(call).unwrap()
+        };
+        assert!(ends("ended") && !ends("held"));
+        assert!(Event::Removed { path: call.to_owned() }.ends(call).unwrap());
+        assert!(!Event::Removed { path: "/org/voipd/call/4".to_owned() }.ends(call).unwrap());
+        assert!(Event::Gone.ends(call).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `voipctl stats`: the figures of a call's media, `org.voipd.CallStatistics1`.
 
 use serde_json::json;
-use voipd_dbus::{CallState, Dict, Figures};
+use voipd_dbus::{Dict, Figures};
 
 use crate::cli::StatsArgs;
 use crate::daemon::Daemon;
@@ -48,14 +48,10 @@ async fn watch(daemon: &Daemon, out: Output, call: &str) -> Result<(), Failure> 
             event = events.next() => event,
             failure = out.reader_left() => return Err(failure),
         };
+        if event.ends(call)? {
+            return finish(out);
+        }
         match event {
-            Event::Gone => return Err(Failure::gone()),
-            Event::Removed { path } if path == call => return finish(out),
-            Event::StateChanged { path, new, .. }
-                if path == call && CallState::from_word(&new) == Some(CallState::Ended) =>
-            {
-                return finish(out);
-            }
             Event::Statistics { path, figures } if path == call => show(out, &figures)?,
             event => {
                 if let Some((words, record)) = told(call, &event) {

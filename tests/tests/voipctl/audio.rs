@@ -1,17 +1,21 @@
 //! A call's sound at standard input and output, at sockets and in files, as docs/audio.md says.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use voipd_tests::judge::Sound;
 use voipd_tests::process::Process;
 use voipd_tests::speech::{Speaker, speech};
-use voipd_tests::{Lab, SOON, Voipctl, Voipd, timely, until};
+use voipd_tests::{Lab, SOON, Voipctl, Voipd, pause, timely, until};
 
-use super::{ctl, echo_at, friend, phone, talk};
+use super::{at, ctl, echo_at, friend, phone, talk};
 
 /// A command with files for standard input and output.
 fn piped(voipd: &Voipd, arguments: &[&str], input: &Path, output: &Path) -> Voipctl {
@@ -21,6 +25,29 @@ fn piped(voipd: &Voipd, arguments: &[&str], input: &Path, output: &Path) -> Voip
     shell.arg(command.get_program()).args(command.get_args());
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Voipctl::start(shell)
+}
+
+/// A pipe for standard input, which does not end as long as its other end is held.
+fn open_pipe(lab: &Lab) -> (PathBuf, File) {
+    let path = lab.path("input");
+    mkfifo(path.as_path(), Mode::S_IRWXU).unwrap();
+    let held = File::options().read(true).write(true).open(&path).unwrap();
+    (path, held)
+}
+
+/// Waits until a program has joined in a mode, and sound flows.
+async fn joins(voipd: &Voipd, number: &str, mode: &str) {
+    until(&format!("{mode} is open"), SOON, async || {
+        let ports = ctl(voipd, &["audio", number, "--list", "--json"]).await.json();
+        (ports[0]["mode"] == mode && ports[0]["open"] == true).then_some(())
+    })
+    .await;
+}
+
+/// A second of a tone as raw samples, at 16 kHz.
+fn tone() -> Vec<u8> {
+    let samples = Sound::tone(16_000, 600.0, 1.0, 0.3).samples;
+    samples.iter().flat_map(|sample| ((sample * 32_768.0) as i16).to_le_bytes()).collect()
 }
 
 fn loudest(sound: &Sound) -> f64 {
@@ -61,10 +88,8 @@ async fn programs_join_and_leave_a_call_that_goes_on() {
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
     let number = talk(&phone, &echo_at(&friend), &[]).await;
     // The peer hears a tone, and both sides are tapped.
-    let tone = lab.path("tone.raw");
-    let samples = Sound::tone(16_000, 600.0, 2.0, 0.3).samples;
-    let bytes: Vec<u8> = samples.iter().flat_map(|s| ((s * 32_768.0) as i16).to_le_bytes()).collect();
-    std::fs::write(&tone, bytes).unwrap();
+    let said = lab.path("tone.raw");
+    std::fs::write(&said, tone()).unwrap();
     let (both, nothing) = (lab.path("both.raw"), lab.path("nothing"));
     let tap = piped(
         &phone,
@@ -72,12 +97,8 @@ async fn programs_join_and_leave_a_call_that_goes_on() {
         Path::new("/dev/null"),
         &both,
     );
-    until("the tap is open", SOON, async || {
-        let ports = ctl(&phone, &["audio", &number, "--list", "--json"]).await.json();
-        (ports[0]["mode"] == "tap" && ports[0]["open"] == true).then_some(())
-    })
-    .await;
-    let speaks = piped(&phone, &["audio", &number, "--mode", "inject"], &tone, &nothing);
+    joins(&phone, &number, "tap").await;
+    let speaks = piped(&phone, &["audio", &number, "--mode", "inject"], &said, &nothing);
     assert_eq!(speaks.ends().await.code, 0);
     assert!(std::fs::read(&nothing).unwrap().is_empty(), "it was not asked to listen");
     ctl(&phone, &["record", "--stop"]).await.fails(1, &["not being recorded"]);
@@ -85,6 +106,74 @@ async fn programs_join_and_leave_a_call_that_goes_on() {
     assert_eq!(tap.ends().await.code, 0, "the call's end ends it");
     let told = as_wav(&both, 8000);
     assert!((told.strongest_frequency() - 600.0).abs() < 10.0, "{}", told.strongest_frequency());
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[timely]
+async fn a_call_is_followed_while_its_program_says_nothing_yet() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let ((input, _held), output) = (open_pipe(&lab), lab.path("heard.raw"));
+    let call = || piped(&phone, &["call", &at(&friend), "--audio", "-", "--wait"], &input, &output);
+    let refused = call();
+    friend.incoming().await;
+    ctl(&friend, &["reject", "--busy"]).await.silent();
+    let ended = refused.ends().await;
+    assert_eq!(ended.code, 10, "{}", ended.errors);
+    let interrupted = call();
+    let incoming = friend.incoming().await;
+    incoming.accept().await;
+    ctl(&phone, &["wait", "active", "--timeout", "10"]).await.well();
+    interrupted.signal(Signal::SIGTERM);
+    let ended = interrupted.ends().await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert_eq!(incoming.ended().await.0, "remote");
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[timely]
+async fn a_program_that_only_speaks_ends_with_the_call_and_stays_as_long() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let number = talk(&phone, &echo_at(&friend), &[]).await;
+    let ((input, mut held), nothing) = (open_pipe(&lab), lab.path("nothing"));
+    held.write_all(&tone()).unwrap();
+    let speaks = piped(&phone, &["audio", &number, "--mode", "inject"], &input, &nothing);
+    joins(&phone, &number, "inject").await;
+    ctl(&phone, &["hangup"]).await.silent();
+    let ended = speaks.ends().await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    // One that stays keeps the microphone's place when it has said all.
+    let number = talk(&phone, &echo_at(&friend), &[]).await;
+    let arguments = ["audio", &number, "--mode", "replace", "--stay"];
+    let stays = piped(&phone, &arguments, Path::new("/dev/null"), &nothing);
+    joins(&phone, &number, "replace").await;
+    pause(1.0).await;
+    joins(&phone, &number, "replace").await;
+    ctl(&phone, &["hangup"]).await.silent();
+    let ended = stays.ends().await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    ctl(&phone, &["audio", &number, "--mode", "inject"]).await.fails(1, &["the call has ended"]);
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[timely]
+async fn a_tap_that_is_interrupted_leaves_a_whole_wav_file() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let (number, heard) = (talk(&phone, &echo_at(&friend), &[]).await, lab.path("heard.wav"));
+    let tap = piped(&phone, &["audio", &number, "--wav"], Path::new("/dev/null"), &heard);
+    until("sound is written", SOON, async || (std::fs::metadata(&heard).ok()?.len() > 10_000).then_some(()))
+        .await;
+    tap.signal(Signal::SIGINT);
+    let ended = tap.ends().await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    let file = std::fs::read(&heard).unwrap();
+    let length = u32::from_le_bytes(file[40..44].try_into().unwrap());
+    assert_eq!(length as usize, file.len() - 44);
     phone.stop().await;
     friend.stop().await;
 }
@@ -98,12 +187,7 @@ async fn a_named_socket_takes_a_program_that_cannot_be_handed_one() {
     let path = said.well().trim().to_owned();
     let mut socket = UnixStream::connect(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let tone: Vec<u8> = Sound::tone(16_000, 600.0, 1.0, 0.3)
-        .samples
-        .iter()
-        .flat_map(|sample| ((sample * 32_768.0) as i16).to_le_bytes())
-        .collect();
-    socket.write_all(&tone).unwrap();
+    socket.write_all(&tone()).unwrap();
     let mut heard = vec![0; 64_000];
     socket.read_exact(&mut heard).unwrap();
     let raw = lab.path("socket.raw");

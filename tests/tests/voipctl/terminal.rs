@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use voipd_tests::process::program;
 use voipd_tests::voipd::built;
-use voipd_tests::{Lab, SOON, Voipd, pause};
+use voipd_tests::{Lab, SOON, Voipd, pause, until};
 
-use super::{at, ctl, echo_at, friend, phone};
+use super::{at, ctl, echo_at, friend, phone, talk};
 
 /// A terminal with a command in its foreground.
 struct Terminal {
@@ -59,6 +60,18 @@ impl Terminal {
 
     fn types(&mut self, keys: &str) {
         self.screen.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until it takes Ctrl-C itself: before, it would just die of it.
+    async fn takes_interrupts(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        until("it takes interrupts", SOON, async || {
+            let status = std::fs::read_to_string(&status).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+            (caught & (1 << (Signal::SIGINT as i32 - 1)) != 0).then_some(())
+        })
+        .await;
     }
 
     /// Are typed characters shown?
@@ -136,6 +149,21 @@ async fn ctrl_c_hangs_up_and_gives_the_terminal_back() {
     assert_eq!(code, Some(0), "{last}");
     assert!(last.contains(": hung up here after "), "{last}");
     assert!(terminal.echoes(), "the terminal is as it was");
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_program_that_has_said_nothing_yet() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let number = talk(&phone, &echo_at(&friend), &[]).await;
+    let mut terminal = Terminal::start(&phone, &["audio", &number, "--mode", "inject"]);
+    terminal.takes_interrupts().await;
+    terminal.types("\u{3}");
+    let (code, last) = terminal.ends().await;
+    assert_eq!(code, Some(0), "{last}");
+    assert_eq!(ctl(&phone, &["calls", "--json"]).await.json()[0]["state"], "active");
     phone.stop().await;
     friend.stop().await;
 }
