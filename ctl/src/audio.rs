@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::oneshot;
 use voipd_dbus::{AudioOptions, CallProxy, CallState, Dict, Error};
 
@@ -17,6 +17,7 @@ use crate::call::path_of;
 use crate::cli::{AudioArgs, JoinArgs, Mode};
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
+use crate::interrupts::Interrupts;
 use crate::objects::{Fit, Object};
 use crate::output::{Output, dict_to_json};
 use crate::text::table;
@@ -51,8 +52,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
     if listens && io::stdout().is_terminal() {
         return Err(Failure::usage("standard output is a terminal: send the sound to a file or a program."));
     }
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
+    let mut interrupts = Interrupts::take(&[SignalKind::interrupt()])?;
     // Asked for first, so that the call does not end unseen.
     let mut events = daemon.events().await?;
     if CallState::from_word(&call.state().await?) == Some(CallState::Ended) {
@@ -76,7 +76,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
                     return joined.finish().await;
                 }
             }
-            _ = interrupts.recv() => return joined.leave().await,
+            () = interrupts.next() => return joined.leave().await,
             failure = out.reader_left(), if listens => return Err(failure),
         }
     }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 use voipd_dbus::{CallState, DialOptions, Dict, Error, Figures, ResumeOptions, names};
 
@@ -14,6 +14,7 @@ use crate::cli::{DialArgs, JoinArgs, Mode, seconds};
 use crate::daemon::Daemon;
 use crate::events::{Event, Events};
 use crate::exit::{Exit, Failure};
+use crate::interrupts::Interrupts;
 use crate::keys::{HELP, Key, Keys};
 use crate::objects::Object;
 use crate::output::{Output, dict_to_json};
@@ -45,7 +46,8 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
     };
     // Asked for first: what happens right after Dial is not missed, and an interrupt hangs up from the start.
     let events = daemon.events().await?;
-    let interrupts = Interrupts::new()?;
+    let interrupts =
+        Interrupts::take(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])?;
     let path = daemon.manager().await?.dial(&args.target, &options).await.map_err(|error| match error {
         // The account blocks the number, or never follows redirections.
         Error::NotPermitted(sentence) => Failure::new(Exit::Policy, sentence),
@@ -127,30 +129,6 @@ enum Progress {
     States,
     /// One line that is drawn anew.
     Line,
-}
-
-/// Signals that end the call instead of leaving it behind.
-struct Interrupts([Signal; 3]);
-
-impl Interrupts {
-    fn new() -> Result<Self, Failure> {
-        let catch =
-            |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot catch signals: {error}")));
-        Ok(Self([
-            catch(SignalKind::interrupt())?,
-            catch(SignalKind::terminate())?,
-            catch(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 /// Stays with a call until it has ended.

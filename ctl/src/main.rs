@@ -15,6 +15,7 @@ mod events;
 mod exit;
 mod friends;
 mod graph;
+mod interrupts;
 mod keys;
 mod mappings;
 mod monitor;

@@ -8,12 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use voipd_dbus::TraceOptions;
 
 use crate::cli::TraceArgs;
 use crate::daemon::Daemon;
 use crate::exit::Failure;
+use crate::interrupts::Interrupts;
 use crate::objects::Fit;
 use crate::output::Output;
 use crate::pcap::Capture;
@@ -49,8 +50,7 @@ pub(crate) enum Direction {
 }
 
 pub(crate) async fn run(daemon: &Daemon, out: Output, args: TraceArgs) -> Result<(), Failure> {
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
+    let mut interrupts = Interrupts::take(&[SignalKind::interrupt()])?;
     let mut capture = args.pcap.as_deref().map(Capture::create).transpose()?;
     let call = match &args.call {
         Some(name) => Some(daemon.snapshot().await?.call(Some(name), Fit::Any)?.id()),
@@ -66,7 +66,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: TraceArgs) -> Result
     loop {
         let line = tokio::select! {
             line = lines.next_line() => line.map_err(unreadable)?.ok_or_else(Failure::gone)?,
-            _ = interrupts.recv() => return Ok(()),
+            () = interrupts.next() => return Ok(()),
             failure = out.reader_left() => return Err(failure),
         };
         let value: Value = serde_json::from_str(&line).map_err(|error| unreadable(error.into()))?;

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use voipd_tests::process::{Process, program};
 use voipd_tests::voipd::built;
-use voipd_tests::{Lab, SOON, Voipd};
+use voipd_tests::{Lab, SOON, Voipctl, Voipd, pause};
 
 use super::{at, ctl, echo_at, friend, phone, start, talk};
 
@@ -22,6 +22,29 @@ async fn an_interrupt_hangs_up_and_sums_the_call_up() {
         assert!(ended.well().contains(": hung up here after "), "{signal}: {}", ended.output);
         assert_eq!(incoming.ended().await.0, "remote", "{signal}");
     }
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    // As nohup starts it.
+    let mut command = program("env");
+    command.arg("--ignore-signal=HUP").arg(built("voipctl")).args(["call", "--wait", &at(&friend)]);
+    let like = phone.voipctl(&[]);
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let call = Voipctl::start(command);
+    let incoming = friend.incoming().await;
+    incoming.accept().await;
+    ctl(&phone, &["wait", "active", "--timeout", "10"]).await.well();
+    call.signal(Signal::SIGHUP);
+    pause(0.5).await;
+    assert_eq!(incoming.state().await, "active");
+    call.signal(Signal::SIGTERM);
+    let ended = call.ends().await;
+    assert!(ended.well().contains(": hung up here after "), "{}", ended.output);
     phone.stop().await;
     friend.stop().await;
 }
