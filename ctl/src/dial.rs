@@ -30,6 +30,11 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
     if args.audio.is_none() && !args.join.is_empty() {
         return Err(Failure::usage("--format, --rate, --listen, --wav and --stay need --audio -."));
     }
+    if args.audio.is_some() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "standard input and output are a terminal: take the sound from a file or a program, or send it to one.",
+        ));
+    }
     let out = if args.audio.is_some() { out.aside() } else { out };
     let hangup_after = args.hangup_after.map(|value| seconds(value, "--hangup-after")).transpose()?;
     let files = open_files(&args.sound)?;

@@ -169,6 +169,18 @@ async fn ctrl_c_ends_a_program_that_has_said_nothing_yet() {
 }
 
 #[tokio::test]
+async fn sound_comes_from_no_terminal_and_goes_to_none() {
+    let lab = Lab::shared();
+    let phone = phone(&lab).await;
+    let mut terminal = Terminal::start(&phone, &["call", "sip:a@192.0.2.1", "--audio", "-"]);
+    let (code, last) = terminal.ends().await;
+    assert_eq!(code, Some(2), "{last}");
+    assert!(last.contains("standard input and output are a terminal"), "{last}");
+    assert_eq!(ctl(&phone, &["calls"]).await.well(), "There are no calls.\n");
+    phone.stop().await;
+}
+
+#[tokio::test]
 async fn a_password_is_asked_for_and_not_shown() {
     let lab = Lab::shared();
     let phone = phone(&lab).await;
