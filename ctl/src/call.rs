@@ -204,15 +204,25 @@ pub(crate) struct SoundFiles {
 
 /// Opens the files here: the daemon need not be allowed to.
 pub(crate) fn open_files(args: &SoundArgs) -> Result<SoundFiles, Failure> {
-    let cannot = |path: &Path, what: &str, error: std::io::Error| {
-        Failure::failed(format!("cannot open {} {what}: {error}", path.display()))
-    };
-    let open = |path: &Path| File::open(path).map_err(|error| cannot(path, "to play it", error));
-    let create = |path: &Path| File::create(path).map_err(|error| cannot(path, "to record", error));
-    // What is played is opened first: when it is not there, no recording is emptied in vain.
-    let play = args.play.as_deref().map(open).transpose()?;
-    let record = args.record.as_deref().map(create).transpose()?;
-    Ok(SoundFiles { play: play.map(Into::into), record: record.map(Into::into) })
+    // What is played is opened first: when it is not there, no empty recording is left behind.
+    let play = args.play.as_deref().map(open_to_play).transpose()?;
+    let record = args.record.as_deref().map(open_to_record).transpose()?;
+    Ok(SoundFiles { play, record })
+}
+
+pub(crate) fn open_to_play(path: &Path) -> Result<OwnedFd, Failure> {
+    opened(path, "to play it", File::open(path))
+}
+
+/// What the file holds stays until the recording begins.
+pub(crate) fn open_to_record(path: &Path) -> Result<OwnedFd, Failure> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    opened(path, "to record", file)
+}
+
+fn opened(path: &Path, what: &str, file: std::io::Result<File>) -> Result<OwnedFd, Failure> {
+    file.map(OwnedFd::from)
+        .map_err(|error| Failure::failed(format!("cannot open {} {what}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -261,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_to_play_leaves_the_recording_alone() {
+    fn opening_files_leaves_an_older_recording_alone() {
         let directory = tempfile::tempdir().unwrap();
         let (play, record) = (directory.path().join("missing.wav"), directory.path().join("kept.wav"));
         std::fs::write(&record, "old").unwrap();
@@ -273,10 +283,9 @@ mod tests {
         };
         let sentence = open_files(&args).unwrap_err().sentence.unwrap();
         assert!(sentence.contains("missing.wav to play it"), "{sentence}");
-        assert_eq!(std::fs::read_to_string(&record).unwrap(), "old");
         std::fs::write(&play, "sound").unwrap();
         open_files(&args).unwrap();
-        assert_eq!(std::fs::read_to_string(&record).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), "old");
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! `voipctl play` and `voipctl record`: files at a call that is there.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use voipd_dbus::{CallProxy, PlayOptions, RecordOptions, names};
 
-use crate::call::path_of;
+use crate::call::{open_to_play, open_to_record, path_of};
 use crate::cli::{PlayArgs, RecordArgs};
 use crate::daemon::Daemon;
 use crate::events::Event;
@@ -18,12 +16,12 @@ pub(crate) async fn play(daemon: &Daemon, args: PlayArgs) -> Result<(), Failure>
     let path = path_of(daemon, named.as_ref(), Fit::Unended).await?;
     let call = daemon.call(&path).await?;
     let Some(file) = file else { return Ok(call.stop_playing().await?) };
-    let opened = File::open(&file).map_err(|error| cannot_open(&file, "to play it", &error))?;
+    let opened = open_to_play(&file)?;
     let options =
         PlayOptions { mode: args.replace.then(|| "replace".to_owned()), repeat: args.repeat.then_some(true) };
     // Asked for first: a short file may be over before the answer is here.
     let mut events = daemon.events().await?;
-    call.play(&OwnedFd::from(opened).into(), &options).await?;
+    call.play(&opened.into(), &options).await?;
     if args.wait {
         while !is_over(&events.next().await, &path)? {}
     }
@@ -49,18 +47,12 @@ pub(crate) async fn record(daemon: &Daemon, args: RecordArgs) -> Result<(), Fail
     let path = path_of(daemon, named.as_ref(), Fit::Unended).await?;
     let call: CallProxy<'_> = daemon.call(&path).await?;
     let Some(file) = file else { return Ok(call.stop_recording().await?) };
-    let opened = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&file)
-        .map_err(|error| cannot_open(&file, "to record", &error))?;
+    let opened = open_to_record(&file)?;
     let options = RecordOptions {
         side: args.side.map(|side| side.word().to_owned()),
         format: is_ogg(&file).then(|| "ogg".to_owned()),
     };
-    Ok(call.start_recording(&OwnedFd::from(opened).into(), &options).await?)
+    Ok(call.start_recording(&opened.into(), &options).await?)
 }
 
 /// What a recording becomes is told by the file's name.
@@ -80,10 +72,6 @@ fn call_and_file(words: &[String], stop: bool) -> Result<(Option<CallName>, Opti
         (_, true) => Err(Failure::usage("with --stop, say the call at most.")),
         (_, false) => Err(Failure::usage("say the file, or the call and the file.")),
     }
-}
-
-fn cannot_open(path: &Path, what: &str, error: &std::io::Error) -> Failure {
-    Failure::failed(format!("cannot open {} {what}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -83,6 +83,13 @@ async fn files_that_cannot_be_used_are_told_before_anybody_rings() {
     ] {
         ctl(&phone, &[&["call", &target], options].concat()).await.fails(1, words);
     }
+    // As long as nobody has answered, an older recording is kept.
+    let kept = lab.path("kept.wav");
+    std::fs::write(&kept, "an older recording").unwrap();
+    let (nobody, record) = (format!("sip:{}:9", lab.address()), kept.to_str().unwrap());
+    ctl(&phone, &["call", &target, "--play", text, "--record", record]).await.fails(1, &["not a WAV file"]);
+    assert_eq!(ctl(&phone, &["call", &nobody, "--record", record]).await.code, 13);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "an older recording");
     assert_eq!(ctl(&friend, &["calls"]).await.well(), "There are no calls.\n");
     phone.stop().await;
     friend.stop().await;
