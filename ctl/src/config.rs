@@ -3,34 +3,43 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::daemon::Bus;
+use crate::daemon::{Bus, Daemon, Found};
 use crate::exit::{Exit, Failure};
 
-/// Lets voipd read a file, and ends as it ends.
-pub(crate) fn check(bus: Option<Bus>, file: Option<&Path>) -> Result<u8, Failure> {
+/// Lets voipd read a file, and ends as it ends. Defaults differ from bus to bus.
+pub(crate) async fn check(choice: Option<Bus>, file: Option<&Path>) -> Result<u8, Failure> {
+    let bus = match choice {
+        Some(bus) => bus,
+        None => meant().await,
+    };
     let voipd = find_voipd();
     let status = command(&voipd, bus, file).status().map_err(|error| not_run(&voipd, &error))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed.code()))
 }
 
+/// The bus of the voipd that runs, else of the one that this user would start.
+async fn meant() -> Bus {
+    for bus in [Bus::Session, Bus::System] {
+        if let Found::Daemon(_) = Daemon::look(bus).await {
+            return bus;
+        }
+    }
+    Bus::own()
+}
+
 /// Whether voipd could start on a bus with the file that it reads there, and its first words about that.
 pub(crate) fn read(bus: Bus) -> Result<(bool, String), Failure> {
     let voipd = find_voipd();
-    let output = command(&voipd, Some(bus), None).output().map_err(|error| not_run(&voipd, &error))?;
+    let output = command(&voipd, bus, None).output().map_err(|error| not_run(&voipd, &error))?;
     let said = if output.status.success() { output.stdout } else { output.stderr };
     let said = String::from_utf8_lossy(&said);
     let first = said.lines().next().unwrap_or_default();
     Ok((output.status.success(), first.trim_start_matches("voipd: ").to_owned()))
 }
 
-fn command(voipd: &Path, bus: Option<Bus>, file: Option<&Path>) -> Command {
+fn command(voipd: &Path, bus: Bus, file: Option<&Path>) -> Command {
     let mut command = Command::new(voipd);
-    match bus {
-        Some(Bus::Session) => drop(command.arg("--session")),
-        Some(Bus::System) => drop(command.arg("--system")),
-        None => {}
-    }
-    command.arg("--check-config");
+    command.arg(format!("--{}", bus.name())).arg("--check-config");
     if let Some(file) = file {
         command.arg("--config").arg(file);
     }

@@ -32,6 +32,11 @@ impl Bus {
         }
     }
 
+    /// Where this user would start a voipd: root for the machine, everybody else in the session.
+    pub(crate) fn own() -> Self {
+        if rustix::process::geteuid().is_root() { Self::System } else { Self::Session }
+    }
+
     /// How voipd is started there.
     pub(crate) fn start_line(self) -> &'static str {
         match self {

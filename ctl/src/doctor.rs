@@ -142,18 +142,16 @@ fn daemons(chosen: bool, found: Vec<(Bus, Found)>) -> (Vec<Check>, Option<Daemon
 /// The configuration that a daemon would read at its start.
 fn configuration(choice: Option<Bus>) -> Check {
     const ID: &str = "configuration";
-    match config::read(choice.unwrap_or(Bus::Session)) {
+    let bus = choice.unwrap_or_else(Bus::own);
+    match config::read(bus) {
         Ok((true, said)) => {
             Check::new(ID, State::Ok, format!("voipd could start with its configuration: {said}"), "")
         }
         Ok((false, said)) => {
-            let remedy = "mend it; `voipctl config check` shows everything that is wrong with it";
-            Check::new(
-                ID,
-                State::Failed,
-                format!("voipd cannot start with its configuration: {said}"),
-                remedy,
-            )
+            let sentence = format!("voipd cannot start with its configuration: {said}");
+            let command = format!("voipctl --{} config check", bus.name());
+            let remedy = format!("mend it; `{command}` shows everything that is wrong with it");
+            Check::new(ID, State::Failed, sentence, remedy)
         }
         Err(error) => Check::new(ID, State::Skipped, error.sentence.unwrap_or_default(), ""),
     }

@@ -63,13 +63,13 @@ fn complain(sentence: &str) {
 
 fn run(cli: Cli) -> Result<u8, Failure> {
     let bus = cli.bus();
-    if let Command::Config(ConfigCommand::Check { file }) = &cli.command {
-        return config::check(bus, file.as_deref());
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    if let Command::Config(ConfigCommand::Check { file }) = &cli.command {
+        return runtime.block_on(config::check(bus, file.as_deref()));
+    }
     if let Command::Doctor = &cli.command {
         return runtime.block_on(doctor::run(Output::new(cli.json), bus));
     }

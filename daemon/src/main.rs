@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         }
         match &loaded.file {
             Some(file) => println!("{}: no faults", file.display()),
-            None => println!("there is no configuration file; the defaults hold"),
+            None => println!("{}", config::no_file(scope)),
         }
         return ExitCode::SUCCESS;
     }

@@ -60,6 +60,14 @@ pub fn default_path(scope: Scope) -> Option<PathBuf> {
     }
 }
 
+/// What is said where there is no file: which one was looked for.
+pub fn no_file(scope: Scope) -> String {
+    match default_path(scope) {
+        Some(path) => format!("there is no {}; the defaults hold", path.display()),
+        None => "there is no configuration file; the defaults hold".to_owned(),
+    }
+}
+
 /// Where the store lies: `$STATE_DIRECTORY` when systemd gives one, else `/var/lib/voipd`, or `voipd` under
 /// `$XDG_STATE_HOME` (`~/.local/state`).
 pub fn state_directory(scope: Scope) -> Option<PathBuf> {

@@ -27,7 +27,7 @@ use crate::api::devices::DeviceSettings;
 use crate::neighbours::NeighbourConfig;
 use crate::tls::ServerFiles;
 
-pub use load::{Loaded, default_path, load, state_directory};
+pub use load::{Loaded, default_path, load, no_file, state_directory};
 pub use nat::NatConfig;
 
 pub use rendezvous::{OfferConfig, RendezvousConfig};

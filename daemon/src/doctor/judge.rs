@@ -8,18 +8,19 @@ use voipd_agent::view::AccountState;
 
 use super::Check;
 use crate::api::{AudioView, DeviceView};
-use crate::config::{ConfigError, Loaded, Scope};
+use crate::config::{ConfigError, Loaded, Scope, no_file};
 
 /// The configuration as it would be read now.
 pub(super) fn configuration(
     named: &Option<PathBuf>,
+    scope: Scope,
     loaded: Result<Loaded, ConfigError>,
     read_at: SystemTime,
 ) -> Check {
     const ID: &str = "configuration";
     let command = match named {
-        Some(file) => format!("voipctl config check {}", file.display()),
-        None => "voipctl config check".to_owned(),
+        Some(file) => format!("voipctl --{scope} config check {}", file.display()),
+        None => format!("voipctl --{scope} config check"),
     };
     match loaded {
         Err(ConfigError::Unreadable { path, error }) => Check::failed(
@@ -41,7 +42,7 @@ pub(super) fn configuration(
         }
         Ok(loaded) => {
             let Some(file) = loaded.file else {
-                return Check::ok(ID, "there is no configuration file; the defaults hold");
+                return Check::ok(ID, no_file(scope));
             };
             if !loaded.warnings.is_empty() {
                 return Check::warning(ID, loaded.warnings.join("; "), "do as it says");
@@ -326,7 +327,8 @@ mod tests {
         let judged = |text: &str, read_at| {
             std::fs::write(&file, text).unwrap();
             let named = Some(file.clone());
-            configuration(&named, crate::config::load(Some(&file), Scope::Session), read_at)
+            let loaded = crate::config::load(Some(&file), Scope::Session);
+            configuration(&named, Scope::Session, loaded, read_at)
         };
         let later = SystemTime::now() + std::time::Duration::from_secs(3600);
         assert_eq!(judged("", later).state, CheckState::Ok);
@@ -336,8 +338,9 @@ mod tests {
         assert!(
             faulty.sentence.contains("voipd.toml:2:7: sip.tcp") && faulty.sentence.ends_with("and 1 more")
         );
+        assert!(faulty.remedy.contains("`voipctl --session config check /"), "{}", faulty.remedy);
         std::fs::remove_file(&file).unwrap();
         let gone = crate::config::load(Some(&file), Scope::Session);
-        assert_eq!(configuration(&Some(file), gone, later).state, CheckState::Failed);
+        assert_eq!(configuration(&Some(file), Scope::Session, gone, later).state, CheckState::Failed);
     }
 }

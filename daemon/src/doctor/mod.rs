@@ -143,10 +143,8 @@ pub async fn examine(facts: Facts, devices: impl Future<Output = Vec<DeviceView>
     let Facts { audio, accounts, nat, router, neighbours, config, resolver, seed } = facts;
     let scope = config.scope;
     let looks = tokio::task::spawn_blocking(move || {
-        (
-            judge::configuration(&config.named, config::load(config.named.as_deref(), scope), config.read_at),
-            clock::look(),
-        )
+        let loaded = config::load(config.named.as_deref(), scope);
+        (judge::configuration(&config.named, scope, loaded, config.read_at), clock::look())
     });
     let servers = accounts.iter().take(MOST_ACCOUNTS).enumerate().map(|(index, patient)| {
         let mut seed = seed;

@@ -116,7 +116,14 @@ async fn a_configuration_that_was_broken_since_is_told_before_the_next_start_fai
     let file = phone.directory().join("voipd.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}\n[calls]\nmax = 0\n")).unwrap();
-    is(&doctor(&phone).await, "configuration", "failed", "calls.max is 0");
+    let diagnosis = doctor(&phone).await;
+    is(&diagnosis, "configuration", "failed", "calls.max is 0");
+    is(
+        &diagnosis,
+        "configuration",
+        "failed",
+        &format!("`voipctl --session config check {}`", file.display()),
+    );
     std::fs::write(&file, &text).unwrap();
     is(&doctor(&phone).await, "configuration", "warning", "has changed since voipd read it");
     std::fs::remove_file(&file).unwrap();
@@ -129,24 +136,26 @@ async fn two_daemons_and_none_are_told_apart() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
     let nobody = Bus::start(&lab.directory("empty")).await;
-    let on = async |session: &str, system: &str| {
-        let mut command = phone.voipctl(&["doctor", "--json"]);
+    let on = async |session: &str, system: &str, options: &[&str]| {
+        let mut command = phone.voipctl(&[&["doctor", "--json"], options].concat());
         command.env("DBUS_SESSION_BUS_ADDRESS", session).env("DBUS_SYSTEM_BUS_ADDRESS", system);
         // The configuration that a daemon would read.
         command.env("HOME", lab.root()).env_remove("XDG_CONFIG_HOME");
         let ended = Voipctl::start(command).ends().await;
         (ended.code, ended.json())
     };
-    let (_, both) = on(&phone.bus(), &friend.bus()).await;
+    let (_, both) = on(&phone.bus(), &friend.bus(), &[]).await;
     is(&both, "daemon", "warning", "runs on the session bus and on the system bus");
-    let (code, none) = on(&nobody.address(), &nobody.address()).await;
+    let empty = nobody.address();
+    let (code, none) = on(&empty, &empty, &["--session"]).await;
     assert_eq!(code, 7);
     is(&none, "daemon", "failed", "systemctl --user start voipd");
     is(&none, "configuration", "ok", "could start with its configuration");
     let directory = lab.directory(".config/voipd");
     std::fs::write(directory.join("voipd.toml"), "[sip]\nlisen = []\n").unwrap();
-    let (_, none) = on(&nobody.address(), &nobody.address()).await;
+    let (_, none) = on(&empty, &empty, &["--session"]).await;
     is(&none, "configuration", "failed", "sip.lisen is not a key here");
+    is(&none, "configuration", "failed", "`voipctl --session config check`");
     phone.stop().await;
     friend.stop().await;
 }

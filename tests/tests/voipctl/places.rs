@@ -87,8 +87,8 @@ async fn a_configuration_is_checked_without_a_daemon() {
     );
     // Without a name, the one that the service reads.
     let ended = check(&lab, &["--session"]).await;
-    assert!(ended.well().contains("no configuration file"), "{}", ended.output);
     let own = lab.directory(".config/voipd").join("voipd.toml");
+    assert_eq!(ended.well(), format!("there is no {}; the defaults hold\n", own.display()));
     std::fs::write(&own, "[log]\nlevel = \"loud\"\n").unwrap();
     let ended = check(&lab, &["--session"]).await;
     assert!(
@@ -96,6 +96,13 @@ async fn a_configuration_is_checked_without_a_daemon() {
         "{}",
         ended.errors
     );
+    // As everywhere, the voipd that runs is meant.
+    let phone = phone(&lab).await;
+    let mut command = phone.voipctl(&["config", "check"]);
+    command.env("HOME", lab.root()).env_remove("XDG_CONFIG_HOME");
+    let meant = Voipctl::start(command).ends().await;
+    assert_eq!((meant.code, &meant.errors), (1, &ended.errors));
+    phone.stop().await;
 }
 
 /// A telephone with these files or names for microphone and loudspeaker.
