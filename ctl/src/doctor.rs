@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use voipd_dbus::Dict;
+use zbus::fdo;
 
 use crate::config;
 use crate::daemon::{Bus, Daemon, Found};
@@ -69,17 +70,28 @@ pub(crate) async fn run(out: Output, choice: Option<Bus>) -> Result<u8, Failure>
     match daemon {
         Some(daemon) => match daemon.manager().await?.diagnose().await {
             Ok(seen) => checks.extend(seen.into_iter().map(Check::of_daemon)),
-            Err(error) => {
-                let remedy = "look at its log: journalctl -e -t voipd";
-                let sentence = format!("voipd does not say how things are: {error}");
-                checks.push(Check::new("daemon", State::Failed, sentence, remedy));
-            }
+            Err(error) => checks.push(unsaid(error)),
         },
         // The daemon would say it: one that does not run may not be able to start because of it.
         None => checks.push(configuration(choice)),
     }
     tell(out, &checks)?;
     Ok(verdict(&checks).code())
+}
+
+/// Why the daemon does not say how things are.
+fn unsaid(error: voipd_dbus::Error) -> Check {
+    let denied = match &error {
+        voipd_dbus::Error::Bus(zbus::Error::FDO(inner)) => matches!(**inner, fdo::Error::AccessDenied(_)),
+        _ => false,
+    };
+    let remedy = match denied {
+        true => "sudo adduser $USER voip, and log in anew: a login from before is not in the group",
+        false => "look at its log: journalctl -e -t voipd",
+    };
+    let why = Failure::from(error).sentence.unwrap_or_default();
+    let sentence = format!("voipd does not say how things are: {}", why.trim_end_matches('.'));
+    Check::new("daemon", State::Failed, sentence, remedy)
 }
 
 /// What there is to say about which daemon runs, and the one that is to be asked.
@@ -253,6 +265,15 @@ mod tests {
         };
         assert_eq!(of("skipped"), Check::new("nat", State::Skipped, "s", "r"));
         assert_eq!(of("excellent").state, State::Warning);
+    }
+
+    #[test]
+    fn who_may_not_ask_is_told_how_to_become_one_who_may() {
+        let denied = unsaid(fdo::Error::AccessDenied("Rejected send message".into()).into());
+        assert!(denied.sentence.contains("members of the group voip"), "{denied:?}");
+        assert!(denied.remedy.contains("log in anew"), "{denied:?}");
+        let other = unsaid(voipd_dbus::Error::Failed("a bad day".into()));
+        assert!(other.sentence.ends_with(": a bad day") && other.remedy.contains("journalctl"), "{other:?}");
     }
 
     #[test]
