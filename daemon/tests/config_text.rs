@@ -1,12 +1,13 @@
 //! What configuration text means, and what is told of text that is wrong.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use voipd::config::account::{FileText, Holds, local_networks};
-use voipd::config::{Config, ConfigError, ConfigFault, Scope, SipConfig, parse};
+use voipd::config::{AudioConfig, Config, ConfigError, ConfigFault, Scope, SipConfig, parse};
 use voipd_agent::AccountKind;
 use voipd_media::Codec;
 use voipd_tests::authority::{Authority, Certificate, Validity};
@@ -304,7 +305,10 @@ fn the_example_parses_with_and_without_its_comments() {
     let uncommented: String = text
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-        .filter(|line| !line.starts_with("password ="))
+        // Each stands beside another that says the same in its own way.
+        .filter(|line| {
+            !["password =", "relay-password =", "tls-pin ="].iter().any(|key| line.starts_with(key))
+        })
         .flat_map(|line| [line, "\n"])
         .collect();
     let config = read_for(&uncommented, Scope::Session).unwrap();
@@ -315,8 +319,28 @@ fn the_example_parses_with_and_without_its_comments() {
     let sip = SipConfig { tls: None, ..config.sip };
     assert_eq!((sip, config.calls), (defaults.sip, defaults.calls));
     assert_eq!(config.rtp.ports, defaults.rtp.ports);
-    assert_eq!(config.audio, defaults.audio);
+    assert_eq!(config.audio.tone_files.len(), 7);
+    let audio = AudioConfig { tones: None, tone_files: BTreeMap::new(), ..config.audio };
+    assert_eq!(audio, defaults.audio);
     assert_eq!(config.direct.allow_from, defaults.direct.allow_from);
+    assert_eq!((config.rendezvous, config.offer_relay), (None, None));
+}
+
+#[test]
+fn the_example_has_every_key_there_is() {
+    let text = include_str!("../voipd.toml");
+    let sections = ["sip", "rtp", "audio", "nat", "direct", "calls", "rendezvous", "log"];
+    let heads = sections.map(|name| format!("[{name}]")).into_iter().chain(["[[account]]".to_owned()]);
+    for head in heads {
+        let faults = faults(&format!("{head}\nnothing-like-a-key = 1"));
+        let (_, keys) = faults.iter().find_map(|fault| fault.split_once("the keys are ")).unwrap();
+        let lines = text.lines().map(|line| line.trim_start_matches('#'));
+        let lines = lines.skip_while(|line| *line != head).skip(1).take_while(|line| !line.starts_with('['));
+        let written: Vec<&str> = lines.filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        for key in keys.split(", ") {
+            assert!(written.contains(&key), "{head} lacks {key}");
+        }
+    }
 }
 
 #[test]
