@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use voipd::config::{ConfigError, Scope, load};
+use voipd_tests::authority::{Authority, Validity};
 
 fn write(path: &Path, text: &str, mode: u32) {
     std::fs::write(path, text).unwrap();
@@ -37,6 +38,28 @@ fn a_password_that_others_can_read_is_warned_of() {
     assert!(load(Some(&file), Scope::System).unwrap().warnings.is_empty());
     write(&file, ACCOUNT, 0o644);
     assert!(load(Some(&file), Scope::System).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn each_secret_that_others_can_read_is_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("voipd.toml");
+    let warnings = |text: &str| {
+        write(&file, text, 0o644);
+        load(Some(&file), Scope::System).unwrap().warnings
+    };
+    let own = Authority::new("voipd test authority").issue(&["a.example"], Validity::Good);
+    let relays = "relays = [\"turn:c.example\"]\nrelay-user = \"a\"\nrelay-password = \"x\"\n";
+    for text in [
+        format!("{ACCOUNT}{relays}"),
+        format!("[direct]\n{relays}"),
+        format!("{ACCOUNT}tls-certificate = '''{}'''\ntls-key = '''{}'''\n", own.chain, own.key),
+        "account = [{ name = \"a\", address = \"sip:a@b.example\", password = \"x\" }]\n".to_owned(),
+    ] {
+        let told = warnings(&text);
+        assert!(told.len() == 1 && told[0].contains("voipd.toml holds a secret"), "{text}: {told:?}");
+    }
+    assert!(warnings(&format!("{ACCOUNT}# password = \"x\"\n")).is_empty());
 }
 
 #[test]

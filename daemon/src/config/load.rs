@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::account::{FileText, Holds};
+use super::fields::{Entry, Value};
 use super::{Config, ConfigError, Scope, text};
 
 /// A configuration, where it came from, and what to warn of.
@@ -40,8 +41,8 @@ pub fn load(named: Option<&Path>, scope: Scope) -> Result<Loaded, ConfigError> {
     };
     let config = text::parse(&text, file, scope, &read_file)?;
     let mut exposed = exposed.into_inner();
-    // A password in the file itself; what other files hold has been looked at above.
-    if holds_password(&text) && readable_by_others(file) {
+    // A secret in the file itself; what other files hold has been looked at above.
+    if text::read(&text).iter().any(is_secret) && readable_by_others(file) {
         exposed.push(file.to_owned());
     }
     let warn = |path: &PathBuf| {
@@ -111,10 +112,16 @@ fn readable_by_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// Whether the text sets a key `password`. A line that only looks so costs a warning, not a call.
-fn holds_password(text: &str) -> bool {
-    text.lines().any(|line| {
-        let key = line.trim_start().split('=').next().unwrap_or("").trim_end();
-        key.trim_matches(['"', '\'']) == "password" && line.contains('=')
-    })
+/// Whether an entry, or one within it, is a password or a private key.
+fn is_secret(entry: &Entry) -> bool {
+    matches!(entry.key.value.as_str(), "password" | "relay-password") || holds_secret(&entry.value.value)
+}
+
+fn holds_secret(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.contains("PRIVATE KEY-----"),
+        Value::List(elements) => elements.iter().any(|element| holds_secret(&element.value)),
+        Value::Table(entries) => entries.iter().any(is_secret),
+        Value::Number(_) | Value::Flag(_) | Value::Other(_) => false,
+    }
 }

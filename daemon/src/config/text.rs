@@ -35,6 +35,12 @@ pub fn parse(text: &str, file: &Path, scope: Scope, read_file: ReadFile<'_>) -> 
     Err(ConfigError::Faulty(faults.into_iter().map(locate).collect()))
 }
 
+/// What a text says, as far as it is TOML.
+pub(super) fn read(text: &str) -> Vec<Entry> {
+    let (table, _) = DeTable::parse_recoverable(text);
+    entries(table.get_ref())
+}
+
 fn entries(table: &DeTable<'_>) -> Vec<Entry> {
     table
         .iter()
