@@ -46,7 +46,11 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
             end_with_input: Some(mode != Mode::Tap && !args.join.stay),
             ..args.join.options()
         };
-        return out.line(&call.open_audio_socket(&options).await?);
+        let path = call.open_audio_socket(&options).await?;
+        return match out.json {
+            true => out.document(&serde_json::json!({ "socket": path })),
+            false => out.line(&path),
+        };
     }
     let listens = mode == Mode::Tap || args.join.listen.is_some();
     if listens && io::stdout().is_terminal() {

@@ -26,7 +26,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: StatusArgs) -> Resul
             "version": manager.text("Version"),
             "scope": manager.text("Scope"),
             "bus": daemon.bus.name(),
-            "codecs": manager.list("Codecs"),
+            "codecs": manager.to_json()["codecs"],
             "do_not_disturb": manager.flag("DoNotDisturb"),
             "audio": dict_to_json(&audio.properties),
             "accounts": snapshot.accounts.iter().map(Object::to_json).collect::<Vec<_>>(),

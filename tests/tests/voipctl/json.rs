@@ -66,6 +66,9 @@ async fn every_command_that_prints_data_prints_a_document() {
     let status = json(&["status"]).await;
     has(&status, &named(&["version", "scope", "bus", "do_not_disturb", "audio", "accounts", "calls"]));
     assert_eq!((&status["scope"], &status["bus"]), (&"session".into(), &"session".into()));
+    assert_eq!(status["codecs"][0], "opus");
+    let socket = json(&["audio", "1", "--socket"]).await;
+    assert!(socket["socket"].as_str().unwrap().ends_with(".sock"), "{socket}");
     has(&status["audio"], &keys("org.voipd.Audio1"));
     has(&status["calls"][0], &listed);
     has(&status["accounts"][1], &account_keys);
