@@ -176,7 +176,7 @@ pub(crate) async fn silence(daemon: &Daemon, one: OneCall) -> Result<(), Failure
 
 pub(crate) async fn set_codec(daemon: &Daemon, args: CodecArgs) -> Result<(), Failure> {
     let (named, codec) = call_and_word(&args.words, "the codec")?;
-    let path = path_of(daemon, named.as_ref(), Fit::Sounding).await?;
+    let path = path_of(daemon, named.as_ref(), Fit::Answered).await?;
     Ok(daemon.call(&path).await?.set_codec(codec).await?)
 }
 

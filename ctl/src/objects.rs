@@ -229,6 +229,7 @@ pub(crate) enum Fit {
     Holdable,
     OnHold,
     Sounding,
+    Answered,
     InConference,
     Any,
 }
@@ -239,11 +240,10 @@ impl Fit {
         match self {
             Self::Incoming => state == Some(CallState::Incoming),
             Self::Unended => state != Some(CallState::Ended),
-            Self::Holdable => {
-                matches!(state, Some(CallState::Active | CallState::Held)) && !call.flag("LocalHold")
-            }
+            Self::Holdable => Self::Answered.matches(call) && !call.flag("LocalHold"),
             Self::OnHold => state != Some(CallState::Ended) && call.flag("LocalHold"),
             Self::Sounding => matches!(state, Some(CallState::Early | CallState::Active)),
+            Self::Answered => matches!(state, Some(CallState::Active | CallState::Held)),
             Self::InConference => !matches!(call.text("Conference"), "" | "/"),
             Self::Any => true,
         }
@@ -257,6 +257,7 @@ impl Fit {
             Self::Holdable => ("that can be held", "that can be held"),
             Self::OnHold => ("on hold", "on hold"),
             Self::Sounding => ("that can take digits", "that can take digits"),
+            Self::Answered => ("whose codec can be chosen", "whose codec can be chosen"),
             Self::InConference => ("that is in a conference", "that are in a conference"),
             Self::Any => ("to show", "to show"),
         }
@@ -357,6 +358,9 @@ pub(crate) mod tests {
         assert_eq!(snapshot.call(None, Fit::OnHold).unwrap().id(), 2);
         assert_eq!(snapshot.call(None, Fit::Holdable).unwrap().id(), 4);
         assert_eq!(snapshot.call(None, Fit::Sounding).unwrap().id(), 4);
+        let held = Snapshot { calls: vec![snapshot.calls[1].clone()], ..Snapshot::default() };
+        assert_eq!(held.call(None, Fit::Answered).unwrap().id(), 2);
+        assert!(held.call(None, Fit::Sounding).is_err());
         assert_eq!(snapshot.call(Some(&CallName(1)), Fit::Holdable).unwrap().id(), 1);
     }
 

@@ -91,6 +91,7 @@ async fn a_call_that_is_not_there_or_not_so_far_says_so() {
             ctl(&phone, &[command, name]).await.fails(1, &["there is no call 7"]);
         }
     }
+    ctl(&phone, &["codec", "G722"]).await.fails(1, &["there is no call whose codec can be chosen"]);
     for what in ["active", "ended"] {
         ctl(&phone, &["wait", what, "--call", "7"]).await.fails(1, &["there is no call 7"]);
     }
