@@ -25,7 +25,7 @@ use crate::objects::{CallName, ConferenceName};
 #[command(name = "voipctl", version, about, after_help = Exit::help(), max_term_width = 110)]
 pub(crate) struct Cli {
     /// Use the voipd of the system bus
-    #[arg(long, global = true, conflicts_with = "session")]
+    #[arg(long, global = true)]
     system: bool,
     /// Use the voipd of the session bus
     #[arg(long, global = true)]
@@ -38,12 +38,15 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// The bus that was asked for.
-    pub(crate) fn bus(&self) -> Option<Bus> {
+    /// The bus that was asked for. clap sees no conflict between an option before the command and one behind it.
+    pub(crate) fn bus(&self) -> Result<Option<Bus>, Failure> {
         match (self.system, self.session) {
-            (true, _) => Some(Bus::System),
-            (_, true) => Some(Bus::Session),
-            _ => None,
+            (true, true) => {
+                Err(Failure::usage("--system and --session exclude each other: say one of them."))
+            }
+            (true, false) => Ok(Some(Bus::System)),
+            (false, true) => Ok(Some(Bus::Session)),
+            (false, false) => Ok(None),
         }
     }
 }
@@ -266,7 +269,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
     /// Show one line for each message
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     pub(crate) brief: bool,
 }
 
@@ -318,10 +321,13 @@ mod tests {
 
     #[test]
     fn options_of_the_bus_stand_anywhere_and_exclude_each_other() {
-        assert_eq!(parse("voipctl --session status").unwrap().bus(), Some(Bus::Session));
-        assert_eq!(parse("voipctl account list --system --json").unwrap().bus(), Some(Bus::System));
-        assert_eq!(parse("voipctl calls").unwrap().bus(), None);
-        assert!(parse("voipctl --session --system calls").is_err());
+        let bus = |line: &str| parse(line).unwrap().bus();
+        assert_eq!(bus("voipctl --session status").unwrap(), Some(Bus::Session));
+        assert_eq!(bus("voipctl account list --system --json").unwrap(), Some(Bus::System));
+        assert_eq!(bus("voipctl calls").unwrap(), None);
+        for line in ["voipctl --session --system calls", "voipctl --system calls --session"] {
+            assert!(bus(line).is_err(), "{line}");
+        }
     }
 
     #[test]

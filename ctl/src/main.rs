@@ -62,7 +62,7 @@ fn complain(sentence: &str) {
 }
 
 fn run(cli: Cli) -> Result<u8, Failure> {
-    let bus = cli.bus();
+    let bus = cli.bus()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

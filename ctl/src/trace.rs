@@ -50,6 +50,9 @@ pub(crate) enum Direction {
 }
 
 pub(crate) async fn run(daemon: &Daemon, out: Output, args: TraceArgs) -> Result<(), Failure> {
+    if args.brief && out.json {
+        return Err(Failure::usage("--brief and --json exclude each other: say one of them."));
+    }
     let mut interrupts = Interrupts::take(&[SignalKind::interrupt()])?;
     let mut capture = args.pcap.as_deref().map(Capture::create).transpose()?;
     let call = match &args.call {

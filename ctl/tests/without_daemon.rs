@@ -43,7 +43,13 @@ fn a_chosen_bus_that_is_not_there_is_named() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2() {
-    for arguments in [&["dial"][..], &["call"], &["hold", "seven"], &["--system", "--session", "calls"]] {
+    for arguments in [
+        &["dial"][..],
+        &["call"],
+        &["hold", "seven"],
+        &["--system", "--session", "calls"],
+        &["--system", "calls", "--session"],
+    ] {
         let (code, _, stderr) = run(&mut voipctl(arguments));
         assert_eq!(code, 2, "{arguments:?}: {stderr}");
     }

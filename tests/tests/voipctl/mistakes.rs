@@ -33,6 +33,7 @@ async fn a_wrong_command_line_is_2_and_says_what_to_write() {
         (&["devices", "select"], &["<input|output|ringer>"]),
         (&["devices", "test", "--seconds", "60"], &["60", "1..=10"]),
         (&["--system", "--session", "status"], &["--system", "--session"]),
+        (&["--json", "trace", "--brief"], &["--brief", "--json"]),
     ] {
         ctl(&phone, arguments).await.fails(2, words);
     }
