@@ -30,7 +30,7 @@ pub(crate) struct DialPlanArgs {
     /// How numbers are sent: dialled, plus, or national
     #[arg(long, value_name = "FORMAT")]
     number_format: Option<String>,
-    /// In which kind of URI numbers are sent: sip, or phone (with user=phone)
+    /// In which kind of URI numbers are sent: sip, phone (with user=phone), or tel
     #[arg(long, value_name = "KIND")]
     number_uri: Option<String>,
     /// Emergency numbers, when they are not those of the country: never blocked or rewritten
