@@ -230,6 +230,8 @@ impl Agent {
         call.whereabouts.moving = false;
         match result {
             Ok(local) => {
+                // What led to the sockets before leads nowhere.
+                call.advertised = None;
                 if let Some(stream) = call.stream_mut() {
                     stream.local = *local;
                     stream.socket = SocketAddr::new(local.address, local.rtp_port);

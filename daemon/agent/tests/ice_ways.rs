@@ -257,6 +257,25 @@ fn a_peer_that_finds_our_address_rewritten_is_followed_without_ice() {
 }
 
 #[test]
+fn a_peer_without_ice_is_told_where_media_comes_to_after_a_move() {
+    let (mut world, alice, call, peer) =
+        answered_with(&crate::common::peer::sdp("192.0.2.9", 4000, "sendrecv"));
+    assert!(matches!(world.view(alice, call).media_way, MediaWay::Plain { .. }));
+    for address in ["192.0.2.77", "192.0.2.78"] {
+        world.requests(peer.host);
+        world.move_to(alice, &format!("{address}:5060"));
+        world.run_ms(200);
+        let invite = world.requests(peer.host).remove(0);
+        let offer = String::from_utf8_lossy(&invite.body).into_owned();
+        let port = world.local_media(alice, call).port();
+        assert!(offer.contains(&format!("c=IN IP4 {address}\r\n")), "{offer}");
+        assert!(offer.contains(&format!("m=audio {port} ")), "{offer}");
+        peer.answer(&mut world, &invite, 200, &crate::common::peer::sdp("192.0.2.9", 4000, "sendrecv"));
+        world.run_ms(200);
+    }
+}
+
+#[test]
 fn an_offer_that_a_gateway_has_rewritten_is_answered_with_mismatch() {
     let (mut world, alice, raw) = scripted();
     let mut peer = Peer::calling(&world, raw, alice, "sip:alice@192.0.2.1");
