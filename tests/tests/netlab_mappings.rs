@@ -160,6 +160,55 @@ async fn a_call_outwards_is_mapped_until_it_ends_is_stopped_or_crashes() {
 }
 
 #[tokio::test]
+async fn a_call_that_moves_to_another_address_has_its_new_sockets_mapped() {
+    if !needs_root("a_call_that_moves_to_another_address_has_its_new_sockets_mapped") {
+        return;
+    }
+    let lab = Lab::shared();
+    let internet = Internet::new();
+    let site = internet.site(CONE);
+    let _service = Miniupnpd::start(&lab, site.router(), &ALL).await;
+    let host = internet.host("peer");
+    let echo = "name = \"echo\"\nkind = \"echo\"\nallow-from = [\"0.0.0.0/0\"]";
+    let _peer = Voipd::start(&lab, "peer", Config::on(&host.namespace, host.address).account(echo)).await;
+    let phone = phone(&lab, "phone", &site).await;
+    let call = phone.dial(&format!("sip:echo@{}", host.address)).await;
+    call.is("active").await;
+    assert_eq!(rules(site.router()).len(), 2, "RTP and RTCP");
+
+    let [a, b, c, _] = site.address.octets();
+    let address = Ipv4Addr::new(a, b, c, 77);
+    site.client().ip(&format!(
+        "address del {}/24 dev eth0\naddress add {address}/24 dev eth0\nroute add default via {}\n",
+        site.address,
+        site.router().gateway()
+    ));
+    // What leads to the address of before ends with its lease.
+    let mapped = || -> Vec<u16> {
+        let to = format!("{address}:");
+        let rules = rules(site.router());
+        let places =
+            rules.iter().filter_map(|rule| rule.split_whitespace().find_map(|word| word.strip_prefix(&to)));
+        places.map(|port| port.parse().unwrap()).collect()
+    };
+    // Nobody else on that machine can have a port that the call has.
+    let taken = |port: &u16| site.client().inside(|| UdpSocket::bind((address, *port)).is_err());
+    until("the ports that the call has now are mapped, and no others", SOON, async || {
+        let ports = mapped();
+        (ports.len() == 2 && ports.iter().all(taken)).then_some(())
+    })
+    .await;
+    let before = call.figures().await.packets_received;
+    until("sound comes back", SOON, async || {
+        (call.figures().await.packets_received > before + 20).then_some(())
+    })
+    .await;
+    call.hang_up().await;
+    until("they are mapped no more", SOON, async || mapped().is_empty().then_some(())).await;
+    phone.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_within_the_local_network_is_not_mapped() {
     if !needs_root("a_call_within_the_local_network_is_not_mapped") {
         return;

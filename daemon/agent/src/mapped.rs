@@ -36,7 +36,8 @@ impl Agent {
     }
 
     /// Where the call's media ports are reached from outside: once before the answer to [`crate::Output::BindMedia`] where
-    /// that is known by then, and whenever it changes. A peer that was told the old place hears of it in a re-INVITE.
+    /// that is known by then, and whenever it changes. A peer that was told the old place hears of it in a re-INVITE. What
+    /// led to the sockets of before is forgotten with the answer to [`crate::Output::MoveMedia`].
     pub fn handle_media_mapped(&mut self, now: Instant, call: CallId, mapped: Option<LocalMedia>) {
         let Some(known) = self.calls.get_mut(&call).filter(|call| !call.is_ended()) else { return };
         let old = std::mem::replace(&mut known.mapped, mapped);
@@ -49,7 +50,9 @@ impl Agent {
             self.offer_mapped(now, call);
         }
         let Some(known) = self.calls.get(&call) else { return };
-        if told && old != mapped && known.phase == Phase::Active && known.is_streaming() {
+        // Where the call is on its way to other sockets, the offer that tells it of those is the next.
+        let goes_on = known.phase == Phase::Active && known.is_streaming() && !known.whereabouts.is_moving();
+        if told && old != mapped && goes_on {
             self.offer_anew(now, call);
         }
         if late && mapped.is_some() && self.wants_mapping(call) {

@@ -70,6 +70,11 @@ impl Whereabouts {
         self.told == Told::Due && !self.moving && self.stranded.is_none() && self.again_at.is_none()
     }
 
+    /// The call's media is about to go on with other sockets.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moving
+    }
+
     pub(crate) fn is_stranded(&self) -> bool {
         self.stranded.is_some()
     }
@@ -231,7 +236,7 @@ impl Agent {
         match result {
             Ok(local) => {
                 // What led to the sockets before leads nowhere.
-                call.advertised = None;
+                (call.advertised, call.mapped) = (None, None);
                 if let Some(stream) = call.stream_mut() {
                     stream.local = *local;
                     stream.socket = SocketAddr::new(local.address, local.rtp_port);

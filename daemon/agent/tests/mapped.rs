@@ -95,6 +95,40 @@ fn a_mapping_that_moves_in_a_call_is_told_to_a_peer_that_relies_on_it_alone() {
 }
 
 #[test]
+fn after_a_move_a_peer_is_told_our_own_ports_until_those_are_mapped() {
+    // The router that mapped the ports may be gone with the network, which is known at once or never.
+    for known in [true, false] {
+        let (mut world, alice) = caller();
+        let bob = world.raw(OUTSIDE);
+        let (id, _) = dialled(&mut world, alice, "sip:bob@198.51.100.8");
+        let invite = world.requests(bob).remove(0);
+        let peer = Peer::called(bob, alice, &invite);
+        let answer = sdp("198.51.100.8", 5000, "sendrecv");
+        peer.answer(&mut world, &invite, 200, &answer);
+        world.run_ms(50);
+        world.requests(bob);
+        world.move_to_and(alice, "192.168.1.77:5060", |agent, now| {
+            if known {
+                agent.handle_media_mapped(now, id, None);
+            }
+        });
+        world.run_ms(50);
+        let moved = world.requests(bob).remove(0);
+        let offer = String::from_utf8_lossy(&moved.body).into_owned();
+        let port = world.local_media(alice, id).port();
+        assert!(offer.contains("c=IN IP4 192.168.1.77\r\n"), "{offer}");
+        assert!(offer.contains(&format!("m=audio {port} ")), "{offer}");
+        peer.answer(&mut world, &moved, 200, &answer);
+        world.run_ms(50);
+        world.requests(bob);
+        world.act(alice, |agent, now| agent.handle_media_mapped(now, id, mapped(43_000)));
+        world.run_ms(50);
+        let offer = String::from_utf8(world.requests(bob).remove(0).body).unwrap();
+        assert!(offer.contains("c=IN IP4 203.0.113.5\r\n") && offer.contains("m=audio 43000 "), "{offer}");
+    }
+}
+
+#[test]
 fn ports_that_are_mapped_late_are_told_to_a_peer_that_was_told_our_own() {
     for ringing in [false, true] {
         let (mut world, alice) = caller();

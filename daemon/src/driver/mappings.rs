@@ -293,6 +293,27 @@ impl Driver {
         self.agent.handle_media_bound(now, call, bound);
     }
 
+    /// A call goes on with other sockets: what led to those before is given up, and asked for anew where that is worth it.
+    /// The call does not wait for it: its peer hears of our own address first.
+    pub(super) fn media_moved(&mut self, call: CallId, moved: Result<LocalMedia, String>) {
+        let now = Instant::now();
+        let local = moved.as_ref().ok().copied();
+        if local.is_some() {
+            self.media_unmapped(call);
+        }
+        self.agent.handle_media_bound(now, call, moved);
+        let Some(local) = local.filter(|_| self.mappings.enabled) else { return };
+        self.open_for_call(now, call, local);
+        let ours = self.mappings.mapper.gateway().map(|gateway| IpAddr::V4(gateway.local));
+        if ours == Some(local.address)
+            && self.agent.wants_mapping(call)
+            && let Some(ports) = self.mappings.want_for_call(now, call, local)
+        {
+            self.mappings.calls.insert(call, ports);
+            self.serve_mappings(now);
+        }
+    }
+
     /// The call needs its ports no more.
     pub(super) fn media_unmapped(&mut self, call: CallId) {
         let now = Instant::now();

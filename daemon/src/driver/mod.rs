@@ -351,7 +351,7 @@ impl Driver {
             Output::MoveMedia { call, port, address, peer } => {
                 let address = peer.and_then(crate::transport::local_ip_towards_ip).unwrap_or(address);
                 let moved = self.move_media(call, port, address);
-                self.agent.handle_media_bound(Instant::now(), call, moved);
+                self.media_moved(call, moved);
             }
             Output::CheckNetwork => self.check_network(false),
             Output::OpenStream { call, port, plan } => self.open_stream(call, port, *plan),

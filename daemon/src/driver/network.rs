@@ -28,8 +28,9 @@ impl Driver {
                 self.network = snapshot;
                 self.resolver.network_changed();
                 self.nat.network_changed();
-                self.mappings_moved();
+                // Calls that move have to know it before they hear that a router is gone.
                 self.check_network(false);
+                self.mappings_moved();
             }
             // Calls and registrations outlast a short sleep, and telling everybody would keep the system awake.
             NetworkEvent::Suspending => log::info!("the system goes to sleep"),
@@ -37,8 +38,8 @@ impl Driver {
                 log::info!("the system has slept: looking after calls and registrations");
                 self.transport.abandon(|_| true);
                 self.nat.network_changed();
-                self.mappings_moved();
                 self.check_network(true);
+                self.mappings_moved();
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
-use voipd_agent::{Network, NetworkChange};
+use voipd_agent::{Agent, Network, NetworkChange};
 use voipd_audio::PortId;
 use voipd_media::LocalMedia;
 use voipd_sip::endpoint::{Flow, TransportError};
@@ -27,9 +28,7 @@ impl World {
 
     /// The agent has another address from now on, and is told.
     pub fn move_to(&mut self, host: HostId, address: &str) {
-        self.hosts[host.0].address = address.parse().unwrap();
-        self.station(host).place.offline = false;
-        self.network_changed(host, false);
+        self.move_to_and(host, address, |_, _| ());
     }
 
     /// The agent has no network from now on, and is told.
@@ -51,8 +50,19 @@ impl World {
         self.network_changed(host, false);
     }
 
+    /// As [`World::move_to`]; `then` comes before anything that the agent asks for is carried out.
+    pub fn move_to_and(&mut self, host: HostId, address: &str, then: impl FnOnce(&mut Agent, Instant)) {
+        self.hosts[host.0].address = address.parse().unwrap();
+        self.station(host).place.offline = false;
+        self.network_changed_and(host, false, then);
+    }
+
     /// Tells an agent how everybody is reached now.
     pub fn network_changed(&mut self, host: HostId, recheck: bool) {
+        self.network_changed_and(host, recheck, |_, _| ());
+    }
+
+    fn network_changed_and(&mut self, host: HostId, recheck: bool, then: impl FnOnce(&mut Agent, Instant)) {
         self.station(host).place.roams = true;
         let faced = self.station(host).agent.faced();
         let own = self.own(host);
@@ -62,7 +72,10 @@ impl World {
             recheck,
         };
         let (signalling, media) = (faces(faced.signalling), faces(faced.media));
-        self.act(host, |agent, now| agent.handle_network_changed(now, NetworkChange { signalling, media }));
+        self.act(host, |agent, now| {
+            agent.handle_network_changed(now, NetworkChange { signalling, media });
+            then(agent, now);
+        });
     }
 
     // Looking.
