@@ -487,7 +487,8 @@ fn received_counters(counters: &StreamCounters) -> Vec<ReceivedCounters> {
         ssrc: counters.remote_ssrc,
         base_extended_seq: counters.base_extended_seq,
         highest_extended_seq: counters.highest_extended_seq,
-        packets: counters.packets_received as u32,
+        // Others of the stream came from other sources.
+        packets: counters.source_received as u32,
         jitter: counters.jitter_timestamp_units,
     }]
 }

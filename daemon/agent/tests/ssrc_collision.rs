@@ -56,6 +56,25 @@ fn the_first_collision_takes_another_ssrc_with_a_goodbye_and_the_call_goes_on() 
 }
 
 #[test]
+fn a_peer_that_takes_another_ssrc_is_reported_on_from_its_beginning() {
+    let mut pair = Pair::new();
+    let (out, inb) = pair.talking();
+    let world = &mut pair.world;
+    world.run_s(10);
+    let here = world.local_media(pair.alice, out);
+    collide(world, pair.bob, inb, here);
+    let theirs = world.plan(pair.bob, inb).ssrc.to_be_bytes();
+    world.rtcp.clear();
+    world.run_s(20);
+    // What a sender report says of the peer follows 28 bytes of its own.
+    let reports = world.rtcp.iter().filter(|(from, ..)| from.ip() == here.ip());
+    let of_theirs = reports.map(|(_, _, bytes)| &bytes[28..]).filter(|block| block.starts_with(&theirs));
+    let losses: Vec<_> = of_theirs.map(|block| block[4..8].to_vec()).collect();
+    assert!(!losses.is_empty());
+    assert!(losses.iter().all(|lost| *lost == [0; 4]), "share and number: {losses:?}");
+}
+
+#[test]
 fn what_a_reflector_sends_back_changes_nothing_and_is_noted() {
     let mut pair = Pair::new();
     let (out, _) = pair.talking();

@@ -366,6 +366,8 @@ pub struct StreamCounters {
     pub base_extended_seq: u32,
     /// For RTCP: highest sequence number of this SSRC, with the count of its wraps in the upper half.
     pub highest_extended_seq: u32,
+    /// For RTCP: packets since `base_extended_seq`, those that came twice once.
+    pub source_received: u64,
     /// For RTCP: interarrival jitter in units of the RTP clock.
     pub jitter_timestamp_units: u32,
     /// RTP timestamp of the last audio packet sent.

@@ -35,6 +35,9 @@ fn the_new_one_is_heard_and_reported() {
     let counters = world.sides[0].counters(STREAM);
     assert_eq!((counters.remote_ssrc, counters.packets_lost), (8, 0));
     assert!(counters.base_extended_seq >= 30_000 && counters.highest_extended_seq <= 30_049);
+    let expected = u64::from(counters.highest_extended_seq - counters.base_extended_seq) + 1;
+    assert_eq!(counters.source_received, expected, "{counters:?}");
+    assert!(counters.packets_received > expected, "{counters:?}");
     assert!(counters.frames_concealed <= 8, "{counters:?}");
     assert!(counters.frames_played >= 190, "{counters:?}");
 }

@@ -85,7 +85,7 @@ impl Reports {
             ssrc: SENDER,
             base_extended_seq: far.base_extended_seq,
             highest_extended_seq: far.highest_extended_seq,
-            packets: far.packets_received as u32,
+            packets: far.source_received as u32,
             jitter: far.jitter_timestamp_units,
         });
         if let Some(report) = self.receiver.poll_packet(now, ntp, &SentCounters::default(), heard.as_slice())

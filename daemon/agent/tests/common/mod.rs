@@ -705,7 +705,12 @@ impl World {
         stream.counted_at = Some(elapsed);
         let counters = &mut stream.counters;
         if let Some(ssrc) = heard {
+            if ssrc != counters.remote_ssrc {
+                (counters.base_extended_seq, counters.source_received) =
+                    (counters.highest_extended_seq + 1, 0);
+            }
             counters.packets_received += packets - lost;
+            counters.source_received += packets - lost;
             counters.octets_received += (packets - lost) * 160;
             counters.packets_lost += lost;
             (counters.gap_packets, counters.gap_missing) =
@@ -717,6 +722,7 @@ impl World {
             counters.highest_extended_seq += packets as u32;
         }
         counters.packets_received = counters.packets_received.max(played);
+        counters.source_received = counters.source_received.max(played);
         if sends {
             counters.packets_sent += packets;
             counters.octets_sent += packets * 160;

@@ -349,5 +349,6 @@ impl Receiver {
         counters.remote_ssrc = self.ssrc.unwrap_or(0);
         counters.base_extended_seq = self.reception.base_extended();
         counters.highest_extended_seq = self.reception.highest_extended();
+        counters.source_received = self.reception.received();
     }
 }

@@ -93,6 +93,11 @@ impl Reception {
         self.highest
     }
 
+    /// Packets of this source since the first one that counts.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Never arrived, over all sources so far.
     pub(crate) fn lost(&self) -> u64 {
         let expected = if self.started { u64::from(self.highest.wrapping_sub(self.base)) + 1 } else { 0 };
@@ -137,7 +142,7 @@ mod tests {
         reception.packet(4);
         reception.restart();
         reception.packet(900);
-        assert_eq!(reception.lost(), 2);
+        assert_eq!((reception.lost(), reception.received()), (2, 1));
     }
 
     #[test]
