@@ -33,8 +33,6 @@ const SILENT_AFTER: i64 = 500 * MS;
 /// A packet late by so much or less loses what was made up in its stead, if the delay would else grow for nothing. Later
 /// ones are played whole: the gap was heard anyway, and words count more.
 const SKIPPED: i64 = 2 * TICK;
-/// Where the clock or the source changes, the time between is known by arrivals only: so little is no pause.
-const TURNED: i64 = 60 * MS;
 /// Length of the clock's tick.
 const TICK: i64 = crate::TICK_NANOS as i64;
 const MS: i64 = 1_000_000;
@@ -94,6 +92,8 @@ pub enum Next<'a> {
         /// So much of its beginning, in nanoseconds, was made up already because the packet was late. Leaving it out keeps
         /// the delay as it is.
         skip: u64,
+        /// The sender had paused before it: since the sound before, nothing was missing.
+        paused: bool,
     },
     /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
     /// behind it, if it is here (FEC).
@@ -157,7 +157,7 @@ enum Playout {
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play { packet: Packet, skip: i64 },
+    Play { packet: Packet, skip: i64, paused: bool },
     Lost { following: Option<Packet> },
     Empty,
     Silence,
@@ -249,11 +249,12 @@ impl JitterBuffer {
         let step = self.step(now_nanos.min(1 << 60) as i64);
         self.figures.target_us = (self.target() / 1000) as u64;
         match step {
-            Step::Play { packet, skip } => Next::Packet {
+            Step::Play { packet, skip, paused } => Next::Packet {
                 payload_type: packet.payload_type,
                 payload: self.pool.payload(&packet),
                 duration: packet.duration.unsigned_abs(),
                 skip: skip.unsigned_abs(),
+                paused,
             },
             Step::Lost { following: Some(packet) } => {
                 Next::Lost { following: Some(self.pool.payload(&packet)) }
@@ -471,8 +472,7 @@ impl JitterBuffer {
             let following = (oldest.sequence == stream.next).then_some(oldest);
             return Some(Step::Lost { following });
         }
-        let turned = gap <= TURNED && stream.begins_run(oldest.sequence);
-        if gap >= TICK && !turned && now < self.due(&oldest) {
+        if stream.pauses_before(&oldest) && now < self.due(&oldest) {
             // The sender had paused: its next sound starts by the clock.
             return Some(self.starve());
         }
@@ -498,11 +498,12 @@ impl JitterBuffer {
         let enough = self.wait().max(self.delay.risen());
         let needless = concealed <= SKIPPED && lateness - concealed >= enough;
         let skip = if needless { concealed.min(packet.duration) } else { 0 };
+        let paused = self.stream.as_ref().is_some_and(|stream| stream.pauses_before(&packet));
         self.take(packet);
         let left = if needless { concealed - skip } else { 0 };
         self.playout = Playout::Playing { concealed: left };
         self.figures.held_us = ((lateness - skip + self.packet_length()).max(0) / 1000) as u64;
-        Step::Play { packet, skip }
+        Step::Play { packet, skip, paused }
     }
 
     /// Nothing to play for 10 ms.

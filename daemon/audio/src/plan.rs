@@ -312,9 +312,9 @@ pub struct StreamCounters {
     pub packets_restored: u64,
     /// Lost packets that Opus's in-band forward error correction has replaced; they count as lost nevertheless.
     pub packets_corrected: u64,
-    /// Frames of 10 ms that were decoded.
+    /// Frames of 10 ms that were decoded, and those of the sender's pauses.
     pub frames_played: u64,
-    /// Frames of 10 ms that were made up because nothing had arrived.
+    /// Frames of 10 ms that were made up in the place of what was lost or late; known with the packet that comes next.
     pub frames_concealed: u64,
     /// Bursts of losses (RFC 3611 section 4.7.2, Gmin 16); late packets count as lost here and in the five that follow,
     /// which lag 64 packets behind.

@@ -2,7 +2,7 @@
 
 use crate::support::{Random, rms, speech};
 use crate::world::{STREAM, World, address, payload_type, plan, rtp};
-use voipd_audio::plan::{ReceiveKind, StreamPlan};
+use voipd_audio::plan::{ReceiveKind, SendPlan, StreamPlan};
 use voipd_audio::{Codec, PortId};
 
 const NOISE: u8 = 13;
@@ -65,6 +65,45 @@ fn a_pause_is_no_loss() {
     let sent = world.sides[0].counters(STREAM);
     // Of nine seconds, three and two hangovers are talk.
     assert!(sent.packets_sent < 200, "{} packets", sent.packets_sent);
+}
+
+#[test]
+fn a_pause_in_which_opus_sends_next_to_nothing_is_no_loss_either() {
+    let (mut world, mut near, _far) = World::call(Codec::Opus, 48_000);
+    let call = StreamPlan { generation: 2, ..plan(Codec::Opus, 0, address(1)) };
+    let send = SendPlan { dtx: true, ..call.send.unwrap() };
+    world.sides[0].controller.update_stream(STREAM, StreamPlan { send: Some(send), ..call }).unwrap();
+    let mut said = speech(48_000, 5.0, 1);
+    said.resize(15 * 48_000, 0.0);
+    near.feed(&said);
+    world.run_ms(15_000);
+    let sent = world.sides[0].counters(STREAM);
+    assert!(sent.packets_sent < 450, "{} packets", sent.packets_sent);
+    let heard = world.sides[1].counters(STREAM);
+    assert_eq!((heard.packets_lost, heard.packets_late), (0, 0));
+    assert!(heard.frames_concealed < 60, "{} frames made up", heard.frames_concealed);
+}
+
+#[test]
+fn a_gap_is_a_pause_where_the_sender_says_so_and_else_a_loss() {
+    // A second of sound, 400 ms of nothing, and sound again: the packets in between were never sent, or got lost.
+    for lost in [0, 20] {
+        let mut world = World::new(1);
+        let socket = world.sides[0].socket(address(0));
+        world.sides[0].controller.open_stream(STREAM, plan(Codec::Pcmu, 0, address(1)), socket).unwrap();
+        for number in 0..170_u16 {
+            if !(50..70).contains(&number) {
+                let sequence = if number < 50 { number } else { number - 20 + lost };
+                let packet = rtp(0, sequence, u32::from(number) * 160, 9, &[0x9f; 160]);
+                world.network().send(address(1), address(0), &packet);
+            }
+            world.run_ms(20);
+        }
+        let counters = world.sides[0].counters(STREAM);
+        assert_eq!(counters.packets_lost, u64::from(lost));
+        assert_eq!(counters.frames_concealed >= 30, lost > 0, "{counters:?}");
+        assert!(counters.frames_concealed < 50, "{counters:?}");
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Decoding {
     in_pause: bool,
     played_us: u64,
     concealed_us: u64,
+    /// Made up while nothing came. The next packet tells whether anything was missing, or the sender had paused.
+    unexplained_us: u64,
     /// Packets that FEC has brought back.
     corrected: u64,
 }
@@ -45,6 +47,7 @@ impl Decoding {
             in_pause: false,
             played_us: 0,
             concealed_us: 0,
+            unexplained_us: 0,
             corrected: 0,
         }
     }
@@ -56,7 +59,7 @@ impl Decoding {
 
     /// Forgets what was played.
     pub(crate) fn begin(&mut self) {
-        self.in_pause = false;
+        (self.in_pause, self.unexplained_us) = (false, 0);
         self.playout.clear(self.playout.rate());
         (self.codec, self.beside) = (None, false);
     }
@@ -71,7 +74,8 @@ impl Decoding {
     /// Adds the sound of what the jitter buffer gives. `in_event`: the sender sends a telephone event, and no sound.
     pub(crate) fn play(&mut self, next: Next<'_>, meanings: &Meanings, in_event: bool, effort: &mut Effort) {
         match next {
-            Next::Packet { payload_type, payload, skip, duration } => {
+            Next::Packet { payload_type, payload, skip, duration, paused } => {
+                self.explain(paused);
                 let meaning = meanings.get(usize::from(payload_type)).copied().flatten();
                 if let Some(ReceiveKind::ComfortNoise(_)) = meaning {
                     let description = Description::read(payload);
@@ -119,14 +123,18 @@ impl Decoding {
             Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
             Next::Empty if in_event => self.playout.silence(frame_len(self.playout.rate())),
             missing => {
+                let empty = matches!(missing, Next::Empty);
+                if !empty {
+                    self.explain(false);
+                }
                 let rate = self.playout.rate();
                 let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
                 let Some(decoder) = decoder else { return self.playout.silence_frame() };
                 let beside = std::mem::take(&mut self.beside);
-                if matches!(missing, Next::Empty) && !beside && decoder.is_moved_by_concealment() {
+                if empty && !beside && decoder.is_moved_by_concealment() {
                     // A packet that is a little late still finds the decoder as it left it.
                     self.beside = true;
-                    self.concealed_us += 10_000;
+                    self.unexplained_us += 10_000;
                     return self.playout.go_on();
                 }
                 if beside {
@@ -157,9 +165,21 @@ impl Decoding {
                     Next::Lost { following: None } => self.last_duration,
                     _ => frame_len(rate),
                 };
-                let made = conceal(decoder, &mut self.playout, length);
-                self.concealed_us += duration_us(made, rate);
+                let made = duration_us(conceal(decoder, &mut self.playout, length), rate);
+                match empty {
+                    true => self.unexplained_us += made,
+                    false => self.concealed_us += made,
+                }
             }
+        }
+    }
+
+    /// What was made up while nothing came was a pause of the sender's, or stood for what was missing.
+    fn explain(&mut self, paused: bool) {
+        let made = std::mem::take(&mut self.unexplained_us);
+        match paused {
+            true => self.played_us += made,
+            false => self.concealed_us += made,
         }
     }
 

@@ -5,7 +5,7 @@
 //! played first, and its stragglers find their places.
 
 use super::pool::Packet;
-use super::{Arrival, MS, nanos};
+use super::{Arrival, MS, TICK, nanos};
 
 /// Sequence numbers further ahead than this are another stream's (RFC 3550 A.1, MAX_DROPOUT).
 const MAX_DROPOUT: i16 = 3000;
@@ -13,6 +13,8 @@ const MAX_DROPOUT: i16 = 3000;
 const MAX_MISORDER: i16 = 100;
 /// A packet whose timestamp disagrees with its arrival by more than this is on another time line.
 const MAX_TIME_JUMP: i64 = 2_000 * MS;
+/// Where the clock or the source changes, the time between is known by arrivals only: so little is no pause.
+const TURNED: i64 = 60 * MS;
 /// Longest packet: four times the longest that RTP formats know.
 const MAX_LENGTH: i64 = 500 * MS;
 
@@ -204,9 +206,11 @@ impl Stream {
         Some(self.transit)
     }
 
-    /// Whether the packet with this number is the first of another source or clock.
-    pub(super) fn begins_run(&self, sequence: i64) -> bool {
-        self.former.is_some() && sequence == self.run.first
+    /// Whether `packet` comes next, and its sound begins a while after the end of what was played last.
+    pub(super) fn pauses_before(&self, packet: &Packet) -> bool {
+        let gap = packet.time - self.position;
+        let turns = self.former.is_some() && packet.sequence == self.run.first;
+        packet.sequence == self.next && gap >= TICK && !(turns && gap <= TURNED)
     }
 
     /// Whether more than one packet has come.
