@@ -106,11 +106,13 @@ impl Agent {
                     stream.socket = socket;
                     self.outputs.push_back(Output::UseSocket { call: id, port, socket });
                 }
+                let limits = limits(agreement, &plan);
                 if plan == *old {
-                    return;
+                    // `b=AS` and `a=maxptime` bound what may be chosen, and are in no plan.
+                    stream.adaptation.set_limits(limits);
+                    return self.steer(id);
                 }
                 plan.generation += 1;
-                let limits = limits(agreement, &plan);
                 match moved {
                     true => stream.adaptation = Adaptation::new(limits),
                     false => stream.adaptation.set_limits(limits),

@@ -3,6 +3,7 @@
 
 use crate::common::peer::{Peer, sdp};
 use crate::common::{HostId, Pair, World};
+use voipd_agent::Output;
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_sip::message::{Request, Response};
 
@@ -299,4 +300,38 @@ fn two_agents_refresh_without_a_word_to_anyone() {
     assert!(pair.world.count_said(alice, "UPDATE") >= 4);
     assert_eq!(pair.world.count_said(alice, "INVITE"), 1);
     assert_eq!((pair.world.states(alice, out), pair.world.states(bob, inb)), before);
+}
+
+#[test]
+fn an_offer_that_changes_the_bandwidth_alone_is_obeyed() {
+    let mut world = World::new();
+    let alice = world.phone("192.0.2.1:5060");
+    let raw = world.raw("192.0.2.9:5060");
+    let call = world.dial(alice, "sip:peer@192.0.2.9");
+    world.run_ms(50);
+    let invite = world.requests(raw).remove(0);
+    let offer = String::from_utf8_lossy(&invite.body).into_owned();
+    let mut formats = offer.lines().filter_map(|line| line.strip_prefix("a=rtpmap:"));
+    let number = formats.find_map(|format| format.strip_suffix(" opus/48000/2")).unwrap();
+    let sdp = |version, bandwidth| {
+        format!(
+            "v=0\no=- 1 {version} IN IP4 192.0.2.9\ns=-\nc=IN IP4 192.0.2.9\n{bandwidth}t=0 0\n\
+             m=audio 4000 RTP/AVP {number}\na=rtpmap:{number} opus/48000/2\n"
+        )
+    };
+    let mut peer = Peer::called(raw, alice, &invite);
+    peer.answer(&mut world, &invite, 200, &sdp(1, ""));
+    // The peer never reports, and so nothing is held back after a while.
+    world.run_s(20);
+    assert_eq!(world.state(alice, call), CallState::Active);
+    let before = world.plan(alice, call);
+    world.outputs(alice);
+    peer.request(&mut world, "INVITE", &sdp(2, "b=AS:30\n"));
+    world.run_ms(50);
+    assert_eq!(world.plan(alice, call), before);
+    let steered = world.outputs(alice).into_iter().find_map(|output| match output {
+        Output::SteerStream { steering, .. } => steering.bitrate,
+        _ => None,
+    });
+    assert!(steered.is_some_and(|bitrate| bitrate < 30_000), "{steered:?}");
 }
