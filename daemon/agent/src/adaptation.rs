@@ -133,6 +133,17 @@ impl Adaptation {
         }
     }
 
+    /// Packets take another way from now on: how long that is, and what waits on it, is learned anew. What was found to be
+    /// too much before stays so until reports say otherwise.
+    pub fn way_changed(&mut self, now: Instant) {
+        // At the beginning, ICE still looks for the way, and what is known is worth more than what is not.
+        if !self.opening.is_young() {
+            self.delay.way_changed(now);
+            self.inbound.way_changed();
+            self.queue = Duration::ZERO;
+        }
+    }
+
     /// How the stream is to be sent.
     pub fn steering(&self) -> Steering {
         self.choice.steering(&self.limits)

@@ -119,6 +119,7 @@ impl Agent {
                 }
                 if moved || plan.path != old.path {
                     (stream.moved_to, stream.rtcp_from) = (None, None);
+                    stream.adaptation.way_changed(now);
                 }
                 if moved {
                     // The peer before is left without a word: its early dialog is over, or not heard any more.
@@ -184,6 +185,7 @@ impl Agent {
                 if let Some(id) = self.call_at(port) {
                     if let Some(stream) = self.calls.get_mut(&id).and_then(Call::stream_mut) {
                         stream.moved_to = Some(remote);
+                        stream.adaptation.way_changed(now);
                     }
                     self.note(Weight::Info, Some(id), format!("the peer's media now comes from {remote}"));
                 }

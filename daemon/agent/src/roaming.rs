@@ -241,6 +241,7 @@ impl Agent {
                     stream.local = *local;
                     stream.socket = SocketAddr::new(local.address, local.rtp_port);
                     stream.quiet_since = now;
+                    stream.adaptation.way_changed(now);
                 }
                 let wanted = self.endpoint.wants_offer(call.session);
                 if wanted {

@@ -36,6 +36,7 @@ pub(crate) struct Link {
     /// Bits per second; 0: no limit.
     pub(crate) rate: f64,
     pub(crate) longest: Duration,
+    pub(crate) latency: Duration,
     /// Of 1000 packets of sound.
     pub(crate) losses: u64,
     /// What somebody else sends over it, in bits per second.
@@ -64,7 +65,7 @@ impl Link {
         } else {
             self.free_at = now;
         }
-        let mut due = self.free_at + LATENCY;
+        let mut due = self.free_at + self.latency;
         if !self.jitter.is_zero() {
             // Twelve evenly distributed numbers make a normal one.
             let sum: f64 = (0..12).map(|_| self.draw() as f64 / f64::from(1_u32 << 31)).sum();
@@ -139,6 +140,7 @@ impl Trial {
         let link = || Link {
             rate: 0.0,
             longest: Duration::from_secs(4),
+            latency: LATENCY,
             losses: 0,
             others: 0.0,
             jitter: Duration::ZERO,
@@ -449,4 +451,36 @@ fn what_the_peer_wants_is_not_exceeded() {
     assert_eq!((after.bitrate, after.ptime_ms, after.fec), (Some(24_000), Some(40), true));
     let modest = Adaptation::new(Limits { max_bitrate: Some(12_000), ..OPUS }).steering();
     assert_eq!((modest.bitrate, modest.ptime_ms), (Some(12_000), None));
+}
+
+#[test]
+fn a_longer_way_is_no_queue() {
+    let mut trial = Trial::new(OPUS);
+    let ways = |trial: &mut Trial, latency| {
+        (trial.there.latency, trial.back.latency) = (latency, latency);
+        trial.adaptation.way_changed(trial.now);
+    };
+    let before = trial.adaptation.steering();
+    for ms in [20, 120, 30, 250] {
+        ways(&mut trial, Duration::from_millis(ms));
+        trial.run(70);
+    }
+    trial.show();
+    assert!(trial.seconds.iter().all(|second| second.steering == before));
+    // A queue on it is one, all the same.
+    trial.there.rate = 24_000.0;
+    trial.run(90);
+    let settled = trial.since(340);
+    assert!(longest_queue(settled) < Duration::from_millis(500), "{:?}", longest_queue(settled));
+}
+
+#[test]
+fn what_a_link_carries_is_known_where_packets_have_just_got_smaller_headers() {
+    let mut trial = Trial::new(Limits { packet_overhead: 68, ..OPUS });
+    trial.run(60);
+    trial.adaptation.set_limits(OPUS);
+    trial.there.rate = 36_000.0;
+    trial.run(20);
+    trial.show();
+    assert!(mean_sent(trial.since(68)) > 16_000.0, "{}", mean_sent(trial.since(68)));
 }

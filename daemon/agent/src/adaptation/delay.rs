@@ -23,6 +23,10 @@ const STANDING: Duration = Duration::from_millis(65);
 const FULL: f64 = 0.3;
 /// A source that has sent for no longer is thought to have sent all the time.
 const YOUNG: Duration = Duration::from_secs(10);
+/// Packets that are sent so soon after they have begun to take another way overlap with those of the way before.
+const OVERLAP: Duration = Duration::from_secs(1);
+/// For so long afterwards, round trips may still be of the way before: that of a report is some reports old.
+const RENEWED: Duration = Duration::from_secs(20);
 /// As long as the first reports come, no way is taken for longer than this.
 const FARTHEST: Duration = Duration::from_millis(800);
 const FIRST_REPORTS: u32 = 3;
@@ -68,6 +72,12 @@ struct Moment {
 pub(super) struct Delay {
     moments: VecDeque<Moment>,
     ssrc_sent: u32,
+    /// By the last look: octets and packets.
+    counted: (u64, u64),
+    /// The same in bits, packet headers included: of the size that they had when they were sent.
+    bits: f64,
+    /// What was sent before tells nothing of the way that packets take now.
+    turned: Option<Instant>,
     base: Least,
     round_trip: Least,
     last: Option<Last>,
@@ -102,7 +112,10 @@ impl Delay {
             let at = now.checked_sub(age).filter(|_| age <= YOUNG && !ptime.is_zero());
             self.beginning = at.map(|at| Last { at, queue: Duration::ZERO, bits: 0.0 });
         }
-        let octets = counters.octets_sent + counters.packets_sent * u64::from(overhead);
+        let (octets, packets) =
+            std::mem::replace(&mut self.counted, (counters.octets_sent, counters.packets_sent));
+        let headers = counters.packets_sent.saturating_sub(packets) * u64::from(overhead);
+        self.bits += (counters.octets_sent.saturating_sub(octets) + headers) as f64 * 8.0;
         let next = match self.moments.back() {
             Some(last) => last.next + u64::from(counters.sent_sequence.wrapping_sub(last.next as u16)),
             // Room for packets from before.
@@ -115,7 +128,14 @@ impl Delay {
         while self.moments.len() >= MOMENTS {
             self.moments.pop_front();
         }
-        self.moments.push_back(Moment { at: now, next, bits: octets as f64 * 8.0, ptime });
+        self.moments.push_back(Moment { at: now, next, bits: self.bits, ptime });
+    }
+
+    /// Packets take another way from now on, whose length is not known. What was sent when stays known.
+    pub(super) fn way_changed(&mut self, now: Instant) {
+        self.turned = Some(now + OVERLAP);
+        (self.base, self.round_trip) = (Least::default(), Least::default());
+        self.recent.clear();
     }
 
     /// `None` where the report says nothing that could be used.
@@ -131,6 +151,10 @@ impl Delay {
         // The first packet that the peer did not have.
         let missing = newest.next.checked_sub(u64::from(behind))?;
         let (queue, at_most) = match self.sent_at(missing) {
+            // The report speaks of the way before, or of what was lost when that ended.
+            Some(sent_at) if self.turned.is_some_and(|turned| sent_at < turned) => {
+                (Duration::ZERO, Duration::ZERO)
+            }
             Some(sent_at) => {
                 let way = now.saturating_duration_since(sent_at).saturating_sub(queued);
                 let base = self.base.add(now, way);
@@ -146,7 +170,8 @@ impl Delay {
                 (Duration::ZERO, Duration::ZERO)
             }
         };
-        let earlier = view.round_trip.map_or(Duration::ZERO, |round_trip| {
+        let renewed = self.turned.is_none_or(|turned| now.saturating_duration_since(turned) >= RENEWED);
+        let earlier = view.round_trip.filter(|_| renewed).map_or(Duration::ZERO, |round_trip| {
             let way = round_trip.saturating_sub(queued);
             way.saturating_sub(self.round_trip.add(now, way) + uneven(view.jitter))
         });
@@ -179,7 +204,9 @@ impl Delay {
 
     /// The peer has all that was sent by the last look: the way is no longer than the time since then.
     fn nothing_waits(&mut self, now: Instant, newest: Moment, queued: Duration) {
-        self.base.add(now, now.saturating_duration_since(newest.at).saturating_sub(queued));
+        if self.turned.is_none_or(|turned| newest.at >= turned) {
+            self.base.add(now, now.saturating_duration_since(newest.at).saturating_sub(queued));
+        }
     }
 
     /// The moments around the sending of this packet, and where between them it was; `None` where it is newer than all.

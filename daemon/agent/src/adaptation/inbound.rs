@@ -67,6 +67,11 @@ impl Inbound {
         });
     }
 
+    /// Packets take another way, and have other headers: what was seen before does not compare.
+    pub(super) fn way_changed(&mut self) {
+        self.looks.clear();
+    }
+
     /// The link begins to be too slow for what the peer sends: bits per second that come through, headers included, and how
     /// long they wait.
     pub(super) fn overrun(&self, now: Instant) -> Option<(f64, Duration)> {
