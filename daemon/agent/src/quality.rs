@@ -156,7 +156,7 @@ impl QualityMonitor {
 
         let recent = Recent::between(before.as_ref(), counters);
         let round_trip_ms = look.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
-        let codec = Impairment::of(look.codec.name());
+        let codec = Impairment::of(look.codec.encoding_name());
         let packet_ms = f64::from(look.packet_ms);
         let here = packet_ms + counters.buffer_us as f64 / 1000.0;
         let one_way_ms = round_trip_ms.map(|trip| trip / 2.0 + here);
@@ -384,6 +384,23 @@ mod tests {
         let (inbound, outbound) = (quality.inbound.unwrap(), quality.outbound.unwrap());
         assert!(inbound.conversation_opinion > 4.35 && outbound.conversation_opinion > 4.35, "{quality:?}");
         assert_eq!(quality.one_way_ms, Some(25.0 + 20.0 + 40.0));
+    }
+
+    #[test]
+    fn each_codec_is_judged_as_what_it_is() {
+        let mut counters = StreamCounters::default();
+        second(&mut counters, 0);
+        let rated = |codec| {
+            let mut monitor = QualityMonitor::default();
+            monitor.look(Instant::now(), &Look { codec, ..look(&counters, 0.0, 50) });
+            monitor.quality().inbound.unwrap().rating
+        };
+        let best = rated(Codec::Pcmu);
+        for (codec, impairment) in
+            [(Codec::SpeexNarrow, 11.0), (Codec::SpeexWide, 11.0), (Codec::Gsm, 20.0), (Codec::L16Wide, 0.0)]
+        {
+            assert!((best - rated(codec) - impairment).abs() < 0.1, "{codec:?}: {} of {best}", rated(codec));
+        }
     }
 
     #[test]
