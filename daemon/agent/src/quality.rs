@@ -47,8 +47,8 @@ pub struct CallQuality {
     pub reported: Option<VoipMetrics>,
     /// Network round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
-    /// From the peer's microphone to the loudspeaker here, as far as is known: half of the round trip, packets, jitter
-    /// buffer. In milliseconds.
+    /// From the peer's microphone to the loudspeaker here, as far as is known: half of the round trip, and the jitter
+    /// buffer, which counts from the beginning of a packet's sound. In milliseconds.
     pub one_way_ms: Option<f64>,
     /// Share of the sound of the last seconds that was made up, 0.0 to 1.0.
     pub concealed: f64,
@@ -118,6 +118,7 @@ pub(crate) struct Look<'a> {
     pub(crate) reported: Option<VoipMetrics>,
     pub(crate) round_trip: Option<Duration>,
     pub(crate) codec: Codec,
+    /// Length of the packets that we send.
     pub(crate) packet_ms: u16,
 }
 
@@ -157,8 +158,8 @@ impl QualityMonitor {
         let recent = Recent::between(before.as_ref(), counters);
         let round_trip_ms = look.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
         let codec = Impairment::of(look.codec.encoding_name());
-        let packet_ms = f64::from(look.packet_ms);
-        let here = packet_ms + counters.buffer_us as f64 / 1000.0;
+        // With the packet that it plays: the peer's, whose length has nothing to do with that of ours.
+        let here = counters.buffer_us as f64 / 1000.0;
         let one_way_ms = round_trip_ms.map(|trip| trip / 2.0 + here);
         let inbound = recent.heard.then(|| {
             let path = Path {
@@ -179,7 +180,7 @@ impl QualityMonitor {
             let path = Path {
                 codec,
                 loss_percent: 100.0 * f64::from(view.fraction_lost),
-                delay_ms: round_trip_ms.unwrap_or(0.0) / 2.0 + packet_ms + buffer + DEVICE_MS,
+                delay_ms: round_trip_ms.unwrap_or(0.0) / 2.0 + f64::from(look.packet_ms) + buffer + DEVICE_MS,
                 ..Path::default()
             };
             (judged(&path), path, discarded)
@@ -207,7 +208,7 @@ impl QualityMonitor {
     pub(crate) fn metrics(&self, look: &Look<'_>) -> VoipMetrics {
         let counters = look.counters;
         let expected = counters.packets_received + counters.packets_lost;
-        let packet_ms = u64::from(look.packet_ms);
+        let packet_ms = u64::from(counters.receive_ptime_ms);
         // There is a gap before, after and between bursts.
         let mean = |packets: u64, count: u64| {
             field(packets.saturating_mul(packet_ms).checked_div(count).unwrap_or(0))
@@ -348,6 +349,7 @@ mod tests {
         counters.gap_missing += lost;
         counters.loss_runs += lost;
         counters.buffer_us = 40_000;
+        counters.receive_ptime_ms = 20;
     }
 
     fn look(counters: &StreamCounters, sent_lost: f32, trip_ms: u64) -> Look<'_> {
@@ -383,7 +385,7 @@ mod tests {
         let quality = monitor.quality();
         let (inbound, outbound) = (quality.inbound.unwrap(), quality.outbound.unwrap());
         assert!(inbound.conversation_opinion > 4.35 && outbound.conversation_opinion > 4.35, "{quality:?}");
-        assert_eq!(quality.one_way_ms, Some(25.0 + 20.0 + 40.0));
+        assert_eq!(quality.one_way_ms, Some(25.0 + 40.0));
     }
 
     #[test]
@@ -459,6 +461,21 @@ mod tests {
         assert!((metrics.gap_density - 0.1).abs() < 1e-6 && metrics.burst_density == 0.0);
         assert_eq!((metrics.gap_ms, metrics.burst_ms, metrics.round_trip_ms), (10_000, 0, 120));
         assert!(metrics.rating.is_some_and(|rating| rating < 75), "{metrics:?}");
+    }
+
+    #[test]
+    fn the_length_of_our_packets_says_nothing_of_what_comes() {
+        let mut counters = StreamCounters::default();
+        (0..10).for_each(|_| second(&mut counters, 5));
+        let heard = |packet_ms| {
+            let mut monitor = QualityMonitor::default();
+            let look = Look { packet_ms, ..look(&counters, 0.0, 120) };
+            monitor.look(Instant::now(), &look);
+            let (quality, metrics) = (monitor.quality(), monitor.metrics(&look));
+            assert_eq!(metrics.end_system_ms, 40 + packet_ms + 2 * DEVICE_MS as u16);
+            (quality.inbound, quality.one_way_ms, metrics.gap_ms, metrics.burst_ms)
+        };
+        assert_eq!(heard(60), heard(20));
     }
 
     #[test]

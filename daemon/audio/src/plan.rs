@@ -352,6 +352,8 @@ pub struct StreamCounters {
     pub send_copies: u8,
     /// 1 where packets sent carry Opus's in-band forward error correction.
     pub send_fec: u8,
+    /// Milliseconds in the packet of sound that came last; 0 before the first.
+    pub receive_ptime_ms: u16,
     /// Sound that was left out to bring the delay down (time-stretching), in microseconds.
     pub accelerated_us: u64,
     /// Sound that was put in to let the delay grow (time-stretching), in microseconds.

@@ -718,7 +718,7 @@ impl World {
             counters.loss_runs += lost;
             counters.frames_played += 2 * (packets - lost);
             counters.frames_concealed += 2 * lost;
-            counters.remote_ssrc = ssrc;
+            (counters.remote_ssrc, counters.receive_ptime_ms) = (ssrc, 20);
             counters.highest_extended_seq += packets as u32;
         }
         counters.packets_received = counters.packets_received.max(played);

@@ -44,6 +44,8 @@ pub(crate) struct Receiver {
     pub(crate) decoding: Decoding,
     /// Of what came last, in hertz.
     clock_rate: u32,
+    /// Length of the packet of sound that came last.
+    packet_ms: u16,
     events: EventReceiver,
     events_until_nanos: u64,
 }
@@ -64,6 +66,7 @@ impl Receiver {
             jitter: JitterBuffer::new(JITTER_MS.0, JITTER_MS.1),
             decoding: Decoding::new(likely.sample_rate()),
             clock_rate: likely.clock_rate(),
+            packet_ms: 0,
             events: EventReceiver::new(),
             events_until_nanos: 0,
         }
@@ -154,6 +157,7 @@ impl Receiver {
             self.queueing.restart();
             self.restored.clear();
         }
+        self.packet_ms = (u64::from(duration) * 1_000 / u64::from(self.clock_rate.max(1))) as u16;
         self.reception.timing(packet.timestamp, packet.at_nanos, self.clock_rate);
         self.queueing.observe(packet.timestamp, packet.at_nanos, self.clock_rate);
         if !self.play {
@@ -350,5 +354,6 @@ impl Receiver {
         counters.base_extended_seq = self.reception.base_extended();
         counters.highest_extended_seq = self.reception.highest_extended();
         counters.source_received = self.reception.received();
+        counters.receive_ptime_ms = self.packet_ms;
     }
 }
