@@ -392,6 +392,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_datagram_that_was_too_long_is_no_sign_that_nobody_is_there() {
+        let mut transport = Transport::bind(&at("127.0.0.1:0")).unwrap();
+        let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let flow = transport.flow_to(udp(peer.local_addr().unwrap()), TlsRequirement::default()).unwrap();
+        // IPv4 has room for 65507 bytes. Of more the kernel keeps a report, which waits behind the first datagram here.
+        assert_eq!(transport.send(&flow, &[0; 65_508]), Err(TransportError::NoRoute));
+        for word in [b"one", b"two"] {
+            peer.send_to(word, flow.local).await.unwrap();
+            match transport.receive().await {
+                Arrival::Datagram { bytes, .. } => assert_eq!(bytes, word),
+                other => panic!("{other:?} is no datagram"),
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_taken_port_says_what_to_do() {
         let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = Transport::bind(&at(&taken.local_addr().unwrap().to_string())).err().unwrap();
