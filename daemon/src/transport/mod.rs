@@ -180,15 +180,13 @@ impl Transport {
     /// has the port that peers reach us at. `tls` counts with TLS alone.
     pub fn flow_to(&self, place: Place, tls: TlsRequirement) -> Option<Flow> {
         let Place { transport, remote } = place;
-        let same_family = |address: &SocketAddr| address.is_ipv4() == remote.is_ipv4();
-        let plain = self.sockets.iter().map(|socket| socket.bound()).find(same_family);
-        let secured = self.tls_listening.iter().copied().find(same_family);
+        let route = local_ip_towards(remote).ok();
+        let plain = || facing(self.sockets.iter().map(|socket| socket.bound()), remote, route);
         let listening = match transport {
-            Protocol::Tls => secured.or(plain)?,
-            Protocol::Udp | Protocol::Tcp => plain?,
+            Protocol::Tls => facing(self.tls_listening.iter().copied(), remote, route).or_else(plain)?,
+            Protocol::Udp | Protocol::Tcp => plain()?,
         };
-        let unspecified = listening.ip().is_unspecified();
-        let ip = if unspecified { local_ip_towards(remote).ok()? } else { listening.ip() };
+        let ip = if listening.ip().is_unspecified() { route? } else { listening.ip() };
         let tls = if transport == Protocol::Tls { tls } else { TlsRequirement::default() };
         Some(Flow { transport, local: SocketAddr::new(ip, listening.port()), remote, tls })
     }
@@ -250,6 +248,19 @@ impl Transport {
         };
         self.sockets.iter().find(fits)
     }
+}
+
+/// Of the addresses where we listen, the first of `remote`'s family that the system sends to it from, by `route`; else the
+/// first of its family.
+fn facing(
+    listening: impl Iterator<Item = SocketAddr>,
+    remote: SocketAddr,
+    route: Option<IpAddr>,
+) -> Option<SocketAddr> {
+    let same_family = listening.filter(|address| address.is_ipv4() == remote.is_ipv4());
+    let turned_away = |address: &SocketAddr| !address.ip().is_unspecified() && Some(address.ip()) != route;
+    // Of equals it takes the first.
+    same_family.min_by_key(turned_away)
 }
 
 /// Binds each address; where the machine has no IPv6, those of IPv4 will do.
@@ -374,6 +385,24 @@ mod tests {
         let mut buffer = [0; 16];
         let (len, source) = peer.recv_from(&mut buffer).await.unwrap();
         assert_eq!((&buffer[..len], source), (&b"answer"[..], flow.local));
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_one_that_the_route_leaves_from_is_used() {
+        // The system sends to all of its loopback from 127.0.0.1.
+        let remote = "127.0.0.9:9".parse().unwrap();
+        for order in [["127.0.0.2:0", "127.0.0.1:0"], ["127.0.0.1:0", "127.0.0.2:0"]] {
+            let listen = order.iter().map(|address| address.parse().unwrap()).collect();
+            let transport = Transport::bind(&SipConfig { listen, ..at("127.0.0.1:0") }).unwrap();
+            let mut bound = transport.sockets.iter().map(|socket| socket.bound());
+            let near = bound.find(|bound| bound.ip() == IpAddr::from([127, 0, 0, 1]));
+            let flow = transport.flow_to(udp(remote), TlsRequirement::default()).unwrap();
+            assert_eq!(Some(flow.local), near, "{order:?}");
+        }
+        // An address that no route leaves from is better than none.
+        let transport = Transport::bind(&at("127.0.0.2:0")).unwrap();
+        let flow = transport.flow_to(udp(remote), TlsRequirement::default()).unwrap();
+        assert_eq!(flow.local, transport.sockets[0].bound());
     }
 
     #[tokio::test]
