@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
@@ -29,6 +30,8 @@ const MAX_PORTS: usize = 256;
 const EX_CONFIG: u8 = 78;
 /// Requests from the bus that wait for the driver.
 const MAX_REQUESTS: usize = 64;
+/// Files that may be open at once, where the system allows so many.
+const MOST_FILES: rlim_t = 65_536;
 
 /// The telephone of a Linux machine: a headless VoIP daemon.
 #[derive(Parser)]
@@ -79,12 +82,23 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
+    allow_many_files();
     let Some(state) = arguments.state_directory.or_else(|| config::state_directory(scope)) else {
         return fail("there is no directory to keep accounts in: set HOME, or use --state-directory");
     };
     match run(loaded.config, config_source, &state) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// A call has 4 to 19 sockets, signalling and relays have hundreds of connections: the 1024 files that a process may usually
+/// have at first are too few. They are so few for programs that use select(2), which nothing here does.
+fn allow_many_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(MOST_FILES)), hard));
+    if let Err(error) = raised {
+        log::warn!("many calls at once may not find enough files: {error}");
     }
 }
 

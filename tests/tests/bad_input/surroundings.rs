@@ -211,6 +211,31 @@ async fn a_bus_that_goes_away_ends_the_daemon_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_low_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let lab = Lab::shared();
+    let directory = lab.directory("with-bus");
+    let bus = Bus::start(&directory).await;
+    let mut daemon = voipd(&lab, &sound_config(&lab));
+    daemon.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
+    let mut command = program("sh");
+    command.args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\""]);
+    command.arg(daemon.get_program()).args(daemon.get_args());
+    for (name, value) in daemon.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut process = Process::start("voipd", command, &lab.path("log"));
+    process.says("serves the session bus").await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [soft, hard] = numbers[..] else { panic!("{line}") };
+    assert_eq!(soft, hard.min(65_536), "{line}");
+}
+
+#[tokio::test]
 async fn a_call_goes_on_without_the_sound_device_that_is_missing() {
     let lab = Lab::shared();
     for (input, output, words) in [
