@@ -201,6 +201,25 @@ async fn one_source_gets_only_so_many_connections() {
 }
 
 #[tokio::test]
+async fn one_address_gets_only_so_many_connections_of_ours() {
+    let mut transport = Transport::bind(&config()).unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let flow = tcp_flow(&transport, server.local_addr().unwrap()).await;
+    let greedy: Vec<_> = (61_001..=61_300_u16)
+        .map(|port| Flow { remote: SocketAddr::from(([127, 0, 0, 2], port)), ..flow })
+        .map(|flow| transport.send(&flow, &message(1)))
+        .collect();
+    assert_eq!(greedy.iter().position(Result::is_err), Some(64), "{greedy:?}");
+    assert!(greedy[64..].iter().all(|sent| *sent == Err(TransportError::NoRoute)), "{greedy:?}");
+    // Another finds room.
+    transport.send(&flow, &message(2)).unwrap();
+    let (mut stream, _) = server.accept().await.unwrap();
+    let mut all = vec![0; message(2).len()];
+    stream.read_exact(&mut all).await.unwrap();
+    assert_eq!(all, message(2));
+}
+
+#[tokio::test]
 async fn closing_writes_what_is_left() {
     let mut transport = Transport::bind(&config()).unwrap();
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();

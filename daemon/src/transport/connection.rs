@@ -162,7 +162,7 @@ impl End {
 struct Life(Mutex<Signs>);
 
 struct Signs {
-    /// A message either way, or the far end's question for a sign of life.
+    /// A message went either way: not the far end's pings, which would let strangers hold a connection for ever.
     used: Instant,
     had_message: bool,
 }
@@ -178,14 +178,12 @@ impl Life {
     }
 
     fn note(&self, frame: &Frame) {
-        self.with(|signs| match frame {
-            Frame::Message(_) => {
+        if let Frame::Message(_) = frame {
+            self.with(|signs| {
                 signs.used = Instant::now();
                 signs.had_message = true;
-            }
-            Frame::Ping => signs.used = Instant::now(),
-            Frame::Pong => {}
-        });
+            });
+        }
     }
 
     fn sent(&self, bytes: &[u8]) {
@@ -426,6 +424,25 @@ mod tests {
         let mut all = Vec::new();
         far.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, b"x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_no_use_of_a_connection() {
+        for origin in [Origin::Inbound, Origin::Outbound] {
+            let mut line = Line::new(origin);
+            line.far.write_all(MESSAGE).await.unwrap();
+            line.messages.recv().await.unwrap();
+            let mut pong = [0; 2];
+            for _ in 0..4 {
+                assert!(!line.idle.load(Ordering::Relaxed));
+                sleep(Duration::from_secs(14)).await;
+                line.far.write_all(TWO_LINE_ENDS).await.unwrap();
+                line.far.read_exact(&mut pong).await.unwrap();
+            }
+            sleep(Duration::from_secs(14)).await;
+            assert!(line.idle.load(Ordering::Relaxed), "{origin:?}");
+            assert!(!line.task.is_finished(), "its owner decides");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,8 @@ const CONNECT: Duration = Duration::from_secs(4);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Most connections that we make.
 const MOST_OUTBOUND: usize = 256;
+/// Most of them to one network: whoever asks us to answer him at ever new ports must leave room for others.
+const MOST_OUTBOUND_TO_ONE: usize = 64;
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 128;
 /// How long the system rests that gives us no more connections.
@@ -92,6 +94,8 @@ pub(super) struct Streams {
     all_ended: mpsc::Receiver<()>,
     /// How the newest connection of each TLS flow is protected.
     security: HashMap<Flow, Security>,
+    /// How often no connection was made because there were too many.
+    refused: u64,
 }
 
 /// What every connection's task needs.
@@ -114,6 +118,7 @@ impl Streams {
             listeners: Vec::new(),
             all_ended,
             security: HashMap::new(),
+            refused: 0,
         }
     }
 
@@ -225,10 +230,25 @@ impl Streams {
         let _ = timeout(CLOSE, all_ended.recv()).await;
     }
 
-    fn connect(&self, flow: Flow) -> Result<Connection, TransportError> {
-        let outbound = self.connections.values().filter(|connection| connection.origin == Origin::Outbound);
-        if outbound.count() >= MOST_OUTBOUND {
-            log::warn!("no connection is made with {}: there are {MOST_OUTBOUND} already", flow.remote);
+    fn connect(&mut self, flow: Flow) -> Result<Connection, TransportError> {
+        let outbound = self.connections.iter().filter(|(_, there)| there.origin == Origin::Outbound);
+        let network = limits::network(flow.remote.ip());
+        let (mut all, mut to_one) = (0, 0);
+        for (there, _) in outbound {
+            all += 1;
+            to_one += usize::from(limits::network(there.remote.ip()) == network);
+        }
+        if all >= MOST_OUTBOUND || to_one >= MOST_OUTBOUND_TO_ONE {
+            // In a flood, each power of two is enough.
+            self.refused += 1;
+            if self.refused.is_power_of_two() {
+                log::warn!(
+                    "no connection is made with {}: there are {all} already, {to_one} of them with its network ({} \
+                     refused so far)",
+                    flow.remote,
+                    self.refused
+                );
+            }
             return Err(TransportError::NoRoute);
         }
         let requirement = match flow.transport {
