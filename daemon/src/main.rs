@@ -24,8 +24,6 @@ use voipd_agent::{Agent, AgentConfig};
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint;
 
-/// Most streams, devices and files at once in the audio engine.
-const MAX_PORTS: usize = 256;
 /// The configuration is wrong (sysexits.h): starting again would not help.
 const EX_CONFIG: u8 = 78;
 /// Requests from the bus that wait for the driver.
@@ -137,7 +135,7 @@ async fn serve(
     };
     let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
     let (updates, outgoing_updates) = mpsc::unbounded_channel();
-    let (controller, mut realtime) = realtime::start(MAX_PORTS)?;
+    let (controller, mut realtime) = realtime::start(config.calls.ports())?;
     rtkit::ask(&mut realtime).await;
     let network = NetworkWatch::start().await;
     let scheduling = realtime.scheduling();

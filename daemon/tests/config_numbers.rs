@@ -1,4 +1,4 @@
-//! What the configuration says about name servers and about how numbers are dialled.
+//! What the configuration says about name servers, about how many calls there may be and about how numbers are dialled.
 
 use std::path::Path;
 
@@ -41,6 +41,19 @@ fn name_servers_have_the_port_of_dns_unless_another_is_given() {
     }
     let many = format!("{:?}", (0..9).map(|n| format!("192.0.2.{n}")).collect::<Vec<_>>());
     assert!(servers(&many).unwrap_err()[0].contains("name 8 at most"));
+}
+
+#[test]
+fn every_call_that_may_be_has_its_place_in_the_audio_engine() {
+    let ports = |max: usize| read(&format!("[calls]\nmax = {max}")).unwrap().calls.ports();
+    assert_eq!(read("").unwrap().calls.ports(), 256);
+    // One of each microphone, loudspeaker and ringer, and one for the ringer's sound where that is the loudspeaker.
+    let devices = 4;
+    for max in [1, 64, 65, 300, 1000] {
+        assert!(ports(max) >= max + devices, "{max}: {}", ports(max));
+    }
+    assert_eq!((ports(100), ports(1000)), (364, 1024));
+    assert!(read("[calls]\nmax = 1001").unwrap_err()[0].contains("write a number from 1 to 1000"));
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! The driver without a bus: a call to its own echo service, over real sockets and the real audio thread.
+//! The driver without a bus: calls to its own echo service, over real sockets and the real audio thread.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use voipd::api::devices::DeviceSettings;
-use voipd::api::{CallSound, Request, Update};
+use voipd::api::{CallSound, Reply, Request, Update};
 use voipd::config::SipConfig;
 use voipd::config::{self, Scope};
 use voipd::doctor::ConfigSource;
@@ -14,7 +16,7 @@ use voipd::driver::{DeviceSetup, Driver, FriendParts, Friends, MappingParts, Par
 use voipd::sound::SoundSystem;
 use voipd::store::Store;
 use voipd::transport::{Place, Resolver, ResolverSettings, Transport};
-use voipd_agent::view::CallState;
+use voipd_agent::view::{CallId, CallState};
 use voipd_agent::{Agent, AgentConfig};
 use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::TlsRequirement;
@@ -47,78 +49,131 @@ fn tone(path: &std::path::Path) {
     wav.finalize().unwrap();
 }
 
+/// A driver with an echo service of its own, and the ways to it.
+struct Scene {
+    parts: Parts,
+    requests: mpsc::Sender<Request>,
+    incoming: mpsc::Receiver<Request>,
+    updates: mpsc::UnboundedReceiver<Update>,
+    /// Where it takes calls.
+    port: u16,
+}
+
+impl Scene {
+    /// With so many ports in its audio engine.
+    async fn set(scratch: &Path, ports: usize) -> Self {
+        voipd::logging::init(log::LevelFilter::Debug);
+        let file = scratch.join("voipd.toml");
+        std::fs::write(&file, CONFIG).unwrap();
+        let config = config::load(Some(&file), Scope::Session).unwrap().config;
+        let now = Instant::now();
+        let agent_config = AgentConfig {
+            tones: None,
+            product: "voipd-test".to_owned(),
+            instance: None,
+            max_calls: 8,
+            ring_timeout: Duration::from_secs(10),
+            media_timeout: Duration::from_secs(20),
+            network_timeout: Duration::from_secs(60),
+            session_timer: Some(1800),
+        };
+        let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
+        for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
+            agent.add_account(now, settings).unwrap();
+        }
+        let mappings = MappingParts::new(&config, [3; 32], Vec::new());
+        let transport = Transport::bind(&SipConfig {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            ..config.sip.clone()
+        })
+        .unwrap();
+        let friend_parts = FriendParts {
+            config: &config,
+            product: "voipd",
+            kept: Default::default(),
+            relay: None,
+            key: Secret::new("a key of this test"),
+            seed: [2; 32],
+        };
+        let friends = Friends::new(friend_parts, &transport);
+        let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
+        let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
+        let port = probe.local.port();
+        let (controller, realtime) = voipd::realtime::start(ports).unwrap();
+        let (updates_in, updates) = mpsc::unbounded_channel();
+        let (requests, incoming) = mpsc::channel(8);
+        let sockets = scratch.join("sockets");
+        let parts = Parts {
+            agent,
+            transport,
+            resolver: Resolver::new(ResolverSettings {
+                name_servers: Vec::new(),
+                transports: vec![Udp],
+                seed: [1; 32],
+            }),
+            controller,
+            realtime,
+            sound: SoundSystem::start().unwrap(),
+            sockets: Some(sockets),
+            devices: DeviceSetup {
+                names: ["null", "null", "null"].map(str::to_owned),
+                defaults: DeviceSettings::default(),
+                kept: Vec::new(),
+                fallback: true,
+            },
+            tone_files: Default::default(),
+            rtp: config.rtp,
+            nat: config.nat,
+            mappings,
+            neighbours: config.neighbours,
+            seed: [3; 32],
+            config: ConfigSource { named: Some(file), scope: Scope::Session, read_at: SystemTime::now() },
+            friends,
+            store: Store::open(&scratch.join("state")).unwrap().0,
+            network: voipd::network::NetworkWatch::start().await,
+            updates: updates_in,
+        };
+        Self { parts, requests, incoming, updates, port }
+    }
+}
+
+/// The wish to call the echo service.
+fn dial(port: u16, sound: CallSound, reply: Reply<CallId>) -> Request {
+    let target = format!("sip:echo@127.0.0.1:{port}");
+    Request::Dial { target, account: None, sound, codecs: None, anonymous: false, follow: false, reply }
+}
+
+#[tokio::test]
+async fn a_call_that_the_audio_engine_has_no_place_for_ends() {
+    let scratch = tempfile::tempdir().unwrap();
+    // The call out and the same call in need two.
+    let Scene { parts, requests, incoming, mut updates, port } = Scene::set(scratch.path(), 1).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = Driver::run(parts, incoming, async move { drop(stopped.await) });
+    let client = async move {
+        let (reply, _answer) = oneshot::channel();
+        let sound = CallSound { programs: true, ..CallSound::default() };
+        requests.send(dial(port, sound, reply)).await.ok().unwrap();
+        let both_end = async {
+            let mut ended = BTreeSet::new();
+            while ended.len() < 2 {
+                if let Update::CallStateChanged { call, new: CallState::Ended, .. } =
+                    updates.recv().await.unwrap()
+                {
+                    ended.insert(call);
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), both_end).await.expect("no call is left without sound");
+        stop.send(()).unwrap();
+    };
+    tokio::join!(driver, client);
+}
+
 #[tokio::test]
 async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
-    voipd::logging::init(log::LevelFilter::Debug);
     let scratch = tempfile::tempdir().unwrap();
-    let file = scratch.path().join("voipd.toml");
-    std::fs::write(&file, CONFIG).unwrap();
-    let config = config::load(Some(&file), Scope::Session).unwrap().config;
-    let now = Instant::now();
-    let agent_config = AgentConfig {
-        tones: None,
-        product: "voipd-test".to_owned(),
-        instance: None,
-        max_calls: 8,
-        ring_timeout: Duration::from_secs(10),
-        media_timeout: Duration::from_secs(20),
-        network_timeout: Duration::from_secs(60),
-        session_timer: Some(1800),
-    };
-    let mut agent = Agent::new(agent_config, [7; 32], now, unix_micros());
-    for settings in std::iter::once(config.direct.clone()).chain(config.accounts.clone()) {
-        agent.add_account(now, settings).unwrap();
-    }
-    let mappings = MappingParts::new(&config, [3; 32], Vec::new());
-    let transport =
-        Transport::bind(&SipConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], ..config.sip.clone() })
-            .unwrap();
-    let friend_parts = FriendParts {
-        config: &config,
-        product: "voipd",
-        kept: Default::default(),
-        relay: None,
-        key: Secret::new("a key of this test"),
-        seed: [2; 32],
-    };
-    let friends = Friends::new(friend_parts, &transport);
-    let place = Place { transport: Udp, remote: "127.0.0.1:9".parse().unwrap() };
-    let probe = transport.flow_to(place, TlsRequirement::default()).unwrap();
-    let port = probe.local.port();
-    let (controller, realtime) = voipd::realtime::start(32).unwrap();
-    let (updates_in, mut updates) = mpsc::unbounded_channel();
-    let (requests, incoming) = mpsc::channel(8);
-    let sockets = scratch.path().join("sockets");
-    let parts = Parts {
-        agent,
-        transport,
-        resolver: Resolver::new(ResolverSettings {
-            name_servers: Vec::new(),
-            transports: vec![Udp],
-            seed: [1; 32],
-        }),
-        controller,
-        realtime,
-        sound: SoundSystem::start().unwrap(),
-        sockets: Some(sockets),
-        devices: DeviceSetup {
-            names: ["null", "null", "null"].map(str::to_owned),
-            defaults: DeviceSettings::default(),
-            kept: Vec::new(),
-            fallback: true,
-        },
-        tone_files: Default::default(),
-        rtp: config.rtp,
-        nat: config.nat,
-        mappings,
-        neighbours: config.neighbours,
-        seed: [3; 32],
-        config: ConfigSource { named: Some(file), scope: Scope::Session, read_at: SystemTime::now() },
-        friends,
-        store: Store::open(&scratch.path().join("state")).unwrap().0,
-        network: voipd::network::NetworkWatch::start().await,
-        updates: updates_in,
-    };
+    let Scene { parts, requests, incoming, mut updates, port } = Scene::set(scratch.path(), 32).await;
     let (stop, stopped) = oneshot::channel::<()>();
     let driver = Driver::run(parts, incoming, async move { drop(stopped.await) });
 
@@ -132,20 +187,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
             ..CallSound::default()
         };
         let (reply, answer) = oneshot::channel();
-        let target = format!("sip:echo@127.0.0.1:{port}");
-        requests
-            .send(Request::Dial {
-                target,
-                account: None,
-                sound,
-                codecs: None,
-                anonymous: false,
-                follow: false,
-                reply,
-            })
-            .await
-            .ok()
-            .unwrap();
+        requests.send(dial(port, sound, reply)).await.ok().unwrap();
         let mut answer = Some(answer);
         let mut call = None;
         let mut seen = false;

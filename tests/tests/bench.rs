@@ -17,6 +17,9 @@ use voipd_tests::pulse::Pulse;
 use voipd_tests::speech::programs;
 use voipd_tests::{Config, Lab, Voipd, needs_root, pause, until};
 
+/// Most calls that voipd has at once: as it comes, since each takes memory, and where many are made in a second.
+const USUAL: usize = 64;
+const MOST: usize = 1000;
 /// How many calls at once.
 const CALLS: [u32; 4] = [0, 1, 18, 30];
 /// How long processor time is counted.
@@ -37,12 +40,12 @@ const ROUNDS: usize = 3;
 const CHIRPS: usize = 12;
 const RATE: u32 = 48_000;
 
-/// A telephone that answers by itself and sends back what it hears.
-async fn echo(lab: &Lab, wire: &Wire, name: &str) -> Voipd {
+/// A telephone that answers by itself and sends back what it hears; `most` calls at once.
+async fn echo(lab: &Lab, wire: &Wire, name: &str, most: usize) -> Voipd {
     let config = Config::beyond(wire)
         .line("log", "level = \"info\"")
         .line("rtp", "ports = \"16384-32766\"")
-        .line("calls", "max = 1000")
+        .line("calls", format!("max = {most}"))
         .account("name = \"echo\"\nkind = \"echo\"\nallow-from = [\"198.18.0.0/15\"]");
     Voipd::start(lab, name, config).await
 }
@@ -128,7 +131,7 @@ async fn calls_cost() {
     let time = BEGIN + WATCH + Duration::from_secs(3);
     println!("\n| PCMU calls | at once | CPU | PSS | RSS |\n|---|---|---|---|---|");
     for count in CALLS {
-        let voipd = echo(&lab, &wire, &format!("echo-{count}")).await;
+        let voipd = echo(&lab, &wire, &format!("echo-{count}"), USUAL).await;
         let load = (count > 0).then(|| calls(&lab, here, there, "echo", count, time));
         row("voipd, echo", count, under_load(&wire, voipd.id(), count).await);
         if let Some(load) = load {
@@ -142,7 +145,7 @@ async fn calls_cost() {
         [("null device, each by itself", "alone", alone), ("null device, one conference", "mixed", mixed)]
     {
         for count in CALLS.into_iter().filter(|count| *count > 0) {
-            let voipd = echo(&lab, &wire, &format!("{name}-{count}")).await;
+            let voipd = echo(&lab, &wire, &format!("{name}-{count}"), USUAL).await;
             let load = calls(&lab, here, there, "phone", count, time + Duration::from_secs(3));
             for _ in 0..count {
                 voipd.incoming().await.proxy.accept(&options).await.unwrap();
@@ -181,7 +184,7 @@ async fn answering_takes() {
         let times = times.await.unwrap();
         println!("| {what} | {:.2} ms | {:.2} ms |", quantile(&times, 0.5), quantile(&times, 0.99));
     };
-    let voipd = echo(&lab, &wire, "voipd").await;
+    let voipd = echo(&lab, &wire, "voipd", MOST).await;
     measure("voipd", "echo").await;
     voipd.stop().await;
     if has_baresip() {
@@ -212,7 +215,7 @@ async fn calls_a_second() {
             }
         }
     };
-    let voipd = echo(&lab, &wire, "voipd").await;
+    let voipd = echo(&lab, &wire, "voipd", MOST).await;
     measure("voipd", "echo").await;
     voipd.stop().await;
     if has_baresip() {
@@ -279,7 +282,7 @@ async fn packets_leave_in_time() {
     for count in [1, 18] {
         let mut beyond = Vec::new();
         for round in 1..=ROUNDS {
-            let voipd = echo(&lab, &wire, &format!("grid-{count}-{round}")).await;
+            let voipd = echo(&lab, &wire, &format!("grid-{count}-{round}"), USUAL).await;
             let ear = Ear::open(wire.here);
             let time = GRID + Duration::from_secs(4);
             let load = calls_with(&lab, ends, "echo", count, time, &ear.description());

@@ -149,6 +149,20 @@ pub struct CallsConfig {
     pub session_timer: Option<u32>,
 }
 
+/// Ports of the audio engine that a call may take: its stream, a player and a recorder.
+const PORTS_OF_A_CALL: usize = 3;
+/// Those for devices and programs.
+const OTHER_PORTS: usize = 64;
+/// As many are made for few calls too, and no engine has more. Each takes 6 kB, used or not.
+const PORTS: RangeInclusive<usize> = 256..=1024;
+
+impl CallsConfig {
+    /// How many ports the audio engine is to have.
+    pub fn ports(&self) -> usize {
+        (PORTS_OF_A_CALL * self.max + OTHER_PORTS).clamp(*PORTS.start(), *PORTS.end())
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

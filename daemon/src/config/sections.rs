@@ -30,7 +30,7 @@ const MOST_NAME_SERVERS: usize = 8;
 const RTP_PORTS: RangeInclusive<u16> = 16_384..=32_766;
 /// Expedited forwarding (RFC 3246), which RFC 4594 section 4.1 names for telephony.
 const DSCP: u32 = 46;
-/// More calls need more real-time ports than the engine is built with.
+/// More calls would need more ports than an audio engine can have.
 const MOST_CALLS: u32 = 1000;
 const CALLS: u32 = 64;
 const RING_SECONDS: u32 = 120;

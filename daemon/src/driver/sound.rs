@@ -59,12 +59,16 @@ impl Driver {
     }
 
     pub(super) fn open_stream(&mut self, call: CallId, port: PortId, plan: voipd_audio::StreamPlan) {
-        let Some(socket) = self.media.take_rtp(call, port) else {
-            return log::error!(call = call.0; "a stream was to be opened without a socket");
-        };
         let path = plan.clone();
-        if let Err(error) = self.patchbay.open_stream(port, plan, socket) {
-            return log::warn!(call = call.0; "the call has no sound: {error}");
+        let opened = match self.media.take_rtp(call, port) {
+            Some(socket) => self.patchbay.open_stream(port, plan, socket).map_err(|error| error.to_string()),
+            None => Err("there is no socket for it".to_owned()),
+        };
+        if let Err(why) = opened {
+            log::warn!(call = call.0; "the call ends, as it can have no sound: {why}");
+            // It may have ended meanwhile.
+            let _ = self.agent.hang_up(Instant::now(), call);
+            return;
         }
         self.attach_relay(call, port, &path);
         if self.listened.contains(&call) {
