@@ -1,6 +1,7 @@
 //! A meeting point of one's own: invitations, calls between friends, and strangers who stay outside.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -214,21 +215,32 @@ async fn what_is_wrong_is_said() {
     plain.stop().await;
 }
 
-#[timely]
-async fn friends_meet_over_tls_without_an_authority() {
-    let lab = Lab::alone();
-    let certificate = self_signed(&["meeting.point"], Validity::Good);
-    let (chain, key) = (lab.path("own.pem"), lab.path("own.key"));
-    std::fs::write(&chain, &certificate.chain).unwrap();
-    std::fs::write(&key, &certificate.key).unwrap();
-    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let point = meeting_point(&lab, |config| {
+/// A meeting point that vouches for itself; its certificate and key are in the files.
+async fn tls_meeting_point(lab: &Lab) -> (Voipd, [PathBuf; 2]) {
+    let files = [lab.path("own.pem"), lab.path("own.key")];
+    vouch_for_itself(&files);
+    let point = meeting_point(lab, |config| {
         let tls = config
-            .line("sip", format!("tls-certificate = \"{}\"", chain.display()))
-            .line("sip", format!("tls-key = \"{}\"", key.display()));
+            .line("sip", format!("tls-certificate = \"{}\"", files[0].display()))
+            .line("sip", format!("tls-key = \"{}\"", files[1].display()));
         tls.line("sip", "tls-listen = [\"0.0.0.0:5061\"]")
     })
     .await;
+    (point, files)
+}
+
+/// Puts a new certificate and its key into the files.
+fn vouch_for_itself([chain, key]: &[PathBuf; 2]) {
+    let certificate = self_signed(&["meeting.point"], Validity::Good);
+    std::fs::write(chain, &certificate.chain).unwrap();
+    std::fs::write(key, &certificate.key).unwrap();
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+#[timely]
+async fn friends_meet_over_tls_without_an_authority() {
+    let lab = Lab::alone();
+    let (point, _) = tls_meeting_point(&lab).await;
     let alice = joined(&lab, &point, "alice").await;
     let bob = joined(&lab, &point, "bob").await;
     let account = alice.account(&point.address.to_string()).await;
@@ -237,6 +249,21 @@ async fn friends_meet_over_tls_without_an_authority() {
     let plain = |log: &str| log.lines().any(|line| line.contains("SIP ") && line.contains(" by UDP"));
     assert!(!plain(&alice.log()) && !plain(&bob.log()));
     for phone in [alice, bob, point] {
+        phone.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_invitation_names_the_certificate_that_is_shown_now() {
+    let lab = Lab::alone();
+    let (point, files) = tls_meeting_point(&lab).await;
+    vouch_for_itself(&files);
+    until("the new certificate is used", SOON, async || {
+        point.log().contains("is used from now on").then_some(())
+    })
+    .await;
+    let alice = joined(&lab, &point, "alice").await;
+    for phone in [alice, point] {
         phone.stop().await;
     }
 }

@@ -38,7 +38,6 @@ const SALT_LENGTH: usize = 16;
 struct Entrance {
     transport: Protocol,
     port: u16,
-    pin: Option<[u8; 32]>,
 }
 
 struct Point {
@@ -105,7 +104,6 @@ impl Friends {
         let lending = Lending::new(config.offer_relay.clone(), relay.clone(), salts.draw());
         let point = config.rendezvous.as_ref().and_then(|config| {
             let (protocol, port) = transport.entrance()?;
-            let pin = transport.own_pin().filter(|_| protocol == Protocol::Tls);
             let settings = RendezvousConfig {
                 product: product.to_owned(),
                 host: config.host.clone(),
@@ -126,7 +124,7 @@ impl Friends {
                 rendezvous.add_contacts(one, other);
             }
             rendezvous.set_relays(relay.iter().flat_map(Relay::uris).collect());
-            let entrance = Entrance { transport: protocol, port, pin };
+            let entrance = Entrance { transport: protocol, port };
             Some(Point { rendezvous, config: config.clone(), entrance, relay, wake_at: None })
         });
         Self {
@@ -415,6 +413,7 @@ impl Driver {
         name: &str,
         lasts: Duration,
     ) -> Result<(String, store::Change), RequestError> {
+        let pin = self.transport.own_pin();
         let point = self.friends.point.as_mut().ok_or_else(|| RequestError {
             kind: ErrorKind::InvalidState,
             message: "this voipd is no meeting point: set enabled = true and address in [rendezvous] of its \
@@ -441,7 +440,7 @@ impl Driver {
             server_port: Some(entrance.port).filter(|port| *port != usual),
             transport: entrance.transport,
             secret,
-            pin: entrance.pin,
+            pin: pin.filter(|_| entrance.transport == Protocol::Tls),
             expires: invitation.expires,
         };
         Ok((text.to_string(), self.store.put_invitation(invitation)))
