@@ -143,6 +143,41 @@ fn dial(port: u16, sound: CallSound, reply: Reply<CallId>) -> Request {
     Request::Dial { target, account: None, sound, codecs: None, anonymous: false, follow: false, reply }
 }
 
+/// Calls the echo service and waits until the call is active.
+async fn active_call(
+    requests: &mpsc::Sender<Request>,
+    updates: &mut mpsc::UnboundedReceiver<Update>,
+    port: u16,
+    sound: CallSound,
+) -> CallId {
+    let (reply, answer) = oneshot::channel();
+    requests.send(dial(port, sound, reply)).await.ok().unwrap();
+    let mut answer = Some(answer);
+    let mut call = None;
+    let mut seen = false;
+    let deadline = tokio::time::sleep(Duration::from_secs(8));
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            update = updates.recv() => match update.unwrap() {
+                Update::Answer(send) => {
+                    send();
+                    if let Some(answer) = answer.take() {
+                        call = Some(answer.await.unwrap().unwrap());
+                        assert!(seen, "the call was announced before the reply");
+                    }
+                }
+                Update::Call(view) => {
+                    seen = true;
+                    if let Some(call) = call && call == view.id && view.state == CallState::Active { return call; }
+                }
+                _ => {}
+            },
+            () = &mut deadline => panic!("the call did not become active"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_call_that_the_audio_engine_has_no_place_for_ends() {
     let scratch = tempfile::tempdir().unwrap();
@@ -186,35 +221,10 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
             record: Some(OwnedFd::from(File::create(&record).unwrap())),
             ..CallSound::default()
         };
-        let (reply, answer) = oneshot::channel();
-        requests.send(dial(port, sound, reply)).await.ok().unwrap();
-        let mut answer = Some(answer);
-        let mut call = None;
-        let mut seen = false;
-        let deadline = tokio::time::sleep(Duration::from_secs(8));
-        tokio::pin!(deadline);
-        loop {
-            tokio::select! {
-                update = updates.recv() => match update.unwrap() {
-                    Update::Answer(send) => {
-                        send();
-                        if let Some(answer) = answer.take() {
-                            call = Some(answer.await.unwrap().unwrap());
-                            assert!(seen, "the call was announced before the reply");
-                        }
-                    }
-                    Update::Call(view) => {
-                        seen = true;
-                        if Some(view.id) == call && view.state == CallState::Active { break; }
-                    }
-                    _ => {}
-                },
-                () = &mut deadline => panic!("the call did not become active"),
-            }
-        }
+        let call = active_call(&requests, &mut updates, port, sound).await;
         tokio::time::sleep(Duration::from_millis(1700)).await;
         let (reply, answer) = oneshot::channel();
-        requests.send(Request::CallStatistics { call: call.unwrap(), reply }).await.ok().unwrap();
+        requests.send(Request::CallStatistics { call, reply }).await.ok().unwrap();
         let statistics = loop {
             if let Update::Answer(send) = updates.recv().await.unwrap() {
                 send();
@@ -226,7 +236,7 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let opinion = statistics.quality.inbound.map(|quality| quality.conversation_opinion);
         assert!(opinion.is_some_and(|mos| (3.5..4.5).contains(&mos)), "{statistics:?}");
         let (reply, answer) = oneshot::channel();
-        requests.send(Request::CallGraph { call: call.unwrap(), reply }).await.ok().unwrap();
+        requests.send(Request::CallGraph { call, reply }).await.ok().unwrap();
         let graph = loop {
             if let Update::Answer(send) = updates.recv().await.unwrap() {
                 send();
@@ -242,11 +252,53 @@ async fn a_call_to_the_own_echo_service_brings_the_sound_back() {
         let there = |id: &String| graph.iter().any(|node| node.id == *id);
         assert!(graph.iter().all(|node| node.to.iter().all(there)), "{graph:?}");
         let (reply, _answer) = oneshot::channel();
-        requests.send(Request::Hangup { call: call.unwrap(), reply }).await.ok().unwrap();
+        requests.send(Request::Hangup { call, reply }).await.ok().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         let mut wav = hound::WavReader::open(&record).unwrap();
         let loudest = wav.samples::<i16>().map(|s| s.unwrap().unsigned_abs()).max().unwrap();
         assert!(loudest > 5_000, "the tone came back at {loudest}");
+        stop.send(()).unwrap();
+    };
+    tokio::join!(driver, client);
+}
+
+/// What is told waits until the recording of an ended call is complete, and with it what is answered.
+#[tokio::test]
+async fn no_answer_overtakes_the_change_that_it_is_about() {
+    const CHANGES: usize = 10;
+    let scratch = tempfile::tempdir().unwrap();
+    let Scene { parts, requests, incoming, mut updates, port } = Scene::set(scratch.path(), 32).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = Driver::run(parts, incoming, async move { drop(stopped.await) });
+    let client = async move {
+        let record = OwnedFd::from(File::create(scratch.path().join("back.wav")).unwrap());
+        let sound = CallSound { record: Some(record), programs: true, ..CallSound::default() };
+        let call = active_call(&requests, &mut updates, port, sound).await;
+        let (reply, _answer) = oneshot::channel();
+        requests.send(Request::Hangup { call, reply }).await.ok().unwrap();
+        // At moments before, while and after the recording is completed.
+        let mut answers = Vec::new();
+        for number in 0..CHANGES {
+            let (reply, answer) = oneshot::channel();
+            requests.send(Request::SetDoNotDisturb { on: number % 2 == 0, reply }).await.ok().unwrap();
+            answers.push(answer);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let all_answered = async {
+            let (mut told, mut answered) = (0, 0);
+            while answered < CHANGES {
+                match updates.recv().await.unwrap() {
+                    Update::DoNotDisturb(_) => told += 1,
+                    Update::Answer(send) => {
+                        send();
+                        answered += answers.iter_mut().filter_map(|answer| answer.try_recv().ok()).count();
+                    }
+                    _ => {}
+                }
+                assert!(answered <= told, "{answered} answers after {told} changes");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(8), all_answered).await.expect("all are answered");
         stop.send(()).unwrap();
     };
     tokio::join!(driver, client);

@@ -9,8 +9,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use voipd_agent::{AccountId, AccountView};
 use voipd_sip::endpoint::Transport as Protocol;
 
-use super::Driver;
 use super::requests::answered;
+use super::{Driver, Finished};
 use crate::api::{ErrorKind, Reply, RequestError};
 use crate::doctor::{self, Check, ConfigSource, Facts, Patient};
 use crate::neighbours::SharedHealth;
@@ -69,13 +69,13 @@ impl Driver {
             resolver: Arc::clone(&self.resolver),
             seed,
         };
-        let (devices, updates, busy) =
-            (self.devices.list(), self.updates.sender(), Arc::clone(&self.doctor.busy));
+        let (devices, finished, busy) =
+            (self.devices.list(), self.finished.clone(), Arc::clone(&self.doctor.busy));
         tokio::spawn(async move {
             let checks = doctor::examine(facts, devices).await;
             busy.store(false, Ordering::Relaxed);
-            // The bus ends only after the driver.
-            let _ = updates.send(answered(reply, Ok(checks)));
+            // The driver is gone when nobody listens.
+            let _ = finished.send(Finished::Answer(answered(reply, Ok(checks))));
         });
     }
 

@@ -11,7 +11,7 @@ use voipd_sip::endpoint::{ResolveError, ResolveId};
 use voipd_sip::uri::Host;
 
 use super::ice::ServerAnswer;
-use crate::api::{DeviceRole, Reply, Request};
+use crate::api::{DeviceRole, Reply, Request, Update};
 use crate::sound::FindError;
 use crate::transport::Place;
 
@@ -69,6 +69,8 @@ pub(super) enum Finished {
         id: voipd_nat::mapping::RequestId,
         answer: voipd_nat::mapping::Answer,
     },
+    /// The answer to a request, which goes out behind all that has been told until now.
+    Answer(Update),
     /// The files that came with a request can be used.
     FilesChecked(Box<Request>),
     /// What was asked about a STUN server or a relay.

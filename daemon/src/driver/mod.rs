@@ -301,6 +301,7 @@ impl Driver {
             Finished::RelayChecked { member, address, result } => {
                 self.friends.relay_checked(&member, address, result);
             }
+            Finished::Answer(answer) => self.tell(answer),
             Finished::FilesChecked(request) => self.carry_out_request(*request),
             Finished::DeviceFound { role, name, found, reply } => {
                 self.select_device(role, name, found, reply);

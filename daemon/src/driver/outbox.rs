@@ -31,11 +31,6 @@ impl Outbox {
         self.release();
     }
 
-    /// For tasks that answer later: what they send takes its place behind what is held now or not, as it comes.
-    pub(super) fn sender(&self) -> mpsc::UnboundedSender<Update> {
-        self.bus.clone()
-    }
-
     /// The call's recording begins.
     pub(super) fn recording(&mut self, call: CallId) {
         self.recording.insert(call);

@@ -51,17 +51,17 @@ impl Driver {
         }
         let clone = |file: Option<&OwnedFd>| file.map(OwnedFd::try_clone).transpose();
         let files = clone(play).and_then(|play| Ok((play, clone(record)?)));
-        let (finished, updates) = (self.finished.clone(), self.updates.sender());
+        let finished = self.finished.clone();
         tokio::spawn(async move {
             let checked = match files {
                 Ok((play, record)) => crate::sound::check_files(play, record).await,
                 Err(error) => Err(format!("the files cannot be used: {error}")),
             };
             // Nobody listens when the driver is gone.
-            let _ = match checked {
-                Ok(()) => finished.send(Finished::FilesChecked(Box::new(request))).is_ok(),
-                Err(message) => updates.send(refused(request, message)).is_ok(),
-            };
+            let _ = finished.send(match checked {
+                Ok(()) => Finished::FilesChecked(Box::new(request)),
+                Err(message) => Finished::Answer(refused(request, message)),
+            });
         });
     }
 
@@ -160,10 +160,11 @@ impl Driver {
                 self.answer(reply, result);
             }
             Request::ListDevices { reply } => {
-                let (list, updates) = (self.devices.list(), self.updates.sender());
+                let (list, finished) = (self.devices.list(), self.finished.clone());
                 tokio::spawn(async move {
                     let devices = list.await;
-                    let _ = updates.send(answered(reply, Ok(devices)));
+                    // The driver is gone when nobody listens.
+                    let _ = finished.send(Finished::Answer(answered(reply, Ok(devices))));
                 });
             }
             Request::SelectDevice { role, name, reply } => self.find_device(role, name, reply),
@@ -367,13 +368,14 @@ impl Driver {
         store: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) {
         self.carry_out();
-        let updates = self.updates.sender();
+        let finished = self.finished.clone();
         tokio::spawn(async move {
             let result = store.await.map(|()| value).map_err(|error| RequestError {
                 kind: ErrorKind::Failed,
                 message: format!("done, but it will be forgotten at the next start: {error}"),
             });
-            let _ = updates.send(answered(reply, result));
+            // The driver is gone when nobody listens.
+            let _ = finished.send(Finished::Answer(answered(reply, result)));
         });
     }
 }
