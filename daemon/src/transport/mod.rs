@@ -274,7 +274,8 @@ fn bind_all<T>(
     for address in addresses {
         match bind(*address) {
             Ok(socket) => bound.push(socket),
-            Err(error) if address.is_ipv6() && is_missing_family(&error) => {
+            Err(error) if is_missing_family(*address, &error) => {
+                log::info!("nothing listens for SIP on {address}: this machine has no IPv6 ({error})");
                 missing = Some(BindError::Other(*address, key, error));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -348,8 +349,15 @@ fn local_ip_towards(remote: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-fn is_missing_family(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+/// Whether the machine has no IPv6. An address of its own that is not there is a mistake, or comes later.
+fn is_missing_family(address: SocketAddr, error: &io::Error) -> bool {
+    let everywhere = address.ip().is_unspecified() || address.ip().is_loopback();
+    address.is_ipv6()
+        && match error.raw_os_error() {
+            Some(libc::EAFNOSUPPORT) => true,
+            Some(libc::EADDRNOTAVAIL) => everywhere,
+            _ => false,
+        }
 }
 
 #[cfg(test)]

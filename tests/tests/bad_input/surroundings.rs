@@ -128,6 +128,12 @@ async fn a_taken_sip_port_is_named() {
     drop(taken);
     let line = refuses(&lab, voipd(&lab, "[sip]\nlisten = [\"192.0.2.1:5060\"]\n")).await;
     assert!(line.contains("192.0.2.1:5060") && line.contains("Check [sip] listen"), "{line}");
+    if UdpSocket::bind("[::]:0").is_ok() {
+        // Though IPv4 works: voipd would not be reached at an address that somebody counts on.
+        let both = format!("[sip]\nlisten = [\"{address}:5060\", \"[2001:db8::1]:5060\"]\n");
+        let line = refuses(&lab, voipd(&lab, &both)).await;
+        assert!(line.contains("[2001:db8::1]:5060"), "{line}");
+    }
 }
 
 #[tokio::test]
