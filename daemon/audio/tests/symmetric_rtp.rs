@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::world::{STREAM, World, address, plan, rtp};
+use voipd_audio::StreamPlan;
 use voipd_audio::plan::{Codec, EngineEvent};
 
 const PUBLIC: &str = "203.0.113.9:61000";
@@ -84,4 +85,29 @@ fn a_peer_that_moves_is_followed() {
     assert_eq!(moves(&world), [public]);
     assert_eq!(last_target(&world), public);
     assert_eq!(world.sides[0].counters(STREAM).packets_invalid, 3, "those that proved the new address");
+}
+
+#[test]
+fn what_still_comes_from_the_old_address_does_not_turn_a_stream_back() {
+    let mut world = alone();
+    for sequence in 0..50 {
+        packet(&world, address(1), sequence, 7);
+        world.run_ms(20);
+    }
+    let moved = StreamPlan { generation: 2, ..plan(Codec::Pcmu, 0, address(5)) };
+    world.sides[0].controller.update_stream(STREAM, moved).unwrap();
+    for sequence in 50..60 {
+        packet(&world, address(1), sequence, 7);
+        world.run_ms(20);
+    }
+    assert_eq!(moves(&world), []);
+    assert_eq!(last_target(&world), address(5));
+    for sequence in 0..20 {
+        packet(&world, address(5), sequence, 9);
+        world.run_ms(20);
+    }
+    assert_eq!((moves(&world), last_target(&world)), (vec![], address(5)));
+    let counters = world.sides[0].counters(STREAM);
+    assert_eq!(counters.remote_ssrc, 9);
+    assert!(counters.packets_invalid <= 1, "the first of its SSRC at most: {counters:?}");
 }

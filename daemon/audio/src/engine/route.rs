@@ -7,6 +7,8 @@ use crate::plan::Path;
 
 /// Packets in a row that show that an address is the peer's.
 const SETTLED: u8 = 4;
+/// The same where an earlier plan named that address and the present one does not: a second of packets of 20 ms.
+const STALE: u8 = 50;
 /// A peer that was silent for so long may come back from elsewhere with another SSRC.
 const SILENT_NANOS: u64 = 1_000_000_000;
 /// Sequence numbers may skip so far and still count as "in a row": packets get lost.
@@ -45,11 +47,17 @@ struct Run {
     ssrc: u32,
     sequence: u16,
     length: u8,
+    /// Packets in a row that show that this address is the peer's.
+    needed: u8,
 }
 
 impl Run {
     fn new(source: SocketAddr, ssrc: u32, sequence: u16, length: u8) -> Self {
-        Run { source, ssrc, sequence, length }
+        Run { source, ssrc, sequence, length, needed: SETTLED }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.length >= self.needed
     }
 
     /// Whether the packet goes on where this run stopped.
@@ -72,12 +80,20 @@ impl Route {
     /// A new plan's path. The same path keeps what was learned; to another one is sent at once, while the old address
     /// is believed until the new one is heard.
     pub(crate) fn replace(&mut self, path: Path) {
-        if path != self.path {
-            (self.path, self.remote, self.candidate) = (path, path.remote(), None);
-            if let Some(heard) = &mut self.heard {
-                heard.length = heard.length.min(1);
-            }
+        if path == self.path {
+            return;
         }
+        if let Some(heard) = &mut self.heard {
+            heard.length = heard.length.min(1);
+            // Of a peer that was where it had said to be, stragglers say nothing against the new address. A peer behind
+            // NAT never was there: where it is heard is still right.
+            heard.needed = match heard.source {
+                source if source == path.remote() => SETTLED,
+                source if source == self.path.remote() => STALE,
+                _ => heard.needed,
+            };
+        }
+        (self.path, self.remote, self.candidate) = (path, path.remote(), None);
     }
 
     /// Where packets go now.
@@ -108,7 +124,7 @@ impl Route {
         self.candidate = None;
         let heard = self.heard.get_or_insert(Run::new(source, ssrc, sequence.wrapping_sub(1), 0));
         if heard.extend(source, ssrc, sequence) {
-            if heard.length >= SETTLED && symmetric && source != self.remote {
+            if heard.is_settled() && symmetric && source != self.remote {
                 self.remote = source;
                 return Verdict::AcceptAndMove { remote: source };
             }
@@ -138,7 +154,7 @@ impl Route {
             *candidate = begun;
         }
         let candidate = *candidate;
-        let settled = self.heard.is_some_and(|heard| heard.length >= SETTLED);
+        let settled = self.heard.is_some_and(|heard| heard.is_settled());
         let silent = now_nanos.saturating_sub(self.heard_nanos) >= SILENT_NANOS;
         // A peer whose NAT gave it another address goes on with the SSRC it had.
         if candidate.length < SETTLED || (settled && !silent && known != Some(ssrc)) {
@@ -242,6 +258,40 @@ mod tests {
         assert_eq!(route.remote(), address(5));
         assert_eq!(feed(&mut route, 5, 7, 12..13, 0), [Verdict::Accept]);
         assert_eq!(feed(&mut route, 1, 7, 13..14, 0), [Verdict::Foreign]);
+    }
+
+    #[test]
+    fn a_peer_behind_nat_whose_private_address_changes_is_still_sent_to_where_it_is() {
+        let mut route = route(true);
+        feed(&mut route, 2, 7, 0..10, 0);
+        route.replace(Path::Udp { remote: address(5), symmetric: true });
+        assert_eq!(route.remote(), address(5));
+        let verdicts = feed(&mut route, 2, 7, 10..13, 0);
+        assert_eq!(verdicts[2], Verdict::AcceptAndMove { remote: address(2) });
+    }
+
+    #[test]
+    fn what_still_comes_from_an_address_of_before_turns_nothing_until_a_second_has_passed() {
+        let mut route = route(true);
+        feed(&mut route, 1, 7, 0..10, 0);
+        for (last, sequences) in [(5, 10..20), (6, 20..30)] {
+            route.replace(Path::Udp { remote: address(last), symmetric: true });
+            assert_eq!(feed(&mut route, 1, 7, sequences, 0), [Verdict::Accept; 10]);
+            assert_eq!(route.remote(), address(last));
+        }
+        // Nobody has come to the new ones.
+        let verdicts = feed(&mut route, 1, 7, 30..80, 0);
+        assert!(verdicts.contains(&Verdict::AcceptAndMove { remote: address(1) }));
+    }
+
+    #[test]
+    fn an_address_that_is_named_again_is_not_one_of_before() {
+        let mut route = route(true);
+        feed(&mut route, 1, 7, 0..10, 0);
+        route.replace(Path::Udp { remote: address(5), symmetric: true });
+        route.replace(Path::Udp { remote: address(1), symmetric: true });
+        feed(&mut route, 1, 7, 10..14, 0);
+        assert_eq!(feed(&mut route, 9, 66, 0..10, 1), [Verdict::Foreign; 10]);
     }
 
     #[test]
