@@ -114,8 +114,8 @@ impl Route {
         let believed = match &mut self.heard {
             None => true,
             Some(heard) if heard.source == source => true,
-            // Where we send to is where the peer said that it is: it needs no proof.
-            Some(_) => source == self.remote,
+            // Where the peer said that it is needs no proof; where it was found may be somebody else's.
+            Some(_) => source == self.path.remote(),
         };
         if !believed {
             return self.judge_candidate(source, ssrc, sequence, now_nanos, known);
@@ -246,6 +246,19 @@ mod tests {
         feed(&mut route, 1, 7, 0..10, 0);
         let verdicts = feed(&mut route, 3, 8, 0..4, SILENT_NANOS);
         assert_eq!(verdicts[3], Verdict::AcceptNewcomer { moved: Some(address(3)) });
+    }
+
+    #[test]
+    fn who_has_taken_a_silent_peers_place_loses_it_to_the_address_that_was_signalled() {
+        let mut route = route(true);
+        feed(&mut route, 1, 7, 0..10, 0);
+        let verdicts = feed(&mut route, 9, 66, 0..4, SILENT_NANOS);
+        assert_eq!(verdicts[3], Verdict::AcceptNewcomer { moved: Some(address(9)) });
+        for n in 0..10 {
+            feed(&mut route, 9, 66, 4 + n..5 + n, SILENT_NANOS);
+            assert_ne!(feed(&mut route, 1, 7, 10 + n..11 + n, SILENT_NANOS), [Verdict::Foreign]);
+        }
+        assert_eq!(route.remote(), address(1));
     }
 
     #[test]

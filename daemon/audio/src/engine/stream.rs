@@ -169,7 +169,7 @@ impl<S: MediaSocket> Stream<S> {
         let RelayPacket { bytes, len, at_nanos } = packet;
         match bytes.get_mut(..*len) {
             Some(bytes) if Class::of(bytes) == Class::Rtp => {
-                self.rtp(id, bytes, self.route.remote(), *at_nanos, outbox);
+                self.rtp(id, bytes, self.path.remote(), *at_nanos, outbox);
             }
             _ => self.counters.packets_invalid += 1,
         }
