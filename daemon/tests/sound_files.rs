@@ -5,10 +5,12 @@ mod sound_lab;
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use sound_lab::*;
 use voipd::api::DeviceRole;
 use voipd::api::ports::{RecordFormat, RecordWish};
@@ -426,6 +428,63 @@ fn inside_without_any_sound_default_is_silence() {
         let names: Vec<_> = views.iter().map(|view| view.name.as_str()).collect();
         assert_eq!((names.first(), names.last()), (Some(&"default"), Some(&"null")), "{views:#?}");
         assert!(views.last().unwrap().default);
+    });
+}
+
+/// Threads of this process by that name.
+fn threads(name: &str) -> usize {
+    let is_named = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    fs::read_dir("/proc/self/task").unwrap().flatten().filter(is_named).count()
+}
+
+#[test]
+fn a_server_that_hangs_is_listed_as_such_and_costs_few_threads() {
+    without_sound("inside_a_server_that_hangs_is_listed_as_such_and_costs_few_threads");
+}
+
+#[test]
+#[ignore = "runs in an environment without sound"]
+fn inside_a_server_that_hangs_is_listed_as_such_and_costs_few_threads() {
+    const NAME: &str = "pulseaudio:x";
+    /// Threads that may hang in one kind of call.
+    const MOST: usize = 16;
+    let Some(folder) = inside() else { return };
+    let path = folder.join("pulse/native");
+    fs::create_dir(folder.join("pulse")).unwrap();
+    // There is room for one connection, which is never taken: all others wait.
+    let door = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    door.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    door.listen(0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+    let mut sound = SoundSystem::start().unwrap();
+    run(async {
+        let views = tokio::time::timeout(Duration::from_secs(20), sound.list()).await.expect("a listing");
+        let server = views.iter().find(|view| view.name == "pulseaudio:default").unwrap();
+        assert!(!server.available && server.reason.contains("does not answer"), "{views:#?}");
+        assert_eq!(views[0].host, "pulseaudio", "`default` leads to what hangs");
+
+        for _ in 0..40 {
+            drop(sound.find(DeviceRole::Input, NAME.parse().unwrap()));
+        }
+        assert!(sound.find(DeviceRole::Input, NAME.parse().unwrap()).await.is_err());
+        wait_until(Duration::from_secs(10), "they look", || threads("voipd-find") >= MOST);
+        assert_eq!(threads("voipd-find"), MOST);
+
+        for _ in 0..40 {
+            sound.open(DeviceRole::Input, NAME.parse().unwrap());
+        }
+        let reason = refusal(&mut sound, DeviceRole::Input, NAME).await;
+        assert!(reason.contains("hangs"), "{reason}");
+        wait_until(Duration::from_secs(10), "they open", || threads("voipd-open") >= MOST);
+        assert_eq!(threads("voipd-open"), MOST);
+
+        drop(door);
+        let ended = || threads("voipd-find") + threads("voipd-open") == 0;
+        wait_until(Duration::from_secs(10), "all of them end", ended);
+        let reason = refusal(&mut sound, DeviceRole::Input, NAME).await;
+        assert!(reason.contains("does not run"), "{reason}");
     });
 }
 

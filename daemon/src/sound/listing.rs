@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::cards::{Cards, held_by};
 use super::hardware::{Direction, Hosts, Listed, User, may_open};
 use super::name::{DeviceName, HostKind};
-use super::server::Servers;
+use super::server::{Servers, default_host};
 use crate::api::DeviceView;
 
 /// How long a sound system may take to say what it has.
@@ -20,9 +20,13 @@ pub(super) fn list(hosts: &Arc<Hosts>) -> Vec<DeviceView> {
     // Asked at the same time, each on a thread that may hang.
     let answers = kinds.map(|kind| ask(hosts, kind));
     let mut views = Vec::new();
-    let chosen = Servers::of_environment().default_host(&Cards::of_system());
+    let mut running = Vec::new();
     for (kind, answer) in kinds.into_iter().zip(answers) {
-        let listed = match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let answer = answer.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        if !matches!(answer, Ok(Answer::NotThere)) {
+            running.push(kind);
+        }
+        let listed = match answer {
             Ok(Answer::Devices(listed)) => listed,
             Ok(Answer::NotThere) => continue,
             Ok(Answer::Silent(reason)) => {
@@ -39,6 +43,7 @@ pub(super) fn list(hosts: &Arc<Hosts>) -> Vec<DeviceView> {
         merge(&mut of_kind, kind, listed);
         views.append(&mut of_kind);
     }
+    let chosen = default_host(&Cards::of_system(), |kind| running.contains(&kind));
     // What `default` means is marked on the host that it comes from alone.
     for view in &mut views {
         view.default &= chosen.is_some_and(|kind| view.host == kind.prefix());

@@ -41,16 +41,7 @@ impl Servers {
         Self { pulse, pipewire }
     }
 
-    /// Where `default` leads: to the user's sound server, else to ALSA if it has cards or a configuration made for this
-    /// process, else nowhere.
-    pub(super) fn default_host(&self, cards: &Cards) -> Option<HostKind> {
-        let server =
-            [HostKind::PulseAudio, HostKind::PipeWire].into_iter().find(|kind| self.reach(*kind).is_ok());
-        let has_alsa = || !cards.pcms().is_empty() || std::env::var_os("ALSA_CONFIG_PATH").is_some();
-        server.or_else(|| has_alsa().then_some(HostKind::Alsa))
-    }
-
-    /// Whether the server takes connections now; if not, why, in words.
+    /// Whether the server takes connections now; if not, why, in words. Hangs with a server that takes none any more.
     pub(super) fn reach(&self, host: HostKind) -> Result<(), String> {
         let socket = match host {
             HostKind::Alsa => return Ok(()),
@@ -72,6 +63,14 @@ impl Servers {
             HostKind::Alsa | HostKind::PipeWire => Ok(()),
         }
     }
+}
+
+/// Where `default` leads: to the user's sound server that runs, else to ALSA if it has cards or a configuration made for
+/// this process, else nowhere.
+pub(super) fn default_host(cards: &Cards, runs: impl Fn(HostKind) -> bool) -> Option<HostKind> {
+    let server = [HostKind::PulseAudio, HostKind::PipeWire].into_iter().find(|kind| runs(*kind));
+    let has_alsa = || !cards.pcms().is_empty() || std::env::var_os("ALSA_CONFIG_PATH").is_some();
+    server.or_else(|| has_alsa().then_some(HostKind::Alsa))
 }
 
 fn unreachable_words(host: HostKind, socket: &Path, error: &io::Error) -> String {

@@ -12,7 +12,7 @@ use voipd_audio::engine::{DevicePort, Pace};
 use super::cards::Cards;
 use super::hardware::{Direction, Hosts, OpenError, OpenStream, Opened, User};
 use super::name::{DeviceName, HOST_DEFAULT, HostKind};
-use super::server::Servers;
+use super::server::{Servers, default_host};
 use super::stream::{Lost, SoundCounters};
 use super::{SoundEvent, listing, player, role_index, wav};
 use crate::api::{DeviceRole, DeviceView};
@@ -26,7 +26,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A stream without callbacks for this long is lost. PulseAudio may take two seconds for the first.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
-/// Closing that hangs costs a thread each time. So many, and no device is opened any more.
+/// A call that hangs costs a thread each time. So many in opening and closing, and no device is opened any more; so many
+/// in looking for one, and none is looked for.
 const MOST_HANGING: usize = 16;
 
 /// Tells one wish from another.
@@ -98,6 +99,9 @@ pub(super) struct Worker {
     /// Who waits for the listing that is being made.
     listing: Vec<oneshot::Sender<Vec<DeviceView>>>,
     bin: Bin,
+    /// Each thread that opens, or looks for, a device holds one.
+    openers: Arc<()>,
+    finders: Arc<()>,
     counters: Arc<SoundCounters>,
 }
 
@@ -110,7 +114,17 @@ impl Worker {
     ) -> Self {
         let slots =
             [DeviceRole::Input, DeviceRole::Output, DeviceRole::Ringer].map(|role| (role, Slot::Closed));
-        Self { hosts, to_self, tell, slots, listing: Vec::new(), bin: Bin::default(), counters }
+        Self {
+            hosts,
+            to_self,
+            tell,
+            slots,
+            listing: Vec::new(),
+            bin: Bin::default(),
+            openers: Arc::default(),
+            finders: Arc::default(),
+            counters,
+        }
     }
 
     /// Serves until [`Message::Stop`].
@@ -128,10 +142,16 @@ impl Worker {
                 Some(Message::Open { role, ticket, name }) => self.open(role, ticket, name),
                 Some(Message::Close { role }) => self.set(role, Slot::Closed),
                 Some(Message::Find { kind, name, role, reply }) => {
-                    let hosts = self.hosts.clone();
-                    let find = move || reply.send(hosts.find(kind, &name, role)).is_ok();
                     // Without a thread the reply is dropped, which counts as no answer.
-                    let _ = thread::Builder::new().name("voipd-find".to_owned()).spawn(find);
+                    if at_work(&self.finders) < MOST_HANGING {
+                        let (hosts, finder) = (self.hosts.clone(), self.finders.clone());
+                        let find = move || {
+                            // Who asked may have gone.
+                            let _ = reply.send(hosts.find(kind, &name, role));
+                            drop(finder);
+                        };
+                        let _ = thread::Builder::new().name("voipd-find".to_owned()).spawn(find);
+                    }
                 }
                 Some(Message::List { reply }) => self.list(reply),
                 Some(Message::Stop) => {
@@ -171,12 +191,12 @@ impl Worker {
 
     fn open(&mut self, role: DeviceRole, ticket: Ticket, name: DeviceName) {
         self.set(role, Slot::Closed);
-        if self.bin.hanging() >= MOST_HANGING {
+        if self.bin.hanging() + at_work(&self.openers) >= MOST_HANGING {
             let reason = "the sound library hangs: restart voipd".to_owned();
             return self.tell(ticket, SoundEvent::Failed { role, reason });
         }
         let (hosts, bin, to_self) = (self.hosts.clone(), self.bin.clone(), self.to_self.clone());
-        let told = self.to_self.clone();
+        let (told, opener) = (self.to_self.clone(), self.openers.clone());
         let lost: Lost = Arc::new(move |reason| {
             let _ = told.send(Message::Lost { role, ticket, reason });
         });
@@ -186,6 +206,7 @@ impl Worker {
             let result = open_device(&hosts, role, name, &lost).map(Box::new);
             // If nobody waits any more, the device closes here.
             let _ = to_self.send(Message::Done { role, ticket, result });
+            drop(opener);
         };
         match thread::Builder::new().name("voipd-open".to_owned()).spawn(opening) {
             Ok(_) => self.set(role, Slot::Opening { ticket, deadline: Instant::now() + OPEN_TIMEOUT }),
@@ -282,6 +303,11 @@ impl Worker {
     }
 }
 
+/// How many threads there are that hold one.
+fn at_work(held: &Arc<()>) -> usize {
+    Arc::strong_count(held) - 1
+}
+
 /// Opens what a name means for a role. May block or hang.
 fn open_device(hosts: &Hosts, role: DeviceRole, name: DeviceName, lost: &Lost) -> Result<Device, String> {
     match name {
@@ -320,7 +346,8 @@ fn open_device(hosts: &Hosts, role: DeviceRole, name: DeviceName, lost: &Lost) -
 /// would hide it.
 fn open_default(hosts: &Hosts, role: DeviceRole, lost: &Lost) -> Result<Device, String> {
     let cards = Cards::of_system();
-    let Some(kind) = Servers::of_environment().default_host(&cards) else {
+    let servers = Servers::of_environment();
+    let Some(kind) = default_host(&cards, |kind| servers.reach(kind).is_ok()) else {
         return Ok(silence("no sound server and no sound card was found".to_owned()));
     };
     match hosts.open(kind, HOST_DEFAULT, role, lost) {

@@ -21,7 +21,7 @@ use crate::sound::{DeviceName, FindError, SoundEvent, SoundSystem};
 use settings::{Settings, Voice};
 use stand_in::StandIn;
 
-/// How long a device that failed is left alone.
+/// How long a device that failed is left alone, from its answer on: a try may take longer than this.
 const RETRY: Duration = Duration::from_secs(2);
 /// Longest device test.
 const TEST_TIME: Duration = Duration::from_secs(10);
@@ -56,8 +56,26 @@ pub enum DeviceEvent {
 enum State {
     Closed,
     Opening,
-    Open { name: DeviceName, since: Instant },
-    Failed { reason: String, at: Instant },
+    Open {
+        name: DeviceName,
+        since: Instant,
+    },
+    /// `again`: when to ask for it again; `None`: it has been asked for, and has not answered yet.
+    Failed {
+        reason: String,
+        again: Option<Instant>,
+    },
+}
+
+impl State {
+    fn failed(reason: String) -> Self {
+        State::Failed { reason, again: Some(Instant::now() + RETRY) }
+    }
+
+    /// Whether to ask for the device again now.
+    fn is_due(&self, now: Instant) -> bool {
+        matches!(self, State::Failed { again: Some(again), .. } if *again <= now)
+    }
 }
 
 struct Device {
@@ -218,7 +236,7 @@ impl Devices {
                         device.stand_in.take_if(|stand_in| stand_in.returning);
                     }
                     Err(error) => {
-                        device.state = State::Failed { reason: error.to_string(), at: Instant::now() };
+                        device.state = State::failed(error.to_string());
                     }
                 }
             }
@@ -228,6 +246,7 @@ impl Devices {
             DeviceEvent::Back { role, name } => {
                 let device = &mut self.devices[index(role)];
                 if let Some(stand_in) = &mut device.stand_in
+                    && !stand_in.returning
                     && device.wanted
                     && device.name == name
                 {
@@ -266,7 +285,7 @@ impl Devices {
         if again {
             self.open(role);
         } else {
-            device.state = State::Failed { reason, at: now };
+            device.state = State::failed(reason);
         }
     }
 
@@ -280,7 +299,7 @@ impl Devices {
             if !device.wanted {
                 continue;
             }
-            let retry = matches!(device.state, State::Failed { at, .. } if at + RETRY <= now);
+            let retry = device.state.is_due(now);
             let look = device.stand_in.as_mut().is_some_and(|stand_in| stand_in.is_due(now));
             if retry {
                 self.request(role);
@@ -461,8 +480,8 @@ impl Devices {
     /// Asks for the device; a failed one keeps showing its failure until the answer is there.
     fn request(&mut self, role: DeviceRole) {
         let device = &mut self.devices[index(role)];
-        if let State::Failed { at, .. } = &mut device.state {
-            *at = Instant::now();
+        if let State::Failed { again, .. } = &mut device.state {
+            *again = None;
         }
         let name = match &device.stand_in {
             Some(stand_in) if !stand_in.returning => Ok(DeviceName::Default),
@@ -475,7 +494,7 @@ impl Devices {
                 if !matches!(device.state, State::Failed { .. }) {
                     log::warn!("{}: {reason}", role_name(role));
                 }
-                device.state = State::Failed { reason, at: Instant::now() };
+                device.state = State::failed(reason);
             }
         }
     }
@@ -529,5 +548,77 @@ pub fn role_name(role: DeviceRole) -> &'static str {
         DeviceRole::Input => "input",
         DeviceRole::Output => "output",
         DeviceRole::Ringer => "ringer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use voipd_audio::engine::{Batch, Processor, Waker, engine};
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl MediaSocket for Nowhere {
+        fn receive(&mut self, _batch: &mut Batch) {}
+
+        fn send(&mut self, _remote: SocketAddr, _datagram: &[u8]) -> bool {
+            true
+        }
+    }
+
+    impl Waker for Nowhere {
+        fn wake(&mut self) {}
+    }
+
+    /// The devices of a call whose loudspeaker is `output`.
+    struct Lab {
+        devices: Devices,
+        patchbay: Patchbay<Nowhere>,
+        _processor: Processor<Nowhere>,
+    }
+
+    impl Lab {
+        fn new(output: &str) -> Self {
+            let (controller, processor) = engine(8, Box::new(Nowhere));
+            let setup = DeviceSetup {
+                names: ["null", output, "null"].map(str::to_owned),
+                defaults: DeviceSettings::default(),
+                kept: Vec::new(),
+                fallback: true,
+            };
+            let devices = Devices::new(SoundSystem::start().unwrap(), setup);
+            let mut lab = Lab { devices, patchbay: Patchbay::new(controller), _processor: processor };
+            lab.devices.use_for_calls(true, &mut lab.patchbay);
+            lab
+        }
+
+        fn output(&self) -> &State {
+            &self.devices.devices[index(DeviceRole::Output)].state
+        }
+
+        /// Events until the loudspeaker's state is as wanted.
+        async fn run_until(&mut self, wanted: impl Fn(&State) -> bool) {
+            let until = tokio::time::Instant::now() + Duration::from_secs(20);
+            while !wanted(self.output()) {
+                let event = tokio::time::timeout_at(until, self.devices.next_event()).await;
+                self.devices.handle_event(event.expect("nothing happens"), &mut self.patchbay);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_device_that_failed_is_asked_for_again_once_it_has_answered() {
+        let mut lab = Lab::new("file:/nowhere/at/all/out.wav");
+        lab.run_until(|state| matches!(state, State::Failed { .. })).await;
+        let failed = Instant::now();
+        assert!(lab.output().is_due(failed + RETRY));
+        lab.devices.handle_timeout(failed + RETRY, &mut lab.patchbay);
+        assert!(matches!(lab.output(), State::Failed { .. }), "the failure is shown meanwhile");
+        assert!(!lab.output().is_due(failed + 10 * RETRY), "it has not answered yet");
+        lab.run_until(|state| matches!(state, State::Failed { again: Some(_), .. })).await;
+        assert!(lab.output().is_due(Instant::now() + RETRY));
     }
 }
