@@ -60,7 +60,8 @@ enum State {
         name: DeviceName,
         since: Instant,
     },
-    /// `again`: when to ask for it again; `None`: it has been asked for, and has not answered yet.
+    /// `again`: when to ask for it again; `None`: it has been asked for, and has not answered yet, or it is a file that
+    /// was being written.
     Failed {
         reason: String,
         again: Option<Instant>,
@@ -269,6 +270,8 @@ impl Devices {
         if !matches!(&device.state, State::Failed { reason: before, .. } if *before == reason) {
             log::warn!("{}: {reason}", role_name(role));
         }
+        // Opened again, it would begin anew: what there is of it is worth more than what would follow.
+        let recorded = matches!(&device.state, State::Open { name: DeviceName::File(_), .. });
         let served = matches!(device.state, State::Open { since, .. } if since.elapsed() >= RETRY);
         let again = match &mut device.stand_in {
             Some(stand_in) if stand_in.returning => {
@@ -280,10 +283,12 @@ impl Devices {
                 true
             }
             // What is default may be another device already.
-            _ => served,
+            _ => served && !recorded,
         };
         if again {
             self.open(role);
+        } else if recorded {
+            device.state = State::Failed { reason, again: None };
         } else {
             device.state = State::failed(reason);
         }
@@ -620,5 +625,32 @@ mod tests {
         assert!(!lab.output().is_due(failed + 10 * RETRY), "it has not answered yet");
         lab.run_until(|state| matches!(state, State::Failed { again: Some(_), .. })).await;
         assert!(lab.output().is_due(Instant::now() + RETRY));
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_broke_off_is_kept_until_the_device_is_wanted_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.wav");
+        let mut lab = Lab::new(&format!("file:{}", path.display()));
+        lab.run_until(|state| matches!(state, State::Open { .. })).await;
+        let recording = [&b"RIFF\0\0\0\0WAVE"[..], &[1; 9999]].concat();
+        std::fs::write(&path, &recording).unwrap();
+        // Any other device that was open for so long is opened again at once.
+        if let State::Open { since, .. } = &mut lab.devices.devices[index(DeviceRole::Output)].state {
+            *since = Instant::now().checked_sub(2 * RETRY).unwrap();
+        }
+        let reason = "the recording cannot be written: the disk is full".to_owned();
+        let lost = SoundEvent::Lost { role: DeviceRole::Output, reason: reason.clone() };
+        lab.devices.handle_event(DeviceEvent::Sound(lost), &mut lab.patchbay);
+        for tries in 1..10_u32 {
+            lab.devices.handle_timeout(Instant::now() + tries * RETRY, &mut lab.patchbay);
+        }
+        assert!(matches!(lab.output(), State::Failed { reason: shown, again: None } if *shown == reason));
+        assert_eq!(std::fs::read(&path).unwrap(), recording);
+
+        lab.devices.use_for_calls(false, &mut lab.patchbay);
+        lab.devices.use_for_calls(true, &mut lab.patchbay);
+        lab.run_until(|state| matches!(state, State::Open { .. })).await;
+        assert_ne!(std::fs::read(&path).unwrap(), recording, "another call replaces it");
     }
 }
