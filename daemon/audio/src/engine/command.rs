@@ -15,7 +15,7 @@ pub(crate) const COMMANDS: usize = 256;
 /// Events that may wait for the control side.
 pub(crate) const EVENTS: usize = 512;
 /// Packets for the control side that may wait for it.
-pub(crate) const STRAYS: usize = 64;
+pub(crate) const STRAYS: usize = 128;
 
 /// From control to the tick, in order. Ports are named by slot.
 pub(crate) enum Command<S> {

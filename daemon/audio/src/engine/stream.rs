@@ -24,6 +24,9 @@ use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, Steeri
 
 /// Batches taken from one socket in one tick: a flood costs this much and no more.
 const MAX_BATCHES: usize = 4;
+/// Packets for the control side that one stream hands over in one tick: a flood at its port leaves room for those of the
+/// other calls.
+const MAX_STRAYS: u8 = 16;
 
 /// A [`crate::StreamPlan`] made ready by the control side, with whatever must be allocated for it. What it replaces is
 /// left in it, to be freed there.
@@ -46,6 +49,8 @@ pub(crate) struct Stream<S> {
     socket: S,
     /// It was looked at in the last tick.
     looked: bool,
+    /// Packets handed to the control side in this tick.
+    strays: u8,
     /// To a connection with a TURN server.
     relay: Option<Box<RelayPort>>,
     route: Route,
@@ -74,6 +79,7 @@ impl<S: MediaSocket> Stream<S> {
         let mut stream = Stream {
             socket,
             looked: false,
+            strays: 0,
             relay: None,
             route: Route::new(setup.path),
             path: setup.path,
@@ -128,6 +134,7 @@ impl<S: MediaSocket> Stream<S> {
         if !self.looked {
             return;
         }
+        self.strays = 0;
         for _ in 0..MAX_BATCHES {
             batch.len = 0;
             self.socket.receive(batch);
@@ -196,7 +203,9 @@ impl<S: MediaSocket> Stream<S> {
         match class {
             Class::Rtp => self.rtp(id, bytes, source, at_nanos, outbox),
             Class::Rtcp | Class::Control => {
-                if !outbox.stray(id, source, bytes) {
+                if self.strays < MAX_STRAYS && outbox.stray(id, source, bytes) {
+                    self.strays += 1;
+                } else {
                     self.counters.packets_discarded += 1;
                 }
             }
