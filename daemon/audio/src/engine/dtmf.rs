@@ -14,6 +14,10 @@ const LAST_PACKET_TIMES: u8 = 3;
 const MAX_DURATION: u32 = 0xFFFF;
 /// An event of which nothing has been heard for so long is over: its end packets are lost (RFC 4733 section 2.5.2.2).
 const SILENT_NANOS: u64 = 20 * TICK_NANOS;
+/// No telephone begins events closer to each other than this for long.
+const APART_NANOS: u64 = 4 * TICK_NANOS;
+/// So many may come in a row, as after a stall of the network; of a flood the rest is dropped.
+const ROW: u64 = 32;
 
 /// The event code of a digit (RFC 4733 section 3.2).
 pub(crate) fn code_of(digit: char) -> Option<u8> {
@@ -245,6 +249,8 @@ pub(crate) struct EventReceiver {
     current: Option<Current>,
     /// Timestamp of the last event that was reported: its late and repeated packets are known by it.
     reported: Option<u32>,
+    /// When the next event may begin, if those before had come [`APART_NANOS`] apart.
+    next_nanos: u64,
 }
 
 struct Current {
@@ -259,7 +265,7 @@ struct Current {
 
 impl EventReceiver {
     pub(crate) fn new() -> Self {
-        EventReceiver { current: None, reported: None }
+        EventReceiver { current: None, reported: None, next_nanos: 0 }
     }
 
     /// One event payload at `rate` hertz. Answers the event that it ends: its own, or the one before, whose end
@@ -295,6 +301,10 @@ impl EventReceiver {
                 current.heard_nanos = now_nanos;
             }
             other => {
+                if self.next_nanos.saturating_sub(now_nanos) >= ROW * APART_NANOS {
+                    return [None; 2];
+                }
+                self.next_nanos = self.next_nanos.max(now_nanos).saturating_add(APART_NANOS);
                 before = other.take().and_then(|current| current.report());
                 let (rate, heard_nanos) = (rate.max(1), now_nanos);
                 *other = Some(Current { code, timestamp, duration, before: 0, rate, heard_nanos });
@@ -523,6 +533,24 @@ mod tests {
         let heard = receiver.packet(500, &payload(11, true, 800), 8000, 0);
         assert_eq!(heard, [None, Some(ReceivedEvent { digit: '#', duration_ms: 100 })]);
         assert_eq!(receiver.packet(500, &payload(11, true, 800), 8000, 0), [None; 2]);
+    }
+
+    #[test]
+    fn a_flood_of_events_is_cut_to_what_a_telephone_sends() {
+        let mut receiver = EventReceiver::new();
+        let mut heard = 0;
+        // All in one second.
+        for n in 0..10_000_u32 {
+            let now = u64::from(n) * TICK_NANOS / 100;
+            let events = receiver.packet(1000 + 160 * n, &payload(5, true, 160), 8000, now);
+            heard += events.into_iter().flatten().count();
+        }
+        assert!((32..=32 + 25).contains(&heard), "{heard}");
+        // A row of digits that comes at once behind a stall is heard whole.
+        for n in 20_000..20_032_u32 {
+            let events = receiver.packet(160 * n, &payload(1, true, 160), 8000, 500 * TICK_NANOS);
+            assert_eq!(events.into_iter().flatten().count(), 1, "{n}");
+        }
     }
 
     #[test]
