@@ -98,8 +98,8 @@ pub enum Next<'a> {
     /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
     /// behind it, if it is here (FEC).
     Lost {
-        /// The payload that may hold FEC for the lost one.
-        following: Option<&'a [u8]>,
+        /// The payload that may hold FEC for the lost one, behind its payload type.
+        following: Option<(u8, &'a [u8])>,
     },
     /// Nothing is to be played now, for reasons that may yet show: conceal 10 ms and ask again.
     Empty,
@@ -257,7 +257,7 @@ impl JitterBuffer {
                 paused,
             },
             Step::Lost { following: Some(packet) } => {
-                Next::Lost { following: Some(self.pool.payload(&packet)) }
+                Next::Lost { following: Some((packet.payload_type, self.pool.payload(&packet))) }
             }
             Step::Lost { following: None } => Next::Lost { following: None },
             Step::Empty => Next::Empty,

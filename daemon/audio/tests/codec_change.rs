@@ -1,8 +1,10 @@
 //! A plan changes the codec in the middle of a call.
 
+use crate::support::sine;
 use crate::world::sound::{assert_same, speech};
-use crate::world::{STREAM, World, address, payload_type, plan};
+use crate::world::{STREAM, TAPE, World, address, payload_type, plan, rtp};
 use voipd_audio::StreamPlan;
+use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::plan::Codec;
 
 fn change(from: Codec, to: Codec) {
@@ -111,5 +113,56 @@ fn a_change_of_the_band_makes_no_click() {
         let largest = heard[24_000..].windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max);
         println!("{from:?} to {to:?}: {largest} against {natural}");
         assert!(largest < 4.0 * natural, "{from:?} to {to:?}: {largest} against {natural}");
+    }
+}
+
+/// Loudness of the tones here.
+const TONE: f32 = 0.1;
+
+/// How loud a tone becomes whose sender goes on in another codec right behind a lost packet, and what was spent on gaps.
+fn lose_before_the_change(from: Codec, to: Codec) -> (f32, u64) {
+    const LOST: u16 = 155;
+    let mut world = World::new(1);
+    let (first, second) = (plan(from, 0, address(1)), plan(to, 0, address(1)));
+    let receive = [first.receive.clone(), second.receive].concat();
+    let socket = world.sides[0].socket(address(0));
+    world.sides[0].controller.open_stream(STREAM, StreamPlan { receive, ..first }, socket).unwrap();
+    let mut tape = world.sides[0].open_tape(TAPE, 16_000);
+    world.sides[0].controller.connect(TAPE, &[STREAM]).unwrap();
+    let mut encoders = [from, to].map(|codec| Encoder::new(EncoderSettings::new(codec, 5)).unwrap());
+    let mut held = Vec::new();
+    for number in 0..200_u16 {
+        let codec = if number > LOST { to } else { from };
+        let encoder = &mut encoders[usize::from(codec != from)];
+        // A packet holds whole periods.
+        let rate = codec.sample_rate();
+        let samples = sine(250.0, f64::from(TONE), rate, rate as usize / 50);
+        let mut payload = [0; 640];
+        let length = encoder.encode(&samples, &mut payload).unwrap();
+        let timestamp = u32::from(number) * codec.clock_rate() / 50;
+        if number != LOST {
+            held.push(rtp(payload_type(codec), number, timestamp, 7, &payload[..length]));
+        }
+        // Of every ten two come with the third: so there is always something that follows.
+        if number % 10 > 1 {
+            for bytes in held.drain(..) {
+                world.network().send(address(1), address(0), &bytes);
+            }
+        }
+        world.run_ms(20);
+    }
+    assert_eq!(world.sides[0].counters(STREAM).packets_lost, 1);
+    let heard = tape.recorded();
+    let loudest = heard[16_000..].iter().fold(0.0_f32, |most, sample| most.max(sample.abs()));
+    (loudest, world.sides[0].controller.counters().most_gap_work)
+}
+
+#[test]
+fn a_packet_lost_before_the_change_is_not_filled_from_the_other_codecs() {
+    for (from, to) in [(Codec::Pcmu, Codec::Pcma), (Codec::G722, Codec::Pcmu)] {
+        let (_, work) = lose_before_the_change(from, from);
+        assert!(work > 0, "{from:?} is filled from its own packets");
+        let (loudest, work) = lose_before_the_change(from, to);
+        assert!(work == 0 && loudest < 1.5 * TONE, "{from:?} to {to:?}: {loudest}, {work}");
     }
 }

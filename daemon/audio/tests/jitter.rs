@@ -97,7 +97,7 @@ impl Ear {
             }
             Next::Lost { following } => {
                 self.unplayed += self.packet;
-                Heard::Lost { fec: following.map(number) }
+                Heard::Lost { fec: following.map(|(_, payload)| number(payload)) }
             }
             Next::Empty => {
                 self.unplayed += 10 * MS;

@@ -141,7 +141,11 @@ impl Decoding {
                     self.playout.bridge(5);
                 }
                 let length = match missing {
-                    Next::Lost { following: Some(following) } => {
+                    // A packet of another codec would be noise to this decoder.
+                    Next::Lost { following: Some((payload_type, following)) }
+                        if meanings.get(usize::from(payload_type)).copied().flatten()
+                            == self.codec.map(ReceiveKind::Audio) =>
+                    {
                         let room = self.playout.room().get_mut(..self.last_duration).unwrap_or_default();
                         if let Some(samples) =
                             decoder.decode_fec(following, room).filter(|samples| *samples > 0)
@@ -162,7 +166,7 @@ impl Decoding {
                         }
                         self.last_duration
                     }
-                    Next::Lost { following: None } => self.last_duration,
+                    Next::Lost { .. } => self.last_duration,
                     _ => frame_len(rate),
                 };
                 let made = duration_us(conceal(decoder, &mut self.playout, length), rate);
