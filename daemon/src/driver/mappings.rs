@@ -72,8 +72,10 @@ pub(super) struct Mappings {
     /// The last problem that the log has.
     complaint: Option<String>,
     wake_at: Option<Instant>,
-    /// The network may be another one since the router was last looked for, or this machine has slept.
+    /// The network may be another one since the router was last looked for.
     stale: bool,
+    /// This machine has slept since then.
+    slept: bool,
     /// They want to know what the router says of itself.
     curious: Vec<oneshot::Sender<RouterFacts>>,
 }
@@ -107,6 +109,7 @@ impl Mappings {
             complaint: None,
             wake_at: None,
             stale: true,
+            slept: false,
             curious: Vec::new(),
         }
     }
@@ -131,11 +134,11 @@ impl Mappings {
         self.mapper.is_idle()
     }
 
-    /// Where this machine stands, when anything depends on it. `anew`: what the router had for us may be gone.
-    fn look_around(&mut self, now: Instant, anew: bool) {
+    /// Where this machine stands, when anything depends on it. `slept`: what the router had for us may be gone.
+    fn look_around(&mut self, now: Instant, slept: bool) {
         let gateway = route::gateway();
         let moved = gateway != self.mapper.gateway();
-        if moved || anew {
+        if moved || slept {
             self.mapper.set_gateway(now, gateway);
         }
         if moved {
@@ -344,13 +347,13 @@ impl Driver {
         let direct = self.agent.find_account("direct").and_then(|id| self.agent.account_settings(id));
         let wanted = direct.is_some_and(takes_calls_from_outside);
         let strangers = direct.is_some_and(takes_ipv6_calls_from_outside);
-        let anew = std::mem::take(&mut self.mappings.stale);
-        if anew || wanted || self.mappings.is_in_use() {
-            self.mappings.look_around(now, anew);
+        let slept = std::mem::take(&mut self.mappings.slept);
+        if std::mem::take(&mut self.mappings.stale) || wanted || self.mappings.is_in_use() {
+            self.mappings.look_around(now, slept);
         }
         self.mappings.want_sip(now, wanted);
         self.serve_mappings(now);
-        self.review_pinholes(now, strangers, anew);
+        self.review_pinholes(now, strangers, slept);
     }
 
     pub(super) fn remove_all_mappings(&mut self, now: Instant) {

@@ -30,7 +30,7 @@ impl Driver {
                 self.nat.network_changed();
                 // Calls that move have to know it before they hear that a router is gone.
                 self.check_network(false);
-                self.mappings_moved();
+                self.mappings_moved(false);
             }
             // Calls and registrations outlast a short sleep, and telling everybody would keep the system awake.
             NetworkEvent::Suspending => log::info!("the system goes to sleep"),
@@ -39,7 +39,7 @@ impl Driver {
                 self.transport.abandon(|_| true);
                 self.nat.network_changed();
                 self.check_network(true);
-                self.mappings_moved();
+                self.mappings_moved(true);
             }
         }
     }

@@ -134,14 +134,14 @@ fn way_out(network: &Snapshot) -> Option<(Ipv6Addr, SocketAddrV6)> {
 
 impl Driver {
     /// Once a second, and when the network has changed. `strangers`: somebody outside may call by IPv6 without a server.
-    /// `anew`: what the router had for us may be gone.
-    pub(super) fn review_pinholes(&mut self, now: Instant, strangers: bool, anew: bool) {
+    /// `slept`: what the router had for us may be gone.
+    pub(super) fn review_pinholes(&mut self, now: Instant, strangers: bool, slept: bool) {
         let way = way_out(&self.network);
         if way != self.door.way {
             (self.door.way, self.door.socket) = (way, None);
             self.door.pinholes.set_address(now, way.map(|(local, _)| local));
         }
-        if anew {
+        if slept {
             self.door.pinholes.renew_all(now);
         }
         let wanted = strangers && way.is_some();

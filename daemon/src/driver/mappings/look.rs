@@ -52,10 +52,11 @@ impl Driver {
         told
     }
 
-    /// The network has changed, or this machine has slept: the way out may be another one, and what the router had for us
-    /// may be gone.
-    pub(in crate::driver) fn mappings_moved(&mut self) {
+    /// The network has changed: the way out may be another one. If this machine has `slept`, what the router had for us may
+    /// be gone.
+    pub(in crate::driver) fn mappings_moved(&mut self, slept: bool) {
         self.mappings.stale = true;
+        self.mappings.slept |= slept;
         self.review_mappings();
     }
 
