@@ -33,7 +33,8 @@ use crate::vigil::Vigil;
 pub(crate) enum Phase {
     Dialing,
     Ringing,
-    Early,
+    /// An answer has come before the call is taken.
+    Early(EarlySound),
     Incoming {
         silenced: bool,
     },
@@ -44,6 +45,17 @@ pub(crate) enum Phase {
         at: Instant,
         reason: Reason,
     },
+}
+
+/// What is heard of the peer before it takes the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EarlySound {
+    /// Nothing yet.
+    Expected,
+    /// Nothing, and the peer rings: the tone that says so is made here (RFC 3960 section 3.2).
+    Missing,
+    /// Its packets come.
+    Heard,
 }
 
 /// How far a call's media has come.
@@ -343,14 +355,30 @@ impl Call {
 
     /// Sound flows now: there is a stream, and nobody here holds it.
     pub(crate) fn is_audible(&self) -> bool {
-        self.is_streaming() && !self.local_hold && matches!(self.phase, Phase::Early | Phase::Active)
+        self.is_streaming() && !self.local_hold && matches!(self.phase, Phase::Early(_) | Phase::Active)
+    }
+
+    /// The peer rings, and nothing is heard of it.
+    pub(crate) fn wants_ringback(&self) -> bool {
+        matches!(self.phase, Phase::Ringing | Phase::Early(EarlySound::Missing))
+    }
+
+    /// A packet of the peer's has come; answers whether that is news.
+    pub(crate) fn hear_early(&mut self) -> bool {
+        // What comes after a redirection is still of the one before.
+        let news = matches!(self.phase, Phase::Early(EarlySound::Expected | EarlySound::Missing))
+            && !self.forks.has_moved();
+        if news {
+            self.phase = Phase::Early(EarlySound::Heard);
+        }
+        news
     }
 
     pub(crate) fn state(&self) -> CallState {
         match self.phase {
             Phase::Dialing => CallState::Dialing,
             Phase::Ringing => CallState::Ringing,
-            Phase::Early => CallState::Early,
+            Phase::Early(_) => CallState::Early,
             Phase::Incoming { .. } | Phase::Accepting => CallState::Incoming,
             Phase::Active if self.local_hold || self.remote_hold() => CallState::Held,
             Phase::Active => CallState::Active,

@@ -402,7 +402,7 @@ impl Agent {
             || call.negotiation.has_wish()
             || call.has_ice_news()
             || call.has_moved_untold();
-        if due && matches!(call.phase, Phase::Early | Phase::Active) {
+        if due && matches!(call.phase, Phase::Early(_) | Phase::Active) {
             self.offer_anew(now, id);
         }
         self.trickle(now, id);
@@ -486,5 +486,5 @@ impl Agent {
 
 /// Answered calls, and those that may be answered at any moment.
 fn can_be_held(phase: Phase) -> bool {
-    matches!(phase, Phase::Dialing | Phase::Ringing | Phase::Early | Phase::Accepting | Phase::Active)
+    matches!(phase, Phase::Dialing | Phase::Ringing | Phase::Early(_) | Phase::Accepting | Phase::Active)
 }

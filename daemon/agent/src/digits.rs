@@ -56,7 +56,7 @@ impl Agent {
         if let Some(bad) = digits.clone().find(|digit| !"0123456789*#ABCD,".contains(*digit)) {
             return Err(AgentError::BadDigit(bad));
         }
-        self.in_phase(id, WHAT, |phase| matches!(phase, Phase::Active | Phase::Early))?;
+        self.in_phase(id, WHAT, |phase| matches!(phase, Phase::Active | Phase::Early(_)))?;
         let way = self.digit_way(id);
         let call = self.calls.get_mut(&id).ok_or(AgentError::NoSuchCall(id.0))?;
         if call.send_plan().is_none() {

@@ -157,7 +157,7 @@ impl Agent {
             return self.give_up_without_relay(now, id);
         }
         match call.phase {
-            Phase::Dialing | Phase::Ringing | Phase::Early => {
+            Phase::Dialing | Phase::Ringing | Phase::Early(_) => {
                 let offer = call.first_offer(local);
                 // A session that ended meanwhile has reported it.
                 let _ = self.endpoint.send_invite(now, call.session, offer);

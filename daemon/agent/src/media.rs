@@ -199,9 +199,12 @@ impl Agent {
                 let text = format!("what is sent comes back from {source}: an echo test, or a loop");
                 self.note(Weight::Info, self.call_at(port), text);
             }
-            EngineEvent::FirstPacket { .. }
-            | EngineEvent::SsrcChanged { .. }
-            | EngineEvent::SourceEnded { .. }
+            EngineEvent::FirstPacket { port } | EngineEvent::SsrcChanged { port, .. } => {
+                if let Some(call) = self.call_at(port).and_then(|id| self.calls.get_mut(&id)) {
+                    call.hear_early();
+                }
+            }
+            EngineEvent::SourceEnded { .. }
             | EngineEvent::Activity { .. }
             | EngineEvent::ToneEnded { .. } => {}
         }
@@ -311,6 +314,9 @@ impl Agent {
         let report_due = stream.rtcp.poll_timeout();
         if flows {
             call.vigil.hear(now);
+            if call.hear_early() {
+                self.touched.insert(id);
+            }
         }
         let look = match call.expects_sound() {
             true if call.uses_ice() => LOOK,

@@ -9,7 +9,7 @@ use voipd_sip::message::StatusCode;
 use voipd_sip::uri::{NameAddr, Uri};
 
 use crate::agent::Agent;
-use crate::call::{Media, Offering, Phase, Sound};
+use crate::call::{EarlySound, Media, Offering, Phase, Sound};
 use crate::digits::DtmfQueue;
 use crate::output::{Output, Weight};
 use crate::reason;
@@ -214,9 +214,15 @@ impl Agent {
         }
         call.sip_status = status.get();
         let before = call.state();
+        let rings = status == StatusCode::RINGING;
+        let early = Phase::Early(if rings { EarlySound::Missing } else { EarlySound::Expected });
+        let moved = call.forks.has_moved();
         call.phase = match call.phase {
-            Phase::Dialing | Phase::Ringing if agreed => Phase::Early,
-            Phase::Dialing if status == StatusCode::RINGING => Phase::Ringing,
+            Phase::Dialing | Phase::Ringing if agreed => early,
+            Phase::Dialing if rings => Phase::Ringing,
+            // Nothing has been heard of this callee yet, whatever came from the one before.
+            Phase::Early(_) if moved && (agreed || rings) => early,
+            Phase::Early(EarlySound::Expected) if rings && call.forks.hears(dialog) => early,
             phase => phase,
         };
         if agreed {

@@ -80,7 +80,7 @@ impl Agent {
     /// Works out where all sound should go, and asks for what differs from now.
     pub(crate) fn route(&mut self, now: Instant) {
         let mut voices: BTreeMap<Circle, Vec<PortId>> = BTreeMap::new();
-        let (mut at_device, mut heard) = (0, Vec::new());
+        let (mut at_device, mut talking, mut heard) = (0, false, Vec::new());
         for call in self.calls.values().filter(|call| call.is_audible()) {
             let circle = self.circle(call);
             if let Some(circle) = circle.filter(|_| call.is_heard_by_others()) {
@@ -88,6 +88,7 @@ impl Agent {
             }
             if circle == Some(Circle::Device) {
                 at_device += 1;
+                talking |= !call.wants_ringback();
                 heard.extend(call.is_heard_here().then_some(call.stream_port));
             }
         }
@@ -96,7 +97,6 @@ impl Agent {
         for call in self.calls.values().filter(|call| call.is_audible()) {
             wanted.insert(call.stream_port, self.sources_of(call, &voices));
         }
-        let talking = at_device > 0;
         wanted.insert(DEVICE_OUTPUT, heard);
         if self.calls.values().any(|call| self.prepares_device(call)) {
             self.routing.dial_tone = None;
@@ -106,7 +106,7 @@ impl Agent {
             self.outputs.push_back(Output::DialTone(dial_tone));
         }
         let tones = self.wanted_tones(now, talking);
-        let device = talking
+        let device = at_device > 0
             || tones.contains_key(&DEVICE_OUTPUT)
             || self.calls.values().any(|call| self.prepares_device(call));
         let ringer = tones.contains_key(&RINGER);
@@ -192,9 +192,11 @@ impl Agent {
 
     fn wanted_tones(&self, now: Instant, talking: bool) -> BTreeMap<PortId, Tone> {
         let rings = self.calls.values().any(|call| call.phase == Phase::Incoming { silenced: false });
-        let ringing =
-            self.calls.values().find(|call| call.phase == Phase::Ringing && self.prepares_device(call));
-        let talks = self.calls.values().find(|call| call.is_audible() && self.uses_device(call));
+        let ringing = self.calls.values().find(|call| call.wants_ringback() && self.prepares_device(call));
+        let talks = self
+            .calls
+            .values()
+            .find(|call| call.is_audible() && !call.wants_ringback() && self.uses_device(call));
         let national = |call: Option<&Call>, signal| self.country_of(call).tone(signal);
         let mut tones = BTreeMap::new();
         if rings && !talking {
@@ -235,7 +237,7 @@ impl Agent {
         self.uses_device(call)
             && !call.local_hold
             && match call.phase {
-                Phase::Dialing | Phase::Ringing | Phase::Early | Phase::Accepting | Phase::Active => true,
+                Phase::Dialing | Phase::Ringing | Phase::Early(_) | Phase::Accepting | Phase::Active => true,
                 Phase::Incoming { .. } | Phase::Ended { .. } => false,
             }
     }

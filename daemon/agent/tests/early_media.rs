@@ -5,6 +5,7 @@ use crate::common::peer::{Peer, sdp};
 use voipd_agent::SoundChoice;
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason, SoundPlace};
+use voipd_audio::plan::EngineEvent;
 use voipd_audio::tone::Signal;
 use voipd_audio::tone::national::Country;
 use voipd_sip::message::Request;
@@ -45,6 +46,44 @@ fn a_183_with_sound_is_heard_before_the_answer() {
     assert_eq!(world.plan(alice, call).generation, 1, "nothing has changed for the stream");
     use CallState::{Active, Dialing, Early, Ringing};
     assert_eq!(world.states(alice, call), [Dialing, Ringing, Early, Active]);
+}
+
+#[test]
+fn ringing_without_early_sound_is_made_here_until_sound_comes() {
+    let ringback = Some(Country::RECOMMENDED.tone(Signal::Ringback));
+    for described_before in [true, false] {
+        let (mut world, alice, call, peer, invite) = dialled(SoundChoice::default());
+        let description = sdp("192.0.2.9", 4000, "sendrecv");
+        if described_before {
+            peer.answer(&mut world, &invite, 183, &description);
+            world.run_ms(50);
+            assert_eq!(world.tone(alice, DEVICE_OUTPUT), None, "nobody has said that it rings");
+            peer.answer(&mut world, &invite, 180, "");
+        } else {
+            peer.answer(&mut world, &invite, 180, &description);
+        }
+        world.run_ms(2000);
+        assert_eq!(world.state(alice, call), CallState::Early);
+        assert_eq!(world.tone(alice, DEVICE_OUTPUT), ringback, "described before: {described_before}");
+
+        let port = world.stream_port(alice, call);
+        world.engine_says(alice, EngineEvent::FirstPacket { port });
+        assert_eq!(world.tone(alice, DEVICE_OUTPUT), None, "the peer's own sound is heard");
+        peer.answer(&mut world, &invite, 180, "");
+        world.run_ms(50);
+        assert_eq!(world.tone(alice, DEVICE_OUTPUT), None, "it is heard already");
+    }
+}
+
+#[test]
+fn ringing_beside_early_sound_leaves_that_alone() {
+    let (mut world, alice, _, peer, invite) = dialled(SoundChoice::default());
+    world.speakers.insert("192.0.2.9:4000".parse().unwrap());
+    peer.answer(&mut world, &invite, 183, &sdp("192.0.2.9", 4000, "sendrecv"));
+    world.run_s(5);
+    peer.answer(&mut world, &invite, 180, "");
+    world.run_ms(50);
+    assert_eq!(world.tone(alice, DEVICE_OUTPUT), None);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::common::{HostId, World, crlf, status};
 use voipd_agent::output::{DEVICE_OUTPUT, Output};
 use voipd_agent::view::{CallId, CallState, Reason};
 use voipd_audio::StreamPlan;
+use voipd_audio::plan::EngineEvent;
 use voipd_audio::tone::Signal;
 use voipd_audio::tone::national::Country;
 use voipd_sip::message::Request;
@@ -156,6 +157,17 @@ fn a_phone_that_only_rings_does_not_silence_one_that_speaks() {
     forked.respond("desk", 180, "");
     assert_eq!(forked.world.tone(forked.alice, DEVICE_OUTPUT), None);
     assert_eq!((forked.state(), forked.remote()), (CallState::Early, at("192.0.2.22:5000")));
+}
+
+#[test]
+fn another_phone_that_rings_without_sound_is_heard_ringing() {
+    let mut forked = Forked::new();
+    forked.respond("desk", 183, &sdp("192.0.2.21", 4000, "sendrecv"));
+    let port = forked.world.stream_port(forked.alice, forked.call);
+    forked.world.engine_says(forked.alice, EngineEvent::FirstPacket { port });
+    forked.respond("mobile", 180, &sdp("192.0.2.22", 5000, "sendrecv"));
+    let ringback = Some(Country::RECOMMENDED.tone(Signal::Ringback));
+    assert_eq!(forked.world.tone(forked.alice, DEVICE_OUTPUT), ringback);
 }
 
 #[test]
