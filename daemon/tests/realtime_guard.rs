@@ -104,6 +104,7 @@ fn plan(codec: Codec, payload_type: u8, ssrc: u32, remote: SocketAddr) -> Stream
         protection: Protection::None,
         ssrc,
         send: Some(send),
+        keep_open: None,
         receive: vec![
             (0, ReceiveKind::Audio(Codec::Pcmu)),
             (8, ReceiveKind::Audio(Codec::Pcma)),

@@ -168,6 +168,7 @@ fn plan(generation: u32, path: Path, sends: bool) -> StreamPlan {
         protection: Protection::None,
         ssrc,
         send: sends.then_some(send),
+        keep_open: None,
         receive,
         play: true,
     }

@@ -123,7 +123,7 @@ fn shown_name(address: &NameAddr) -> String {
 }
 
 /// Not the place holder of a peer that holds.
-fn is_address(address: SocketAddr) -> bool {
+pub(crate) fn is_address(address: SocketAddr) -> bool {
     !address.ip().is_unspecified() && address.port() != 0
 }
 

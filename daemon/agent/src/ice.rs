@@ -391,6 +391,8 @@ impl CallIce {
     /// nothing else is wanted.
     pub(crate) fn apply(&self, plan: &mut StreamPlan, agreement: &Agreement) {
         let Some(_) = agreement.ice.offered() else { return };
+        // Its checks, or those for consent, keep every way open.
+        plan.keep_open = None;
         match self.selected[0] {
             Some(pair) => plan.path = engine_path(pair.path),
             None if self.sends_plainly() && self.may_begin_plainly(agreement.remote_rtp) => {}

@@ -149,11 +149,12 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let port = call.stream_port;
         let Some(stream) = call.stream_mut() else { return };
-        if stream.plan.send.is_none() && !stream.plan.play {
+        if stream.plan.send.is_none() && stream.plan.keep_open.is_none() && !stream.plan.play {
             return;
         }
         let generation = stream.plan.generation + 1;
-        stream.plan = StreamPlan { generation, send: None, play: false, ..stream.plan.clone() };
+        stream.plan =
+            StreamPlan { generation, send: None, keep_open: None, play: false, ..stream.plan.clone() };
         self.outputs.push_back(Output::UpdateStream { port, plan: Box::new(stream.plan.clone()) });
     }
 

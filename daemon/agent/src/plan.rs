@@ -5,6 +5,7 @@ use voipd_media::negotiation::ReceiveFormat;
 use voipd_media::{Agreement, COMFORT_NOISE, Codec};
 
 use crate::adaptation::Limits;
+use crate::call::is_address;
 
 /// The plan that carries out `agreement`. While this side holds the call nothing is sent and nothing is played.
 pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, local_hold: bool) -> StreamPlan {
@@ -42,15 +43,29 @@ pub(crate) fn stream_plan(agreement: &Agreement, ssrc: u32, generation: u32, loc
     if receive.iter().all(|(number, _)| *number != COMFORT_NOISE) {
         receive.push((COMFORT_NOISE, ReceiveKind::ComfortNoise(8_000)));
     }
+    // RTCP keeps the way open where it shares the port, and ICE's checks do where there is ICE.
+    let may_close = send.is_none() && !agreement.rtcp_mux && is_address(agreement.remote_rtp);
     StreamPlan {
         generation,
         path: Path::Udp { remote: agreement.remote_rtp, symmetric: true },
         protection: Protection::None,
         ssrc,
         send,
+        keep_open: unused_number(agreement).filter(|_| may_close),
         receive,
         play: may_receive && !local_hold,
     }
+}
+
+/// A dynamic payload type that nothing was agreed for.
+fn unused_number(agreement: &Agreement) -> Option<u8> {
+    let format = &agreement.send;
+    let events = agreement.send_events.map(|(number, _)| number);
+    let sent = [Some(format.payload_type), events, format.comfort_noise, format.redundancy];
+    let is_used = |number: &u8| {
+        sent.contains(&Some(*number)) || agreement.receive.iter().any(|(bound, _)| bound == number)
+    };
+    (96..=127).rev().find(|number| !is_used(number))
 }
 
 fn engine_codec(codec: Codec) -> voipd_audio::Codec {

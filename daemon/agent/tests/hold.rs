@@ -212,6 +212,36 @@ fn a_peer_that_holds_without_an_address_gets_no_packets() {
 }
 
 #[test]
+fn what_sends_nothing_keeps_the_way_open_unless_something_else_does() {
+    let (mut world, bob, call, mut peer) = taken();
+    assert_eq!(world.plan(bob, call).keep_open, None, "sound keeps it open");
+    let renewed = |world: &mut World, peer: &mut Peer, description: &str| {
+        peer.request(world, "INVITE", description);
+        world.run_ms(50);
+        assert_eq!(last_status(world, peer), 200);
+        peer.request(world, "ACK", "");
+        world.run_ms(50);
+        world.plan(bob, call).keep_open
+    };
+    for direction in ["sendonly", "inactive"] {
+        let description = sdp("192.0.2.9", 4000, direction);
+        assert_eq!(renewed(&mut world, &mut peer, &description), Some(127), "{direction}");
+        // RTCP goes the same way.
+        let description = description + "a=rtcp-mux\n";
+        assert_eq!(renewed(&mut world, &mut peer, &description), None, "{direction}");
+    }
+    assert_eq!(renewed(&mut world, &mut peer, &sdp("0.0.0.0", 4000, "inactive")), None, "there is no way");
+    assert_eq!(renewed(&mut world, &mut peer, &sdp("192.0.2.9", 4000, "sendrecv")), None);
+    world.hold(bob, call);
+    assert_eq!(world.plan(bob, call).keep_open, Some(127));
+
+    let mut pair = Pair::new();
+    let (out, _) = pair.talking();
+    pair.world.hold(pair.alice, out);
+    assert_eq!(pair.world.plan(pair.alice, out).keep_open, None, "both take RTCP on the port of RTP");
+}
+
+#[test]
 fn a_new_offer_that_cannot_be_taken_keeps_the_call() {
     let (mut world, bob, call, mut peer) = taken();
     let plan = world.plan(bob, call);

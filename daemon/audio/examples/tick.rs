@@ -86,6 +86,7 @@ fn measure(name: &str, codec: Codec, streams: u32, lossy: bool, connect: impl Fn
                 comfort_noise: None,
                 redundancy: None,
             }),
+            keep_open: None,
             receive: vec![(0, ReceiveKind::Audio(codec))],
             play: true,
         };

@@ -79,6 +79,9 @@ pub struct StreamPlan {
     pub ssrc: u32,
     /// `None`: nothing is sent (held, receive-only).
     pub send: Option<SendPlan>,
+    /// Where nothing is sent: empty packets of this payload type, of which the peer knows nothing, let routers on the way
+    /// go on passing what comes (RFC 6263 section 4.6). They are in no counter.
+    pub keep_open: Option<u8>,
     /// What may arrive: payload type and meaning. Others are counted and dropped.
     pub receive: Vec<(u8, ReceiveKind)>,
     /// What arrives is played (false while held: packets are counted and dropped).

@@ -130,6 +130,7 @@ impl Call {
             protection: Protection::None,
             ssrc: 0x1001,
             send: None,
+            keep_open: None,
             receive,
             play: true,
         };

@@ -1,7 +1,7 @@
 //! Hold and resume by plan: nothing is sent in between, and time goes on.
 
 use crate::world::sound::{assert_same, rms, speech};
-use crate::world::{STREAM, World, address, plan};
+use crate::world::{STREAM, Sent, World, address, plan};
 use voipd_audio::StreamPlan;
 use voipd_audio::plan::Codec;
 
@@ -34,6 +34,44 @@ fn timestamps_go_on_with_time_and_sequence_numbers_with_packets() {
         assert_eq!(pair[1].timestamp(), pair[0].timestamp().wrapping_add(160));
         assert_eq!(pair[1].at_nanos - pair[0].at_nanos, 20_000_000);
     }
+}
+
+#[test]
+fn a_stream_that_sends_nothing_keeps_its_way_open_where_it_is_asked_to() {
+    const UNKNOWN: u8 = 127;
+    let kept = |world: &World| -> Vec<Sent> {
+        let all = world.network().sent_from(address(0));
+        all.into_iter().filter(|sent| sent.payload_type() == UNKNOWN).collect()
+    };
+    let (mut world, _near, _far) = World::call(Codec::Pcmu, 8000);
+    world.run_ms(500);
+    let listening = StreamPlan { keep_open: Some(UNKNOWN), play: true, ..held(2) };
+    world.sides[0].controller.update_stream(STREAM, listening).unwrap();
+    world.run_ms(20);
+    let counted = world.sides[0].counters(STREAM);
+    world.run_ms(980);
+    assert_eq!(kept(&world).len(), 2, "at once, and once more should that be lost");
+    world.run_ms(30_000);
+    let packets = kept(&world);
+    assert_eq!(packets.len(), 6);
+    assert!(packets.iter().all(|packet| packet.bytes.len() == 12 && !packet.marker()));
+    assert_eq!(packets[2].at_nanos - packets[0].at_nanos, 15_000_000_000);
+    assert_eq!(packets[2].timestamp(), packets[0].timestamp().wrapping_add(15 * 8000));
+    let counters = world.sides[0].counters(STREAM);
+    assert_eq!(
+        (counters.packets_sent, counters.octets_sent, counters.last_sent_nanos),
+        (counted.packets_sent, counted.octets_sent, counted.last_sent_nanos)
+    );
+
+    world.sides[0].controller.update_stream(STREAM, resumed(3)).unwrap();
+    world.run_ms(30_000);
+    assert_eq!(kept(&world).len(), 6, "sound keeps it open");
+    let all = world.network().sent_from(address(0));
+    for pair in all.windows(2) {
+        assert_eq!(pair[1].sequence(), pair[0].sequence().wrapping_add(1));
+    }
+    let first = all.iter().position(|sent| sent.payload_type() == UNKNOWN).unwrap();
+    assert!(all[first + 6].marker());
 }
 
 #[test]

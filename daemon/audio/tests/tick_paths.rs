@@ -471,7 +471,8 @@ fn tones_clips_and_digits() {
     pair.run(70, BAD);
     pair.bare.controller.send_dtmf(STREAMS[1], '7', 400).unwrap();
     pair.run(6, CALM);
-    let held = StreamPlan { send: None, play: false, ..any_plan(Codec::Pcmu, 9, 0x1001) };
+    let held =
+        StreamPlan { send: None, keep_open: Some(127), play: false, ..any_plan(Codec::Pcmu, 9, 0x1001) };
     pair.bare.controller.update_stream(STREAMS[1], held).unwrap();
     pair.run(60, CALM);
     pair.bare.controller.update_stream(STREAMS[1], any_plan(Codec::Pcmu, 10, 0x1001)).unwrap();

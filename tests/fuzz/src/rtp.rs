@@ -71,6 +71,7 @@ pub fn rtp(bytes: &[u8]) {
             max_playback_rate: None,
             comfort_noise: Some(13),
         }),
+        keep_open: None,
         receive: vec![
             (0, ReceiveKind::Audio(Codec::Pcmu)),
             (8, ReceiveKind::Audio(Codec::Pcma)),

@@ -386,8 +386,8 @@ fn equip(plan: &StreamPlan, has: &mut Equipment) -> Result<StreamSetup, EngineEr
             has.encoder = Some(settings);
         }
     }
-    let StreamPlan { path, protection, ssrc, play, .. } = *plan;
-    Ok(StreamSetup { path, protection, ssrc, send, meanings, play, encoder, decoders, converters })
+    let StreamPlan { path, protection, ssrc, keep_open, play, .. } = *plan;
+    Ok(StreamSetup { path, protection, ssrc, send, keep_open, meanings, play, encoder, decoders, converters })
 }
 
 /// The packet time that is used where `wanted` is asked for: whole ticks, whole frames of the codec, no

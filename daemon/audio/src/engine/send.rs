@@ -18,6 +18,11 @@ const RECENT_SECONDS: u32 = 10;
 /// Longest packet time, in ticks.
 const MAX_TICKS: usize = 6;
 
+/// Ticks from one packet that keeps the way open to the next, as RFC 6263 recommends; and to another one behind it, should
+/// it be lost.
+const KEEP_OPEN_TICKS: u16 = 1500;
+const KEEP_OPEN_AGAIN: u16 = 20;
+
 /// A packet that is ready to be protected and sent.
 pub(crate) struct Outgoing<'a> {
     /// The packet, and behind it room for what protection adds.
@@ -27,6 +32,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) octets: usize,
     /// `None` for event packets: their timestamp does not belong to the moment of sending.
     pub(crate) audio_timestamp: Option<u32>,
+    /// Not for what only keeps the way open.
+    pub(crate) counted: bool,
 }
 
 /// What is to be sent at the end of the tick.
@@ -43,6 +50,8 @@ enum Waiting {
         payload_type: u8,
         packets: [Option<EventPacket>; 2],
     },
+    /// A header that has been written, and nothing else.
+    KeepOpen,
 }
 
 /// The sending half of a stream.
@@ -70,6 +79,10 @@ pub(crate) struct Sender {
     /// The next packet begins a talk spurt (RFC 3551 section 4.1).
     marker: bool,
     pub(crate) events: EventSender,
+    /// Payload type of what is sent for the way alone while the plan sends nothing.
+    keep_open: Option<u8>,
+    /// Ticks since such a packet was due.
+    rested: u16,
     packet: [u8; MAX_DATAGRAM],
     waiting: Waiting,
 }
@@ -96,6 +109,8 @@ impl Sender {
             in_phase: false,
             marker: true,
             events: EventSender::new(),
+            keep_open: None,
+            rested: 0,
             packet: [0; MAX_DATAGRAM],
             waiting: Waiting::Nothing,
         }
@@ -165,6 +180,11 @@ impl Sender {
         broken_off
     }
 
+    /// See [`crate::StreamPlan::keep_open`]. The first packet goes out at once: the peer may wait for it before it sends.
+    pub(crate) fn keep_open(&mut self, payload_type: Option<u8>) {
+        (self.keep_open, self.rested) = (payload_type, 0);
+    }
+
     /// How packets are sent from now on.
     pub(crate) fn steer(&mut self, steering: Steering) {
         self.steering = steering;
@@ -208,6 +228,13 @@ impl Sender {
     /// A tick of a stream that sends nothing.
     pub(crate) fn rest(&mut self) {
         self.clock = self.clock.wrapping_add(self.tick_units());
+        let Some(payload_type) = self.keep_open else { return };
+        if matches!(self.rested, 0 | KEEP_OPEN_AGAIN) {
+            self.write_header(false, payload_type, self.clock);
+            self.sequence = self.sequence.wrapping_add(1);
+            self.waiting = Waiting::KeepOpen;
+        }
+        self.rested = (self.rested + 1) % KEEP_OPEN_TICKS;
     }
 
     /// Timestamp units of a tick.
@@ -291,7 +318,12 @@ impl Sender {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Nothing => {}
             Waiting::Packet { len, octets, timestamp } => {
-                send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: Some(timestamp) });
+                let audio_timestamp = Some(timestamp);
+                send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp, counted: true });
+            }
+            Waiting::KeepOpen => {
+                let (len, octets, audio_timestamp) = (HEADER, 0, None);
+                send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp, counted: false });
             }
             Waiting::Events { payload_type, packets } => {
                 for packet in packets.into_iter().flatten() {
@@ -302,7 +334,8 @@ impl Sender {
                     self.sequence = self.sequence.wrapping_add(1);
                     let octets = packet.payload.len();
                     let len = HEADER + octets;
-                    send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp: None });
+                    let audio_timestamp = None;
+                    send(Outgoing { buffer: &mut self.packet, len, octets, audio_timestamp, counted: true });
                 }
             }
         }

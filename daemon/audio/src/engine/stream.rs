@@ -35,6 +35,7 @@ pub(crate) struct StreamSetup {
     pub(crate) protection: Protection,
     pub(crate) ssrc: u32,
     pub(crate) send: Option<SendPlan>,
+    pub(crate) keep_open: Option<u8>,
     pub(crate) meanings: Meanings,
     pub(crate) play: bool,
     /// Only where the one in use does not do.
@@ -117,6 +118,7 @@ impl<S: MediaSocket> Stream<S> {
         self.converters.replace(&mut setup.converters);
         self.receiver.set_play(setup.play);
         let broken_off = self.sender.replace(setup.ssrc, setup.send.take(), &mut setup.encoder);
+        self.sender.keep_open(setup.keep_open);
         self.counters.events_sent += u64::from(broken_off.is_some());
         broken_off
     }
@@ -335,7 +337,7 @@ impl<S: MediaSocket> Stream<S> {
         let Stream { socket, relay, route, path, marked, protection, sender, counters, sent_nanos, .. } =
             self;
         sender.emit(|outgoing| {
-            let Outgoing { buffer, len, octets, audio_timestamp } = outgoing;
+            let Outgoing { buffer, len, octets, audio_timestamp, counted } = outgoing;
             let taken = protect(*protection, buffer, len).is_some_and(|packet| match *path {
                 Path::Udp { .. } => socket.send(route.remote(), packet),
                 Path::TurnChannel { server, channel } => {
@@ -347,6 +349,9 @@ impl<S: MediaSocket> Stream<S> {
                     sent
                 }
             });
+            if !counted {
+                return;
+            }
             if !taken {
                 counters.packets_unsent += 1;
                 return;

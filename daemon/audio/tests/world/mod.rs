@@ -278,6 +278,7 @@ pub fn plan(codec: Codec, side: usize, remote: SocketAddr) -> StreamPlan {
             comfort_noise: None,
             redundancy: None,
         }),
+        keep_open: None,
         receive: vec![
             (payload_type(codec), ReceiveKind::Audio(codec)),
             (EVENTS, ReceiveKind::Events(codec.clock_rate())),
