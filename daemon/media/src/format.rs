@@ -29,8 +29,8 @@ pub enum ReceiveFormat {
 impl ReceiveFormat {
     /// What a=rtpmap names, if it is something we have.
     pub(crate) fn from_rtpmap(map: &RtpMap) -> Option<Self> {
-        let is =
-            |name: &str, rate: u32| map.encoding_name.eq_ignore_ascii_case(name) && map.clock_rate == rate;
+        let given = map.encoding_name.trim();
+        let is = |name: &str, rate: u32| given.eq_ignore_ascii_case(name) && map.clock_rate == rate;
         let mono = map.encoding_params.as_deref().is_none_or(|channels| channels == "1");
         // Opus is always named with two channels (RFC 7587 section 7); some peers forget that, and the bits are the same.
         if is("opus", 48_000) && (mono || map.encoding_params.as_deref() == Some("2")) {
@@ -64,6 +64,15 @@ impl ReceiveFormat {
         let known = |codec: &Codec| codec.static_payload_type() == Some(payload_type);
         let noise = (payload_type == COMFORT_NOISE).then_some(ReceiveFormat::ComfortNoise(8_000));
         Codec::ALL.into_iter().find(known).map(ReceiveFormat::Audio).or(noise)
+    }
+
+    /// What a=rtpmap means that gives a static payload type its own name and something odd beside it: `G722/16000`, the name
+    /// of an annex. The number says what is meant (RFC 3551 section 6).
+    pub(crate) fn from_odd_rtpmap(map: &RtpMap) -> Option<Self> {
+        let name = static_name(map.payload_type)?;
+        let given = map.encoding_name.trim().get(..name.len())?;
+        let mono = map.encoding_params.as_deref().is_none_or(|channels| channels == "1");
+        Self::from_static_type(map.payload_type).filter(|_| mono && given.eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn rtpmap(self, payload_type: u8) -> RtpMap {

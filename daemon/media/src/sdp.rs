@@ -245,13 +245,15 @@ fn read_formats(media: &Media) -> Vec<RemoteFormat> {
         .map(|payload_type| {
             let map = maps.iter().find(|map| map.payload_type == payload_type);
             let name = match map {
-                Some(map) => printable(&map.encoding_name),
+                Some(map) => printable(map.encoding_name.trim()),
                 None => {
                     static_name(payload_type).map_or_else(|| format!("type {payload_type}"), str::to_owned)
                 }
             };
-            let known =
-                map.map_or_else(|| ReceiveFormat::from_static_type(payload_type), ReceiveFormat::from_rtpmap);
+            let known = match map {
+                Some(map) => ReceiveFormat::from_rtpmap(map).or_else(|| ReceiveFormat::from_odd_rtpmap(map)),
+                None => ReceiveFormat::from_static_type(payload_type),
+            };
             let opus = parameters
                 .iter()
                 .find(|fmtp| fmtp.fmt == payload_type && known == Some(ReceiveFormat::Audio(Codec::Opus)))

@@ -147,3 +147,28 @@ fn desk_phone() {
     );
     assert!(has_line(&sdp, "a=recvonly"));
 }
+
+#[test]
+fn a_static_number_by_its_own_name_is_known_whatever_is_said_beside_it() {
+    for (number, map, codec) in [
+        (9, "G722/16000", Codec::G722),
+        (8, " PCMA/8000", Codec::Pcma),
+        (18, "G729A/8000", Codec::G729),
+        (0, "pcmu/16000", Codec::Pcmu),
+    ] {
+        let offer = peer(&format!("m=audio 4000 RTP/AVP {number}\na=rtpmap:{number} {map}\n"));
+        let mut side = side(&[codec]);
+        side.handle_offer(&offer).unwrap();
+        let (_, agreement) = side.make_answer(here(), Direction::SendRecv).unwrap();
+        assert_eq!((agreement.send.payload_type, agreement.send.codec), (number, codec), "{map}");
+    }
+    for (number, map, codec) in
+        [(9, "opus/16000", Codec::G722), (0, "PCMA/16000", Codec::Pcmu), (0, "PCMU/8000/2", Codec::Pcmu)]
+    {
+        let offer = peer(&format!("m=audio 4000 RTP/AVP {number}\na=rtpmap:{number} {map}\n"));
+        let mut side = side(&[codec]);
+        let refused =
+            side.handle_offer(&offer).is_err() || side.make_answer(here(), Direction::SendRecv).is_err();
+        assert!(refused, "{map}");
+    }
+}
