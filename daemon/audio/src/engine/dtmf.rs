@@ -14,6 +14,8 @@ const LAST_PACKET_TIMES: u8 = 3;
 const MAX_DURATION: u32 = 0xFFFF;
 /// An event of which nothing has been heard for so long is over: its end packets are lost (RFC 4733 section 2.5.2.2).
 const SILENT_NANOS: u64 = 20 * TICK_NANOS;
+/// Packets of one event come this close to each other.
+const TOGETHER_NANOS: u64 = 10 * TICK_NANOS;
 /// No telephone begins events closer to each other than this for long.
 const APART_NANOS: u64 = 4 * TICK_NANOS;
 /// So many may come in a row, as after a stall of the network; of a flood the rest is dropped.
@@ -247,10 +249,16 @@ pub(crate) struct ReceivedEvent {
 /// Makes one [`ReceivedEvent`] out of the many packets of an event.
 pub(crate) struct EventReceiver {
     current: Option<Current>,
-    /// Timestamp of the last event that was reported: its late and repeated packets are known by it.
-    reported: Option<u32>,
+    /// The last event that was reported: its late and repeated packets are known by it.
+    reported: Option<Reported>,
     /// When the next event may begin, if those before had come [`APART_NANOS`] apart.
     next_nanos: u64,
+}
+
+struct Reported {
+    code: u8,
+    timestamp: u32,
+    duration: u32,
 }
 
 struct Current {
@@ -283,6 +291,14 @@ impl EventReceiver {
         if self.is_old(timestamp, rate) {
             return [None; 2];
         }
+        if ended
+            && self.current.is_none()
+            && let Some(reported) = &mut self.reported
+            && reported.ends_again(code, timestamp, duration)
+        {
+            reported.timestamp = timestamp;
+            return [None; 2];
+        }
         let mut before = None;
         match &mut self.current {
             Some(current) if current.timestamp == timestamp => {
@@ -296,6 +312,11 @@ impl EventReceiver {
                 if current.code == code && timestamp.wrapping_sub(current.timestamp) == MAX_DURATION =>
             {
                 current.before = current.before.saturating_add(MAX_DURATION);
+                current.timestamp = timestamp;
+                current.duration = duration;
+                current.heard_nanos = now_nanos;
+            }
+            Some(current) if current.goes_on(code, timestamp, duration, now_nanos) => {
                 current.timestamp = timestamp;
                 current.duration = duration;
                 current.heard_nanos = now_nanos;
@@ -328,18 +349,39 @@ impl EventReceiver {
 
     fn finish(&mut self) -> Option<ReceivedEvent> {
         let current = self.current.take()?;
-        self.reported = Some(current.timestamp);
+        let Current { code, timestamp, duration, .. } = current;
+        self.reported = Some(Reported { code, timestamp, duration });
         current.report()
     }
 
     /// Belongs to the event reported last or to one before it; what is older by far more than a network delays is
     /// taken for a sender that has set its clock back.
     fn is_old(&self, timestamp: u32, rate: u32) -> bool {
-        self.reported.is_some_and(|reported| reported.wrapping_sub(timestamp) <= rate.saturating_mul(10))
+        self.reported
+            .as_ref()
+            .is_some_and(|reported| reported.timestamp.wrapping_sub(timestamp) <= rate.saturating_mul(10))
+    }
+}
+
+impl Reported {
+    /// The end told once more under a later timestamp, as [`Current::goes_on`] knows it: another event cannot have begun
+    /// before this one was over.
+    fn ends_again(&self, code: u8, timestamp: u32, duration: u32) -> bool {
+        (self.code, self.duration) == (code, duration)
+            && timestamp.wrapping_sub(self.timestamp) < self.duration
     }
 }
 
 impl Current {
+    /// Some gateways move the timestamp on with each packet of an event, though it is that of its beginning (RFC 4733
+    /// section 2.2.1). Its duration goes on growing all the same, where that of another event begins small.
+    fn goes_on(&self, code: u8, timestamp: u32, duration: u32, now_nanos: u64) -> bool {
+        self.code == code
+            && duration >= self.duration
+            && timestamp.wrapping_sub(self.timestamp) <= duration
+            && now_nanos.saturating_sub(self.heard_nanos) < TOGETHER_NANOS
+    }
+
     fn report(&self) -> Option<ReceivedEvent> {
         let units = u64::from(self.before) + u64::from(self.duration);
         let duration_ms = u32::try_from(units * 1000 / u64::from(self.rate)).unwrap_or(u32::MAX);
@@ -533,6 +575,35 @@ mod tests {
         let heard = receiver.packet(500, &payload(11, true, 800), 8000, 0);
         assert_eq!(heard, [None, Some(ReceivedEvent { digit: '#', duration_ms: 100 })]);
         assert_eq!(receiver.packet(500, &payload(11, true, 800), 8000, 0), [None; 2]);
+    }
+
+    #[test]
+    fn an_event_whose_timestamp_moves_on_is_one_event() {
+        let mut receiver = EventReceiver::new();
+        for press in 0..3_u32 {
+            let start = 1000 + 2000 * press;
+            let mut heard = Vec::new();
+            for n in 0..8_u32 {
+                let now = u64::from(start / 80 + 2 * n) * TICK_NANOS;
+                let duration = (160 * (n + 1)).min(800) as u16;
+                let packet = payload(5, n >= 5, duration);
+                heard.extend(receiver.packet(start + 160 * n, &packet, 8000, now).into_iter().flatten());
+                heard.extend(receiver.expire(now));
+            }
+            assert_eq!(heard, [ReceivedEvent { digit: '5', duration_ms: 100 }], "press {press}");
+        }
+    }
+
+    #[test]
+    fn the_same_key_again_is_another_event_though_ends_are_lost() {
+        let mut receiver = EventReceiver::new();
+        assert_eq!(receiver.packet(1000, &payload(5, false, 160), 8000, 0), [None; 2]);
+        let next = receiver.packet(1720, &payload(5, false, 160), 8000, 9 * TICK_NANOS);
+        assert_eq!(next, [Some(ReceivedEvent { digit: '5', duration_ms: 20 }), None]);
+        let ended = receiver.packet(1720, &payload(5, true, 320), 8000, 11 * TICK_NANOS);
+        assert_eq!(ended, [None, Some(ReceivedEvent { digit: '5', duration_ms: 40 })]);
+        let last = receiver.packet(2440, &payload(5, true, 320), 8000, 20 * TICK_NANOS);
+        assert_eq!(last, [None, Some(ReceivedEvent { digit: '5', duration_ms: 40 })]);
     }
 
     #[test]
