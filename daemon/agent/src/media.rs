@@ -188,6 +188,7 @@ impl Agent {
                         stream.moved_to = Some(remote);
                         stream.adaptation.way_changed(now);
                     }
+                    self.touched.insert(id);
                     self.note(Weight::Info, Some(id), format!("the peer's media now comes from {remote}"));
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::common::peer::{Peer, sdp};
 use crate::common::{HostId, Pair, World};
-use voipd_agent::view::{CallId, CallState, Reason};
+use voipd_agent::view::{CallId, CallState, MediaWay, Reason};
 use voipd_audio::plan::EngineEvent;
 
 #[test]
@@ -111,6 +111,9 @@ fn reports_follow_a_peer_behind_a_nat() {
     let port = world.stream_port(alice, call);
     let remote = "192.0.2.77:61000".parse().unwrap();
     world.engine_says(alice, EngineEvent::RemoteChanged { port, remote });
+    let way = world.view(alice, call).media_way;
+    let MediaWay::Plain { remote: shown, .. } = way else { panic!("{way:?}") };
+    assert_eq!(shown, Some(remote), "front ends are told, too");
     hear(&mut world, nat);
     hear(&mut world, stranger);
     world.run_s(10);
