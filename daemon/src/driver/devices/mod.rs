@@ -204,6 +204,8 @@ impl Devices {
     pub fn select<S: MediaSocket>(&mut self, role: DeviceRole, name: &str, patchbay: &mut Patchbay<S>) {
         let device = &mut self.devices[index(role)];
         device.name = name.to_owned();
+        // It stood in for another.
+        device.stand_in = None;
         if device.wanted {
             self.shut(role, patchbay);
             self.open(role);
@@ -625,6 +627,20 @@ mod tests {
         assert!(!lab.output().is_due(failed + 10 * RETRY), "it has not answered yet");
         lab.run_until(|state| matches!(state, State::Failed { again: Some(_), .. })).await;
         assert!(lab.output().is_due(Instant::now() + RETRY));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_chosen_while_another_stands_in_is_used_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lab = Lab::new("alsa:none,0");
+        let gone = SoundEvent::Failed { role: DeviceRole::Output, reason: "unplugged".to_owned() };
+        lab.devices.handle_event(DeviceEvent::Sound(gone), &mut lab.patchbay);
+        assert!(lab.devices.devices[index(DeviceRole::Output)].stand_in.is_some());
+        let chosen = format!("file:{}", folder.path().join("out.wav").display());
+        lab.devices.select(DeviceRole::Output, &chosen, &mut lab.patchbay);
+        lab.run_until(|state| matches!(state, State::Open { .. })).await;
+        assert!(matches!(lab.output(), State::Open { name: DeviceName::File(_), .. }));
+        assert!(lab.devices.devices[index(DeviceRole::Output)].stand_in.is_none());
     }
 
     #[tokio::test]
