@@ -166,6 +166,12 @@ impl<S: MediaSocket> Patchbay<S> {
         }
     }
 
+    /// Which tone sounds at `port`, now or when it opens.
+    #[cfg(test)]
+    pub fn tone_at(&self, port: PortId) -> Option<Tone> {
+        self.tones.get(&port).copied()
+    }
+
     /// What is heard in the place of a tone from now on.
     pub fn set_clip(&mut self, signal: Signal, clip: Clip) {
         self.clips.insert(signal, Arc::new(clip));

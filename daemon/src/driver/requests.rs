@@ -170,9 +170,9 @@ impl Driver {
             Request::SelectDevice { role, name, reply } => self.find_device(role, name, reply),
             Request::ConfigureDevice { role, change, reply } => self.configure_device(role, change, reply),
             Request::StartTest { output, input, reply } => {
-                self.devices.start_test(output, input, &mut self.patchbay);
+                let result = self.devices.start_test(output, input, &mut self.patchbay);
                 self.publish_audio();
-                self.answer(reply, Ok(()));
+                self.answer(reply, result);
             }
             Request::StopTest { reply } => {
                 self.devices.stop_test(&mut self.patchbay);

@@ -15,7 +15,7 @@ use voipd_audio::{BUS_RATE, PortId};
 
 use super::patchbay::{Patchbay, RING_RETURN};
 use crate::api::devices::{DeviceChange, DeviceSettings};
-use crate::api::{AudioView, DeviceRole, DeviceState, DeviceView};
+use crate::api::{AudioView, DeviceRole, DeviceState, DeviceView, ErrorKind, RequestError};
 use crate::realtime::Scheduling;
 use crate::sound::{DeviceName, FindError, SoundEvent, SoundSystem};
 use settings::{Settings, Voice};
@@ -152,8 +152,12 @@ impl Devices {
         self.sound.list()
     }
 
+    /// Opens or closes the devices for calls, which end a test.
     pub fn use_for_calls<S: MediaSocket>(&mut self, wanted: bool, patchbay: &mut Patchbay<S>) {
         self.users.calls = wanted;
+        if wanted {
+            self.end_test(patchbay);
+        }
         self.follow(patchbay);
     }
 
@@ -162,21 +166,40 @@ impl Devices {
         self.follow(patchbay);
     }
 
-    /// Opens the devices for a few seconds, and sounds a tone.
-    pub fn start_test<S: MediaSocket>(&mut self, output: bool, input: bool, patchbay: &mut Patchbay<S>) {
+    /// Opens the devices for a few seconds, and sounds a tone; in place of a test that runs.
+    ///
+    /// # Errors
+    /// A call uses the devices.
+    pub fn start_test<S: MediaSocket>(
+        &mut self,
+        output: bool,
+        input: bool,
+        patchbay: &mut Patchbay<S>,
+    ) -> Result<(), RequestError> {
+        if self.users.calls {
+            return Err(RequestError {
+                kind: ErrorKind::InvalidState,
+                message: "a call or the dial tone uses the devices: test them when it has ended".to_owned(),
+            });
+        }
+        self.end_test(patchbay);
         self.users.test = Some(Test { until: Instant::now() + TEST_TIME, output, input });
         self.follow(patchbay);
-        if output && !self.users.calls {
+        if output {
             patchbay.play_tone(DEVICE_OUTPUT, Some(Tone::test(TEST_HERTZ, TEST_TIME.as_millis() as u32)));
         }
+        Ok(())
     }
 
     pub fn stop_test<S: MediaSocket>(&mut self, patchbay: &mut Patchbay<S>) {
-        if let Some(test) = self.users.test.take() {
-            if test.output && !self.users.calls {
-                patchbay.play_tone(DEVICE_OUTPUT, None);
-            }
-            self.follow(patchbay);
+        self.end_test(patchbay);
+        self.follow(patchbay);
+    }
+
+    /// The tone is forgotten as well: it would sound again whenever the output is opened.
+    fn end_test<S: MediaSocket>(&mut self, patchbay: &mut Patchbay<S>) {
+        if self.users.test.take().is_some_and(|test| test.output) {
+            patchbay.play_tone(DEVICE_OUTPUT, None);
         }
     }
 
@@ -627,6 +650,30 @@ mod tests {
         assert!(!lab.output().is_due(failed + 10 * RETRY), "it has not answered yet");
         lab.run_until(|state| matches!(state, State::Failed { again: Some(_), .. })).await;
         assert!(lab.output().is_due(Instant::now() + RETRY));
+    }
+
+    #[tokio::test]
+    async fn no_tone_outlasts_its_test() {
+        let mut lab = Lab::new("null");
+        let refused = lab.devices.start_test(true, true, &mut lab.patchbay).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::InvalidState, "a call uses the devices");
+        assert!(lab.patchbay.tone_at(DEVICE_OUTPUT).is_none());
+        lab.devices.use_for_calls(false, &mut lab.patchbay);
+
+        lab.devices.start_test(true, false, &mut lab.patchbay).unwrap();
+        assert!(lab.patchbay.tone_at(DEVICE_OUTPUT).is_some());
+        lab.devices.use_for_calls(true, &mut lab.patchbay);
+        assert!(lab.patchbay.tone_at(DEVICE_OUTPUT).is_none(), "a call ends it");
+        lab.devices.use_for_calls(false, &mut lab.patchbay);
+
+        lab.devices.start_test(true, false, &mut lab.patchbay).unwrap();
+        lab.devices.start_test(false, true, &mut lab.patchbay).unwrap();
+        assert!(lab.patchbay.tone_at(DEVICE_OUTPUT).is_none(), "another test ends it");
+
+        lab.devices.start_test(true, true, &mut lab.patchbay).unwrap();
+        lab.devices.handle_timeout(Instant::now() + 2 * TEST_TIME, &mut lab.patchbay);
+        assert!(lab.patchbay.tone_at(DEVICE_OUTPUT).is_none(), "its time is over");
+        assert!(matches!(lab.output(), State::Closed));
     }
 
     #[tokio::test]
