@@ -170,6 +170,33 @@ async fn talk_and_silence_are_listened_for_while_somebody_asks() {
 }
 
 #[tokio::test]
+async fn in_a_call_that_has_ended_nobody_talks_and_silence_is_no_event() {
+    let mut desk = desk().await;
+    let mut mine = MessageStream::from(&desk.client);
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "WatchActivity", &0u32).await.unwrap();
+    let Request::WatchActivity { call: CallId(1), on: true } = desk.request().await else { panic!() };
+    desk.tell(Update::Activity { call: CallId(1), heard: Heard::Far, talking: true, level_dbov: -20 });
+    desk.tell(call(1, CallState::Ended));
+    for expected in [("far".to_owned(), true, -20.0), ("far".to_owned(), false, -127.0)] {
+        let told: (String, bool, f64) = signal(&mut mine, "ActivityChanged").await;
+        assert_eq!(told, expected);
+    }
+    let asked = (names::MANAGER, "ActiveSpeaker");
+    let properties = "org.freedesktop.DBus.Properties";
+    let reply = invoke(&desk.client, "/org/voipd", properties, "Get", &asked).await.unwrap();
+    let speaker: OwnedVariant = reply.body().deserialize().unwrap();
+    assert_eq!(zbus::OwnedObjectPath::try_from(speaker).unwrap().as_str(), "/");
+
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "WatchActivity", &1u32).await.unwrap();
+    let silence = async {
+        let told: (String, u32) = signal(&mut mine, "SilenceTimeout").await;
+        told
+    };
+    let told = tokio::time::timeout(std::time::Duration::from_millis(1500), silence).await;
+    assert!(told.is_err(), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_warning_goes_to_everybody() {
     let desk = desk().await;
     let other = desk.private.client().await;

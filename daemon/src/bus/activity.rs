@@ -2,6 +2,7 @@
 //! and asks nothing: it says what is due.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -132,6 +133,19 @@ impl Listeners {
     /// The listener has left the bus.
     pub(super) fn left(&mut self, who: &OwnedUniqueName) {
         self.by.retain(|(_, other), _| other != who);
+    }
+
+    /// The call has ended: nobody talks in it any more, and its silence is no event. Answers who is to be told whose talk
+    /// is over.
+    pub(super) fn ended(&mut self, call: CallId) -> Vec<(OwnedUniqueName, Heard)> {
+        let Some(talk) = self.talk.get_mut(&call) else { return Vec::new() };
+        let talked = [(Heard::Near, take(&mut talk.near)), (Heard::Far, take(&mut talk.far))];
+        let mut told = Vec::new();
+        for ((_, who), listener) in self.by.iter_mut().filter(|((other, _), _)| *other == call) {
+            (listener.silence, listener.near, listener.far) = (None, None, None);
+            told.extend(talked.iter().filter(|(_, talked)| *talked).map(|(heard, _)| (who.clone(), *heard)));
+        }
+        told
     }
 
     /// The call is no more.
@@ -286,6 +300,20 @@ mod tests {
         assert_eq!(listeners.next_due(), Some(later(65)));
         listeners.removed(CallId(1));
         assert_eq!(listeners.next_due(), None);
+    }
+
+    #[test]
+    fn in_a_call_that_has_ended_nobody_talks_and_silence_is_no_event() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        listeners.listen(CallId(1), who(1), 5, now).unwrap();
+        listeners.listen(CallId(2), who(1), 5, now).unwrap();
+        listeners.heard(CallId(1), Heard::Far, true, now);
+        assert_eq!(listeners.speaker(), Some(CallId(1)));
+        assert_eq!(listeners.ended(CallId(1)), [(who(1), Heard::Far)]);
+        assert_eq!(listeners.speaker(), None);
+        assert_eq!(listeners.ended(CallId(1)), [], "it is told once");
+        let silent = listeners.timed_out(now + Duration::from_secs(60));
+        assert!(silent.len() == 2 && silent.iter().all(|silent| silent.call == CallId(2)), "{silent:?}");
     }
 
     #[test]

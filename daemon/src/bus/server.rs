@@ -5,6 +5,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use voipd_agent::view::CallState;
 use voipd_agent::{CallView, ConferenceView};
 use voipd_audio::plan::Heard;
 use voipd_dbus::names;
@@ -122,6 +123,9 @@ impl Server {
                 let begun = self.watcher(&message).and_then(|(object, who)| {
                     let Object::Call(call) = object else { return Ok(None) };
                     let talking = self.watches.listen(call, who.clone(), silence)?;
+                    if self.tree.calls.get(&call).is_some_and(|view| view.state == CallState::Ended) {
+                        self.watches.listeners().ended(call);
+                    }
                     Ok(Some((object, who, talking)))
                 });
                 match begun {
@@ -356,13 +360,21 @@ impl Server {
     }
 
     async fn call(&mut self, view: Box<CallView>) -> Result<(), BusError> {
-        let object = Object::Call(view.id);
+        let (id, ended) = (view.id, view.state == CallState::Ended);
+        let object = Object::Call(id);
         let lists = self.tree.properties(Object::Root, Interface::Manager);
         let before = self.tree.properties(object, Interface::Call);
-        match self.tree.calls.insert(view.id, view) {
-            None => self.added(object, lists).await,
-            Some(_) => self.changed(object, Interface::Call, before).await,
+        match self.tree.calls.insert(id, view) {
+            None => self.added(object, lists).await?,
+            Some(_) => self.changed(object, Interface::Call, before).await?,
         }
+        if ended {
+            // The driver tells nothing more of who talks there.
+            for (who, heard) in self.watches.listeners().ended(id) {
+                self.tell_activity(object, &who, heard, false, SILENCE_DBOV.into()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn conference(&mut self, view: Box<ConferenceView>) -> Result<(), BusError> {
