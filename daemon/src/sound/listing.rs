@@ -8,17 +8,24 @@ use super::cards::{Cards, held_by};
 use super::hardware::{Direction, Hosts, Listed, User, may_open};
 use super::name::{DeviceName, HostKind};
 use super::server::{Servers, default_host};
+use super::worker::at_work;
 use crate::api::DeviceView;
 
 /// How long a sound system may take to say what it has.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// So many threads that hang in asking one sound system, and it is not asked any more.
+const MOST_HANGING: usize = 3;
+
+/// Each thread that asks a sound system for its devices holds one of that system's.
+pub(super) type Askers = [Arc<()>; 3];
 
 /// Everything that can be chosen. Blocks for up to [`PATIENCE`].
-pub(super) fn list(hosts: &Arc<Hosts>) -> Vec<DeviceView> {
+pub(super) fn list(hosts: &Arc<Hosts>, askers: &Askers) -> Vec<DeviceView> {
     let kinds = [HostKind::PulseAudio, HostKind::PipeWire, HostKind::Alsa];
     let deadline = Instant::now() + PATIENCE;
     // Asked at the same time, each on a thread that may hang.
-    let answers = kinds.map(|kind| ask(hosts, kind));
+    let answers: Vec<_> =
+        kinds.into_iter().zip(askers).map(|(kind, asker)| ask(hosts, kind, asker)).collect();
     let mut views = Vec::new();
     let mut running = Vec::new();
     for (kind, answer) in kinds.into_iter().zip(answers) {
@@ -71,10 +78,13 @@ enum Answer {
     Silent(String),
 }
 
-fn ask(hosts: &Arc<Hosts>, kind: HostKind) -> mpsc::Receiver<Answer> {
+fn ask(hosts: &Arc<Hosts>, kind: HostKind, asker: &Arc<()>) -> mpsc::Receiver<Answer> {
     let (reply, answer) = mpsc::channel();
-    let hosts = hosts.clone();
     // Without a thread the channel closes, which counts as no answer.
+    if at_work(asker) >= MOST_HANGING {
+        return answer;
+    }
+    let (hosts, asker) = (hosts.clone(), asker.clone());
     let _ = thread::Builder::new().name("voipd-list".to_owned()).spawn(move || {
         let servers = Servers::of_environment();
         let answer = match servers.reach(kind) {
@@ -84,7 +94,10 @@ fn ask(hosts: &Arc<Hosts>, kind: HostKind) -> mpsc::Receiver<Answer> {
                 .and_then(|()| hosts.list(kind))
                 .map_or_else(Answer::Silent, Answer::Devices),
         };
-        reply.send(answer).is_ok()
+        // Before the answer: a next listing must not count this thread.
+        drop(asker);
+        // Who asked may have given up.
+        let _ = reply.send(answer);
     });
     answer
 }

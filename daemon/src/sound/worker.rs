@@ -102,6 +102,8 @@ pub(super) struct Worker {
     /// Each thread that opens, or looks for, a device holds one.
     openers: Arc<()>,
     finders: Arc<()>,
+    /// As these do in listing.
+    askers: Arc<listing::Askers>,
     counters: Arc<SoundCounters>,
 }
 
@@ -123,6 +125,7 @@ impl Worker {
             bin: Bin::default(),
             openers: Arc::default(),
             finders: Arc::default(),
+            askers: Arc::default(),
             counters,
         }
     }
@@ -295,8 +298,8 @@ impl Worker {
         if self.listing.len() > 1 {
             return;
         }
-        let (hosts, to_self) = (self.hosts.clone(), self.to_self.clone());
-        let listing = move || to_self.send(Message::Listed(listing::list(&hosts))).is_ok();
+        let (hosts, askers, to_self) = (self.hosts.clone(), self.askers.clone(), self.to_self.clone());
+        let listing = move || to_self.send(Message::Listed(listing::list(&hosts, &askers))).is_ok();
         if thread::Builder::new().name("voipd-list".to_owned()).spawn(listing).is_err() {
             self.listing.clear();
         }
@@ -304,7 +307,7 @@ impl Worker {
 }
 
 /// How many threads there are that hold one.
-fn at_work(held: &Arc<()>) -> usize {
+pub(super) fn at_work(held: &Arc<()>) -> usize {
     Arc::strong_count(held) - 1
 }
 
