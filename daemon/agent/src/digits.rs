@@ -24,7 +24,7 @@ const DIGIT_GRACE: Duration = Duration::from_secs(2);
 /// An INFO is answered or given up before (RFC 3261 timer F).
 const INFO_TIMEOUT: Duration = Duration::from_secs(40);
 /// Most digits waiting in one call.
-const MAX_DIGITS: usize = 128;
+pub const MOST_DIGITS: usize = 128;
 
 /// Digits that wait to be sent.
 #[derive(Default)]
@@ -65,8 +65,8 @@ impl Agent {
         if way.is_none() {
             return Err(AgentError::NoDtmf);
         }
-        if digits.clone().count() > MAX_DIGITS.saturating_sub(call.dtmf.digits.len()) {
-            return Err(AgentError::TooManyDigits(MAX_DIGITS));
+        if digits.clone().count() > MOST_DIGITS.saturating_sub(call.dtmf.digits.len()) {
+            return Err(AgentError::TooManyDigits(MOST_DIGITS));
         }
         call.dtmf.digits.extend(digits);
         self.next_digit(now, id);

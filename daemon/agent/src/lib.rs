@@ -48,6 +48,7 @@ pub use agent::{Agent, AgentConfig};
 pub use call::{DialOptions, SoundChoice};
 pub use call_ports::{MOST_CALL_PORTS, PortRole, Voice};
 pub use conference::MOST_CONFERENCES;
+pub use digits::MOST_DIGITS;
 pub use error::AgentError;
 pub use ice_calls::RelayStream;
 pub use mapped::{is_global_ipv6, is_outside};

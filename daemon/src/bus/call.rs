@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use voipd_agent::CallView;
 use voipd_agent::view::{CallDirection, CallId, MediaWay, Reason, SoundPlace};
+use voipd_agent::{CallView, MOST_DIGITS};
 use zbus::Variant;
 use zbus::message::Body;
 
@@ -13,9 +13,6 @@ use super::outcome::{Dict, Failure, Outcome, Requests, arguments, invalid, nothi
 use super::tree::Object;
 use crate::api::Request;
 use crate::config::account::codec;
-
-/// Most digits in one go: a minute of them.
-const MOST_DIGITS: usize = 256;
 
 pub(super) fn properties(view: &CallView) -> Dict {
     let remote_media = view.remote_media.map(|address| address.to_string()).unwrap_or_default();

@@ -214,8 +214,8 @@ async fn digits_arrive_in_order_once_each() {
     assert_eq!(received, "0123456789*#ABCD");
     for (arguments, words) in [
         (&["12x"][..], "is no DTMF digit"),
-        (&[""], "send 1 to 256"),
-        (&[&*"1".repeat(257)], "send 1 to 256"),
+        (&[""], "send 1 to 128"),
+        (&[&*"1".repeat(129)], "send 1 to 128"),
         (&["7", "1"], "there is no call 7"),
     ] {
         ctl(&phone, &[&["dtmf"], arguments].concat()).await.fails(1, &[words]);
