@@ -309,9 +309,14 @@ impl Driver {
         }
     }
 
-    fn keep_house(&mut self) {
+    /// Tells those who keep times of day what time it is.
+    fn follow_wall_clock(&mut self) {
         self.agent.set_wall_clock(Instant::now(), unix_micros());
         self.friends.set_wall_clock(Instant::now());
+    }
+
+    fn keep_house(&mut self) {
+        self.follow_wall_clock();
         self.patchbay.controller().service();
         self.devices.handle_timeout(Instant::now(), &mut self.patchbay);
         self.transport.refresh_certificate();

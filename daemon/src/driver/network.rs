@@ -36,6 +36,8 @@ impl Driver {
             NetworkEvent::Suspending => log::info!("the system goes to sleep"),
             NetworkEvent::Resumed => {
                 log::info!("the system has slept: looking after calls and registrations");
+                // The clock of timers stood still meanwhile.
+                self.follow_wall_clock();
                 self.transport.abandon(|_| true);
                 self.nat.network_changed();
                 self.check_network(true);
