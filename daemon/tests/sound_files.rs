@@ -416,6 +416,7 @@ fn inside_without_any_sound_default_is_silence() {
         assert!(port.capture.is_none() && port.playback.is_none() && port.pace == Pace::Tick);
         assert_eq!(name.to_string(), "null");
         assert_eq!(description, "silence: no sound server and no sound card was found");
+        assert!(sound.find(DeviceRole::Input, "default".parse().unwrap()).await.is_err());
         for (name, words) in [
             ("pulseaudio:x", "PulseAudio does not run"),
             ("alsa:PCH,0", "ALSA has no device `PCH,0`"),

@@ -186,10 +186,13 @@ fn inside_a_dead_server_is_a_loss_and_can_come_back() {
         let (port, name, description) = open(&mut sound, DeviceRole::Output, "default").await;
         assert!(port.playback.is_none());
         assert_eq!((name.to_string().as_str(), description.starts_with("silence: ")), ("null", true));
+        let leads = |sound: &SoundSystem| sound.find(DeviceRole::Output, "default".parse().unwrap());
+        assert!(leads(&sound).await.is_err());
         let reason = refusal(&mut sound, DeviceRole::Output, "pulseaudio:spk").await;
         assert!(reason.contains("does not run"), "{reason}");
 
         let _server = Server::start(&folder);
+        assert_eq!(leads(&sound).await, Ok(()));
         let (_, name, _) = open(&mut sound, DeviceRole::Output, "default").await;
         assert_eq!(name.to_string(), "pulseaudio:spk");
         let reason = refusal(&mut sound, DeviceRole::Input, "pulseaudio:spk").await;

@@ -203,6 +203,24 @@ impl Hosts {
         )))
     }
 
+    /// Whether a sound system has what it calls its default, for that role.
+    pub(super) fn find_default(&self, kind: HostKind, role: DeviceRole) -> Result<(), OpenError> {
+        let direction = Direction::of(role);
+        if kind == HostKind::Alsa {
+            let fits =
+                |pcm: &CardPcm| if direction == Direction::Capture { pcm.capture } else { pcm.playback };
+            let there = Cards::of_system().pcms().iter().any(fits);
+            return there
+                .then_some(())
+                .ok_or_else(|| OpenError::Absent(format!("no card has a {direction}")));
+        }
+        Servers::of_environment().prepare(kind).map_err(OpenError::Refused)?;
+        let (host, _) = self
+            .devices(kind, User::Listing)
+            .map_err(|error| OpenError::Refused(format!("{kind} does not let voipd in: {error}")))?;
+        default_device(kind, &host, direction).map(drop)
+    }
+
     /// Opens a device of a sound system. `lost` is told in words if it is lost later.
     pub(super) fn open(
         &self,

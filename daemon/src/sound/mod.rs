@@ -160,8 +160,8 @@ impl SoundSystem {
         async { views.await.unwrap_or_default() }
     }
 
-    /// Whether there is such a device for the role now. Takes up to a few seconds when a sound server hangs. The future
-    /// does not borrow the handle.
+    /// Whether there is such a device for the role now; of `default`: whether it leads to one, or to silence. Takes up to
+    /// a few seconds when a sound server hangs. The future does not borrow the handle.
     ///
     /// # Errors
     /// [`FindError`] with what to do.
@@ -171,21 +171,22 @@ impl SoundSystem {
         name: DeviceName,
     ) -> impl Future<Output = Result<(), FindError>> + Send + use<> {
         let (reply, found) = oneshot::channel();
-        let kind = match name {
-            DeviceName::Host(kind, name) => {
-                self.send(Message::Find { kind, name, role, reply });
-                Some(kind)
-            }
-            DeviceName::Default | DeviceName::Null | DeviceName::File(_) => None,
+        let asked = match &name {
+            DeviceName::Host(kind, _) => Some(kind.to_string()),
+            DeviceName::Default => Some("the sound system".to_owned()),
+            DeviceName::Null | DeviceName::File(_) => None,
         };
+        if asked.is_some() {
+            self.send(Message::Find { name, role, reply });
+        }
         async move {
-            let Some(kind) = kind else { return Ok(()) };
+            let Some(asked) = asked else { return Ok(()) };
             match tokio::time::timeout(FIND_TIMEOUT, found).await {
                 Ok(Ok(Ok(()))) => Ok(()),
                 Ok(Ok(Err(OpenError::Absent(words)))) => Err(FindError::NoSuchDevice(words)),
                 Ok(Ok(Err(OpenError::Refused(words)))) => Err(FindError::Unavailable(words)),
                 Ok(Err(_)) | Err(_) => {
-                    Err(FindError::Unavailable(format!("{kind} does not answer: try again")))
+                    Err(FindError::Unavailable(format!("{asked} does not answer: try again")))
                 }
             }
         }

@@ -29,6 +29,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(5);
 /// A call that hangs costs a thread each time. So many in opening and closing, and no device is opened any more; so many
 /// in looking for one, and none is looked for.
 const MOST_HANGING: usize = 16;
+/// Why `default` is silence on a machine without sound.
+const NO_SOUND: &str = "no sound server and no sound card was found";
 
 /// Tells one wish from another.
 pub(super) type Ticket = u64;
@@ -49,8 +51,7 @@ pub(super) enum Message {
         role: DeviceRole,
     },
     Find {
-        kind: HostKind,
-        name: String,
+        name: DeviceName,
         role: DeviceRole,
         reply: oneshot::Sender<Result<(), OpenError>>,
     },
@@ -144,13 +145,13 @@ impl Worker {
             match message {
                 Some(Message::Open { role, ticket, name }) => self.open(role, ticket, name),
                 Some(Message::Close { role }) => self.set(role, Slot::Closed),
-                Some(Message::Find { kind, name, role, reply }) => {
+                Some(Message::Find { name, role, reply }) => {
                     // Without a thread the reply is dropped, which counts as no answer.
                     if at_work(&self.finders) < MOST_HANGING {
                         let (hosts, finder) = (self.hosts.clone(), self.finders.clone());
                         let find = move || {
                             // Who asked may have gone.
-                            let _ = reply.send(hosts.find(kind, &name, role));
+                            let _ = reply.send(find_device(&hosts, role, &name));
                             drop(finder);
                         };
                         let _ = thread::Builder::new().name("voipd-find".to_owned()).spawn(find);
@@ -311,6 +312,21 @@ pub(super) fn at_work(held: &Arc<()>) -> usize {
     Arc::strong_count(held) - 1
 }
 
+/// Looks for what a name means for a role, and opens nothing. May block or hang.
+fn find_device(hosts: &Hosts, role: DeviceRole, name: &DeviceName) -> Result<(), OpenError> {
+    match name {
+        DeviceName::Null | DeviceName::File(_) => Ok(()),
+        DeviceName::Host(kind, name) => hosts.find(*kind, name, role),
+        DeviceName::Default => {
+            let servers = Servers::of_environment();
+            match default_host(&Cards::of_system(), |kind| servers.reach(kind).is_ok()) {
+                Some(kind) => hosts.find_default(kind, role),
+                None => Err(OpenError::Absent(NO_SOUND.to_owned())),
+            }
+        }
+    }
+}
+
 /// Opens what a name means for a role. May block or hang.
 fn open_device(hosts: &Hosts, role: DeviceRole, name: DeviceName, lost: &Lost) -> Result<Device, String> {
     match name {
@@ -351,7 +367,7 @@ fn open_default(hosts: &Hosts, role: DeviceRole, lost: &Lost) -> Result<Device, 
     let cards = Cards::of_system();
     let servers = Servers::of_environment();
     let Some(kind) = default_host(&cards, |kind| servers.reach(kind).is_ok()) else {
-        return Ok(silence("no sound server and no sound card was found".to_owned()));
+        return Ok(silence(NO_SOUND.to_owned()));
     };
     match hosts.open(kind, HOST_DEFAULT, role, lost) {
         Ok(opened) => Ok(running(kind, opened)),

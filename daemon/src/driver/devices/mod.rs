@@ -88,6 +88,11 @@ struct Device {
 }
 
 impl Device {
+    /// Chosen is what the sound system chooses.
+    fn is_default(&self) -> bool {
+        matches!(self.name.parse(), Ok(DeviceName::Default))
+    }
+
     fn is_real(&self) -> bool {
         matches!(&self.state, State::Open { name: DeviceName::Host(..), .. })
     }
@@ -217,10 +222,17 @@ impl Devices {
                  give a call its own files"
                     .to_owned(),
             )),
-            Ok(name) => Ok(self.sound.find(role, name)),
+            // Silence, where it leads nowhere.
+            Ok(DeviceName::Default) => Ok(None),
+            Ok(name) => Ok(Some(self.sound.find(role, name))),
             Err(error) => Err(FindError::NoSuchDevice(error.to_string())),
         };
-        async move { parsed?.await }
+        async move {
+            match parsed? {
+                Some(find) => find.await,
+                None => Ok(()),
+            }
+        }
     }
 
     /// Chooses another device for a role, from now on.
@@ -258,8 +270,13 @@ impl Devices {
                 match opened {
                     Ok(()) => {
                         log::info!("{}: {description} ({name})", role_name(role));
-                        device.state = State::Open { name, since: Instant::now() };
-                        device.stand_in.take_if(|stand_in| stand_in.returning);
+                        let now = Instant::now();
+                        let returning = device.stand_in.take_if(|stand_in| stand_in.returning).is_some();
+                        if device.is_default() {
+                            let silent = name == DeviceName::Null;
+                            device.stand_in = silent.then(|| StandIn::silence(description, returning, now));
+                        }
+                        device.state = State::Open { name, since: now };
                     }
                     Err(error) => {
                         device.state = State::failed(error.to_string());
@@ -298,6 +315,10 @@ impl Devices {
         // Opened again, it would begin anew: what there is of it is worth more than what would follow.
         let recorded = matches!(&device.state, State::Open { name: DeviceName::File(_), .. });
         let served = matches!(device.state, State::Open { since, .. } if since.elapsed() >= RETRY);
+        if device.is_default() {
+            // It leads to something that cannot be had: silence does not stand in for that.
+            device.stand_in = None;
+        }
         let again = match &mut device.stand_in {
             Some(stand_in) if stand_in.returning => {
                 stand_in.refused(reason.clone(), now);
@@ -374,6 +395,8 @@ impl Devices {
         };
         let failure = wanted().find_map(|(_, device)| match (&device.state, &device.stand_in) {
             (State::Failed { reason, .. }, None) => Some(reason.clone()),
+            // A machine without sound is as it should be.
+            (State::Open { name: DeviceName::Null, .. }, Some(_)) if device.is_default() => None,
             (State::Failed { .. } | State::Open { name: DeviceName::Null, .. }, Some(stand_in)) => {
                 Some(stand_in.reason.clone())
             }
@@ -588,6 +611,7 @@ mod tests {
     use voipd_audio::engine::{Batch, Processor, Waker, engine};
 
     use super::*;
+    use crate::realtime::Policy;
 
     struct Nowhere;
 
@@ -688,6 +712,45 @@ mod tests {
         lab.run_until(|state| matches!(state, State::Open { .. })).await;
         assert!(matches!(lab.output(), State::Open { name: DeviceName::File(_), .. }));
         assert!(lab.devices.devices[index(DeviceRole::Output)].stand_in.is_none());
+    }
+
+    #[tokio::test]
+    async fn silence_in_place_of_default_is_left_when_it_leads_somewhere() {
+        let mut lab = Lab::new("default");
+        let opened = |name: &str, description: &str| {
+            let port = DevicePort { capture: None, playback: None, rate: BUS_RATE, pace: Pace::Tick };
+            DeviceEvent::Sound(SoundEvent::Opened {
+                role: DeviceRole::Output,
+                port,
+                name: name.parse().unwrap(),
+                description: description.to_owned(),
+            })
+        };
+        let back = || DeviceEvent::Back { role: DeviceRole::Output, name: "default".to_owned() };
+        let is_due = |lab: &mut Lab, seconds| {
+            let stand_in = lab.devices.devices[index(DeviceRole::Output)].stand_in.as_mut();
+            stand_in.is_some_and(|stand_in| stand_in.is_due(Instant::now() + Duration::from_secs(seconds)))
+        };
+        lab.devices.handle_event(opened("null", "silence: no card"), &mut lab.patchbay);
+        let (policy, reason) = (Policy::Other, String::new());
+        let view = lab.devices.view(&Scheduling { policy, priority: 0, reason, memory_locked: false });
+        assert!(matches!(view.state, DeviceState::Open), "a machine may be without sound");
+        assert!(view.reason.contains("no card"), "{}", view.reason);
+        assert!(is_due(&mut lab, 3), "it is looked for");
+
+        lab.devices.handle_event(back(), &mut lab.patchbay);
+        assert!(matches!(lab.output(), State::Opening));
+        assert!(!is_due(&mut lab, 60), "it is being opened");
+        lab.devices.handle_event(opened("null", "silence: no card"), &mut lab.patchbay);
+        assert!(!is_due(&mut lab, 20), "it is not tried again and again");
+        assert!(is_due(&mut lab, 60));
+
+        lab.devices.handle_event(back(), &mut lab.patchbay);
+        lab.devices.handle_event(opened("alsa:USB,0", "a headset"), &mut lab.patchbay);
+        assert!(matches!(lab.output(), State::Open { name: DeviceName::Host(..), .. }));
+        assert!(lab.devices.devices[index(DeviceRole::Output)].stand_in.is_none());
+        lab.devices.handle_event(back(), &mut lab.patchbay);
+        assert!(matches!(lab.output(), State::Open { .. }), "what sounds is left alone");
     }
 
     #[tokio::test]

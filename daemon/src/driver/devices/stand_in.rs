@@ -1,4 +1,5 @@
-//! Another device in place of one that cannot be had: what is used meanwhile, and when the chosen one is looked for.
+//! Another device, or silence, in place of one that cannot be had: what is used meanwhile, and when the chosen one is
+//! looked for.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,11 @@ impl StandIn {
 
     pub(super) fn new(reason: String, now: Instant) -> Self {
         Self { reason, look_at: now + LOOK, returning: false }
+    }
+
+    /// Silence in place of `default`, which leads nowhere; `again`: though it seemed to lead somewhere just now.
+    pub(super) fn silence(reason: String, again: bool, now: Instant) -> Self {
+        Self { reason, look_at: now + if again { PATIENCE } else { LOOK }, returning: false }
     }
 
     /// Whether to look for the chosen device now.
