@@ -155,6 +155,39 @@ fn the_same_invite_by_another_way_is_a_loop() {
 }
 
 #[test]
+fn an_invite_that_was_refused_may_come_again_by_another_way() {
+    let mut stranger = Stranger::new();
+    let text = stranger.text("INVITE", "sip:alice@192.0.2.1", "", CONTACT, "");
+    stranger.say(&text);
+    let session = incoming(&stranger.net.events(stranger.alice));
+    stranger.net.with(stranger.alice, |e, now| e.reject(now, session, status(404), None)).unwrap();
+    stranger.net.run_ms(30);
+    let refused = stranger.net.responses(stranger.peer).pop().unwrap();
+    assert_eq!(refused.status.get(), 404);
+    stranger.net.events(stranger.alice);
+    // A proxy that forks goes on to another binding, before the refusal is acknowledged and after.
+    let before = text.replace("branch=z9hG4bKs1", "branch=z9hG4bKbefore");
+    assert!(stranger.say(&before).is_empty());
+    let session = incoming(&stranger.net.events(stranger.alice));
+    stranger.net.with(stranger.alice, |e, now| e.reject(now, session, status(404), None)).unwrap();
+    stranger.net.run_ms(30);
+    let refused = stranger.net.responses(stranger.peer).pop().unwrap();
+    stranger.net.events(stranger.alice);
+    let ack =
+        before.replace("INVITE", "ACK").replace("To: <sip:alice@192.0.2.1>", &format!("To: {}", refused.to));
+    stranger.say(&ack);
+    let after = text.replace("branch=z9hG4bKs1", "branch=z9hG4bKafter");
+    assert!(stranger.say(&after).is_empty());
+    let session = incoming(&stranger.net.events(stranger.alice));
+    // What is accepted comes once.
+    stranger.net.with(stranger.alice, |e, now| e.accept(now, session, OFFER.to_vec())).unwrap();
+    stranger.net.run_ms(30);
+    stranger.net.responses(stranger.peer);
+    let merged = text.replace("branch=z9hG4bKs1", "branch=z9hG4bKmerged");
+    assert_eq!(stranger.say(&merged)[0].status.get(), 482);
+}
+
+#[test]
 fn an_rfc_2543_peer_without_magic_cookie_is_understood() {
     let mut stranger = Stranger::new();
     let text = stranger

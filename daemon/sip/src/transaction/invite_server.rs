@@ -83,6 +83,11 @@ impl InviteServer {
         }
     }
 
+    /// Nobody has refused it.
+    pub(super) fn is_ongoing(&self) -> bool {
+        matches!(self, Self::Proceeding { .. } | Self::Accepted)
+    }
+
     /// A final response is sent.
     pub(super) fn is_final(&self) -> bool {
         !matches!(self, Self::Proceeding { .. })

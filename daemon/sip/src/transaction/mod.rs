@@ -180,6 +180,16 @@ struct Server {
     session: Option<SessionId>,
 }
 
+impl Server {
+    /// Not answered yet, or accepted.
+    fn is_ongoing(&self) -> bool {
+        match &self.machine {
+            ServerMachine::Invite(machine) => machine.is_ongoing(),
+            ServerMachine::NonInvite(machine) => matches!(machine, NonInviteServer::Trying),
+        }
+    }
+}
+
 enum ServerMachine {
     Invite(InviteServer),
     NonInvite(NonInviteServer),
@@ -236,7 +246,11 @@ impl Transactions {
             }
             return Match::Repeated;
         }
-        let merged = request.to.tag().is_none() && self.merge_keys.contains_key(&MergeKey::of(request));
+        // A request that was refused is over, though its refusal may still be repeated: a proxy that goes on to our next
+        // binding, or to another account of this device, asks anew.
+        let ongoing = |id: &ServerId| self.servers.get(id).is_some_and(Server::is_ongoing);
+        let merged =
+            request.to.tag().is_none() && self.merge_keys.get(&MergeKey::of(request)).is_some_and(ongoing);
         if merged { Match::Merged } else { Match::New }
     }
 
