@@ -203,7 +203,7 @@ async fn meeting_key(contents: &mut Contents, store: &Store) -> std::io::Result<
     if let Some(key) = contents.meeting_key.take() {
         return Ok(key);
     }
-    let key: String = random_seed()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = new_key()?;
     if let Err(error) = store.set_meeting_key(&key).await {
         log::warn!("calls by way of this meeting point will not outlive a restart of it: {error}");
     }
@@ -241,6 +241,7 @@ fn make_agent(
         tones: config.audio.tones,
         product: config.sip.user_agent.clone(),
         instance: Some(instance(contents.instance, store)?),
+        contact_key: Some(contact_key(contents.contact_key, store)?),
         max_calls: config.calls.max,
         ring_timeout: config.calls.ring_timeout,
         media_timeout: config.calls.media_timeout,
@@ -282,6 +283,22 @@ fn instance(kept: Option<String>, store: &Store) -> std::io::Result<String> {
     // A store that cannot be written says so with the next change that someone waits for.
     drop(store.set_instance(urn.clone()));
     Ok(urn)
+}
+
+/// What the accounts' Contacts are made of: drawn once, and kept.
+fn contact_key(kept: Option<Secret>, store: &Store) -> std::io::Result<Secret> {
+    if let Some(key) = kept {
+        return Ok(key);
+    }
+    let key = new_key()?;
+    // As for the name of the installation.
+    drop(store.set_contact_key(&key));
+    Ok(Secret::new(key))
+}
+
+/// A key as text.
+fn new_key() -> std::io::Result<String> {
+    Ok(random_seed()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// 256 bits from the kernel; everything random in the daemon grows from them.

@@ -71,6 +71,7 @@ impl Scene {
             tones: None,
             product: "voipd-test".to_owned(),
             instance: None,
+            contact_key: None,
             max_calls: 8,
             ring_timeout: Duration::from_secs(10),
             media_timeout: Duration::from_secs(20),

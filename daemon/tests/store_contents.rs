@@ -11,6 +11,7 @@ use voipd::config::account::from_entries;
 use voipd::config::fields::{Entry, Placed, Value};
 use voipd::store::{Contents, Store, StoreError};
 use voipd_agent::AccountSettings;
+use voipd_sip::digest::Secret;
 use voipd_tests::authority::{Authority, Certificate, Validity};
 
 fn account(name: &str) -> AccountSettings {
@@ -109,6 +110,7 @@ async fn what_was_kept_is_there_after_a_restart() {
     // Nobody waits for this one: it is made all the same.
     drop(store.set_do_not_disturb(true));
     drop(store.set_instance("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".into()));
+    drop(store.set_contact_key("0123abcd"));
     drop(store);
 
     let (store, contents) = reopen(&directory);
@@ -120,6 +122,7 @@ async fn what_was_kept_is_there_after_a_restart() {
     assert_eq!(contents.device_settings, [output]);
     assert!(contents.do_not_disturb);
     assert_eq!(contents.instance.as_deref(), Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6"));
+    assert_eq!(contents.contact_key.as_ref().map(Secret::expose), Some("0123abcd"));
     drop(store);
 }
 

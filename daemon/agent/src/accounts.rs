@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use voipd_sip::digest::Algorithm;
+use voipd_sip::digest::{Algorithm, Secret};
 use voipd_sip::endpoint::{
-    Binding, Credentials, Identity, IdentityId, Incoming, RegistrationFailure, RegistrationState,
+    self, Binding, Credentials, Identity, IdentityId, Incoming, RegistrationFailure, RegistrationState,
 };
 use voipd_sip::uri::{Host, NameAddr, SipUri, Uri};
 
@@ -227,6 +227,12 @@ impl Account {
         self.settings.register && self.settings.address.is_some()
     }
 
+    /// The user part of its Contact, where a server may keep one from before.
+    pub(crate) fn contact_user(&self, key: &Secret) -> Option<String> {
+        let address = self.settings.address.as_ref().filter(|_| self.wants_registration())?;
+        Some(endpoint::contact_user(key, &format!("{} {address}", self.settings.name)))
+    }
+
     /// A server's URI, with the account's transport where it names none itself. `sips:` is TLS already.
     fn by_transport(&self, server: Option<Uri>) -> Option<Uri> {
         let mut server = server?;
@@ -240,7 +246,7 @@ impl Account {
     }
 
     /// What signalling needs to know. Without an address of record, peers see the address that a call comes from.
-    pub(crate) fn identity(&self, instance: Option<String>) -> Identity {
+    pub(crate) fn identity(&self, instance: Option<String>, contact_user: Option<String>) -> Identity {
         let settings = &self.settings;
         let nameless = || SipUri::new(Some("voipd"), Host::Ip(Ipv4Addr::UNSPECIFIED.into()), None);
         let aor = settings.address.clone().unwrap_or_else(|| Uri::Sip(nameless()));
@@ -266,6 +272,7 @@ impl Account {
             gruu: settings.gruu,
             push: settings.push.clone(),
             contact: settings.contact,
+            contact_user,
         }
     }
 

@@ -16,6 +16,7 @@ use voipd_audio::plan::{EngineEvent, StreamCounters};
 use voipd_audio::tone::national::Country;
 use voipd_media::LocalMedia;
 use voipd_sip::Endpoint;
+use voipd_sip::digest::Secret;
 use voipd_sip::endpoint::{
     self, EndpointConfig, Event, Flow, ResolveError, ResolveId, SessionError, SessionId, TransportError,
 };
@@ -54,6 +55,9 @@ pub struct AgentConfig {
     pub product: String,
     /// URN that names this device for good, `urn:uuid:…`; see [`Identity::instance`](endpoint::Identity::instance).
     pub instance: Option<String>,
+    /// What the Contacts of accounts that register are made of, so that they are the same at each start. `None`: they are
+    /// not.
+    pub contact_key: Option<Secret>,
     /// Most calls at once.
     pub max_calls: usize,
     /// How long an unanswered call rings, either way.
@@ -422,7 +426,9 @@ impl Agent {
     fn switch_on(&mut self, now: Instant, id: AccountId) {
         let Some(account) = self.accounts.get(id) else { return };
         let register = account.wants_registration();
-        let identity = self.endpoint.add_identity(account.identity(self.config.instance.clone()));
+        let contact_user = self.config.contact_key.as_ref().and_then(|key| account.contact_user(key));
+        let identity = account.identity(self.config.instance.clone(), contact_user);
+        let identity = self.endpoint.add_identity(identity);
         self.accounts.set_identity(id, Some(identity));
         if register {
             // An address without a server is shown as unregistered.

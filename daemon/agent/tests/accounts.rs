@@ -1,9 +1,10 @@
 //! Accounts: registration, switching on and off, removal, and which of them places a call.
 
 use crate::common::peer::{Peer, sdp};
-use crate::common::{HostId, Pair, World, direct, sip};
+use crate::common::{HostId, Pair, World, config, direct, sip};
 use voipd_agent::view::{AccountState, CallState, Reason};
-use voipd_agent::{AccountId, AccountOrigin, AgentError, SoundChoice};
+use voipd_agent::{AccountId, AccountOrigin, AgentConfig, AgentError, SoundChoice};
+use voipd_sip::digest::Secret;
 
 const PASSWORD: &str = "secret-pw";
 
@@ -85,6 +86,41 @@ fn switching_off_unregisters_and_switching_on_registers() {
     world.run_s(1);
     assert_eq!(world.account_state(host, account), AccountState::Registered);
     assert!(world.registrar_at(registrar).binding.is_some());
+}
+
+#[test]
+fn an_account_has_the_same_contact_after_a_sudden_end() {
+    let (mut world, _, registrar) = with_registrar();
+    let mut user = |address: &str, key: &str| {
+        let config = AgentConfig { contact_key: Some(Secret::new(key)), ..config() };
+        let host = world.agent_with(address, config);
+        registers(&mut world, host);
+        let binding = world.registrar_at(registrar).binding.clone().unwrap();
+        binding.split('@').next().unwrap().to_owned()
+    };
+    let before = user("192.0.2.11:5060", "one key");
+    assert_eq!(user("192.0.2.12:5060", "one key"), before);
+    assert_ne!(user("192.0.2.13:5060", "another key"), before);
+}
+
+#[test]
+fn what_still_unregisters_cannot_take_the_new_registration_with_it() {
+    let (mut world, _, registrar) = with_registrar();
+    let config = AgentConfig { contact_key: Some(Secret::new("key")), ..config() };
+    let host = world.agent_with("192.0.2.11:5060", config);
+    let account = registers(&mut world, host);
+    let binding = world.registrar_at(registrar).binding.clone().unwrap();
+    world.registrar_at(registrar).seen.clear();
+    for enabled in [false, true] {
+        world.act(host, |agent, now| agent.enable_account(now, account, enabled)).unwrap();
+    }
+    world.run_s(1);
+    let seen = &world.registrar_at(registrar).seen;
+    let contacts: Vec<&str> = seen.iter().filter_map(|request| request.headers.get("Contact")).collect();
+    let (ends, begins): (Vec<&str>, Vec<&str>) =
+        contacts.into_iter().partition(|contact| contact.contains(&binding));
+    assert!(!ends.is_empty() && ends.iter().all(|contact| contact.contains("expires=0")), "{ends:?}");
+    assert!(!begins.is_empty() && begins.iter().all(|contact| !contact.contains("expires=0")), "{begins:?}");
 }
 
 #[test]

@@ -5,9 +5,9 @@ use crate::account::Account;
 use crate::endpoint::Binding;
 use crate::grammar::Scanner;
 use crate::headers::name;
-use crate::message::Response;
+use crate::message::{Request, Response};
 use crate::rendezvous::{DIRECTORY, Directory, LONGEST_DIRECTORY};
-use crate::uri::{NameAddr, Params, SipUri, Uri};
+use crate::uri::{Host, NameAddr, Params, SipUri, Uri};
 
 /// Option tags of REGISTER: proxies may put themselves into the way back (RFC 3327); see also [`GRUU`] and [`OUTBOUND`].
 pub(crate) const PATH: &str = "path";
@@ -26,11 +26,12 @@ pub(crate) const FLOW_TIMER: &str = "Flow-Timer";
 /// Most of what is kept of one list.
 const MAX_KEPT: usize = 8;
 
-/// Seconds granted to our binding: of its own Contact, else of the response (RFC 3261 section 10.2.4). Other devices'
-/// bindings say nothing about ours; but where there is only one, the registrar has rewritten it.
-pub(crate) fn granted(response: &Response, account: &Account) -> Option<u32> {
+/// Seconds granted to the binding that `request` asked for: of its own Contact, else of the response (RFC 3261 section
+/// 10.2.4). Other devices' bindings say nothing about ours; but where there is only one, the registrar has rewritten it.
+pub(crate) fn granted(response: &Response, account: &Account, request: &Request) -> Option<u32> {
+    let written = request.headers.contacts().unwrap_or_default();
     let contacts = response.headers.contacts().unwrap_or_default();
-    let own = ours(&contacts, account).or(match &contacts[..] {
+    let own = ours(&contacts, account, written.first()).or(match &contacts[..] {
         [only] => Some(only),
         _ => None,
     });
@@ -39,10 +40,11 @@ pub(crate) fn granted(response: &Response, account: &Account) -> Option<u32> {
 }
 
 /// What cannot be read counts as absent: a registration is worth more than its extensions.
-pub(crate) fn read(response: &Response, account: &Account) -> Binding {
+pub(crate) fn read(response: &Response, account: &Account, request: &Request) -> Binding {
+    let written = request.headers.contacts().unwrap_or_default();
     let headers = &response.headers;
     let contacts = headers.contacts().unwrap_or_default();
-    let own = ours(&contacts, account).filter(|_| account.wants_gruu);
+    let own = ours(&contacts, account, written.first()).filter(|_| account.wants_gruu);
     let gruu = |name| own.and_then(|contact| read_gruu(contact.params.value(name)?));
     let mut associated = headers.route_set(name::P_ASSOCIATED_URI).unwrap_or_default();
     associated.truncate(MAX_KEPT);
@@ -67,9 +69,14 @@ fn directory(response: &Response) -> Option<Directory> {
     std::str::from_utf8(body).ok()?.parse().ok()
 }
 
-/// The contact with our user part: nobody else has it. Where something on the way has rewritten that as well, the one
-/// with our instance, and of several the one whose reg-id is written last.
-pub(crate) fn ours<'a>(contacts: &'a [NameAddr], account: &Account) -> Option<&'a NameAddr> {
+/// The contact with our user part: nobody else has it. Where one was left behind at another address, the one that stands
+/// where `written` does. Where something on the way has rewritten the user as well, the one with our instance, and of
+/// several the one whose reg-id is written last.
+pub(crate) fn ours<'a>(
+    contacts: &'a [NameAddr],
+    account: &Account,
+    written: Option<&NameAddr>,
+) -> Option<&'a NameAddr> {
     let has_our_user = |contact: &&NameAddr| match &contact.uri {
         Uri::Sip(uri) => uri.user.as_deref() == Some(&account.contact_user),
         Uri::Other { .. } => false,
@@ -77,7 +84,21 @@ pub(crate) fn ours<'a>(contacts: &'a [NameAddr], account: &Account) -> Option<&'
     let instance = account.instance.as_ref().map(|instance| format!("<{instance}>"));
     let is_of_ours =
         |contact: &&NameAddr| instance.is_some() && contact.params.value(INSTANCE) == instance.as_deref();
-    contacts.iter().find(has_our_user).or_else(|| contacts.iter().rfind(is_of_ours))
+    let as_written =
+        |contact: &&NameAddr| has_our_user(contact) && written.is_some_and(|to| same_place(to, contact));
+    let exactly = contacts.iter().find(as_written);
+    exactly.or_else(|| contacts.iter().find(has_our_user)).or_else(|| contacts.iter().rfind(is_of_ours))
+}
+
+pub(crate) fn same_place(one: &NameAddr, two: &NameAddr) -> bool {
+    place(one) == place(two)
+}
+
+pub(crate) fn place(contact: &NameAddr) -> Option<(&Host, Option<u16>)> {
+    match &contact.uri {
+        Uri::Sip(uri) => Some((&uri.host, uri.port)),
+        Uri::Other { .. } => None,
+    }
 }
 
 /// A GRUU is a SIP URI with the parameter `gr` (RFC 5627 section 3.1).

@@ -12,7 +12,7 @@ use crate::endpoint::{
     EndpointConfig, Event, Flow, IdentityId, NextHop, Output, ResolveId, SessionId, Transport, TransportError,
 };
 use crate::headers::{Headers, Via, name};
-use crate::leg::Sender;
+use crate::leg::{Disclosure, Sender};
 use crate::mapped::Mapped;
 use crate::message::{Message, Method, Request, Response, StatusCode};
 use crate::outbox::Outbox;
@@ -280,11 +280,15 @@ impl Core {
             Some(gruu) => NameAddr::new(Uri::Sip(SipUri { secure: gruu.secure || secure, ..gruu.clone() })),
             None => {
                 let mut contact = self.local_contact(identity, flow, secure);
-                if let (Some(FlowKind::Outbound), Uri::Sip(uri)) =
-                    (account.map(|account| account.kind_of(flow)), &mut contact.uri)
-                {
-                    // RFC 5626 section 4.3: requests in the dialog are to come by the flow that carries the binding.
-                    uri.params.set("ob", None);
+                if let Uri::Sip(uri) = &mut contact.uri {
+                    // Who calls without a name is not to be known again by what the account's other calls say.
+                    if sender.disclosure == Disclosure::Anonymous {
+                        uri.user = Some(self.contact_user.clone());
+                    }
+                    if account.is_some_and(|account| account.kind_of(flow) == FlowKind::Outbound) {
+                        // RFC 5626 section 4.3: requests in the dialog are to come by the flow that carries the binding.
+                        uri.params.set("ob", None);
+                    }
                 }
                 contact
             }

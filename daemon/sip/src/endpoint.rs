@@ -124,7 +124,10 @@ impl Endpoint {
     pub fn add_identity(&mut self, identity: Identity) -> IdentityId {
         self.last_identity += 1;
         let id = IdentityId(self.last_identity);
-        let contact_user = self.core.random.token(12);
+        // What an identity that is being removed still says must not end the binding of its successor.
+        let is_free = |user: &String| !self.core.accounts.values().any(|a| a.contact_user == *user);
+        let contact_user = identity.contact_user.clone().filter(is_free);
+        let contact_user = contact_user.unwrap_or_else(|| self.core.random.token(12));
         let registration = Registration::new(&mut self.core, id, identity.expires);
         self.registrations.insert(id, registration);
         self.core.accounts.insert(id, Account::new(identity, contact_user));

@@ -43,6 +43,23 @@ fn an_anonymous_call_tells_who_calls_to_the_own_server_alone() {
 }
 
 #[test]
+fn an_anonymous_call_is_not_known_again_by_its_contact() {
+    let mut net = Net::new();
+    let alice = net.agent("192.0.2.1:5060");
+    let peer = net.raw("192.0.2.9:5060");
+    let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@192.0.2.1>")));
+    let contacts = [true, false].map(|anonymous| {
+        let options = InviteOptions { anonymous, follow: false };
+        let target = "sip:bob@192.0.2.9".parse().unwrap();
+        let session = net.with(alice, |e, now| e.invite(now, id, target, options)).unwrap();
+        net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
+        net.run_ms(50);
+        net.requests(peer).remove(0).headers.get("Contact").unwrap().to_owned()
+    });
+    assert_ne!(contacts[0], contacts[1]);
+}
+
+#[test]
 fn what_an_invite_says_of_its_caller_is_read() {
     let mut net = Net::new();
     let alice = net.agent("192.0.2.1:5060");

@@ -148,6 +148,22 @@ fn the_time_of_another_device_s_binding_is_not_ours() {
 }
 
 #[test]
+fn the_time_of_a_binding_that_was_left_behind_elsewhere_is_not_that_of_the_new_one() {
+    let mut setup = Setup::new(
+        |_| {},
+        |request| {
+            let mut response = answer(request, 200, "registrar");
+            let own = contact(request).replace("expires=3600", "expires=77");
+            let left = format!("<sip:{}@198.51.100.1:1024>;expires=3000", user_of(&own));
+            response.headers.push("Contact", format!("{left}, {own}"));
+            response
+        },
+    );
+    setup.register();
+    assert_eq!(setup.state(), registered(77));
+}
+
+#[test]
 fn a_binding_that_the_registrar_has_rewritten_is_known_by_being_alone() {
     let rewritten = |contacts: &'static str| {
         Setup::new(

@@ -41,6 +41,8 @@ pub struct Contents {
     pub do_not_disturb: bool,
     /// What names this installation to registrars, `urn:uuid:…`; `None` before the first [`Store::set_instance`].
     pub instance: Option<String>,
+    /// What the accounts' Contacts are made of; `None` before the first [`Store::set_contact_key`].
+    pub contact_key: Option<Secret>,
     /// Port mappings that routers keep until they are removed.
     pub port_mappings: Vec<Lease>,
     /// Friends and invitations.
@@ -177,6 +179,11 @@ impl Store {
         self.set(INSTANCE, urn)
     }
 
+    /// Keeps what the accounts' Contacts are made of.
+    pub fn set_contact_key(&self, key: &str) -> Change {
+        self.set(CONTACT_KEY, key.to_owned())
+    }
+
     /// Keeps what a meeting point names dialogs with.
     pub fn set_meeting_key(&self, key: &str) -> Change {
         self.set(MEETING_KEY, key.to_owned())
@@ -234,6 +241,7 @@ impl Future for Change {
 
 const DO_NOT_DISTURB: &str = "do-not-disturb";
 const INSTANCE: &str = "instance";
+const CONTACT_KEY: &str = "contact-key";
 const MEETING_KEY: &str = "meeting-key";
 /// Before the role and the name of a device.
 const SETTINGS_OF: &str = "settings of ";
@@ -266,6 +274,7 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
     };
     let do_not_disturb = settings.get(DO_NOT_DISTURB).is_some_and(|value| value == "yes");
     let instance = settings.remove(INSTANCE);
+    let contact_key = settings.remove(CONTACT_KEY).map(Secret::new);
     let meeting_key = settings.remove(MEETING_KEY).map(Secret::new);
     let friends = friends::all(connection)?;
     let port_mappings = settings.remove(PORT_MAPPINGS).map(|text| leases::read(&text)).unwrap_or_default();
@@ -278,6 +287,7 @@ fn contents(connection: &Connection) -> rusqlite::Result<Contents> {
         device_settings,
         do_not_disturb,
         instance,
+        contact_key,
         meeting_key,
         friends,
         port_mappings,

@@ -959,6 +959,7 @@ pub fn config() -> AgentConfig {
         tones: None,
         product: "voipd-test".to_owned(),
         instance: Some("urn:uuid:f81d4fae-7dec-41d0-a765-00a0c91e6bf6".to_owned()),
+        contact_key: None,
         max_calls: 20,
         ring_timeout: Duration::from_secs(60),
         media_timeout: Duration::from_secs(30),

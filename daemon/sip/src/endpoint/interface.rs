@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use data_encoding::BASE32_NOPAD_NOCASE;
+use sha2::{Digest as _, Sha256};
+
 use super::Event;
 use crate::digest::Secret;
 use crate::rendezvous::Directory;
@@ -164,6 +167,23 @@ pub struct Identity {
     pub push: Option<Push>,
     /// Which address of ours its Contact names.
     pub contact: ContactPolicy,
+    /// User part of its Contact, see [`contact_user`]: with one that stays the same, a registration takes the place of the
+    /// one that a sudden end has left with the registrar. `None`, or one that another identity has still: a new one.
+    pub contact_user: Option<String>,
+}
+
+/// The user part that the Contact of this account has at each start: nobody can guess it who does not know the key.
+pub fn contact_user(key: &Secret, account: &str) -> String {
+    let hash = Sha256::new_with_prefix(b"voipd contact\0")
+        .chain_update(key.expose())
+        .chain_update(b"\0")
+        .chain_update(account)
+        .finalize();
+    let mut user = BASE32_NOPAD_NOCASE.encode(&hash);
+    user.make_ascii_lowercase();
+    // 80 bits.
+    user.truncate(16);
+    user
 }
 
 /// Which address of ours a Contact names.

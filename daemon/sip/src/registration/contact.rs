@@ -4,7 +4,7 @@
 use super::BindingId;
 use super::flow::Manner;
 use crate::account::FlowKind;
-use crate::binding;
+use crate::binding::{self, place, same_place};
 use crate::core::Core;
 use crate::dialog;
 use crate::endpoint::Flow;
@@ -152,7 +152,7 @@ impl Contacts {
         self.bound = written.first().cloned();
         let Some(account) = core.accounts.get(&id.identity) else { return Bound::Stands };
         let contacts = response.headers.contacts().unwrap_or_default();
-        let granted = binding::ours(&contacts, account);
+        let granted = binding::ours(&contacts, account, written.first());
         if written.len() > 1 && granted.is_none() {
             self.taking_back = TakingBack::Never;
             return Bound::Lost;
@@ -220,15 +220,4 @@ fn own(core: &Core, id: BindingId, flow: Flow, manner: Manner) -> NameAddr {
 
 fn is_outbound(core: &Core, id: BindingId, flow: Flow) -> bool {
     core.accounts.get(&id.identity).is_some_and(|account| account.kind_of(flow) == FlowKind::Outbound)
-}
-
-fn same_place(one: &NameAddr, two: &NameAddr) -> bool {
-    place(one) == place(two)
-}
-
-fn place(contact: &NameAddr) -> Option<(&Host, Option<u16>)> {
-    match &contact.uri {
-        Uri::Sip(uri) => Some((&uri.host, uri.port)),
-        Uri::Other { .. } => None,
-    }
 }

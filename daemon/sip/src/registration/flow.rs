@@ -305,7 +305,9 @@ impl FlowRegistration {
                 if core.confirm_server(Some(self.id.identity), report, response) == Proof::Wrong {
                     return self.fail_or_after(core, now, Failure::ServerProof, response);
                 }
-                let granted = self.account(core).and_then(|account| binding::granted(response, account));
+                let granted = self
+                    .account(core)
+                    .and_then(|account| binding::granted(response, account, &report.sent.request));
                 let expires = granted.unwrap_or(self.expires).min(EXPIRES_MAX);
                 if expires == 0 {
                     return self.fail_or_after(core, now, Failure::Rejected, response);
@@ -545,7 +547,7 @@ impl FlowRegistration {
                 self.bound_since = Some(now);
             }
             account.auth.registered(&report.sent.request);
-            let binding = binding::read(response, account);
+            let binding = binding::read(response, account, &report.sent.request);
             self.set_binding(core, binding);
         }
         let lasted = self.has_lasted(now);

@@ -548,6 +548,7 @@ pub fn identity(aor: &str) -> Identity {
         gruu: false,
         push: None,
         contact: ContactPolicy::Auto,
+        contact_user: None,
     }
 }
 
