@@ -43,11 +43,41 @@ pub(crate) fn session_description<'a>(
     headers: &Headers,
     body: &'a [u8],
 ) -> Result<Option<&'a [u8]>, Refusal> {
+    find(headers, body, Unknown::Refused)
+}
+
+/// The session description of a message that can be refused no more: a response, an ACK, a request that is taken already.
+/// Whatever else it holds is passed over; a call that is answered is worth more than what stands beside its description.
+pub(crate) fn any_description<'a>(headers: &Headers, body: &'a [u8]) -> Option<&'a [u8]> {
+    find(headers, body, Unknown::PassedOver).ok().flatten()
+}
+
+fn find<'a>(headers: &Headers, body: &'a [u8], unknown: Unknown) -> Result<Option<&'a [u8]>, Refusal> {
     if body.is_empty() {
         return Ok(None);
     }
-    let mut count = 0;
-    read(headers, body, MAX_DEPTH, &mut count)
+    read(headers, body, MAX_DEPTH, &mut Reading { unknown, count: 0 })
+}
+
+/// What becomes of a part that must be understood and is not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    PassedOver,
+}
+
+/// A body that is being read.
+struct Reading {
+    unknown: Unknown,
+    /// Parts so far, all depths together.
+    count: usize,
+}
+
+impl Reading {
+    /// A part may be passed over that has these fields.
+    fn passes_over(&self, headers: &Headers) -> bool {
+        self.unknown == Unknown::PassedOver || is_optional(headers)
+    }
 }
 
 /// `depth` bounds the recursion: each level is one less.
@@ -55,11 +85,11 @@ fn read<'a>(
     headers: &Headers,
     body: &'a [u8],
     depth: usize,
-    count: &mut usize,
+    reading: &mut Reading,
 ) -> Result<Option<&'a [u8]>, Refusal> {
-    let found = understand(headers, body, depth, count);
+    let found = understand(headers, body, depth, reading);
     match found {
-        Err(refusal) if refusal.status == UNKNOWN.status && is_optional(headers) => Ok(None),
+        Err(refusal) if refusal.status == UNKNOWN.status && reading.passes_over(headers) => Ok(None),
         found => found,
     }
 }
@@ -68,7 +98,7 @@ fn understand<'a>(
     headers: &Headers,
     body: &'a [u8],
     depth: usize,
-    count: &mut usize,
+    reading: &mut Reading,
 ) -> Result<Option<&'a [u8]>, Refusal> {
     if is_encoded(headers) || !is_for_the_session(headers) {
         return Err(UNKNOWN);
@@ -82,21 +112,21 @@ fn understand<'a>(
     let depth = depth.checked_sub(1).ok_or(broken("parts lie in parts too deep"))?;
     let content_type = headers.get(name::CONTENT_TYPE).unwrap_or_default();
     let parts = multipart::read(content_type, body).map_err(|error| broken(error.0))?;
-    *count += parts.len();
-    if *count > MAX_PARTS {
+    reading.count += parts.len();
+    if reading.count > MAX_PARTS {
         return Err(broken("it has too many parts"));
     }
     match headers.content_type().as_deref() {
-        Some("multipart/alternative") => best(&parts, depth, count),
-        Some(_) => only(&parts, depth, count),
+        Some("multipart/alternative") => best(&parts, depth, reading),
+        Some(_) => only(&parts, depth, reading),
         None => Err(broken("its Content-Type is malformed")),
     }
 }
 
 /// The last alternative that is understood.
-fn best<'a>(parts: &[Part<'a>], depth: usize, count: &mut usize) -> Result<Option<&'a [u8]>, Refusal> {
+fn best<'a>(parts: &[Part<'a>], depth: usize, reading: &mut Reading) -> Result<Option<&'a [u8]>, Refusal> {
     for part in parts.iter().rev() {
-        match read(&part.headers, part.body, depth, count) {
+        match read(&part.headers, part.body, depth, reading) {
             Ok(Some(description)) => return Ok(Some(description)),
             Ok(None) => {}
             Err(refusal) if refusal.status == UNKNOWN.status => {}
@@ -107,14 +137,14 @@ fn best<'a>(parts: &[Part<'a>], depth: usize, count: &mut usize) -> Result<Optio
 }
 
 /// The only description among parts of which each must be understood, or is optional.
-fn only<'a>(parts: &[Part<'a>], depth: usize, count: &mut usize) -> Result<Option<&'a [u8]>, Refusal> {
+fn only<'a>(parts: &[Part<'a>], depth: usize, reading: &mut Reading) -> Result<Option<&'a [u8]>, Refusal> {
     let mut only = None;
     for part in parts {
         // RFC 2045 section 5.2: a part without a Content-Type is plain text, not a description.
         let described = part.headers.get(name::CONTENT_TYPE).is_some();
         let found = match described {
-            true => read(&part.headers, part.body, depth, count)?,
-            false if is_optional(&part.headers) => None,
+            true => read(&part.headers, part.body, depth, reading)?,
+            false if reading.passes_over(&part.headers) => None,
             false => return Err(UNKNOWN),
         };
         if found.is_some() && only.replace(found).is_some() {
@@ -202,6 +232,26 @@ mod tests {
         assert_eq!(mixed(&format!("{SDP_PART}{REQUIRED}--b--")), Err(415));
         assert_eq!(mixed(&format!("{SDP_PART}{SDP_PART}--b--")), Err(400));
         assert_eq!(mixed(&format!("{SDP_PART}--b\r\n\r\nplain text\r\n--b--")), Err(415));
+    }
+
+    #[test]
+    fn what_can_be_refused_no_more_is_searched_for_a_description_alone() {
+        let search = |body: &str| {
+            let mut headers = Headers::default();
+            headers.push("Content-Type", "multipart/mixed;boundary=b");
+            any_description(&headers, body.as_bytes()).map(<[u8]>::to_vec)
+        };
+        const PLAIN: &str = "--b\r\n\r\nplain text\r\n";
+        const EARLY: &str =
+            "--b\r\nContent-Type: application/sdp\r\nContent-Disposition: early-session\r\n\r\nv=1\r\n";
+        for beside in [REQUIRED, OPTIONAL, PLAIN, EARLY] {
+            for body in [format!("{SDP_PART}{beside}--b--"), format!("{beside}{SDP_PART}--b--")] {
+                assert_eq!(search(&body).as_deref(), Some(&b"v=0"[..]), "{body}");
+            }
+            assert_eq!(search(&format!("{beside}--b--")), None);
+        }
+        assert_eq!(search(&format!("{SDP_PART}{SDP_PART}--b--")), None, "which of them?");
+        assert_eq!(search("v=0"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Bodies of requests (RFC 3261 section 8.2.3, RFC 5621): found among parts, passed over, or refused; and digits in INFO.
 
 use crate::common::*;
-use voipd_sip::endpoint::{Event, Incoming, SessionError, SessionId};
+use voipd_sip::endpoint::{Event, Incoming, InviteOptions, SessionError, SessionId};
 use voipd_sip::message::Response;
 
 struct Caller {
@@ -94,6 +94,50 @@ fn a_part_that_must_be_understood_and_is_not_refuses_the_request() {
         ["application/sdp", "multipart/mixed", "multipart/alternative"]
     );
     assert!(caller.net.events(caller.alice).is_empty());
+}
+
+const REQUIRED: &str = "Content-Disposition: signal;handling=required\n";
+
+#[test]
+fn the_answer_in_a_response_counts_whatever_stands_beside_it() {
+    for (status, disposition) in [(200, REQUIRED), (200, ""), (183, REQUIRED)] {
+        let mut net = Net::new();
+        let alice = net.agent("192.0.2.1:5060");
+        let peer = net.raw("192.0.2.9:5060");
+        let id = net.with(alice, |e, _| e.add_identity(identity("<sip:alice@192.0.2.1>")));
+        let target = "sip:peer@192.0.2.9".parse().unwrap();
+        let session = net.with(alice, |e, now| e.invite(now, id, target, InviteOptions::default())).unwrap();
+        net.with(alice, |e, now| e.send_invite(now, session, OFFER.to_vec())).unwrap();
+        net.run_ms(20);
+        net.events(alice);
+        let invite = net.requests(peer).remove(0);
+        let mut response = with_contact(answer(&invite, status, "peer"), "<sip:peer@192.0.2.9>");
+        response.headers.push("Content-Type", "multipart/mixed;boundary=b");
+        response.body = crlf(&parts(disposition)).into_bytes();
+        net.respond(peer, alice, &response);
+        net.run_ms(20);
+        let events = net.events(alice);
+        let [Event::Answered { sdp: Some(sdp), .. } | Event::Progress { sdp: Some(sdp), .. }] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(sdp, b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\n");
+    }
+}
+
+#[test]
+fn the_answer_in_an_ack_counts_whatever_stands_beside_it() {
+    let mut caller = Caller::new();
+    caller.ask("INVITE", "", "");
+    let session = incoming(&caller.net.events(caller.alice));
+    caller.net.with(caller.alice, |e, now| e.accept(now, session, OFFER.to_vec())).unwrap();
+    caller.net.run_ms(30);
+    let ok = caller.net.responses(caller.peer).pop().unwrap();
+    caller.tag = format!(";tag={}", ok.to.tag().unwrap());
+    caller.cseq -= 1;
+    caller.ask("ACK", MIXED, &parts(REQUIRED));
+    let events = caller.net.events(caller.alice);
+    assert!(matches!(&events[..], [Event::Confirmed { sdp: Some(_), .. }]), "{events:?}");
 }
 
 #[test]

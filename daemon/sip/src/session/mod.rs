@@ -537,7 +537,8 @@ pub(crate) fn wants_reliable(invite: &Request) -> bool {
     Reliability::of(invite) == Reliability::Always
 }
 
-/// The SDP of a message, alone or among other parts; `None` also where its body cannot be used.
+/// The SDP of a message that is not refused any more, alone or among other parts; `None` also where its body cannot be
+/// used.
 pub(crate) fn sdp(headers: &Headers, body: &[u8]) -> Option<Vec<u8>> {
-    body::session_description(headers, body).ok().flatten().map(<[u8]>::to_vec)
+    body::any_description(headers, body).map(<[u8]>::to_vec)
 }
