@@ -202,6 +202,12 @@ impl Agent {
         self.settle(now);
     }
 
+    /// A SIP connection on `flow` does not come about yet, though it has been tried for [`endpoint::PATIENCE`].
+    pub fn handle_slow(&mut self, now: Instant, flow: Flow) {
+        self.endpoint.handle_slow(now, flow);
+        self.settle(now);
+    }
+
     /// The answer to [`Output::ResolveMedia`]: all addresses of the name, best first, or a sentence for the log. Answers
     /// that come too late, or for a session that is over, change nothing.
     pub fn handle_media_resolved(

@@ -7,6 +7,9 @@ use crate::endpoint::{Flow, TlsRequirement, Transport};
 
 /// How long one is passed over.
 const AVOIDED_FOR: Duration = Duration::from_secs(60);
+/// How long a stream is passed over that requests too large for a datagram were sent by in vain: where TCP is filtered, or
+/// taken and not served, it will be so tomorrow.
+const NO_STREAM_FOR: Duration = Duration::from_secs(3600);
 /// Most of them; the oldest is forgotten first.
 const MAX_AVOIDED: usize = 64;
 
@@ -21,17 +24,26 @@ impl Flow {
 
 #[derive(Default)]
 pub(crate) struct Avoided {
-    /// With the time from which each is tried again, the latest last.
+    /// With the time from which each is tried again, the last added last.
     list: Vec<(FarEnd, Instant)>,
 }
 
 impl Avoided {
     pub(crate) fn add(&mut self, now: Instant, flow: Flow) {
+        self.add_for(now, flow, AVOIDED_FOR);
+    }
+
+    /// Nothing has come of a stream where a datagram would have been sent, had it not been too large.
+    pub(crate) fn add_stream(&mut self, now: Instant, flow: Flow) {
+        self.add_for(now, flow, NO_STREAM_FOR);
+    }
+
+    fn add_for(&mut self, now: Instant, flow: Flow, time: Duration) {
         self.list.retain(|(far_end, until)| *far_end != flow.far_end() && *until > now);
         if self.list.len() >= MAX_AVOIDED {
             self.list.remove(0);
         }
-        self.list.push((flow.far_end(), now + AVOIDED_FOR));
+        self.list.push((flow.far_end(), now + time));
     }
 
     /// It has answered.
@@ -73,6 +85,19 @@ mod tests {
         assert!(!avoided.holds(start + AVOIDED_FOR, flow(1)));
         assert!(!avoided.holds(start, flow(2)));
         assert!(!avoided.holds(start, Flow { transport: Transport::Tcp, ..flow(1) }));
+    }
+
+    #[test]
+    fn a_stream_that_was_switched_to_in_vain_is_avoided_for_longer() {
+        let start = Instant::now();
+        let mut avoided = Avoided::default();
+        let stream = Flow { transport: Transport::Tcp, ..flow(1) };
+        avoided.add_stream(start, stream);
+        assert!(avoided.holds(start + NO_STREAM_FOR - Duration::from_millis(1), stream));
+        assert!(!avoided.holds(start + NO_STREAM_FOR, stream));
+        avoided.add_stream(start, stream);
+        avoided.forget();
+        assert!(!avoided.holds(start, stream));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) accounts: BTreeMap<IdentityId, Account>,
     pub(crate) dialogs: BTreeMap<DialogId, SessionId>,
     pub(crate) avoided: Avoided,
+    /// Streams that large requests were sent by in vain.
+    pub(crate) dead_streams: Avoided,
     pub(crate) reflexive: Reflexive,
     pub(crate) mapped: Mapped,
     /// Flows that a keep-alive has found not to deliver.
@@ -80,6 +82,7 @@ impl Core {
             accounts: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             avoided: Avoided::default(),
+            dead_streams: Avoided::default(),
             reflexive: Reflexive::default(),
             mapped: Mapped::default(),
             given_up: Vec::new(),
@@ -209,6 +212,7 @@ impl Core {
             && wire::write(&Message::Request(request.clone())).len() > MAX_DATAGRAM
             && is_free()
             && !self.avoided.holds(now, stream)
+            && !self.dead_streams.holds(now, stream)
         {
             stream
         } else {

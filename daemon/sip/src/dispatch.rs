@@ -297,6 +297,14 @@ impl Endpoint {
         }
     }
 
+    /// A connection does not come about.
+    pub(crate) fn on_slow(&mut self, now: Instant, flow: Flow) {
+        let core = &mut self.core;
+        if core.transactions.fall_back(&mut core.outbox, &mut core.random, now, flow) {
+            core.dead_streams.add_stream(now, flow);
+        }
+    }
+
     /// Servers cannot send by a connection any more, which carried these bindings.
     fn cut_off_sessions(&mut self, flow: Flow, error: TransportError, bound: &[BindingId]) {
         let accounts = self.core.accounts.iter();
@@ -353,6 +361,10 @@ impl Endpoint {
         self.learn(&report);
         let flow = report.sent.flow;
         match &report.outcome {
+            // It was too large for a datagram: that nothing came by TCP says nothing against the server.
+            Outcome::Timeout if report.carrier.transport != flow.transport => {
+                self.core.dead_streams.add_stream(now, report.carrier);
+            }
             Outcome::Timeout | Outcome::Unreachable(_) => self.core.avoided.add(now, flow),
             Outcome::Response(response) if response.status == StatusCode::SERVICE_UNAVAILABLE => {
                 self.core.avoided.add(now, flow);

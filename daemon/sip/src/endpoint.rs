@@ -87,6 +87,12 @@ impl Endpoint {
         self.on_failed(now, flow, error);
     }
 
+    /// A connection on `flow` does not come about yet, though it has been tried for [`PATIENCE`]. Requests that were only
+    /// too large for datagrams go as datagrams now; all others go on waiting.
+    pub fn handle_slow(&mut self, now: Instant, flow: Flow) {
+        self.on_slow(now, flow);
+    }
+
     /// A registration or a session relies on `flow`: what the far end sends comes on it, and nowhere else perhaps.
     pub fn uses(&self, flow: Flow) -> bool {
         let registered = |account: &Account| account.is_bound_to(flow);

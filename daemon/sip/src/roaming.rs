@@ -41,6 +41,7 @@ impl Endpoint {
         }
         // What did not answer there may answer here.
         self.core.avoided.forget();
+        self.core.dead_streams.forget();
         moved
     }
 }

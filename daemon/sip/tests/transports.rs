@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use crate::common::streams::flow;
 use crate::common::*;
 use voipd_sip::endpoint::{
-    CertificateFault, EndCause, Event, InviteOptions, SessionId, Transport, TransportError,
+    CertificateFault, EndCause, Event, InviteOptions, PATIENCE, SessionId, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Request};
 use voipd_sip::{Uri, wire};
@@ -301,6 +302,59 @@ fn a_large_request_goes_as_a_datagram_where_tcp_is_refused() {
     script.net.run(Duration::from_secs(61));
     script.call("sip:peer@192.0.2.9", &large(1300));
     assert_eq!(script.vias("INVITE").last().map(String::as_str), Some("TCP"));
+}
+
+#[test]
+fn a_large_request_goes_as_a_datagram_where_no_connection_comes_about() {
+    let mut script = Script::new();
+    script.net.fault(Transport::Tcp, "192.0.2.9:5060", Some(TransportError::TimedOut));
+    script.call("sip:peer@192.0.2.9", &large(1300));
+    script.net.run(PATIENCE);
+    assert_eq!(script.vias("INVITE"), ["TCP"]);
+    let (here, there) = (script.net.address(script.alice), script.net.address(script.peer));
+    let stream = flow(Transport::Tcp, here, there);
+    script.net.with(script.alice, |e, now| e.handle_slow(now, stream));
+    script.net.run_ms(50);
+    let requests = script.net.requests(script.peer);
+    assert_eq!((requests.len(), &*requests[0].via[0].transport), (1, "UDP"));
+    script.net.respond(script.peer, script.alice, &answer(&requests[0], 180, "peer"));
+    script.net.run_ms(50);
+    assert!(matches!(script.net.events(script.alice)[..], [Event::Progress { .. }]));
+    assert_eq!(script.vias("INVITE"), ["TCP", "UDP"]);
+    stays_with_datagrams_for_an_hour(&mut script);
+}
+
+#[test]
+fn a_large_request_that_a_stream_has_swallowed_makes_datagrams_of_the_next() {
+    let mut script = Script::new();
+    let session = script.call("sip:peer@192.0.2.9", &large(1300));
+    script.net.run(Duration::from_secs(33));
+    assert_eq!(end_of(&script.net.events(script.alice), session).cause, EndCause::Timeout);
+    assert_eq!(script.vias("INVITE"), ["TCP"]);
+    stays_with_datagrams_for_an_hour(&mut script);
+}
+
+fn stays_with_datagrams_for_an_hour(script: &mut Script) {
+    let mut next = |after: u64| {
+        script.net.run(Duration::from_secs(after));
+        script.call("sip:peer@192.0.2.9", &large(1300));
+        script.vias("INVITE").pop().unwrap()
+    };
+    assert_eq!(next(0), "UDP");
+    assert_eq!(next(61), "UDP");
+    assert_eq!(next(3600), "TCP");
+}
+
+#[test]
+fn what_waits_for_a_connection_that_its_uri_names_goes_on_waiting() {
+    let mut script = Script::new();
+    script.net.fault(Transport::Tcp, "192.0.2.9:5060", Some(TransportError::TimedOut));
+    script.call("sip:peer@192.0.2.9;transport=tcp", &large(1300));
+    let (here, there) = (script.net.address(script.alice), script.net.address(script.peer));
+    let stream = flow(Transport::Tcp, here, there);
+    script.net.with(script.alice, |e, now| e.handle_slow(now, stream));
+    script.net.run_ms(50);
+    assert_eq!(script.vias("INVITE"), ["TCP"]);
 }
 
 #[test]

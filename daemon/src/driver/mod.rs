@@ -246,6 +246,7 @@ impl Driver {
                 self.agent.handle_failed(now, flow, error);
                 self.friends.handle_failed(now, flow, error);
             }
+            Arrival::Slow { flow } => self.agent.handle_slow(now, flow),
             Arrival::Pong { flow } => self.agent.handle_pong(now, flow),
             Arrival::Idle { flow } => {
                 if !self.agent.uses(flow) && !self.friends.uses(flow) {

@@ -54,6 +54,11 @@ pub enum Arrival {
         /// Why.
         error: TransportError,
     },
+    /// A TCP connection that we make is not there after [`PATIENCE`](voipd_sip::endpoint::PATIENCE).
+    Slow {
+        /// Which.
+        flow: Flow,
+    },
     /// The far end of a connection has answered a ping (RFC 5626 section 3.5.1).
     Pong {
         /// Which connection.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use voipd_agent::account::TlsSettings;
-use voipd_sip::endpoint::{Flow, TlsRequirement, Transport as Protocol, TransportError};
+use voipd_sip::endpoint::{Flow, PATIENCE, TlsRequirement, Transport as Protocol, TransportError};
 use voipd_sip::uri::Host;
 
 use super::Arrival;
@@ -341,7 +342,18 @@ impl connection::Owner for Link {
 /// Makes a connection and serves it.
 async fn dial(link: Link, inlet: Inlet, tell: oneshot::Sender<Security>) {
     let remote = link.flow.remote;
-    let connected = timeout(CONNECT, connect(&link)).await.unwrap_or(Err(Unconnected::TimedOut));
+    let mut connecting = pin!(timeout(CONNECT, connect(&link)));
+    let connected = match timeout(PATIENCE, &mut connecting).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            // Nothing goes by TLS that could go otherwise.
+            if link.flow.transport == Protocol::Tcp {
+                link.tell(Event::Arrival(Arrival::Slow { flow: link.flow })).await;
+            }
+            connecting.await
+        }
+    };
+    let connected = connected.unwrap_or(Err(Unconnected::TimedOut));
     let error = match connected {
         Ok(Connected::Plain(stream)) => connection::serve(stream, remote, link.origin, inlet, &link).await,
         Ok(Connected::Secured(stream, security)) => {

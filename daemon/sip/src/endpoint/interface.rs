@@ -1,7 +1,7 @@
 //! The words that the endpoint and its owner exchange: identities, flows, outputs, events, ends and errors.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE32_NOPAD_NOCASE;
 use sha2::{Digest as _, Sha256};
@@ -58,6 +58,10 @@ impl Transport {
         }
     }
 }
+
+/// How long a connection may take before [`Endpoint::handle_slow`](super::Endpoint::handle_slow) is to be told: the first
+/// packet that asks for one is repeated after a second, and one of the two should have arrived.
+pub const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What the far end of a connection must prove and what we show it: whoever answers [`Output::Resolve`] numbers these
 /// requirements, so that a connection made for one name or one account is not taken for another (RFC 5923 section 7).

@@ -130,34 +130,62 @@ impl Transactions {
         error: TransportError,
     ) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return false };
-        let flow = client.sent.flow;
-        if client.flow != flow {
-            // RFC 3261 section 18.1.1: where TCP is not spoken, a large request is tried as the datagram it would be.
-            let mut request = client.sent.request.clone();
-            if let Some(via) = request.via.first_mut() {
-                flow.transport.name().clone_into(&mut via.transport);
-                via.params.set("branch", Some(&random.branch()));
-            }
-            self.client_keys.remove(&client.key);
-            client.key = ClientKey::of(&request.via, &request.method);
-            self.client_keys.insert(client.key.clone(), id);
-            outbox.timers.stop_client(id);
-            client.bytes = wire::write(&Message::Request(request.clone()));
-            client.flow = flow;
-            let mut io = Io { outbox, now, flow: Some(flow), id: id.0 };
-            io.transmit(client.bytes.clone());
-            client.machine = ClientMachine::start(&mut io, &request.method);
-            client.sent = Arc::new(Sent { request, flow, rounds: client.sent.rounds.clone() });
+        if client.is_switched() {
+            self.send_as_datagram(outbox, random, now, id);
             return true;
         }
         // A connection that was idle may have been closed as the request went out: the far end knows a second copy by
         // its branch.
-        let again = error == TransportError::Closed && flow.transport.is_reliable() && !client.reconnected;
+        let again = error == TransportError::Closed
+            && client.sent.flow.transport.is_reliable()
+            && !client.reconnected;
         if again {
             client.reconnected = true;
             outbox.transmit(client.flow, client.bytes.clone());
         }
         again
+    }
+
+    /// Sends a request as the datagram that it was too large for: where TCP is not spoken, that is what is left (RFC 3261
+    /// section 18.1.1).
+    fn send_as_datagram(&mut self, outbox: &mut Outbox, random: &mut Random, now: Instant, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let flow = client.sent.flow;
+        let mut request = client.sent.request.clone();
+        if let Some(via) = request.via.first_mut() {
+            flow.transport.name().clone_into(&mut via.transport);
+            via.params.set("branch", Some(&random.branch()));
+        }
+        self.client_keys.remove(&client.key);
+        client.key = ClientKey::of(&request.via, &request.method);
+        self.client_keys.insert(client.key.clone(), id);
+        outbox.timers.stop_client(id);
+        client.bytes = wire::write(&Message::Request(request.clone()));
+        client.flow = flow;
+        let mut io = Io { outbox, now, flow: Some(flow), id: id.0 };
+        io.transmit(client.bytes.clone());
+        client.machine = ClientMachine::start(&mut io, &request.method);
+        client.sent = Arc::new(Sent { request, flow, rounds: client.sent.rounds.clone() });
+    }
+
+    /// No connection with the far end of `flow` comes about: what was only too large for a datagram goes as one. Answers
+    /// whether there is any.
+    pub(crate) fn fall_back(
+        &mut self,
+        outbox: &mut Outbox,
+        random: &mut Random,
+        now: Instant,
+        flow: Flow,
+    ) -> bool {
+        let waits = |client: &Client| {
+            client.flow.far_end() == flow.far_end() && client.is_switched() && client.is_unanswered()
+        };
+        let waiting: Vec<_> =
+            self.clients.iter().filter(|(_, client)| waits(client)).map(|(&id, _)| id).collect();
+        for id in &waiting {
+            self.send_as_datagram(outbox, random, now, *id);
+        }
+        !waiting.is_empty()
     }
 
     /// An INVITE is of no more interest: it is not repeated any more, but a late answer is still heard.

@@ -61,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) id: ClientId,
     pub(crate) owner: Owner,
     pub(crate) sent: Arc<Sent>,
+    /// What it travelled on.
+    pub(crate) carrier: Flow,
     pub(crate) outcome: Outcome,
 }
 
@@ -154,6 +156,10 @@ impl ClientMachine {
 }
 
 impl Client {
+    /// It was too large for a datagram (RFC 3261 section 18.1.1).
+    fn is_switched(&self) -> bool {
+        self.flow.transport != self.sent.flow.transport
+    }
     fn is_unanswered(&self) -> bool {
         match &self.machine {
             ClientMachine::Invite(machine) => machine.is_unanswered(),
@@ -167,7 +173,7 @@ impl Client {
         }
     }
     fn report(&self, id: ClientId, outcome: Outcome) -> Report {
-        Report { id, owner: self.owner, sent: Arc::clone(&self.sent), outcome }
+        Report { id, owner: self.owner, sent: Arc::clone(&self.sent), carrier: self.flow, outcome }
     }
 }
 
