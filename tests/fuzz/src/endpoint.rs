@@ -85,6 +85,7 @@ fn identity() -> Option<Identity> {
         }),
         expires: 60,
         instance: Some("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6".to_owned()),
+        contact_user: None,
         gruu: true,
         push: None,
         contact: ContactPolicy::Auto,
