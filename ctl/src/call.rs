@@ -119,6 +119,7 @@ pub(crate) async fn answer(daemon: &Daemon, args: AnswerArgs) -> Result<(), Fail
     let options = AcceptOptions {
         play: files.play.map(Into::into),
         record: files.record.map(Into::into),
+        record_format: files.record_format,
         programs: None,
         mix: args.sound.mix.then_some(true),
         conference: args.sound.conference()?,
@@ -200,6 +201,7 @@ pub(crate) async fn send_dtmf(daemon: &Daemon, args: DtmfArgs) -> Result<(), Fai
 pub(crate) struct SoundFiles {
     pub(crate) play: Option<OwnedFd>,
     pub(crate) record: Option<OwnedFd>,
+    pub(crate) record_format: Option<String>,
 }
 
 /// Opens the files here: the daemon need not be allowed to.
@@ -207,11 +209,22 @@ pub(crate) fn open_files(args: &SoundArgs) -> Result<SoundFiles, Failure> {
     // What is played is opened first: when it is not there, no empty recording is left behind.
     let play = args.play.as_deref().map(open_to_play).transpose()?;
     let record = args.record.as_deref().map(open_to_record).transpose()?;
-    Ok(SoundFiles { play, record })
+    let record_format = args.record.as_deref().and_then(recording_format).map(str::to_owned);
+    Ok(SoundFiles { play, record, record_format })
 }
 
 pub(crate) fn open_to_play(path: &Path) -> Result<OwnedFd, Failure> {
     opened(path, "to play it", File::open(path))
+}
+
+/// What a recording becomes is told by the file's name; the daemon's usual format is WAV.
+pub(crate) fn recording_format(file: &Path) -> Option<&'static str> {
+    let extension = file.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "ogg" | "oga" | "opus" => Some("ogg"),
+        "flac" => Some("flac"),
+        _ => None,
+    }
 }
 
 /// What the file holds stays until the recording begins.
@@ -268,6 +281,20 @@ mod tests {
             "sip:anonymous@anonymous.invalid, anonymous, the server says Bob <tel:+4930123>, \
              diverted from sip:c@example.org, sip:d@example.org (user-busy)"
         );
+    }
+
+    #[test]
+    fn the_name_tells_the_format() {
+        let cases = [
+            ("a.wav", None),
+            ("a.opus", Some("ogg")),
+            ("a.OGG", Some("ogg")),
+            ("a.flac", Some("flac")),
+            ("ogg", None),
+        ];
+        for (name, format) in cases {
+            assert_eq!(recording_format(Path::new(name)), format, "{name}");
+        }
     }
 
     #[test]

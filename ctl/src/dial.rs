@@ -42,6 +42,7 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: DialArgs) -> Result<
         account: args.account.clone(),
         play: files.play.map(Into::into),
         record: files.record.map(Into::into),
+        record_format: files.record_format,
         programs: args.audio.is_some().then_some(true),
         mix: args.sound.mix.then_some(true),
         conference: args.sound.conference()?,

@@ -1,10 +1,10 @@
 //! `voipctl play` and `voipctl record`: files at a call that is there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use voipd_dbus::{CallProxy, PlayOptions, RecordOptions, names};
 
-use crate::call::{open_to_play, open_to_record, path_of};
+use crate::call::{open_to_play, open_to_record, path_of, recording_format};
 use crate::cli::{PlayArgs, RecordArgs};
 use crate::daemon::Daemon;
 use crate::events::Event;
@@ -50,15 +50,9 @@ pub(crate) async fn record(daemon: &Daemon, args: RecordArgs) -> Result<(), Fail
     let opened = open_to_record(&file)?;
     let options = RecordOptions {
         side: args.side.map(|side| side.word().to_owned()),
-        format: is_ogg(&file).then(|| "ogg".to_owned()),
+        format: recording_format(&file).map(str::to_owned),
     };
     Ok(call.start_recording(&opened.into(), &options).await?)
-}
-
-/// What a recording becomes is told by the file's name.
-fn is_ogg(file: &Path) -> bool {
-    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["ogg", "oga", "opus"].iter().any(|ogg| extension.eq_ignore_ascii_case(ogg))
 }
 
 /// The call may stand before the file; with --stop there is no file.
@@ -91,13 +85,6 @@ mod tests {
         assert_eq!(named("3", true), Some((true, None)));
         for (text, stop) in [("", false), ("3 a.wav", true), ("seven a.wav", false), ("1 2 3", false)] {
             assert_eq!(named(text, stop), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_name_tells_the_format() {
-        for (name, ogg) in [("a.wav", false), ("a.opus", true), ("a.OGG", true), ("ogg", false)] {
-            assert_eq!(is_ogg(Path::new(name)), ogg, "{name}");
         }
     }
 }

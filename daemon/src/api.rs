@@ -21,6 +21,7 @@ use voipd_media::Codec;
 
 use crate::doctor::Check;
 use devices::{DeviceChange, DeviceSettings};
+use ports::RecordFormat;
 
 /// Why a request was refused: a documented D-Bus error name and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,8 @@ pub struct CallSound {
     pub play: Option<OwnedFd>,
     /// A file open for writing: becomes a sound file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// What that file becomes.
+    pub record_format: RecordFormat,
     /// Programs have the sound device's place.
     pub programs: bool,
     /// Do not hold the other calls, mix them with this one.

@@ -205,29 +205,80 @@ fn a_damaged_file_is_played_as_far_as_it_goes_or_refused() {
     }
 }
 
+fn recording_in(path: &Path, wish: RecordWish) -> Recording {
+    let file = OwnedFd::from(File::create(path).unwrap());
+    run(sound::record_file(file, wish, Arc::default())).unwrap()
+}
+
+/// Records a tone, answers what is played of the file, which can be played in part before the tone has ended.
+fn recorded_and_played(path: &Path, format: RecordFormat, tone: &[f32]) -> Vec<f32> {
+    let recording = recording_in(path, RecordWish { format, ..RecordWish::default() });
+    let mut ring = recording.port.listener.unwrap().ring;
+    ring.push_entire_slice(tone).unwrap();
+    let second = || play(path).is_ok_and(|port| port.capture.unwrap().slots() >= RECORDING_RATE as usize / 2);
+    wait_until(Duration::from_secs(10), "what was said a second ago is there", second);
+    drop(ring);
+    assert_eq!(run(recording.finished).unwrap(), Ok(()));
+    let port = play(path).unwrap();
+    assert_eq!(port.rate, RECORDING_RATE);
+    drain(port)
+}
+
 #[test]
 fn a_recording_in_ogg_is_as_long_as_the_sound_and_can_be_played_at_any_time() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("call.ogg");
-    let wish = RecordWish { format: RecordFormat::Ogg, ..RecordWish::default() };
-    let file = OwnedFd::from(File::create(&path).unwrap());
-    let recording = run(sound::record_file(file, wish, Arc::default())).unwrap();
-    let mut ring = recording.port.listener.unwrap().ring;
     // Neither a whole number of packets nor of pages.
     let tone = sine(440.0, 0.4, RECORDING_RATE, 70_123);
-    ring.push_entire_slice(&tone).unwrap();
-    let second =
-        || play(&path).is_ok_and(|port| port.capture.unwrap().slots() >= RECORDING_RATE as usize / 2);
-    wait_until(Duration::from_secs(10), "the first page is there", second);
-    drop(ring);
-    assert_eq!(run(recording.finished).unwrap(), Ok(()));
-    let port = play(&path).unwrap();
-    assert_eq!(port.rate, RECORDING_RATE);
-    let played = drain(port);
+    let played = recorded_and_played(&folder.path().join("call.ogg"), RecordFormat::Ogg, &tone);
     assert_eq!(played.len(), tone.len());
     let loud = level(&played[4800..68_000], 440.0, RECORDING_RATE);
     assert!((loud - 0.4).abs() < 0.05, "{loud}");
     assert!(level(&played[69_000..], 440.0, RECORDING_RATE) > 0.2, "its end is there");
+}
+
+#[test]
+fn a_recording_in_flac_is_the_sound_itself_and_can_be_played_at_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("call.flac");
+    // Not a whole number of frames.
+    let tone = sine(440.0, 0.4, RECORDING_RATE, 70_123);
+    let played = recorded_and_played(&path, RecordFormat::Flac, &tone);
+    let exact: Vec<f32> = tone.iter().map(|sample| (sample * 32_768.0).round() / 32_768.0).collect();
+    assert!(played == exact, "{} samples of {}", played.len(), exact.len());
+    let verified = flac_codec::decode::verify(&path).unwrap();
+    assert!(matches!(verified, flac_codec::decode::Verified::MD5Match), "{verified:?}");
+    let size = fs::metadata(&path).unwrap().len();
+    assert!(size < 2 * 70_123 / 2, "{size} bytes");
+}
+
+#[test]
+fn a_call_in_which_nothing_was_heard_leaves_a_file_without_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in RecordFormat::ALL {
+        let path = folder.path().join(format.name());
+        let recording = recording_in(&path, RecordWish { format, ..RecordWish::default() });
+        drop(recording.port);
+        assert_eq!(run(recording.finished).unwrap(), Ok(()), "{format:?}");
+        assert!(play(&path).is_err(), "{format:?}");
+        assert!(fs::metadata(&path).unwrap().len() > 0, "{format:?} has a header");
+    }
+}
+
+#[test]
+fn near_and_far_stay_apart_in_flac() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("call.flac");
+    let recording = recording_in(&path, RecordWish { format: RecordFormat::Flac, side: Side::Stereo });
+    let mut ring = recording.port.listener.unwrap().ring;
+    let said: Vec<i16> = (0..20_000i16).flat_map(|at| [at, -at / 2]).collect();
+    let samples: Vec<f32> = said.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+    ring.push_entire_slice(&samples).unwrap();
+    drop(ring);
+    assert_eq!(run(recording.finished).unwrap(), Ok(()));
+    let mut reader = flac_codec::decode::FlacSampleReader::new(File::open(&path).unwrap()).unwrap();
+    let mut written = Vec::new();
+    reader.read_to_end(&mut written).unwrap();
+    assert!(written == said.iter().map(|sample| i32::from(*sample)).collect::<Vec<_>>());
 }
 
 /// Both channels of a recording as libopus hears them, from its header to the end that its last page tells (RFC 7845
@@ -259,9 +310,7 @@ fn both_channels(path: &Path) -> [Vec<f32>; 2] {
 fn near_and_far_stay_apart_in_ogg() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("call.opus");
-    let wish = RecordWish { format: RecordFormat::Ogg, side: Side::Stereo };
-    let file = OwnedFd::from(File::create(&path).unwrap());
-    let recording = run(sound::record_file(file, wish, Arc::default())).unwrap();
+    let recording = recording_in(&path, RecordWish { format: RecordFormat::Ogg, side: Side::Stereo });
     let mut ring = recording.port.listener.unwrap().ring;
     // Who is near speaks at first, then both, then who is far.
     let frames = 70_123;

@@ -8,10 +8,12 @@ use crate::{Dict, Result};
 #[derive(Debug, Default, SerializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]
 pub struct AcceptOptions {
-    /// A WAV file open for reading, which the peer hears instead of the microphone.
+    /// A sound file open for reading, which the peer hears instead of the microphone.
     pub play: Option<OwnedFd>,
-    /// A file open for writing, which becomes a WAV file of what the peer says.
+    /// A file open for writing, which becomes a sound file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// `wav`, `ogg` or `flac`.
+    pub record_format: Option<String>,
     /// Programs have the sound device's place.
     pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.
@@ -52,7 +54,7 @@ pub struct PlayOptions {
 pub struct RecordOptions {
     /// `far`, `near`, `both` or `stereo`.
     pub side: Option<String>,
-    /// `wav` or `ogg`.
+    /// `wav`, `ogg` or `flac`.
     pub format: Option<String>,
 }
 

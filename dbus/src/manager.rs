@@ -10,10 +10,12 @@ use crate::{AccountSettings, Dict, Result};
 pub struct DialOptions {
     /// Name or path of the account that calls.
     pub account: Option<String>,
-    /// A WAV file open for reading, which the peer hears instead of the microphone.
+    /// A sound file open for reading, which the peer hears instead of the microphone.
     pub play: Option<OwnedFd>,
-    /// A file open for writing, which becomes a WAV file of what the peer says.
+    /// A file open for writing, which becomes a sound file of what the peer says.
     pub record: Option<OwnedFd>,
+    /// `wav`, `ogg` or `flac`.
+    pub record_format: Option<String>,
     /// Programs have the sound device's place.
     pub programs: Option<bool>,
     /// Do not hold the other calls, mix them with this one.

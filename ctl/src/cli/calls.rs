@@ -12,11 +12,12 @@ use crate::wav::StreamHeader;
 /// Where the sound of a call comes from and goes to.
 #[derive(Debug, Args)]
 pub(crate) struct SoundArgs {
-    /// Let the peer hear this file instead of the microphone
-    #[arg(long, value_name = "WAV")]
+    /// Let the peer hear this sound file instead of the microphone
+    #[arg(long, value_name = "FILE")]
     pub(crate) play: Option<PathBuf>,
-    /// Record what the peer says into this file; one that exists is replaced
-    #[arg(long, value_name = "WAV")]
+    /// Record what the peer says into this file: Opus where its name ends in .ogg, .oga or .opus, FLAC for .flac, else WAV;
+    /// one that exists is replaced
+    #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// Do not hold the other calls, mix them with this one
     #[arg(long)]
@@ -229,7 +230,7 @@ pub(crate) struct PlayArgs {
 #[command(override_usage = "voipctl record [OPTIONS] [CALL] <FILE>\n       voipctl record --stop [CALL]")]
 pub(crate) struct RecordArgs {
     /// Number or object path of the call, when there are several; then the file: Opus where its name ends in .ogg, .oga or
-    /// .opus, else WAV; one that exists is replaced
+    /// .opus, FLAC for .flac, else WAV; one that exists is replaced
     #[arg(num_args = 0..=2, value_names = ["CALL", "FILE"])]
     pub(crate) words: Vec<String>,
     /// What is recorded (otherwise far)

@@ -159,26 +159,30 @@ pub struct RecordWish {
 
 impl Default for RecordWish {
     fn default() -> Self {
-        Self { side: Side::Far, format: RecordFormat::Wav }
+        Self { side: Side::Far, format: RecordFormat::default() }
     }
 }
 
 /// What a recording becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordFormat {
+    #[default]
     Wav,
     /// Opus in Ogg (RFC 7845).
     Ogg,
+    /// FLAC (RFC 9639).
+    Flac,
 }
 
 impl RecordFormat {
-    pub const ALL: [Self; 2] = [Self::Wav, Self::Ogg];
+    pub const ALL: [Self; 3] = [Self::Wav, Self::Ogg, Self::Flac];
 
     /// The word on D-Bus.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Wav => "wav",
             Self::Ogg => "ogg",
+            Self::Flac => "flac",
         }
     }
 }

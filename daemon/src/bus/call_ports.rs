@@ -28,8 +28,7 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
         "Play" => {
             let (file, options): (OwnedFd, Received) = arguments(member, "an open file and options", body)?;
             let mut options = Options::new(options);
-            let mode =
-                choice(&mut options, "mode", &[AudioMode::Inject, AudioMode::Replace], AudioMode::name)?;
+            let mode = options.choice("mode", &[AudioMode::Inject, AudioMode::Replace], AudioMode::name)?;
             let looped = options.flag("repeat")?.unwrap_or(false);
             options.finish()?;
             let wish = PlayWish { instead: mode == Some(AudioMode::Replace), looped };
@@ -45,8 +44,9 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
             let mut options = Options::new(options);
             let usual = RecordWish::default();
             let wish = RecordWish {
-                side: choice(&mut options, "side", &SIDES, side_name)?.flatten().unwrap_or(usual.side),
-                format: choice(&mut options, "format", &RecordFormat::ALL, RecordFormat::name)?
+                side: options.choice("side", &SIDES, side_name)?.flatten().unwrap_or(usual.side),
+                format: options
+                    .choice("format", &RecordFormat::ALL, RecordFormat::name)?
                     .unwrap_or(usual.format),
             };
             options.finish()?;
@@ -68,10 +68,10 @@ pub(super) fn call(requests: &Requests, call: CallId, member: &str, body: &Body)
 
 fn audio_wish(options: Received) -> Result<AudioWish, Failure> {
     let mut options = Options::new(options);
-    let mode = choice(&mut options, "mode", &AudioMode::ALL, AudioMode::name)?.unwrap_or(AudioMode::Tap);
-    let format = choice(&mut options, "format", &SampleFormat::ALL, SampleFormat::name)?;
+    let mode = options.choice("mode", &AudioMode::ALL, AudioMode::name)?.unwrap_or(AudioMode::Tap);
+    let format = options.choice("format", &SampleFormat::ALL, SampleFormat::name)?;
     let all = [SIDES.as_slice(), &[None]].concat();
-    let side = choice(&mut options, "side", &all, side_name)?.unwrap_or(Some(Side::Far));
+    let side = options.choice("side", &all, side_name)?.unwrap_or(Some(Side::Far));
     let rate = options.number("rate")?.unwrap_or(16_000);
     let end_with_input = options.flag("end-with-input")?.unwrap_or(false);
     options.finish()?;
@@ -88,26 +88,6 @@ fn audio_wish(options: Received) -> Result<AudioWish, Failure> {
         ));
     }
     Ok(AudioWish { mode, format: format.unwrap_or(SampleFormat::S16le), rate, side, end_with_input })
-}
-
-/// One of the words that an option may have.
-fn choice<T: Copy>(
-    options: &mut Options,
-    key: &'static str,
-    all: &[T],
-    name: impl Fn(T) -> &'static str,
-) -> Result<Option<T>, Failure> {
-    let Some(word) = options.text(key)? else { return Ok(None) };
-    let found = all.iter().copied().find(|one| name(*one) == word);
-    found.map(Some).ok_or_else(|| {
-        let words: Vec<&str> = all.iter().map(|one| name(*one)).collect();
-        let shown: String = word.chars().take(64).collect();
-        invalid(format!(
-            "the option '{key}' cannot be '{}': it is one of {}",
-            shown.escape_debug(),
-            words.join(", ")
-        ))
-    })
 }
 
 fn port(view: PortView) -> Dict {

@@ -9,6 +9,7 @@ use voipd_media::Codec;
 use zbus::{OwnedVariant, Variant};
 
 use super::outcome::{Failure, invalid};
+use crate::api::ports::RecordFormat;
 use crate::api::{AccountChoice, CallSound};
 use crate::config::account::codec;
 use crate::config::fields::{Entry, Placed, Value, closest};
@@ -67,11 +68,34 @@ impl Options {
         }
     }
 
-    /// `play`, `record`, `mix`, `programs` and `conference`.
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        all: &[T],
+        name: impl Fn(T) -> &'static str,
+    ) -> Result<Option<T>, Failure> {
+        let Some(word) = self.text(key)? else { return Ok(None) };
+        let found = all.iter().copied().find(|one| name(*one) == word);
+        found.map(Some).ok_or_else(|| {
+            let words: Vec<&str> = all.iter().map(|one| name(*one)).collect();
+            let shown: String = word.chars().take(64).collect();
+            invalid(format!(
+                "the option '{key}' cannot be '{}': it is one of {}",
+                shown.escape_debug(),
+                words.join(", ")
+            ))
+        })
+    }
+
+    /// `play`, `record`, `record-format`, `mix`, `programs` and `conference`.
     pub(super) fn sound(&mut self) -> Result<CallSound, Failure> {
         Ok(CallSound {
             play: self.file("play")?,
             record: self.file("record")?,
+            record_format: self
+                .choice("record-format", &RecordFormat::ALL, RecordFormat::name)?
+                .unwrap_or_default(),
             mix: self.flag("mix")?.unwrap_or(false),
             programs: self.flag("programs")?.unwrap_or(false),
             conference: self.conference("conference")?,

@@ -138,13 +138,17 @@ impl Driver {
 
     /// The files that a call was dialled or accepted with.
     pub(super) fn add_files(&mut self, now: Instant, call: CallId, sound: CallSound) {
-        let CallSound { play, record, .. } = sound;
+        let CallSound { play, record, record_format: format, .. } = sound;
         if let Some(file) = play {
             let wish = PlayWish { instead: true, looped: false };
             report(call, "played", self.play(now, call, file, wish));
         }
         if let Some(file) = record {
-            report(call, "recorded into", self.record(now, call, file, RecordWish::default()));
+            report(
+                call,
+                "recorded into",
+                self.record(now, call, file, RecordWish { format, ..RecordWish::default() }),
+            );
         }
     }
 

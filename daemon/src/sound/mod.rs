@@ -11,8 +11,8 @@ mod decode;
 mod hardware;
 mod listing;
 mod name;
-mod ogg;
 mod player;
+mod record;
 mod server;
 mod stream;
 mod wav;
@@ -33,14 +33,14 @@ use voipd_audio::engine::{Clip, DevicePort, Listener, ProgramPort};
 
 use voipd_audio::resample::Resampler;
 
-use crate::api::ports::{RecordFormat, RecordWish};
+use crate::api::ports::RecordWish;
 use crate::api::{DeviceRole, DeviceView};
 use hardware::{Hosts, OpenError};
 use worker::{Message, Ticket, Told, Worker};
 
 pub use name::{DeviceName, HostKind, NameError};
+pub use record::RECORDING_RATE;
 pub use stream::SoundCounters;
-pub use wav::RECORDING_RATE;
 
 /// Sound in the place of a tone is kept in memory.
 const LONGEST_CLIP: Duration = Duration::from_secs(60);
@@ -223,7 +223,7 @@ pub async fn check_files(play: Option<OwnedFd>, record: Option<OwnedFd>) -> Resu
     on_thread(move || {
         let play = play.map_or(Ok(()), |file| player::check_to_play(File::from(file)));
         play.map_err(|words| format!("the file to be played cannot be used: {words}"))?;
-        let record = record.map_or(Ok(()), |file| wav::check_to_record(&File::from(file)));
+        let record = record.map_or(Ok(()), |file| record::check_to_record(&File::from(file)));
         record.map_err(|words| format!("the file to be recorded into cannot be used: {words}"))
     })
     .await
@@ -247,8 +247,8 @@ pub async fn read_clip(path: PathBuf) -> Result<Clip, String> {
     .await
 }
 
-/// Records into a file that a client has opened for writing, from its beginning: 16 bits, [`RECORDING_RATE`]. What finds no
-/// room is counted in `dropped`.
+/// Records into a file that a client has opened for writing, from its beginning, at [`RECORDING_RATE`]. What finds no room
+/// is counted in `dropped`.
 pub async fn record_file(
     file: OwnedFd,
     wish: RecordWish,
@@ -262,11 +262,7 @@ pub async fn record_file(
         let _ = told.send(result);
     };
     let channels = wish.side.channels();
-    let ring = on_thread(move || match wish.format {
-        RecordFormat::Wav => wav::record(File::from(file), channels, done),
-        RecordFormat::Ogg => ogg::record(File::from(file), channels, done),
-    })
-    .await?;
+    let ring = on_thread(move || record::record(File::from(file), wish.format, channels, done)).await?;
     let listener = Some(Listener { side: wish.side, ring, dropped });
     let port = ProgramPort { source: None, listener, rate: RECORDING_RATE };
     Ok(Recording { port, finished })

@@ -1,53 +1,21 @@
-//! WAV files: their samples, and recordings, each written by a thread that empties the ring from the engine. Knows files
-//! and samples, not who plays or records them.
+//! The samples of WAV files, and what a file must be. Knows files and samples, not who plays them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
-use hound::{SampleFormat, WavSpec, WavWriter};
-use nix::fcntl::{FcntlArg, fcntl};
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::Producer;
 
-/// Sampling rate of recordings in hertz.
-pub const RECORDING_RATE: u32 = 48_000;
 /// Rates of files that are played, in hertz.
 pub(super) const RATES: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 /// Chunks before the sound: a hostile file could have millions.
 const MOST_CHUNKS: usize = 1000;
-/// The 32-bit lengths of a WAV file end at 4 GiB: over 12 hours.
-const LONGEST_RECORDING: u64 = (4 << 30) - (1 << 20);
-/// How often a recorder empties its ring of two seconds.
-const RECORDER_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens a file to play or says in words why it cannot be played.
 pub(super) fn open_to_play(path: &Path) -> Result<File, String> {
     let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     open.map_err(|error| format!("{}: {}", path.display(), io_words(&error)))
-}
-
-/// Opens a file to record into. What is there is replaced if it is a WAV file or empty; anything else is safe.
-pub(super) fn open_to_record(path: &Path) -> Result<File, String> {
-    let fail = |words: &str| format!("{}: {words}", path.display());
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .map_err(|error| fail(&io_words(&error)))?;
-    let data = file.metadata().map_err(|error| fail(&io_words(&error)))?;
-    let mut magic = [0; 12];
-    let is_wav = |magic: &[u8; 12]| magic.starts_with(b"RIFF") && magic.ends_with(b"WAVE");
-    if data.len() > 0 && !(file.read_exact(&mut magic).is_ok() && is_wav(&magic)) {
-        return Err(fail("something that is not a WAV file is there; voipd does not overwrite it"));
-    }
-    Ok(file)
 }
 
 pub(super) fn io_words(error: &io::Error) -> String {
@@ -66,16 +34,6 @@ pub(super) fn require_regular(file: &File) -> Result<(), String> {
     let data = file.metadata().map_err(|error| io_words(&error))?;
     // A pipe or a terminal would hold up the thread that waits for it.
     if data.is_file() { Ok(()) } else { Err("this is not a regular file".to_owned()) }
-}
-
-/// Says in words why an open file cannot be recorded into. Nothing is written.
-pub(super) fn check_to_record(file: &File) -> Result<(), String> {
-    require_regular(file)?;
-    let flags = fcntl(file, FcntlArg::F_GETFL).map_err(|error| io_words(&error.into()))?;
-    match flags & libc::O_ACCMODE {
-        libc::O_RDONLY => Err("it is open for reading only".to_owned()),
-        _ => Ok(()),
-    }
 }
 
 /// How a sample lies in the file.
@@ -268,76 +226,4 @@ fn read_header(reader: &mut BufReader<File>) -> Result<(Format, u64), String> {
         reader.seek_relative(length + (length & 1) - read).map_err(cut_off)?;
     }
     Err("this is not a WAV file that a telephone can play: there is no sound in it".to_owned())
-}
-
-/// Records into a file, from its beginning: 16 bits, [`RECORDING_RATE`], so many channels, interleaved in the ring. The
-/// header is right at least once a second, so that the file can be played whatever happens. When the engine drops its end of
-/// the ring, the file is completed and `finished` called.
-pub(super) fn record(
-    file: File,
-    channels: usize,
-    finished: impl FnOnce(Result<(), String>) + Send + 'static,
-) -> Result<Producer<f32>, String> {
-    require_regular(&file)?;
-    let recorder = Recorder::new(file, channels).map_err(|error| write_words(&error))?;
-    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize * channels);
-    thread::Builder::new()
-        .name("voipd-record".to_owned())
-        .spawn(move || finished(recorder.run(ring).map_err(|error| write_words(&error))))
-        .map_err(|error| format!("no thread to record the file: {error}"))?;
-    Ok(playback)
-}
-
-fn write_words(error: &hound::Error) -> String {
-    match error {
-        hound::Error::IoError(error) => format!("the recording cannot be written: {}", io_words(error)),
-        other => format!("the recording cannot be written: {other}"),
-    }
-}
-
-struct Recorder {
-    writer: WavWriter<BufWriter<File>>,
-    samples: u64,
-}
-
-impl Recorder {
-    fn new(mut file: File, channels: usize) -> hound::Result<Self> {
-        file.set_len(0)?;
-        file.rewind()?;
-        let spec = WavSpec {
-            channels: channels as u16,
-            sample_rate: RECORDING_RATE,
-            bits_per_sample: 16,
-            sample_format: SampleFormat::Int,
-        };
-        let mut writer = WavWriter::new(BufWriter::new(file), spec)?;
-        writer.flush()?;
-        Ok(Self { writer, samples: 0 })
-    }
-
-    fn run(mut self, mut ring: Consumer<f32>) -> hound::Result<()> {
-        let mut flushed = 0;
-        loop {
-            // Asked before the ring is emptied: what comes before the engine lets go is not lost.
-            let ended = ring.is_abandoned();
-            self.drain(&mut ring)?;
-            if ended || 2 * self.samples >= LONGEST_RECORDING {
-                return self.writer.finalize();
-            }
-            if self.samples - flushed >= u64::from(RECORDING_RATE) {
-                self.writer.flush()?;
-                flushed = self.samples;
-            }
-            thread::sleep(RECORDER_PAUSE);
-        }
-    }
-
-    fn drain(&mut self, ring: &mut Consumer<f32>) -> hound::Result<()> {
-        while let Ok(sample) = ring.pop() {
-            // `as` saturates, and makes zero of what is no number.
-            self.writer.write_sample((sample * 32_768.0).round() as i16)?;
-            self.samples += 1;
-        }
-        Ok(())
-    }
 }

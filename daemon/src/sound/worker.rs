@@ -14,7 +14,8 @@ use super::hardware::{Direction, Hosts, OpenError, OpenStream, Opened, User};
 use super::name::{DeviceName, HOST_DEFAULT, HostKind};
 use super::server::{Servers, default_host};
 use super::stream::{Lost, SoundCounters};
-use super::{SoundEvent, listing, player, role_index, wav};
+use super::{SoundEvent, listing, player, record, role_index, wav};
+use crate::api::ports::RecordFormat;
 use crate::api::{DeviceRole, DeviceView};
 use crate::realtime::serve_devices_in_time;
 
@@ -337,15 +338,16 @@ fn open_device(hosts: &Hosts, role: DeviceRole, name: DeviceName, lost: &Lost) -
                 Direction::Capture => player::play(wav::open_to_play(&path)?, false),
                 Direction::Playback => {
                     let lost = lost.clone();
-                    let ring = wav::record(wav::open_to_record(&path)?, 1, move |result| {
-                        if let Err(reason) = result {
-                            lost(reason);
-                        }
-                    });
+                    let ring =
+                        record::record(record::open_to_record(&path)?, RecordFormat::Wav, 1, move |result| {
+                            if let Err(reason) = result {
+                                lost(reason);
+                            }
+                        });
                     ring.map(|playback| DevicePort {
                         capture: None,
                         playback: Some(playback),
-                        rate: wav::RECORDING_RATE,
+                        rate: record::RECORDING_RATE,
                         pace: Pace::Tick,
                     })
                 }
@@ -385,7 +387,7 @@ fn running(kind: HostKind, opened: Opened) -> Device {
 }
 
 fn silence(reason: String) -> Device {
-    let port = DevicePort { capture: None, playback: None, rate: wav::RECORDING_RATE, pace: Pace::Tick };
+    let port = DevicePort { capture: None, playback: None, rate: record::RECORDING_RATE, pace: Pace::Tick };
     let description = if reason.is_empty() { "silence".to_owned() } else { format!("silence: {reason}") };
     Device { port, stream: None, name: DeviceName::Null, description }
 }

@@ -1,20 +1,14 @@
-//! Recordings as Opus in Ogg (RFC 7845): one channel or two, 20 ms a packet, a page each second. Knows files and samples,
-//! not who is recorded.
+//! Recordings as Opus in Ogg (RFC 7845): one channel or two, 20 ms a packet, a page each second.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write};
-use std::thread;
-use std::time::Duration;
+use std::io::{self, BufWriter, Write};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
-use rtrb::{Consumer, Producer, RingBuffer};
 use voipd_audio::Codec;
 use voipd_audio::codec::{CodecError, Encoder, EncoderSettings, StereoEncoder};
 
-use super::wav::{RECORDING_RATE, io_words, require_regular};
+use super::{RECORDING_RATE, Recording};
 
-/// How often the ring of two seconds is emptied.
-const PAUSE: Duration = Duration::from_millis(20);
 /// Samples of a packet, of each channel.
 const FRAME: usize = RECORDING_RATE as usize / 50;
 /// Packets of a page.
@@ -25,25 +19,6 @@ const PRE_SKIP: u16 = 312;
 const BITRATE: u32 = 32_000;
 /// A call has one stream: any number names it.
 const SERIAL: u32 = 1;
-
-/// Records into a file, from its beginning: [`RECORDING_RATE`], one channel or two, interleaved in the ring. What was
-/// written a second ago can be played whatever happens. When the engine drops its end of the ring, the file is completed and
-/// `finished` called.
-pub(super) fn record(
-    file: File,
-    channels: usize,
-    finished: impl FnOnce(Result<(), String>) + Send + 'static,
-) -> Result<Producer<f32>, String> {
-    require_regular(&file)?;
-    let words = |error: io::Error| format!("the recording cannot be written: {}", io_words(&error));
-    let recorder = Recorder::new(file, channels).map_err(words)?;
-    let (playback, ring) = RingBuffer::new(2 * RECORDING_RATE as usize * channels);
-    thread::Builder::new()
-        .name("voipd-record".to_owned())
-        .spawn(move || finished(recorder.run(ring).map_err(words)))
-        .map_err(|error| format!("no thread to record the file: {error}"))?;
-    Ok(playback)
-}
 
 enum Coder {
     Mono(Encoder),
@@ -74,7 +49,7 @@ impl Coder {
     }
 }
 
-struct Recorder {
+pub(super) struct Recorder {
     writer: PacketWriter<'static, BufWriter<File>>,
     encoder: Coder,
     /// Interleaved samples of the packet that is being filled.
@@ -87,10 +62,8 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(mut file: File, channels: usize) -> io::Result<Self> {
+    pub(super) fn new(file: File, channels: usize) -> io::Result<Self> {
         let encoder = Coder::new(channels).map_err(io::Error::other)?;
-        file.set_len(0)?;
-        file.rewind()?;
         let mut writer = PacketWriter::new(BufWriter::new(file));
         let mut head = b"OpusHead\x01".to_vec();
         head.push(encoder.channels() as u8);
@@ -105,21 +78,6 @@ impl Recorder {
         writer.inner_mut().flush()?;
         let frame = Vec::with_capacity(FRAME * encoder.channels());
         Ok(Self { writer, encoder, frame, packet: None, packets: 0, samples: 0 })
-    }
-
-    fn run(mut self, mut ring: Consumer<f32>) -> io::Result<()> {
-        loop {
-            // Asked before the ring is emptied: what comes before the engine lets go is not lost.
-            let ended = ring.is_abandoned();
-            while let Ok(sample) = ring.pop() {
-                self.samples += 1;
-                self.add(sample)?;
-            }
-            if ended {
-                return self.complete();
-            }
-            thread::sleep(PAUSE);
-        }
     }
 
     fn add(&mut self, sample: f32) -> io::Result<()> {
@@ -142,9 +100,16 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+impl Recording for Recorder {
+    fn write(&mut self, sample: f32) -> io::Result<()> {
+        self.samples += 1;
+        self.add(sample)
+    }
 
     /// What the encoder still holds is pushed out, and the last page says how much of its end is no sound.
-    fn complete(mut self) -> io::Result<()> {
+    fn complete(mut self: Box<Self>) -> io::Result<()> {
         let channels = self.encoder.channels() as u64;
         let sounding = self.samples / channels;
         let wanted = (sounding + u64::from(PRE_SKIP)).next_multiple_of(FRAME as u64);
