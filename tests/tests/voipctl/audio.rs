@@ -200,6 +200,31 @@ async fn a_named_socket_takes_a_program_that_cannot_be_handed_one() {
     friend.stop().await;
 }
 
+/// What the call's own `--record` writes goes by the file's name.
+#[timely]
+async fn the_name_of_the_file_tells_what_a_call_is_recorded_as() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let tone = lab.path("beep.wav");
+    Sound::tone(8000, 500.0, 1.0, 0.3).save(&tone);
+    let (echo, tone) = (echo_at(&friend), tone.to_str().unwrap());
+    let call = async |played: &str, options: &[&str]| {
+        let begin = ["call", &echo, "--hangup-after", "0.5", "--play", played];
+        ctl(&phone, &[&begin, options].concat()).await.well();
+    };
+    for (name, magic) in [("call.flac", "fLaC"), ("call.opus", "OggS"), ("call.wav", "RIFF")] {
+        let file = lab.path(name);
+        let file = file.to_str().unwrap();
+        call(tone, &["--record", file]).await;
+        let begin = std::fs::read(file).unwrap();
+        assert!(begin.starts_with(magic.as_bytes()), "{name}");
+        // It can be played as it is.
+        call(file, &[]).await;
+    }
+    phone.stop().await;
+    friend.stop().await;
+}
+
 #[timely]
 async fn files_are_played_and_recorded_in_mid_call() {
     let lab = Lab::shared();
