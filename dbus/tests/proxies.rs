@@ -163,6 +163,7 @@ async fn use_everything(client: &Connection) {
         account: Some("work".into()),
         play: null(),
         record: null(),
+        record_format: Some("flac".into()),
         programs: Some(true),
         mix: Some(true),
         conference: Some(path.clone().into()),

@@ -11,6 +11,7 @@ mod effort;
 mod insert;
 mod load;
 mod mixer;
+mod obedience;
 mod packet;
 mod playout;
 mod port;
@@ -208,6 +209,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         effort: Effort::default(),
         hurried: PortSet::EMPTY,
         last_due: None,
+        leisure: None,
     };
     (controller, processor)
 }

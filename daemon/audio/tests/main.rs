@@ -33,6 +33,7 @@ mod insert;
 mod jitter;
 mod jitter_arbitrary;
 mod jitter_sound;
+mod leisure;
 mod moved;
 mod mute;
 mod no_allocation;

@@ -139,6 +139,11 @@ impl Sender {
         self.encoder.as_ref().is_some_and(Encoder::is_light)
     }
 
+    /// Whether two ticks make no more than one packet.
+    pub(crate) fn has_leisure(&self) -> bool {
+        self.plan.as_ref().is_none_or(|plan| self.ticks(plan) > 1)
+    }
+
     /// See [`Encoder::set_complexity`].
     pub(crate) fn encodes_by_effort(&self) -> bool {
         self.plan.is_some() && self.encoder.as_ref().is_some_and(Encoder::has_complexity)

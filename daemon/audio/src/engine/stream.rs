@@ -128,11 +128,17 @@ impl<S: MediaSocket> Stream<S> {
         std::mem::replace(&mut self.socket, socket)
     }
 
-    /// Takes what has arrived. Whoever has sound for this tick is asked again in the next one: with packets of 20 ms half of
+    /// Takes what has arrived. Whoever has sound for these ticks is asked again the next time: with packets of 20 ms half of
     /// all looks would find nothing, or something that is not wanted yet. Packets tell when they came, not when they were
     /// read.
-    pub(crate) fn receive(&mut self, id: PortId, now_nanos: u64, batch: &mut Batch, outbox: &mut Outbox) {
-        self.looked = !(self.looked && self.receiver.has_sound());
+    pub(crate) fn receive(
+        &mut self,
+        id: PortId,
+        (ticks, now_nanos): (u64, u64),
+        batch: &mut Batch,
+        outbox: &mut Outbox,
+    ) {
+        self.looked = !(self.looked && self.receiver.has_sound(ticks));
         if !self.looked {
             return;
         }
@@ -411,6 +417,11 @@ impl<S> Stream<S> {
     /// Whether its encoder takes no time to speak of, so that many may work in the same tick.
     pub(crate) fn encodes_at_once(&self) -> bool {
         self.sender.encodes_at_once()
+    }
+
+    /// Whether it sends no more than one packet in two ticks.
+    pub(crate) fn has_leisure(&self) -> bool {
+        self.sender.has_leisure()
     }
 
     /// Whether it encodes with something that may try more or less.
