@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::peer::Peer;
+use crate::common::peer::{Called, Peer};
 use crate::common::{HostId, Pair, World, crlf, direct, status};
 use voipd_agent::view::CallId;
 use voipd_agent::{AccountSettings, AgentError, DtmfMethod, Output};
@@ -87,13 +87,8 @@ fn digits_that_wait_are_forgotten_on_hold() {
 
 #[test]
 fn a_lost_report_of_the_engine_does_not_stop_the_queue() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
+    let Called { mut world, alice, raw, call, invite, .. } = Called::new();
     world.speakers.insert("192.0.2.9:4000".parse().unwrap());
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
     let answer = crate::common::peer::sdp("192.0.2.9", 4000, "sendrecv");
     Peer::called(raw, alice, &invite).answer(&mut world, &invite, 200, &answer);
     world.run_ms(50);

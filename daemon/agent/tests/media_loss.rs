@@ -1,6 +1,6 @@
 //! Peers that fall silent: those that have vanished, those that live, and those whose media comes from elsewhere.
 
-use crate::common::peer::{Peer, sdp};
+use crate::common::peer::{Called, Peer, sdp};
 use crate::common::{HostId, Pair, World};
 use voipd_agent::view::{CallId, CallState, MediaWay, Reason};
 use voipd_audio::plan::EngineEvent;
@@ -73,13 +73,7 @@ fn a_peer_that_has_forgotten_the_call_ends_it() {
 
 /// A call to a scripted peer that says in SDP 10.0.0.9:4000, as one behind a NAT does, and sends nothing.
 fn called_peer() -> (World, HostId, CallId, Peer) {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     peer.answer(&mut world, &invite, 200, &sdp("10.0.0.9", 4000, "sendrecv"));
     world.run_ms(50);
     world.inbox(raw);

@@ -1,7 +1,7 @@
 //! Host names in session descriptions (RFC 8866 section 5.7): asked for without holding anything else up, answered late,
 //! not at all, or after the call is over.
 
-use crate::common::peer::{Peer, sdp};
+use crate::common::peer::{Called, Peer, sdp};
 use crate::common::{HostId, Pair, World};
 use voipd_agent::MediaNameId;
 use voipd_agent::view::{CallId, CallState, Reason};
@@ -137,13 +137,7 @@ fn strangers_get_no_names_looked_up() {
 
 #[test]
 fn an_answer_with_a_name_starts_the_stream_when_it_is_known_and_what_follows_waits_behind_it() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, call, invite, peer, .. } = Called::new();
     peer.answer(&mut world, &invite, 183, &sdp(NAME, 4000, "sendrecv"));
     world.run_ms(50);
     assert_eq!(world.state(alice, call), CallState::Dialing);
@@ -159,13 +153,7 @@ fn an_answer_with_a_name_starts_the_stream_when_it_is_known_and_what_follows_wai
 
 #[test]
 fn a_reinvite_with_a_name_moves_the_media_and_the_call_goes_on_meanwhile() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let mut peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, mut peer } = Called::new();
     peer.answer(&mut world, &invite, 200, &sdp("192.0.2.9", 4000, "sendrecv"));
     world.run_ms(50);
     world.inbox(raw);

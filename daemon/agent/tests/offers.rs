@@ -1,7 +1,7 @@
 //! What calls make of offers outside of INVITE and its 2xx: early media that is held or moved, offers while it rings,
 //! several callees, and the session timer.
 
-use crate::common::peer::{Peer, sdp};
+use crate::common::peer::{Called, Peer, sdp};
 use crate::common::{HostId, Pair, World};
 use voipd_agent::Output;
 use voipd_agent::view::{CallId, CallState, Reason};
@@ -21,13 +21,7 @@ fn remote(world: &World, host: HostId, call: CallId) -> String {
 
 /// A call to a scripted peer that has answered early and reliably.
 fn early() -> (World, HostId, CallId, Peer, Request) {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     let headers = format!("{UPDATES}Require: 100rel\nRSeq: 1\n");
     peer.answer_with(&mut world, &invite, 183, &headers, &sdp("192.0.2.9", 4000, "sendrecv"));
     world.run_ms(50);
@@ -254,14 +248,8 @@ fn an_early_offer_without_sockets_refuses_the_call() {
 
 #[test]
 fn a_call_is_refreshed_by_a_reinvite_that_changes_nothing() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     world.speakers.insert("192.0.2.9:4000".parse().unwrap());
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
     let timer = "Require: timer\nSession-Expires: 90;refresher=uac\n";
     peer.answer_with(&mut world, &invite, 200, timer, &sdp("192.0.2.9", 4000, "sendrecv"));
     world.run_ms(50);
@@ -304,12 +292,7 @@ fn two_agents_refresh_without_a_word_to_anyone() {
 
 #[test]
 fn an_offer_that_changes_the_bandwidth_alone_is_obeyed() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
+    let Called { mut world, alice, raw, call, invite, .. } = Called::new();
     let offer = String::from_utf8_lossy(&invite.body).into_owned();
     let mut formats = offer.lines().filter_map(|line| line.strip_prefix("a=rtpmap:"));
     let number = formats.find_map(|format| format.strip_suffix(" opus/48000/2")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::peer::{Peer, sdp};
+use crate::common::peer::{Called, Peer, sdp};
 use crate::common::{Pair, World, direction, first_line, sip};
 use voipd_agent::AccountSettings;
 use voipd_agent::dialplan::{DialPlan, NumberUri};
@@ -196,13 +196,7 @@ fn a_call_that_is_hung_up_without_a_network_ends_at_the_other_end_too() {
 
 #[test]
 fn a_refused_move_is_not_tried_for_ever() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     peer.answer(&mut world, &invite, 200, &sdp("192.0.2.9", 4000, "sendrecv"));
     world.run_ms(50);
     world.inbox(raw);
@@ -281,13 +275,7 @@ fn a_number_that_rings_is_called_again_from_the_new_address() {
 
 #[test]
 fn a_cancel_that_is_sent_again_from_the_new_address_is_known_to_have_arrived() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     peer.answer(&mut world, &invite, 180, "");
     world.run_ms(50);
     world.hang_up(alice, call);
@@ -335,13 +323,7 @@ fn an_incoming_call_is_answered_from_the_new_address() {
 
 #[test]
 fn early_sound_moves_by_update() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     let reliably = "Require: 100rel\nRSeq: 1\nAllow: INVITE, ACK, BYE, CANCEL, UPDATE, PRACK";
     peer.answer_with(&mut world, &invite, 183, reliably, &sdp("192.0.2.9", 4000, "sendrecv"));
     world.run_ms(50);

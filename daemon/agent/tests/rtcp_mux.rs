@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::common::peer::{Peer, sdp};
+use crate::common::peer::{Called, Peer, sdp};
 use crate::common::{HostId, Pair, World};
 use voipd_agent::view::CallId;
 use voipd_audio::plan::EngineEvent;
@@ -16,13 +16,7 @@ fn ways(world: &mut World) -> Vec<(SocketAddr, SocketAddr)> {
 
 /// A call to a scripted peer at 192.0.2.9:4000 that answers with these attributes.
 fn called(attributes: &str) -> (World, HostId, CallId, Peer) {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
-    let peer = Peer::called(raw, alice, &invite);
+    let Called { mut world, alice, raw, call, invite, peer } = Called::new();
     let answer = sdp("192.0.2.9", 4000, "sendrecv") + attributes;
     peer.answer(&mut world, &invite, 200, &answer);
     world.run_ms(50);

@@ -1,7 +1,7 @@
 //! Offers of encrypted media while there is no encryption (RFC 3711, RFC 5124, RFC 5764): refused with a reason that
 //! says so, on the wire and here; taken where a plain alternative stands beside.
 
-use crate::common::peer::Peer;
+use crate::common::peer::{Called, Peer};
 use crate::common::{HostId, World};
 use voipd_agent::view::{CallState, Reason};
 
@@ -50,12 +50,7 @@ fn a_plain_alternative_is_taken() {
 
 #[test]
 fn an_encrypted_answer_to_a_plain_offer_ends_the_call_with_the_reason() {
-    let mut world = World::new();
-    let alice = world.phone("192.0.2.1:5060");
-    let raw = world.raw("192.0.2.9:5060");
-    let call = world.dial(alice, "sip:peer@192.0.2.9");
-    world.run_ms(50);
-    let invite = world.requests(raw).remove(0);
+    let Called { mut world, alice, raw, call, invite, .. } = Called::new();
     Peer::called(raw, alice, &invite).answer(&mut world, &invite, 200, &sdp("m=audio 4000 RTP/SAVP 0"));
     world.run_ms(50);
     assert_eq!(world.end(alice, call).0, Reason::EncryptionRequired);

@@ -1,5 +1,6 @@
 //! A scripted SIP peer: says exactly what the test wants, and keeps the numbers of one dialog for it.
 
+use voipd_agent::view::CallId;
 use voipd_sip::message::{Request, Response};
 use voipd_sip::uri::Uri;
 
@@ -132,6 +133,29 @@ impl Peer {
             response.body = crlf(sdp).into_bytes();
         }
         world.respond(self.host, self.agent, &response);
+    }
+}
+
+/// A telephone that has dialled a scripted peer, whose INVITE waits for the answer.
+pub struct Called {
+    pub world: World,
+    pub alice: HostId,
+    pub raw: HostId,
+    pub call: CallId,
+    pub invite: Request,
+    pub peer: Peer,
+}
+
+impl Called {
+    pub fn new() -> Self {
+        let mut world = World::new();
+        let alice = world.phone("192.0.2.1:5060");
+        let raw = world.raw("192.0.2.9:5060");
+        let call = world.dial(alice, "sip:peer@192.0.2.9");
+        world.run_ms(50);
+        let invite = world.requests(raw).remove(0);
+        let peer = Peer::called(raw, alice, &invite);
+        Self { world, alice, raw, call, invite, peer }
     }
 }
 
