@@ -49,7 +49,12 @@ async fn options_of_the_wrong_type_or_name_are_named() {
     assert!(dial("play", "tone.wav".into()).await.contains("'play' must be an open file (h)"));
     assert!(dial("account", 1u32.into()).await.contains("name (s) or path (o)"));
     assert_eq!(dial("mixx", true.into()).await, "there is no option 'mixx': did you mean 'mix'?");
-    assert!(dial("colour", 1u8.into()).await.contains("the options are account, play, record, mix"));
+    assert_eq!(
+        dial("record-format", "mp3".into()).await,
+        "the option 'record-format' cannot be 'mp3': it is one of wav, ogg, flac"
+    );
+    let known = "the options are account, play, record, record-format, mix";
+    assert!(dial("colour", 1u8.into()).await.contains(known));
     let long = "x".repeat(100_000);
     let options = HashMap::from([(long.as_str(), Variant::from(1u8))]);
     let sentence = invalid(
