@@ -139,9 +139,14 @@ impl Sender {
         self.encoder.as_ref().is_some_and(Encoder::is_light)
     }
 
-    /// Whether two ticks make no more than one packet.
+    /// Whether something is ready for [`Sender::emit`].
+    pub(crate) fn has_packet(&self) -> bool {
+        !matches!(self.waiting, Waiting::Nothing)
+    }
+
+    /// Whether packets keep their distance where two ticks come at once.
     pub(crate) fn has_leisure(&self) -> bool {
-        self.plan.as_ref().is_none_or(|plan| self.ticks(plan) > 1)
+        self.plan.as_ref().is_none_or(|plan| self.ticks(plan).is_multiple_of(2))
     }
 
     /// See [`Encoder::set_complexity`].

@@ -331,11 +331,14 @@ impl<S: MediaSocket> Stream<S> {
         if let Some(watch) = &mut self.watch {
             watch.near(id, samples.len() as u32 * 100, samples, outbox);
         }
+        let waited = self.sender.has_packet();
         if let Some(digit) = self.sender.push(samples, tick, complexity) {
             self.counters.events_sent += 1;
             outbox.event(EngineEvent::DtmfSent { port: id, digit });
         }
-        self.sent_nanos = now_nanos;
+        if !waited {
+            self.sent_nanos = now_nanos;
+        }
     }
 
     /// Sends what this tick has made ready.
@@ -419,7 +422,7 @@ impl<S> Stream<S> {
         self.sender.encodes_at_once()
     }
 
-    /// Whether it sends no more than one packet in two ticks.
+    /// Whether its packets keep their distance where two ticks come at once.
     pub(crate) fn has_leisure(&self) -> bool {
         self.sender.has_leisure()
     }
