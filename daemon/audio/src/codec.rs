@@ -10,6 +10,7 @@ mod g729;
 #[cfg(feature = "gsm")]
 mod gsm;
 mod interpolation;
+mod libopus;
 mod opus;
 mod pcm;
 #[cfg(feature = "speex")]
@@ -381,6 +382,23 @@ impl Decoder {
             #[cfg(feature = "g729")]
             DecoderKind::G729(decoder) => decoder.conceal(samples),
             DecoderKind::Opus(decoder) => decoder.conceal(samples),
+        }
+    }
+
+    /// What it costs to make up so many samples as well as the library can, in what [`Decoder::interpolation_work`] counts; 0
+    /// where there is one way only. libopus from 1.5 on has a neural network for it, which takes 0.27 ms for 10 ms of
+    /// sound, in place of 0.015 ms.
+    pub fn better_concealment_work(&self, samples: usize) -> u64 {
+        match &self.0 {
+            DecoderKind::Opus(decoder) if decoder.may_conceal_better() => 450_000 * samples as u64 / 480,
+            _ => 0,
+        }
+    }
+
+    /// Which of both ways is gone from now on.
+    pub fn conceal_better(&mut self, better: bool) {
+        if let DecoderKind::Opus(decoder) = &mut self.0 {
+            decoder.conceal_better(better);
         }
     }
 

@@ -24,12 +24,10 @@ use socket::NamedSocket;
 
 pub use socket::directory;
 
-/// Sound that a program may be ahead of what the peer hears, in the ring; the socket holds as much again.
+/// Sound that a program may be ahead of what the peer hears, in the ring; the socket holds more.
 const AHEAD_MS: usize = 200;
 /// Sound that waits for a program that does not read; what comes then is dropped.
 const BEHIND_MS: usize = 500;
-/// What the kernel wants for itself of a socket's buffer, in bytes: small writes cost more than they hold.
-const KERNEL_SHARE: usize = 32 << 10;
 
 /// A program that is joined to a call. Dropping it closes its socket.
 pub struct Program {
@@ -141,10 +139,11 @@ fn rings(wish: AudioWish) -> (ProgramPort, Pump, Arc<AtomicU64>) {
     (ProgramPort { source, listener, rate: wish.rate }, Pump::new(wish, said, heard), dropped)
 }
 
-/// A socket holds about as much sound as the rings do, so that nobody hears what is seconds old.
+/// A socket holds about twice as much sound as the ring does, or less where it comes in small pieces, so that nobody hears what
+/// is seconds old: the kernel doubles what is asked for, for what it needs itself.
 fn bound_buffers(socket: &impl std::os::fd::AsFd, wish: AudioWish) -> io::Result<()> {
     let second = wish.rate as usize * wish.channels() * wish.format.bytes();
-    socket2::SockRef::from(socket).set_send_buffer_size(KERNEL_SHARE + second * AHEAD_MS / 1000)
+    socket2::SockRef::from(socket).set_send_buffer_size(second * AHEAD_MS / 1000)
 }
 
 #[cfg(test)]
@@ -251,6 +250,17 @@ mod tests {
         .await;
     }
 
+    /// Bytes that were written and not read.
+    #[allow(unsafe_code)]
+    fn waiting(socket: &Socket) -> libc::c_int {
+        let mut bytes = 0;
+        // SAFETY: the pointer is to a c_int, which is what this request writes.
+        let result =
+            unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(socket), libc::TIOCOUTQ, &raw mut bytes) };
+        assert_eq!(result, 0);
+        bytes
+    }
+
     #[tokio::test]
     async fn who_writes_ahead_is_held_back_until_the_tick_has_taken() {
         let mut lab = join(WISH);
@@ -262,6 +272,7 @@ mod tests {
         until("the ring is full", || lab.port.source.as_ref().unwrap().slots() == ahead).await;
         tokio::time::sleep(Duration::from_millis(30)).await;
         assert!(!writer.is_finished(), "ten seconds do not fit");
+        assert!(waiting(&lab.client) <= 2 * 8000, "{} bytes of sound wait", waiting(&lab.client));
         let mut taken = Vec::new();
         until("all of it", || {
             taken.extend(lab.take());

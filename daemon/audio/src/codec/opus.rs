@@ -1,11 +1,11 @@
 //! Opus, mono at 48 kHz, through the system's libopus. It reads of the packet format (RFC 6716 section 3) what is needed
 //! to know a packet's length and whether it carries FEC; all else is libopus's.
 
-use audiopus::coder::GenericCtl as _;
 use audiopus::packet::Packet;
 use audiopus::softclip::SoftClip;
 use audiopus::{Application, Bandwidth, Bitrate, Channels, MutSignals, SampleRate, Signal, coder};
 
+use super::libopus::Library;
 use super::{CodecError, EncoderSettings, FEC_LOSS_PERCENT, OPUS_BITRATE};
 
 /// Most samples of one packet: 120 ms (RFC 6716 section 3.2.5).
@@ -120,16 +120,14 @@ fn widest_band(playback_rate: u32) -> Bandwidth {
 }
 
 pub(super) struct Decoder {
-    coder: coder::Decoder,
+    library: Library,
     /// What is decoded can go beyond full scale, of a malformed packet by far.
     clip: SoftClip,
 }
 
 impl Decoder {
     pub(super) fn new() -> Result<Self, CodecError> {
-        let coder = coder::Decoder::new(SampleRate::Hz48000, Channels::Mono)
-            .map_err(|error| CodecError::Opus(error.to_string()))?;
-        Ok(Decoder { coder, clip: SoftClip::new(Channels::Mono) })
+        Ok(Decoder { library: Library::new()?, clip: SoftClip::new(Channels::Mono) })
     }
 
     pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) -> Result<usize, CodecError> {
@@ -157,18 +155,23 @@ impl Decoder {
         self.run(Some(next), samples, true)
     }
 
+    /// See [`Library::may_be_deep`].
+    pub(super) fn may_conceal_better(&self) -> bool {
+        self.library.may_be_deep()
+    }
+
+    /// See [`Library::set_deep`].
+    pub(super) fn conceal_better(&mut self, better: bool) {
+        self.library.set_deep(better);
+    }
+
     pub(super) fn reset(&mut self) {
-        // Resetting has no failure; on none is there anything to do.
-        let _ = self.coder.reset_state();
+        self.library.reset();
         self.clip = SoftClip::new(Channels::Mono);
     }
 
     fn run(&mut self, payload: Option<&[u8]>, samples: &mut [f32], fec: bool) -> Option<usize> {
-        let packet = match payload {
-            Some(payload) => Some(Packet::try_from(payload).ok()?),
-            None => None,
-        };
-        let decoded = self.coder.decode_float(packet, MutSignals::try_from(&mut *samples).ok()?, fec).ok()?;
+        let decoded = self.library.decode(payload, samples, fec)?;
         let sound = samples.get_mut(..decoded)?;
         self.clip.apply(MutSignals::try_from(sound).ok()?).ok()?;
         Some(decoded)

@@ -169,6 +169,10 @@ impl Decoding {
                     Next::Lost { .. } => self.last_duration,
                     _ => frame_len(rate),
                 };
+                let work = decoder.better_concealment_work(length);
+                if work > 0 {
+                    decoder.conceal_better(effort.take(work));
+                }
                 let made = duration_us(conceal(decoder, &mut self.playout, length), rate);
                 match empty {
                     true => self.unexplained_us += made,
