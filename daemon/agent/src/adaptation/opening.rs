@@ -17,7 +17,8 @@ const GRACE: Duration = Duration::from_millis(400);
 /// The same where the peer reports at once: its next report, which comes the sooner the more waits on the way, is worth more
 /// than to begin every call with less than it could have.
 const PROMPT_GRACE: Duration = Duration::from_millis(800);
-/// Who has not reported by then never does: nothing will be known of the network, and nothing is held back.
+/// Who has not reported for so long never does, or never again: nothing will be known of the network, and nothing is held
+/// back.
 const PATIENCE: Duration = Duration::from_secs(16);
 /// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
 const CAREFUL: f64 = 24_000.0;
@@ -69,7 +70,9 @@ impl Opening {
     pub(super) fn sends(&mut self, now: Instant) {
         match self {
             Opening::Silent => *self = Opening::Unheard { since: now },
-            Opening::Unheard { since } if now.saturating_duration_since(*since) >= PATIENCE => {
+            Opening::Unheard { since: last } | Opening::Climbing { last, .. }
+                if now.saturating_duration_since(*last) >= PATIENCE =>
+            {
                 *self = Opening::Over;
             }
             Opening::HeardOnce { at, .. } if now.saturating_duration_since(*at) >= DOUBT => {
@@ -94,7 +97,8 @@ impl Opening {
             Opening::Climbing { last, apart, level, fair_before }
                 if now.saturating_duration_since(*last) > QUICK =>
             {
-                let tried = now >= *last + apart.saturating_sub(TRY) + SEEN && now <= *last + *apart + TRY;
+                // Who reports more seldom than was expected tells of a try that has ended: it was made all the same.
+                let tried = now >= *last + apart.saturating_sub(TRY) + SEEN;
                 // Jitter leaves some doubt about each report; two are enough.
                 let good = good || fair && *fair_before;
                 *fair_before = fair && !good;
@@ -135,6 +139,28 @@ impl Opening {
                 if now + TRY >= due && now <= due + TRY { f64::INFINITY } else { *level }
             }
             _ => f64::INFINITY,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_that_stop_or_come_seldom_hold_nothing_back_for_the_rest_of_the_call() {
+        for reports in [&[5][..], &[5, 8], &[10, 20, 30, 40, 50, 60]] {
+            let (start, mut opening) = (Instant::now(), Opening::default());
+            for second in 0..=60 {
+                let now = start + Duration::from_secs(second);
+                opening.sends(now);
+                if reports.contains(&second) {
+                    opening.report(now, true, true);
+                }
+                let climbs = matches!(opening, Opening::Climbing { .. });
+                assert!(second != reports[0] || climbs, "{reports:?}");
+            }
+            assert!(matches!(opening, Opening::Over), "{reports:?}: {opening:?}");
         }
     }
 }
