@@ -23,7 +23,7 @@ pub use choice::Limits;
 use delay::Delay;
 use inbound::Inbound;
 use losses::Losses;
-use opening::Opening;
+use opening::{Opening, PATIENCE};
 
 /// A queue of this length calls for less, whether it grows or not.
 const LONG: Duration = Duration::from_millis(65);
@@ -94,9 +94,9 @@ pub struct Adaptation {
 enum Guess {
     /// It may.
     Possible,
-    /// It has: this much was sent before.
-    Made { before: f64 },
-    /// The link is not the same both ways.
+    /// It has: this much was sent before, and nothing is raised before `until`.
+    Made { before: f64, until: Instant },
+    /// The link is not the same both ways, or nobody says whether it is.
     Wrong,
 }
 
@@ -161,6 +161,7 @@ impl Adaptation {
         if let Some((carried, queue)) = self.inbound.overrun(now) {
             self.guess(now, carried, queue);
         }
+        self.drop_guess(now);
         self.follow(now);
     }
 
@@ -242,8 +243,22 @@ impl Adaptation {
             return;
         }
         self.lower(now, carried, queue.max(GUESSED));
-        self.hold_until = Some(now + GUESS_HOLD);
-        self.guess = Guess::Made { before };
+        let until = now + GUESS_HOLD;
+        self.hold_until = Some(until);
+        self.guess = Guess::Made { before, until };
+    }
+
+    /// Without reports nothing would ever be raised again: a guess that none has confirmed holds back no longer than the
+    /// peer's queue lasts.
+    fn drop_guess(&mut self, now: Instant) {
+        let Guess::Made { before, until } = self.guess else { return };
+        let heard = self.last.map_or(until, |last| last.max(until));
+        // What a report has called for since is no guess.
+        let guessed = self.hold_until.is_none_or(|held| held == until);
+        if guessed && now.saturating_duration_since(heard) >= PATIENCE && !self.inbound.queues() {
+            self.rate = before.min(self.limits.most());
+            (self.guess, self.knee, self.hold_until) = (Guess::Wrong, None, None);
+        }
     }
 
     /// The link carries less than is sent.
@@ -281,7 +296,7 @@ impl Adaptation {
         if self.hold_until.is_some_and(|until| now < until) {
             return;
         }
-        if let Guess::Made { before } = self.guess {
+        if let Guess::Made { before, .. } = self.guess {
             let near = self.knee.is_some_and(|knee| self.rate < 1.2 * knee);
             let climb = if near { GUESS_NEAR } else { GUESS_FAR };
             self.rate = (self.rate * climb).min(before).min(self.limits.most());

@@ -484,3 +484,26 @@ fn what_a_link_carries_is_known_where_packets_have_just_got_smaller_headers() {
     trial.show();
     assert!(mean_sent(trial.since(68)) > 16_000.0, "{}", mean_sent(trial.since(68)));
 }
+
+#[test]
+fn a_peer_without_reports_is_sent_less_for_as_long_as_it_queues() {
+    // Tenths of a second; the queue comes when nobody waits for a report any more.
+    for (queue_ends, rate_recovers) in [(206, true), (1000, false)] {
+        let (start, mut adaptation) = (Instant::now(), Adaptation::new(OPUS));
+        let full = adaptation.steering();
+        let mut counters = StreamCounters { sent_ssrc: 1, send_ptime_ms: 20, ..StreamCounters::default() };
+        for tenth in 0..600_u32 {
+            (counters.packets_sent, counters.octets_sent) = (5 * u64::from(tenth), 400 * u64::from(tenth));
+            counters.sent_sequence = 5 * tenth as u16;
+            (counters.packets_received, counters.octets_received) =
+                (2 * u64::from(tenth), 160 * u64::from(tenth));
+            let queues = (200..queue_ends).contains(&tenth);
+            counters.queued_now_us = if queues { 30_000 * u64::from((tenth - 199).min(6)) } else { 0 };
+            adaptation.counted(start + tenth * Duration::from_millis(100), &counters);
+            if tenth == 199 || tenth == 380 {
+                assert_eq!(adaptation.steering() == full, tenth == 199, "{queue_ends}: {tenth}");
+            }
+        }
+        assert_eq!(adaptation.steering() == full, rate_recovers, "{queue_ends}");
+    }
+}

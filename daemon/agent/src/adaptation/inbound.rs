@@ -90,6 +90,12 @@ impl Inbound {
             .then(|| (carried, Duration::from_micros(last.queued_us)))
     }
 
+    /// Whether packets come, and have waited in a queue.
+    pub(super) fn queues(&self) -> bool {
+        let ends = self.looks.front().zip(self.looks.back());
+        ends.is_some_and(|(first, last)| last.queued_us >= LONG_US && last.received > first.received)
+    }
+
     /// Whether the peer should have a report soon; then, bits per second of both directions.
     pub(super) fn wants_report(&mut self, now: Instant, counters: &StreamCounters) -> Option<f64> {
         let queues = counters.queued_now_us >= NOTABLE_US;

@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_millis(400);
 const PROMPT_GRACE: Duration = Duration::from_millis(800);
 /// Who has not reported for so long never does, or never again: nothing will be known of the network, and nothing is held
 /// back.
-const PATIENCE: Duration = Duration::from_secs(16);
+pub(super) const PATIENCE: Duration = Duration::from_secs(16);
 /// Bits per second that are sent in the meantime, packet headers included: on 20 kbit/s a second of queue in five.
 const CAREFUL: f64 = 24_000.0;
 /// What the first good report of a slow peer allows, compared with what was sent before, until a try of all has been called
