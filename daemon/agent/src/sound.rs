@@ -219,13 +219,14 @@ impl Agent {
     /// What a call's peer hears.
     fn sources_of(&self, call: &Call, voices: &BTreeMap<Circle, Vec<PortId>>) -> Vec<PortId> {
         let mut sources = match self.circle(call) {
-            _ if call.is_replaced() => Vec::new(),
             Some(circle) => {
                 let others = voices.get(&circle).map_or(&[][..], Vec::as_slice).iter().copied();
-                let microphone = self.hears_microphone(call).then_some(DEVICE_INPUT);
+                let microphone = self.hears_microphone(call) && !call.is_replaced();
+                let microphone = microphone.then_some(DEVICE_INPUT);
                 microphone.into_iter().chain(others.filter(|port| *port != call.stream_port)).collect()
             }
-            None if call.sound == Sound::Echo => vec![call.stream_port],
+            // The sound that comes back is an echo service's microphone.
+            None if call.sound == Sound::Echo && !call.is_replaced() => vec![call.stream_port],
             None => Vec::new(),
         };
         sources.extend(call.voices());

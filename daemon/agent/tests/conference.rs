@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT};
 use voipd_agent::view::{CallId, CallState, SoundPlace};
 use voipd_agent::{
-    Agent, AgentError, ConferenceId, ConferenceView, DevicePart, MOST_CONFERENCES, Output, SoundChoice,
+    Agent, AgentError, ConferenceId, ConferenceView, DevicePart, MOST_CONFERENCES, Output, PortRole,
+    SoundChoice, Voice,
 };
 use voipd_audio::PortId;
 
@@ -148,6 +149,35 @@ fn a_member_is_muted_for_the_others_and_goes_on_hearing() {
     assert_eq!(room.conferences[0].members, [(a, true), (b, false)]);
     room.act(|agent, now| agent.mute_in_conference(now, id, a, false)).unwrap();
     assert_eq!(room.heard_by(b), with_device(room.ports(&[a])));
+}
+
+#[test]
+fn a_program_instead_of_the_microphone_leaves_the_others_to_be_heard() {
+    let mut room = Room::new();
+    let [a, b] = [0, 1].map(|other| room.call(other));
+    let id = room.open(&[a, b], DevicePart::Joined);
+    let role = PortRole::Program(Voice::Instead);
+    let program = room.act(|agent, now| agent.open_port(now, a, role)).unwrap();
+    let b_and_program = [room.ports(&[b]), vec![program]].concat();
+    assert_eq!(room.heard_by(a), b_and_program);
+    assert_eq!(room.heard_by(b), with_device(room.ports(&[a])), "it speaks to one peer alone");
+    room.act(|agent, now| agent.set_conference_device(now, id, DevicePart::Away)).unwrap();
+    assert_eq!(room.heard_by(a), b_and_program);
+    room.act(|agent, now| agent.set_conference_device(now, id, DevicePart::Joined)).unwrap();
+    room.act(|agent, now| agent.close_port(now, a, program));
+    assert_eq!(room.heard_by(a), with_device(room.ports(&[b])));
+}
+
+#[test]
+fn a_file_instead_of_the_microphone_leaves_calls_that_are_mixed_to_be_heard() {
+    let mut room = Room::new();
+    let a = room.call(0);
+    let b = room.call_with(1, SoundChoice { mix: true, ..SoundChoice::default() });
+    let role = PortRole::Player(Voice::Instead);
+    let player = room.act(|agent, now| agent.open_port(now, a, role)).unwrap();
+    assert_eq!(room.heard_by(a), [room.ports(&[b]), vec![player]].concat());
+    assert_eq!(room.heard_by(b), with_device(room.ports(&[a])));
+    assert_eq!(room.heard_here(), room.ports(&[a, b]));
 }
 
 #[test]

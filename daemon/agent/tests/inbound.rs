@@ -2,8 +2,8 @@
 
 use crate::common::peer::{Peer, sdp};
 use crate::common::{HostId, World, direct, echo, sip};
-use voipd_agent::AccountId;
 use voipd_agent::view::{AccountState, CallState, Reason, SoundPlace};
+use voipd_agent::{AccountId, PortRole, Voice};
 
 /// An INVITE from `from` for this Request-URI; the final or latest response.
 fn call_in(world: &mut World, from: HostId, to: HostId, uri: &str) -> u16 {
@@ -178,6 +178,12 @@ fn the_echo_answers_by_itself_and_sends_the_sound_back() {
     let stream = world.stream_port(bob, inb);
     assert_eq!(world.heard_at(bob, stream), [stream]);
     assert!(!world.device_open(bob) && !world.ringer_open(bob));
+    // A program speaks instead of the echo.
+    let role = PortRole::Program(Voice::Instead);
+    let program = world.act(bob, |agent, now| agent.open_port(now, inb, role)).unwrap();
+    assert_eq!(world.heard_at(bob, stream), [program]);
+    world.act(bob, |agent, now| agent.close_port(now, inb, program));
+    assert_eq!(world.heard_at(bob, stream), [stream]);
     // Another name at the same place is nobody.
     let other = world.dial(alice, "sip:bob@192.0.2.2");
     world.run_ms(200);
