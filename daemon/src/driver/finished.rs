@@ -55,7 +55,7 @@ pub(super) enum Finished {
         signal: Signal,
         clip: Result<Clip, String>,
     },
-    /// A program has left a call.
+    /// A program has left a call, or has never come.
     PortOver {
         port: PortId,
     },

@@ -367,7 +367,7 @@ impl Driver {
         }
     }
 
-    /// A program has left, or a player has given its last sample.
+    /// A program has left or never come, or a player has given its last sample.
     pub(super) fn port_over(&mut self, port: PortId) {
         if let Some(entry) = self.call_ports.entries.get(&port) {
             self.agent.close_port(Instant::now(), entry.call, port);

@@ -11,11 +11,13 @@ use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rtrb::RingBuffer;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use voipd_audio::engine::{Listener, ProgramPort};
 
 use crate::api::ports::{AudioMode, AudioWish};
@@ -28,6 +30,8 @@ pub use socket::directory;
 const AHEAD_MS: usize = 200;
 /// Sound that waits for a program that does not read; what comes then is dropped.
 const BEHIND_MS: usize = 500;
+/// How long a socket with a name waits for a client once sound flows: the microphone may be silent meanwhile.
+const CLIENT_WAIT: Duration = Duration::from_secs(30);
 
 /// A program that is joined to a call. Dropping it closes its socket.
 pub struct Program {
@@ -63,7 +67,8 @@ impl Program {
         Ok((Self { wish, begin: Some(begin), task: task.abort_handle(), dropped }, port, theirs.into()))
     }
 
-    /// Joins whoever connects first to a socket of that name in the directory. The file is gone when the program is.
+    /// Joins whoever connects first to a socket of that name in the directory; it is over, too, when nobody has within
+    /// half a minute from [`Program::begin`]. The file is gone when the program is.
     ///
     /// # Errors
     /// The system's, when the socket cannot be made.
@@ -78,15 +83,14 @@ impl Program {
         let (port, pump, dropped) = rings(wish);
         let (begin, begun) = oneshot::channel();
         let task = tokio::spawn(async move {
-            match socket.accept().await {
-                Ok(stream) => {
+            match first_client(&socket, begun).await {
+                Ok(Some(stream)) => {
                     if let Err(error) = bound_buffers(&stream, wish) {
                         log::debug!("the buffers of a program's socket are as they are: {error}");
                     }
-                    if begun.await.is_ok() {
-                        pump.run(stream).await;
-                    }
+                    pump.run(stream).await;
                 }
+                Ok(None) => log::warn!("{}: nobody has connected: given up", socket.path().display()),
                 Err(error) => log::warn!("{}: nobody can connect: {error}", socket.path().display()),
             }
             over();
@@ -124,6 +128,22 @@ impl Drop for Program {
     }
 }
 
+/// Who has connected when sound flows, or does so soon enough.
+async fn first_client(
+    socket: &NamedSocket,
+    mut begun: oneshot::Receiver<()>,
+) -> io::Result<Option<UnixStream>> {
+    // Sound is sure to flow: without the program, which begins it, this task is gone, too.
+    tokio::select! {
+        stream = socket.accept() => {
+            let stream = stream?;
+            let _ = begun.await;
+            Ok(Some(stream))
+        }
+        _ = &mut begun => timeout(CLIENT_WAIT, socket.accept()).await.ok().transpose(),
+    }
+}
+
 fn rings(wish: AudioWish) -> (ProgramPort, Pump, Arc<AtomicU64>) {
     let samples = |ms: usize| wish.rate as usize * ms / 1000;
     let (ring, heard) = RingBuffer::new(samples(BEHIND_MS) * wish.channels());
@@ -153,7 +173,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::Shutdown;
     use std::sync::atomic::AtomicBool;
-    use std::time::Duration;
     use voipd_audio::engine::Side;
 
     const WISH: AudioWish = AudioWish {
@@ -403,5 +422,34 @@ mod tests {
         // What a killed daemon has left does not matter.
         std::fs::write(&path, "").unwrap();
         drop(Program::listen(WISH, &directory, "call.sock", || ()).unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_socket_waits_half_a_minute_for_a_client_once_sound_flows() {
+        let folder = tempfile::tempdir().unwrap();
+        let over: [Arc<AtomicBool>; 3] = Default::default();
+        let is_over = || over.each_ref().map(|over| over.load(Ordering::SeqCst));
+        let [mut nobody, mut early, mut late] = [0, 1, 2].map(|at: usize| {
+            let told = over[at].clone();
+            let over = move || told.store(true, Ordering::SeqCst);
+            Program::listen(WISH, folder.path(), &format!("{at}.sock"), over).unwrap()
+        });
+        // The call may ring for longer.
+        let _early = Socket::connect(&early.2).unwrap();
+        tokio::time::sleep(CLIENT_WAIT * 10).await;
+        assert_eq!(is_over(), [false; 3]);
+
+        for (program, ..) in [&mut nobody, &mut early, &mut late] {
+            program.begin();
+        }
+        let moment = Duration::from_secs(1);
+        tokio::time::sleep(CLIENT_WAIT - moment).await;
+        assert_eq!(is_over(), [false; 3]);
+        let _late = Socket::connect(&late.2).unwrap();
+        tokio::time::sleep(moment * 2).await;
+        assert_eq!(is_over(), [true, false, false]);
+        assert!(!nobody.2.exists(), "the file is gone");
+        tokio::time::sleep(CLIENT_WAIT * 2).await;
+        assert_eq!(is_over(), [true, false, false], "who has come may stay");
     }
 }
