@@ -197,6 +197,26 @@ async fn in_a_call_that_has_ended_nobody_talks_and_silence_is_no_event() {
 }
 
 #[tokio::test]
+async fn silence_counts_only_while_the_call_is_active() {
+    let mut desk = desk().await;
+    desk.tell(call(1, CallState::Ringing));
+    let mut mine = MessageStream::from(&desk.client);
+    invoke(&desk.client, CALL, names::CALL_STATISTICS, "WatchActivity", &1u32).await.unwrap();
+    let Request::WatchActivity { call: CallId(1), on: true } = desk.request().await else { panic!() };
+    for state in [CallState::Ringing, CallState::Held] {
+        desk.tell(call(1, state));
+        let silence = signal::<(String, u32)>(&mut mine, "SilenceTimeout");
+        let told = tokio::time::timeout(std::time::Duration::from_millis(1500), silence).await;
+        assert!(told.is_err(), "{state:?}: {told:?}");
+        desk.tell(call(1, CallState::Active));
+        for heard in ["near", "far"] {
+            let told: (String, u32) = signal(&mut mine, "SilenceTimeout").await;
+            assert_eq!(told, (heard.to_owned(), 1));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_warning_goes_to_everybody() {
     let desk = desk().await;
     let other = desk.private.client().await;

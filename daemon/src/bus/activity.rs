@@ -2,7 +2,7 @@
 //! and asks nothing: it says what is due.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::take;
+use std::mem::{replace, take};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,7 +30,8 @@ pub(super) const fn direction(heard: Heard) -> &'static str {
 struct Listener {
     /// `None`: silence is no event.
     silence: Option<Duration>,
-    /// When the time-out of a direction comes; `None` while there is talk, and after it was told.
+    /// When the time-out of a direction comes; `None` while there is talk, while silence does not count, and after it was
+    /// told.
     near: Option<Instant>,
     far: Option<Instant>,
 }
@@ -53,6 +54,8 @@ struct Talk {
     began: u64,
     /// The driver has been asked to tell.
     asked: bool,
+    /// The call is active. That nothing is heard while it rings or is held says nothing.
+    counts: bool,
 }
 
 /// A silence that has lasted as long as somebody wanted to know.
@@ -96,6 +99,7 @@ impl Listeners {
     }
 
     /// Begins to listen, or changes the patience with silence (seconds, 0: endless). Answers who is talking just now.
+    /// Silence counts only once [`Listeners::count_silence`] has said so.
     pub(super) fn listen(
         &mut self,
         call: CallId,
@@ -119,11 +123,27 @@ impl Listeners {
         }
         let talk = self.talk.entry(call).or_default();
         let silence = (silence > 0).then(|| Duration::from_secs(silence.into()));
-        let due = |talking: bool| silence.filter(|_| !talking).map(|silence| now + silence);
+        let counts = talk.counts;
+        let due = |talking: bool| silence.filter(|_| counts && !talking).map(|silence| now + silence);
         let listener = Listener { silence, near: due(talk.near), far: due(talk.far) };
         let talking = [(Heard::Near, talk.near), (Heard::Far, talk.far)];
         self.by.insert(key, listener);
         Ok(talking.into_iter().filter(|(_, talking)| *talking).map(|(heard, _)| heard).collect())
+    }
+
+    /// Whether silence counts in the call: it does while the call is active. Time before the answer or in a hold is no
+    /// part of a silence: each begins anew when silence counts again.
+    pub(super) fn count_silence(&mut self, call: CallId, counts: bool, now: Instant) {
+        let Some(talk) = self.talk.get_mut(&call) else { return };
+        if replace(&mut talk.counts, counts) == counts {
+            return;
+        }
+        let (near, far) = (talk.near, talk.far);
+        for (_, listener) in self.by.iter_mut().filter(|((other, _), _)| *other == call) {
+            let silence = listener.silence;
+            let due = |talking: bool| silence.filter(|_| counts && !talking).map(|silence| now + silence);
+            (listener.near, listener.far) = (due(near), due(far));
+        }
     }
 
     pub(super) fn leave(&mut self, call: CallId, who: &OwnedUniqueName) {
@@ -135,14 +155,12 @@ impl Listeners {
         self.by.retain(|(_, other), _| other != who);
     }
 
-    /// The call has ended: nobody talks in it any more, and its silence is no event. Answers who is to be told whose talk
-    /// is over.
+    /// The call has ended: nobody talks in it any more. Answers who is to be told whose talk is over.
     pub(super) fn ended(&mut self, call: CallId) -> Vec<(OwnedUniqueName, Heard)> {
         let Some(talk) = self.talk.get_mut(&call) else { return Vec::new() };
         let talked = [(Heard::Near, take(&mut talk.near)), (Heard::Far, take(&mut talk.far))];
         let mut told = Vec::new();
-        for ((_, who), listener) in self.by.iter_mut().filter(|((other, _), _)| *other == call) {
-            (listener.silence, listener.near, listener.far) = (None, None, None);
+        for (_, who) in self.by.keys().filter(|(other, _)| *other == call) {
             told.extend(talked.iter().filter(|(_, talked)| *talked).map(|(heard, _)| (who.clone(), *heard)));
         }
         told
@@ -188,10 +206,11 @@ impl Listeners {
                 (talk.far, talk.began) = (talking, self.changes);
             }
         }
+        let counts = talk.counts;
         let listeners = self.by.iter_mut().filter(|((other, _), _)| *other == call);
         listeners
             .map(|((_, who), listener)| {
-                let silence = listener.silence.filter(|_| !talking);
+                let silence = listener.silence.filter(|_| counts && !talking);
                 *listener.due(heard) = silence.map(|silence| now + silence);
                 who.clone()
             })
@@ -290,6 +309,7 @@ mod tests {
         let later = |seconds| now + Duration::from_secs(seconds);
         listeners.listen(CallId(1), who(1), 5, now).unwrap();
         listeners.listen(CallId(1), who(2), 0, now).unwrap();
+        listeners.count_silence(CallId(1), true, now);
         listeners.heard(CallId(1), Heard::Near, true, now);
         assert_eq!(listeners.next_due(), Some(later(5)));
         assert_eq!(listeners.timed_out(later(4)), []);
@@ -303,15 +323,67 @@ mod tests {
     }
 
     #[test]
+    fn silence_counts_from_the_answer_and_from_the_resume_on() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let silent = |listeners: &mut Listeners, seconds| {
+            let silent = listeners.timed_out(later(seconds));
+            silent.into_iter().map(|silent| (silent.who, silent.heard)).collect::<Vec<_>>()
+        };
+        let both = [(who(1), Heard::Near), (who(1), Heard::Far)];
+        listeners.listen(CallId(1), who(1), 10, now).unwrap();
+        listeners.count_silence(CallId(1), false, now);
+        listeners.heard(CallId(1), Heard::Far, true, later(1));
+        listeners.heard(CallId(1), Heard::Far, false, later(2));
+        assert_eq!((silent(&mut listeners, 15), listeners.next_due()), (vec![], None), "it rings");
+        listeners.count_silence(CallId(1), true, later(15));
+        // Another change of the call leaves the time as it is.
+        listeners.count_silence(CallId(1), true, later(20));
+        assert_eq!(silent(&mut listeners, 24), []);
+        assert_eq!(silent(&mut listeners, 25), both);
+        assert_eq!(listeners.next_due(), None, "each silence is told once");
+
+        listeners.heard(CallId(1), Heard::Near, true, later(26));
+        listeners.count_silence(CallId(1), false, later(27));
+        listeners.heard(CallId(1), Heard::Near, false, later(28));
+        listeners.listen(CallId(1), who(1), 10, later(29)).unwrap();
+        assert_eq!((silent(&mut listeners, 60), listeners.next_due()), (vec![], None), "it is held");
+        listeners.count_silence(CallId(1), true, later(60));
+        assert_eq!(silent(&mut listeners, 69), []);
+        assert_eq!(silent(&mut listeners, 70), both);
+
+        listeners.count_silence(CallId(1), false, later(71));
+        listeners.heard(CallId(1), Heard::Far, true, later(72));
+        listeners.count_silence(CallId(1), true, later(73));
+        assert_eq!(silent(&mut listeners, 90), [(who(1), Heard::Near)], "who talks is not silent");
+    }
+
+    #[test]
+    fn a_call_listened_to_for_its_conference_counts_silence_for_who_comes_late() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        listeners.set_members([CallId(1)].into());
+        for number in 1..=2 {
+            listeners.listen(CallId(1), who(number), 5, now).unwrap();
+            listeners.count_silence(CallId(1), true, now);
+        }
+        let silent = listeners.timed_out(now + Duration::from_secs(5));
+        assert_eq!(silent.len(), 4, "{silent:?}");
+    }
+
+    #[test]
     fn in_a_call_that_has_ended_nobody_talks_and_silence_is_no_event() {
         let (mut listeners, now) = (Listeners::default(), Instant::now());
         listeners.listen(CallId(1), who(1), 5, now).unwrap();
         listeners.listen(CallId(2), who(1), 5, now).unwrap();
+        listeners.count_silence(CallId(1), true, now);
+        listeners.count_silence(CallId(2), true, now);
         listeners.heard(CallId(1), Heard::Far, true, now);
         assert_eq!(listeners.speaker(), Some(CallId(1)));
+        listeners.count_silence(CallId(1), false, now);
         assert_eq!(listeners.ended(CallId(1)), [(who(1), Heard::Far)]);
         assert_eq!(listeners.speaker(), None);
         assert_eq!(listeners.ended(CallId(1)), [], "it is told once");
+        listeners.listen(CallId(1), who(2), 5, now).unwrap();
         let silent = listeners.timed_out(now + Duration::from_secs(60));
         assert!(silent.len() == 2 && silent.iter().all(|silent| silent.call == CallId(2)), "{silent:?}");
     }

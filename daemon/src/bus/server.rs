@@ -123,9 +123,9 @@ impl Server {
                 let begun = self.watcher(&message).and_then(|(object, who)| {
                     let Object::Call(call) = object else { return Ok(None) };
                     let talking = self.watches.listen(call, who.clone(), silence)?;
-                    if self.tree.calls.get(&call).is_some_and(|view| view.state == CallState::Ended) {
-                        self.watches.listeners().ended(call);
-                    }
+                    let active =
+                        self.tree.calls.get(&call).is_some_and(|view| view.state == CallState::Active);
+                    self.watches.listeners().count_silence(call, active, Instant::now());
                     Ok(Some((object, who, talking)))
                 });
                 match begun {
@@ -360,7 +360,7 @@ impl Server {
     }
 
     async fn call(&mut self, view: Box<CallView>) -> Result<(), BusError> {
-        let (id, ended) = (view.id, view.state == CallState::Ended);
+        let (id, state) = (view.id, view.state);
         let object = Object::Call(id);
         let lists = self.tree.properties(Object::Root, Interface::Manager);
         let before = self.tree.properties(object, Interface::Call);
@@ -368,7 +368,8 @@ impl Server {
             None => self.added(object, lists).await?,
             Some(_) => self.changed(object, Interface::Call, before).await?,
         }
-        if ended {
+        self.watches.listeners().count_silence(id, state == CallState::Active, Instant::now());
+        if state == CallState::Ended {
             // The driver tells nothing more of who talks there.
             for (who, heard) in self.watches.listeners().ended(id) {
                 self.tell_activity(object, &who, heard, false, SILENCE_DBOV.into()).await?;
