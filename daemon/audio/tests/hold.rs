@@ -72,6 +72,8 @@ fn a_stream_that_sends_nothing_keeps_its_way_open_where_it_is_asked_to() {
     }
     let first = all.iter().position(|sent| sent.payload_type() == UNKNOWN).unwrap();
     assert!(all[first + 6].marker());
+    let heard = world.sides[1].counters(STREAM);
+    assert_eq!((heard.packets_lost, heard.packets_invalid), (0, 0), "who hears of them misses nothing");
 }
 
 #[test]

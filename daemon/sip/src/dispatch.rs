@@ -302,6 +302,11 @@ impl Endpoint {
         let core = &mut self.core;
         if core.transactions.fall_back(&mut core.outbox, &mut core.random, now, flow) {
             core.dead_streams.add_stream(now, flow);
+            // What waits in its queue is not to be sent a second time, when the call may be over: unless others wait as well.
+            let others = core.transactions.flows().any(|other| other.far_end() == flow.far_end());
+            if !others && !self.uses(flow) {
+                self.core.outbox.push(Output::Disconnect { flow });
+            }
         }
     }
 

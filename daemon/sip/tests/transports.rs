@@ -315,6 +315,7 @@ fn a_large_request_goes_as_a_datagram_where_no_connection_comes_about() {
     let stream = flow(Transport::Tcp, here, there);
     script.net.with(script.alice, |e, now| e.handle_slow(now, stream));
     script.net.run_ms(50);
+    assert_eq!(script.net.dropped(), [stream], "what waits in its queue is not sent as well");
     let requests = script.net.requests(script.peer);
     assert_eq!((requests.len(), &*requests[0].via[0].transport), (1, "UDP"));
     script.net.respond(script.peer, script.alice, &answer(&requests[0], 180, "peer"));

@@ -238,7 +238,13 @@ impl<S: MediaSocket> Stream<S> {
             };
             let octets = packet.payload.len() as u64;
             let (packet, redundant) = self.receiver.unpack(packet)?;
-            let content = self.receiver.content(packet.payload_type, packet.payload)?;
+            let content = match self.receiver.content(packet.payload_type, packet.payload) {
+                // What keeps the way open (RFC 6263 section 4.6) takes its place in the sequence, or it would be missed.
+                None if packet.payload.is_empty() && self.receiver.ssrc() == Some(packet.ssrc) => {
+                    Content::Nothing
+                }
+                content => content?,
+            };
             Some((packet, redundant, content, octets))
         });
         let Some((packet, redundant, content, octets)) = valid else {

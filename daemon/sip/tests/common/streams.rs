@@ -23,6 +23,8 @@ pub struct Connections {
     list: Vec<Connection>,
     /// What comes of a connection there.
     faults: BTreeMap<(Transport, SocketAddr), TransportError>,
+    /// What agents have dropped.
+    dropped: Vec<Flow>,
     /// Pings are not answered.
     pub mute: bool,
 }
@@ -80,8 +82,14 @@ impl Net {
         }
     }
 
+    /// The connections that agents have dropped so far.
+    pub fn dropped(&self) -> &[Flow] {
+        &self.connections.dropped
+    }
+
     /// An agent drops a connection: nobody hears of it.
     pub(super) fn drop_connection(&mut self, host: HostId, flow: Flow) {
+        self.connections.dropped.push(flow);
         for connection in &mut self.connections.list {
             let is_this = |end: &End| end.host == host && end.flow == flow;
             connection.open &= !connection.ends.iter().any(is_this);
