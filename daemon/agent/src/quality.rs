@@ -17,6 +17,9 @@ const MOST_LOOKS: usize = 100;
 const DEVICE_MS: f64 = 20.0;
 /// Longest delay of our jitter buffer, in milliseconds.
 const BUFFER_LIMIT_MS: u16 = 400;
+/// For how long the peer's own rating is of the present: five of RTCP's intervals (RFC 3550 section 6.3.5), since reports
+/// without one may come between, and a peer may stop telling any.
+const PRESENT: Duration = Duration::from_secs(25);
 
 /// Ratings below which users are no longer satisfied, and above which they are again (ITU-T G.109: 70 and 80).
 const POOR: f64 = 70.0;
@@ -36,12 +39,27 @@ pub struct Quality {
     pub conversation_opinion: f64,
 }
 
+impl Quality {
+    /// With the peer's own judgement where that is worse: in its reports of loss, packets that come too late count as
+    /// received (RFC 3550 section 6.4.1).
+    fn lowered(self, told: &VoipMetrics) -> Self {
+        let mut quality = self;
+        if let Some(rating) = told.rating.map(f64::from).filter(|rating| *rating < self.rating) {
+            (quality.rating, quality.conversation_opinion) = (rating, opinion(rating));
+        }
+        if let Some(listening) = told.listening_opinion {
+            quality.listening_opinion = self.listening_opinion.min(f64::from(listening));
+        }
+        quality
+    }
+}
+
 /// Figures of a call's sound beside the plain counters. What cannot be known is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CallQuality {
     /// How the peer sounds here.
     pub inbound: Option<Quality>,
-    /// How this end sounds at the peer, by its own figures or by its reports.
+    /// How this end sounds at the peer, by its reports of loss or by its own rating: the worse of both.
     pub outbound: Option<Quality>,
     /// What the peer says of how it hears us (RFC 3611).
     pub reported: Option<VoipMetrics>,
@@ -115,7 +133,8 @@ pub struct Warning {
 pub(crate) struct Look<'a> {
     pub(crate) counters: &'a StreamCounters,
     pub(crate) view: Option<RemoteView>,
-    pub(crate) reported: Option<VoipMetrics>,
+    /// What the peer says of how it hears us, and when that came.
+    pub(crate) reported: Option<(Instant, VoipMetrics)>,
     pub(crate) round_trip: Option<Duration>,
     pub(crate) codec: Codec,
     /// Length of the packets that we send.
@@ -171,37 +190,43 @@ impl QualityMonitor {
             };
             (judged(&path), path)
         });
+        let reported = look.reported.map(|(_, reported)| reported);
+        let present = look
+            .reported
+            .filter(|(at, _)| now.saturating_duration_since(*at) <= PRESENT)
+            .map(|(_, told)| told);
         let outbound = look.view.filter(|_| counters.packets_sent > 0).map(|view| {
             // Its buffer is not known: what its jitter calls for, if it does not say.
             let jitter_ms = view.jitter.as_secs_f64() * 1000.0;
-            let buffer =
-                look.reported.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
-            let discarded = look.reported.map_or(0.0, |reported| f64::from(reported.discarded));
+            let buffer = reported.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
             let path = Path {
                 codec,
                 loss_percent: 100.0 * f64::from(view.fraction_lost),
                 delay_ms: round_trip_ms.unwrap_or(0.0) / 2.0 + f64::from(look.packet_ms) + buffer + DEVICE_MS,
                 ..Path::default()
             };
-            (judged(&path), path, discarded)
+            let ours = judged(&path);
+            (present.map_or(ours, |told| ours.lowered(&told)), ours, path)
         });
         self.quality = CallQuality {
             inbound: inbound.map(|(quality, _)| quality),
             outbound: outbound.map(|(quality, ..)| quality),
-            reported: look.reported,
+            reported,
             round_trip_ms,
             one_way_ms: one_way_ms.filter(|_| recent.heard),
             concealed: recent.concealed,
         };
-        let told = inbound.and_then(|(quality, path)| {
+        let told_here = inbound.and_then(|(quality, path)| {
             let late = recent.late > recent.lost;
             self.inbound.look(now, Flow::Inbound, quality, || cause(&path, late))
         });
-        let reported = outbound.and_then(|(quality, path, discarded)| {
-            let late = discarded > f64::from(look.view.map_or(0.0, |view| view.fraction_lost));
-            self.outbound.look(now, Flow::Outbound, quality, || cause(&path, late))
+        let told_there = outbound.and_then(|(quality, ours, path)| {
+            self.outbound.look(now, Flow::Outbound, quality, || match present {
+                Some(told) => cause_there(&path, ours, quality, &told),
+                None => cause(&path, false),
+            })
         });
-        [told, reported]
+        [told_here, told_there]
     }
 
     /// What the peer is told of how it is heard here (RFC 3611 section 4.7): of the whole call, as the RFC wants it.
@@ -279,11 +304,43 @@ fn judged(path: &Path) -> Quality {
     }
 }
 
-/// What costs more: delay, or what is missing.
+/// What is most to blame; `late`: of what is missing, most came too late.
 fn cause(path: &Path, late: bool) -> Cause {
+    let (delay, missing) = costs(path);
+    blamed(delay, missing, late)
+}
+
+/// The same at the peer, whose own rating may be lower than `ours`: it knows what it has thrown away, and delay that we do
+/// not. Of `discarded`, which is of the whole call, little is left after an hour: it settles only what the rest leaves open.
+fn cause_there(path: &Path, ours: Quality, quality: Quality, told: &VoipMetrics) -> Cause {
+    let (delay, lost) = costs(path);
+    let beyond = ours.rating - quality.rating;
+    let discards = told.discarded > 0.0;
+    // What is thrown away spoils listening too, delay only the conversation.
+    let missing = told.listening_opinion.map_or(discards, |_| {
+        2.0 * (ours.listening_opinion - quality.listening_opinion)
+            >= ours.conversation_opinion - quality.conversation_opinion
+    });
+    if missing {
+        // Its report of loss may be newer, and better, than its rating.
+        let late = beyond > lost && (discards || told.loss <= 0.0);
+        blamed(delay, lost + beyond, late)
+    } else {
+        blamed(delay + beyond, lost, false)
+    }
+}
+
+/// What delay and what loss take from the rating.
+fn costs(path: &Path) -> (f64, f64) {
+    let rated = rating(path);
     let without_delay = rating(&Path { delay_ms: 0.0, ..*path });
     let without_loss = rating(&Path { loss_percent: 0.0, ..*path });
-    match (without_delay > without_loss, late) {
+    (without_delay - rated, without_loss - rated)
+}
+
+/// What costs more: delay, or what is missing.
+fn blamed(delay: f64, missing: f64, late: bool) -> Cause {
+    match (delay > missing, late) {
         (true, _) => Cause::Delay,
         (false, true) => Cause::Jitter,
         (false, false) => Cause::Loss,
@@ -447,6 +504,95 @@ mod tests {
             causes.extend(told.into_iter().flatten().map(|warning| (warning.flow, warning.cause)));
         }
         assert_eq!(causes, [(Flow::Inbound, Cause::Jitter), (Flow::Outbound, Cause::Loss)]);
+    }
+
+    /// What a peer tells that throws a tenth away.
+    const THROWS_AWAY: VoipMetrics = VoipMetrics {
+        loss: 0.0,
+        discarded: 0.1,
+        burst_density: 0.0,
+        gap_density: 0.1,
+        burst_ms: 0,
+        gap_ms: 10_000,
+        round_trip_ms: 50,
+        end_system_ms: 100,
+        signal_dbov: None,
+        noise_dbov: None,
+        echo_return_loss_db: None,
+        rating: Some(60),
+        listening_opinion: Some(3.3),
+        conversation_opinion: Some(3.1),
+        buffer_ms: 40,
+        buffer_max_ms: 60,
+        buffer_limit_ms: 400,
+    };
+
+    /// Runs through seconds in which the peer's last report is so old; answers the second and the outbound warning, and
+    /// the last judgement.
+    fn run_there(
+        ages: impl IntoIterator<Item = u64>,
+        sent_lost: f32,
+        told: VoipMetrics,
+    ) -> (Vec<(u64, bool, Cause)>, Quality) {
+        let start = Instant::now() + Duration::from_secs(100);
+        let (mut monitor, mut counters, mut warnings) =
+            (QualityMonitor::default(), StreamCounters::default(), Vec::new());
+        for (place, age) in (0..).zip(ages) {
+            second(&mut counters, 0);
+            let now = start + Duration::from_secs(place);
+            let reported = Some((now - Duration::from_secs(age), told));
+            let [_, warning] = monitor.look(now, &Look { reported, ..look(&counters, sent_lost, 50) });
+            warnings.extend(warning.map(|warning| (place, warning.poor, warning.cause)));
+            assert_eq!(monitor.quality().reported, Some(told));
+        }
+        (warnings, monitor.quality().outbound.unwrap())
+    }
+
+    #[test]
+    fn what_the_peer_throws_away_is_heard_there() {
+        let (warnings, outbound) = run_there([0; 20], 0.0, THROWS_AWAY);
+        assert_eq!(warnings, [(3, true, Cause::Jitter)]);
+        assert_eq!((outbound.rating, outbound.conversation_opinion), (60.0, opinion(60.0)));
+        assert_eq!(outbound.listening_opinion, f64::from(3.3_f32));
+    }
+
+    #[test]
+    fn the_worse_of_loss_and_the_peers_own_rating_counts() {
+        let content = VoipMetrics { rating: Some(93), listening_opinion: Some(4.5), ..THROWS_AWAY };
+        let (warnings, outbound) = run_there([0; 20], 0.25, content);
+        assert_eq!(warnings, [(3, true, Cause::Loss)]);
+        assert!(outbound.rating < 50.0 && outbound.listening_opinion < 2.6, "{outbound:?}");
+        let silent = VoipMetrics { rating: None, listening_opinion: None, ..THROWS_AWAY };
+        let (warnings, outbound) = run_there([0; 20], 0.0, silent);
+        assert_eq!(warnings, []);
+        assert!(outbound.rating > 90.0 && outbound.listening_opinion > 4.35, "{outbound:?}");
+    }
+
+    #[test]
+    fn the_peers_own_rating_has_a_cause() {
+        let because = |sent_lost, told| match run_there([0; 20], sent_lost, told).0[..] {
+            [(3, true, cause)] => cause,
+            ref warnings => panic!("{warnings:?}"),
+        };
+        let told = THROWS_AWAY;
+        // Of a long call, what was thrown away in the last seconds is no measurable share.
+        assert_eq!(because(0.0, VoipMetrics { discarded: 0.0, ..told }), Cause::Jitter);
+        assert_eq!(because(0.0, VoipMetrics { listening_opinion: None, ..told }), Cause::Jitter);
+        // Delay that only the peer knows.
+        assert_eq!(because(0.0, VoipMetrics { listening_opinion: Some(4.4), ..told }), Cause::Delay);
+        let unheard = VoipMetrics { discarded: 0.0, listening_opinion: None, ..told };
+        assert_eq!(because(0.0, unheard), Cause::Delay);
+        // Losses that it finds worse than we do, or that its newest report does not have any more.
+        let lost = VoipMetrics { loss: 0.2, discarded: 0.0, ..told };
+        let worse = VoipMetrics { rating: Some(40), listening_opinion: Some(2.0), ..lost };
+        assert_eq!((because(0.25, worse), because(0.0, lost)), (Cause::Loss, Cause::Loss));
+    }
+
+    #[test]
+    fn an_old_rating_of_the_peers_says_nothing_any_more() {
+        let (warnings, outbound) = run_there(0..60, 0.0, THROWS_AWAY);
+        assert_eq!(warnings, [(3, true, Cause::Jitter), (34, false, Cause::None)]);
+        assert!(outbound.rating > 90.0, "{outbound:?}");
     }
 
     #[test]

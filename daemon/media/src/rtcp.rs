@@ -108,7 +108,8 @@ pub struct RtcpSession {
     remote_view: Option<RemoteView>,
     /// By the answers to `receiver_times`.
     listeners_round_trip: Option<Duration>,
-    remote_metrics: Option<VoipMetrics>,
+    /// And when they came.
+    remote_metrics: Option<(Instant, VoipMetrics)>,
     ignored: u64,
 }
 
@@ -250,8 +251,8 @@ impl RtcpSession {
         self.metrics = Some((ssrc, metrics));
     }
 
-    /// How the peer hears us in its own figures, where it has sent any (RFC 3611).
-    pub fn remote_metrics(&self) -> Option<VoipMetrics> {
+    /// How the peer hears us in its own figures, where it has sent any (RFC 3611), and when they came.
+    pub fn remote_metrics(&self) -> Option<(Instant, VoipMetrics)> {
         self.remote_metrics
     }
 
@@ -280,7 +281,7 @@ impl RtcpSession {
     fn extended(&mut self, now: Instant, ntp: u64, from: u32, block: Block) {
         match block {
             Block::Voip { ssrc, metrics } if ssrc == self.ssrc && from != self.ssrc => {
-                self.remote_metrics = Some(metrics);
+                self.remote_metrics = Some((now, metrics));
             }
             Block::ReceiverTime { ntp: theirs } if from != self.ssrc => {
                 self.asked = Some((from, middle(theirs), ntp));

@@ -286,14 +286,15 @@ mod extended {
         a.set_metrics(2, metrics);
         let (at, packet) = report(&mut a, NTP, true);
         b.handle_packet(at, NTP, &packet);
-        assert_eq!(b.remote_metrics(), Some(metrics));
+        let told = Some((at, metrics));
+        assert_eq!(b.remote_metrics(), told);
         assert_eq!(a.remote_metrics(), None);
         // What is said of somebody else is none of b's business.
         a.set_metrics(3, VoipMetrics::default());
         let (at, packet) = report(&mut a, NTP, true);
         let ignored = b.ignored();
         b.handle_packet(at, NTP, &packet);
-        assert_eq!((b.remote_metrics(), b.ignored()), (Some(metrics), ignored + 1));
+        assert_eq!((b.remote_metrics(), b.ignored()), (told, ignored + 1));
         // Under another name nothing is known any more.
         b.change_source(9, 8_000);
         assert_eq!(b.remote_metrics(), None);

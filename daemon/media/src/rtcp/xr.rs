@@ -296,6 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_is_no_rating() {
+        let metrics = VoipMetrics { rating: None, listening_opinion: None, ..METRICS };
+        let mut packet = write(5, &[Block::Voip { ssrc: 1, metrics }]);
+        assert_eq!(packet[32..36], [127; 4]);
+        assert_eq!(read(&packet), Some((5, vec![Block::Voip { ssrc: 1, metrics }])));
+        // Nor is what no rating and no opinion can be.
+        (packet[32], packet[34]) = (101, 0);
+        assert_eq!(read(&packet), Some((5, vec![Block::Voip { ssrc: 1, metrics }])));
+    }
+
+    #[test]
     fn unfit_blocks_are_left_out() {
         let good = write(5, &blocks());
         // A block of an unknown kind before the others, and a VoIP block that is too short.
