@@ -159,9 +159,12 @@ fn lines(f: &Figures) -> Vec<String> {
     let quality = |mos: f64, rating: f64| {
         if mos < 0.0 { "unknown".to_owned() } else { format!("MOS {mos:.1}, R {rating:.0}") }
     };
+    let reported =
+        if f.reported_mos < 0.0 { "unknown".to_owned() } else { format!("MOS {:.1}", f.reported_mos) };
     [
         ("Sounds here", quality(f.mos_conversation_in, f.rating_in)),
         ("Sounds at the peer", quality(f.mos_conversation_out, f.rating_out)),
+        ("By the peer itself", reported),
         ("Sent", format!("{} packets, {} octets", f.packets_sent, f.octets_sent)),
         ("Received", format!("{} packets, {} octets", f.packets_received, f.octets_received)),
         ("Lost", format!("{} packets, {:.1} %", f.packets_lost, f.loss_percent)),
@@ -232,6 +235,9 @@ mod tests {
     fn quality_is_told_in_words() {
         let figures = Figures { mos_conversation_in: 4.38, rating_in: 91.2, ..Figures::default() };
         assert!(lines(&figures).contains(&"Sounds here:        MOS 4.4, R 91".to_owned()));
+        assert!(lines(&figures).contains(&"By the peer itself: unknown".to_owned()));
+        let told = Figures { reported_mos: 3.1, ..Figures::default() };
+        assert!(lines(&told).contains(&"By the peer itself: MOS 3.1".to_owned()));
         assert_eq!(opinions(&figures).unwrap(), "MOS 4.4 here");
         assert_eq!(opinions(&Figures::default()), None);
         assert_eq!(
