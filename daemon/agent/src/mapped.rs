@@ -36,8 +36,9 @@ impl Agent {
     }
 
     /// Where the call's media ports are reached from outside: once before the answer to [`crate::Output::BindMedia`] where
-    /// that is known by then, and whenever it changes. A peer that was told the old place hears of it in a re-INVITE. What
-    /// led to the sockets of before is forgotten with the answer to [`crate::Output::MoveMedia`].
+    /// that is known by then, and whenever it changes. A peer that was told the old place hears of it in a re-INVITE, as
+    /// soon as a network leads to it. What led to the sockets of before is forgotten with the answer to
+    /// [`crate::Output::MoveMedia`].
     pub fn handle_media_mapped(&mut self, now: Instant, call: CallId, mapped: Option<LocalMedia>) {
         let Some(known) = self.calls.get_mut(&call).filter(|call| !call.is_ended()) else { return };
         let old = std::mem::replace(&mut known.mapped, mapped);
@@ -53,7 +54,14 @@ impl Agent {
         // Where the call is on its way to other sockets, the offer that tells it of those is the next.
         let goes_on = known.phase == Phase::Active && known.is_streaming() && !known.whereabouts.is_moving();
         if told && old != mapped && goes_on {
-            self.offer_anew(now, call);
+            if known.whereabouts.is_stranded() {
+                // The timeout of a re-INVITE would end the call before the wait for a network is over.
+                if let Some(known) = self.calls.get_mut(&call) {
+                    known.whereabouts.due();
+                }
+            } else {
+                self.offer_anew(now, call);
+            }
         }
         if late && mapped.is_some() && self.wants_mapping(call) {
             if let Some(known) = self.calls.get_mut(&call) {

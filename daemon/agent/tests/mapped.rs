@@ -2,7 +2,7 @@
 
 use crate::common::peer::{Peer, sdp};
 use crate::common::{HostId, World, direct};
-use voipd_agent::view::{CallId, CallState};
+use voipd_agent::view::{CallId, CallNetwork, CallState};
 use voipd_media::LocalMedia;
 use voipd_sip::endpoint::Transport;
 
@@ -120,6 +120,43 @@ fn after_a_move_a_peer_is_told_our_own_ports_until_those_are_mapped() {
         assert!(offer.contains(&format!("m=audio {port} ")), "{offer}");
         peer.answer(&mut world, &moved, 200, &answer);
         world.run_ms(50);
+        world.requests(bob);
+        world.act(alice, |agent, now| agent.handle_media_mapped(now, id, mapped(43_000)));
+        world.run_ms(50);
+        let offer = String::from_utf8(world.requests(bob).remove(0).body).unwrap();
+        assert!(offer.contains("c=IN IP4 203.0.113.5\r\n") && offer.contains("m=audio 43000 "), "{offer}");
+    }
+}
+
+#[test]
+fn a_call_whose_router_is_gone_with_the_network_waits_and_tells_its_peer_afterwards() {
+    for address in [INSIDE, "192.168.1.77:5060"] {
+        let (mut world, alice) = caller();
+        let bob = world.raw(OUTSIDE);
+        let (id, _) = dialled(&mut world, alice, "sip:bob@198.51.100.8");
+        let invite = world.requests(bob).remove(0);
+        let peer = Peer::called(bob, alice, &invite);
+        let answer = sdp("198.51.100.8", 5000, "sendrecv");
+        peer.answer(&mut world, &invite, 200, &answer);
+        world.run_ms(50);
+        world.requests(bob);
+        world.go_offline(alice);
+        world.act(alice, |agent, now| agent.handle_media_mapped(now, id, None));
+        // Longer than a re-INVITE waits for its answer.
+        world.run_s(50);
+        assert_eq!(world.state(alice, id), CallState::Active);
+        assert_eq!(world.view(alice, id).network, CallNetwork::Waiting);
+        world.move_to(alice, address);
+        world.run_ms(50);
+        let back = world.requests(bob).remove(0);
+        let offer = String::from_utf8_lossy(&back.body).into_owned();
+        let local = world.local_media(alice, id);
+        assert_eq!(local.ip(), world.address(alice).ip());
+        assert!(offer.contains(&format!("c=IN IP4 {}\r\n", local.ip())), "{offer}");
+        assert!(offer.contains(&format!("m=audio {} ", local.port())), "{offer}");
+        peer.answer(&mut world, &back, 200, &answer);
+        world.run_ms(50);
+        assert_eq!(world.view(alice, id).network, CallNetwork::Ok);
         world.requests(bob);
         world.act(alice, |agent, now| agent.handle_media_mapped(now, id, mapped(43_000)));
         world.run_ms(50);
