@@ -330,11 +330,15 @@ fn confer(scene: &mut Scene, members: [PortId; 6]) {
         scene.controller.connect(member, &others).expect("open");
     }
     let [first, second, ..] = members;
-    scene.controller.set_muted(first, true).expect("open");
+    // From silence the noise is learned, and not while the stream is muted.
+    scene.controller.connect(first, &[]).expect("open");
     for port in [first, second] {
         scene.controller.watch_activity(port, true).expect("a stream");
     }
     scene.run(100);
+    scene.controller.set_muted(first, true).expect("open");
+    scene.run(100);
+    scene.controller.connect(first, &members[1..]).expect("open");
     scene.controller.set_muted(first, false).expect("open");
     scene.run(200);
     let talks = |event: &EngineEvent| matches!(event, EngineEvent::Activity { port, heard: Heard::Near, talking: true, .. } if *port == first);

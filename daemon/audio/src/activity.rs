@@ -101,11 +101,21 @@ impl ActivityDetector {
     /// Takes the next 10 ms.
     pub fn frame(&mut self, samples: &[f32]) -> Activity {
         let energy = self.energy(samples);
-        let level = decibels(energy);
         let mean = self.track(energy);
+        self.judge(decibels(energy), decibels(mean))
+    }
+
+    /// Takes 10 ms in which nothing is heard, as of who is muted or held: talk ends as it does in silence, but nothing is
+    /// learned of the noise, which is still there when sound comes back.
+    pub fn pause(&mut self) -> Activity {
+        self.judge(SILENCE, SILENCE)
+    }
+
+    /// `level`: of a frame; `mean`: of the last few, both in dBov.
+    fn judge(&mut self, level: f32, mean: f32) -> Activity {
         let noise = self.noise();
         let sounding = level > noise + BEGINS;
-        let above = decibels(mean) - noise;
+        let above = mean - noise;
         self.onset = if sounding { self.onset.saturating_add(1) } else { 0 };
         self.faint_onset = if above > FAINT { self.faint_onset.saturating_add(1) } else { 0 };
         self.quiet = match self.quiet {

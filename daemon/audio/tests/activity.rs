@@ -159,12 +159,39 @@ fn pauses_up_to_the_hangover_belong_to_the_talk() {
     }
 }
 
+#[test]
+fn noise_is_remembered_while_nothing_is_heard() {
+    let mut detector = ActivityDetector::new(8_000, 200);
+    assert!((0..500).all(|_| !detector.pause().talking));
+    for seed in [6, 7] {
+        // Longer than noise is remembered.
+        assert!(noise(8_000 * 4, 0.003, 0.0, seed).chunks(80).all(|frame| !detector.frame(frame).talking));
+        assert!((0..500).all(|_| !detector.pause().talking));
+    }
+    let loud = noise(8_000, 0.1, 0.0, 8);
+    assert!(loud.chunks(80).filter(|frame| detector.frame(frame).talking).count() > 90);
+}
+
+#[test]
+fn talk_ends_while_nothing_is_heard() {
+    let mut detector = ActivityDetector::new(8_000, 200);
+    noise(8_000 * 2, 0.0005, 0.0, 9).chunks(80).for_each(|frame| {
+        detector.frame(frame);
+    });
+    noise(8_000, 0.1, 0.0, 9).chunks(80).for_each(|frame| {
+        detector.frame(frame);
+    });
+    assert!(detector.is_talking());
+    assert_eq!((0..100).filter(|_| detector.pause().talking).count(), 20, "the hangover");
+}
+
 mod on_a_stream {
     //! The engine reports who talks, to those alone who ask.
 
     use super::noise;
     use crate::support::speech;
-    use crate::world::{STREAM, World};
+    use crate::world::{STREAM, World, address, plan};
+    use voipd_audio::StreamPlan;
     use voipd_audio::plan::{Codec, EngineEvent, Heard};
 
     fn activities(events: &[EngineEvent]) -> Vec<(Heard, bool)> {
@@ -197,6 +224,57 @@ mod on_a_stream {
             assert_eq!(activities(&world.sides[0].events), [(Heard::Near, true), (Heard::Near, false)]);
             assert_eq!(activities(&world.sides[1].events), [(Heard::Far, true), (Heard::Far, false)]);
         }
+    }
+
+    #[test]
+    fn a_room_that_was_muted_is_as_quiet_as_before() {
+        let (mut world, mut near, _far) = World::call(Codec::Pcmu, 8_000);
+        world.sides[0].controller.watch_activity(STREAM, true).unwrap();
+        near.feed(&noise(12 * 8_000, 0.003, 0.0, 3));
+        for muted in [false, true, false] {
+            world.sides[0].controller.set_muted(STREAM, muted).unwrap();
+            world.run_ms(4000);
+        }
+        assert_eq!(activities(&world.sides[0].events), []);
+        near.feed(&sentence(8_000));
+        world.run_ms(5800);
+        assert_eq!(activities(&world.sides[0].events), [(Heard::Near, true), (Heard::Near, false)]);
+    }
+
+    #[test]
+    fn rooms_are_quiet_when_a_call_begins_and_when_it_is_resumed() {
+        let (mut world, mut near, mut far) = World::call(Codec::Pcmu, 8_000);
+        near.feed(&noise(12 * 8_000, 0.003, 0.0, 3));
+        far.feed(&noise(12 * 8_000, 0.003, 0.0, 4));
+        for side in &mut world.sides {
+            side.controller.watch_activity(STREAM, true).unwrap();
+        }
+        world.run_ms(4000);
+        for (generation, held) in [(2, true), (3, false)] {
+            for (this, side) in world.sides.iter_mut().enumerate() {
+                let sending = StreamPlan { generation, ..plan(Codec::Pcmu, this, address(1 - this)) };
+                let resting = StreamPlan { send: None, play: false, ..sending.clone() };
+                let plan = if held { resting } else { sending };
+                side.controller.update_stream(STREAM, plan).unwrap();
+            }
+            world.run_ms(4000);
+        }
+        for side in &world.sides {
+            assert_eq!(activities(&side.events), []);
+            assert!(side.counters(STREAM).level_in_dbov > -60, "the other room is heard");
+        }
+    }
+
+    #[test]
+    fn a_peer_whose_noise_gate_opens_talks() {
+        let (mut world, mut near, _far) = World::call(Codec::Pcmu, 8_000);
+        world.sides[1].controller.watch_activity(STREAM, true).unwrap();
+        let mut gated = vec![0.0; 4 * 8_000];
+        gated.extend(noise(8_000, 0.01, 0.0, 3));
+        gated.extend(vec![0.0; 2 * 8_000]);
+        near.feed(&gated);
+        world.run_ms(6800);
+        assert_eq!(activities(&world.sides[1].events), [(Heard::Far, true), (Heard::Far, false)]);
     }
 
     #[test]

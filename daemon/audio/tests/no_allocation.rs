@@ -172,6 +172,7 @@ fn the_activity_detector() {
                 *sample = level * (((index + round) * 31 % 97) as f32 - 48.0) / 48.0;
             }
             std::hint::black_box(detector.frame(&frame));
+            std::hint::black_box(detector.pause());
         }
     });
     assert_eq!(counted, 0);

@@ -64,6 +64,11 @@ impl Decoding {
         (self.codec, self.beside) = (None, false);
     }
 
+    /// Whether anything that the sender gave has been played since the beginning.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.codec.is_some() || self.in_pause
+    }
+
     /// Writes what was played into the stream's counters.
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
         counters.frames_played = self.played_us / 10_000;

@@ -344,7 +344,8 @@ impl<S: MediaSocket> Processor<S> {
             Kind::Stream(stream) => {
                 // Costly encoders do not all work in the same tick; the others do, and their packets go out together.
                 let tick = if stream.encodes_at_once() { tick } else { tick.wrapping_add(slot as u64) };
-                stream.transmit(*id, now_nanos, sound, tick, self.load.complexity(), &mut self.outbox);
+                let complexity = self.load.complexity();
+                stream.transmit(*id, now_nanos, (sound, *muted), tick, complexity, &mut self.outbox);
             }
             Kind::Device(device) => device.play(sound, &mut self.counters),
             Kind::Program(_) => {}

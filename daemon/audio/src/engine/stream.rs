@@ -318,24 +318,28 @@ impl<S: MediaSocket> Stream<S> {
         self.receiver.fill(now_nanos, frame, effort);
         self.level_in.add(frame.own());
         if let Some(watch) = &mut self.watch {
-            watch.far(id, frame.rate, frame.own(), outbox);
+            // Silence before the first packet is ours, not the peer's.
+            let heard: &[f32] = if self.receiver.decoding.has_begun() { frame.own() } else { &[] };
+            watch.far(id, frame.rate, heard, outbox);
         }
     }
 
-    /// Takes what this tick sends, and makes it ready for [`Stream::send`]: 10 ms at the rate of the plan's codec. `tick`:
-    /// number of the tick, shifted by the stream's phase.
+    /// Takes what this tick sends, and makes it ready for [`Stream::send`]: 10 ms at the rate of the plan's codec, and whether
+    /// it is muted, so that there is nothing in it but a tone. `tick`: number of the tick, shifted by the stream's phase.
     pub(crate) fn transmit(
         &mut self,
         id: PortId,
         now_nanos: u64,
-        samples: &[f32],
+        (samples, muted): (&[f32], bool),
         tick: u64,
         complexity: u8,
         outbox: &mut Outbox,
     ) {
         self.level_out.add(samples);
         if let Some(watch) = &mut self.watch {
-            watch.near(id, samples.len() as u32 * 100, samples, outbox);
+            let unheard = muted && samples.iter().all(|sample| *sample == 0.0);
+            let heard: &[f32] = if unheard { &[] } else { samples };
+            watch.near(id, samples.len() as u32 * 100, heard, outbox);
         }
         let waited = self.sender.has_packet();
         if let Some(digit) = self.sender.push(samples, tick, complexity) {

@@ -30,12 +30,12 @@ impl ActivityWatch {
         ActivityWatch { far: Ear::new(rate), near: Ear::new(rate) }
     }
 
-    /// 10 ms of what the peer says; nothing while it is not heard.
+    /// 10 ms of what the peer says; nothing while it is not heard, or has not begun.
     pub(crate) fn far(&mut self, port: PortId, rate: u32, frame: &[f32], outbox: &mut Outbox) {
         self.far.listen(port, Heard::Far, rate, frame, outbox);
     }
 
-    /// 10 ms of what the peer hears; nothing while nothing is sent.
+    /// 10 ms of what the peer hears; nothing while nothing is sent, or it is muted.
     pub(crate) fn near(&mut self, port: PortId, rate: u32, frame: &[f32], outbox: &mut Outbox) {
         self.near.listen(port, Heard::Near, rate, frame, outbox);
     }
@@ -52,7 +52,7 @@ impl Ear {
             self.detector = ActivityDetector::new(rate, HANGOVER_MS);
             self.rate = rate;
         }
-        let activity = self.detector.frame(frame);
+        let activity = if frame.is_empty() { self.detector.pause() } else { self.detector.frame(frame) };
         self.loudest = self.loudest.max(activity.level);
         if activity.talking != self.talking {
             self.talking = activity.talking;
