@@ -209,7 +209,6 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         effort: Effort::default(),
         hurried: PortSet::EMPTY,
         last_due: None,
-        leisure: None,
     };
     (controller, processor)
 }

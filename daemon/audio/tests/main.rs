@@ -33,7 +33,6 @@ mod insert;
 mod jitter;
 mod jitter_arbitrary;
 mod jitter_sound;
-mod leisure;
 mod moved;
 mod mute;
 mod no_allocation;

@@ -28,7 +28,7 @@ fn built() -> Vec<Codec> {
 }
 
 /// A plan in `codec` whose stream takes all that are built.
-pub(crate) fn any_plan(codec: Codec, generation: u32, ssrc: u32) -> StreamPlan {
+fn any_plan(codec: Codec, generation: u32, ssrc: u32) -> StreamPlan {
     let usual = plan(codec, 1, address(0));
     let mut receive: Vec<_> =
         built().into_iter().map(|codec| (payload_type(codec), ReceiveKind::Audio(codec))).collect();

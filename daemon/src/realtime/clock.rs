@@ -18,16 +18,14 @@ pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate) {
             sleep_until(due.saturating_sub(HEAD_START_NANOS));
             processor.record_ahead();
         }
-        let ticks = processor.ticks_at_once();
-        due += (ticks - 1) * TICK_NANOS;
         sleep_until(due);
         let now = monotonic_nanos();
         let late = now.saturating_sub(due);
         if late > MOST_BEHIND {
             due += late / TICK_NANOS * TICK_NANOS;
         }
-        let wanted = processor.tick_at_once(ticks, now, now.saturating_sub(due));
-        processor.tick_took(monotonic_nanos().saturating_sub(now) / ticks);
+        let wanted = processor.tick(now, now.saturating_sub(due));
+        processor.tick_took(monotonic_nanos().saturating_sub(now));
         due += TICK_NANOS;
         if !wanted {
             gate.rest(processor);

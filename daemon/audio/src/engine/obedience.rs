@@ -15,7 +15,6 @@ impl<S: MediaSocket> Processor<S> {
         {
             // The control side may have more than the queue took.
             self.outbox.told = true;
-            self.leisure = None;
             if let Some(returned) = self.execute(command) {
                 // There is room: this side alone fills the queue.
                 let _ = self.returned.push(returned);

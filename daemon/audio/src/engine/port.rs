@@ -105,20 +105,6 @@ impl<S> Port<S> {
         }
     }
 
-    /// Whether nothing is ever heard of this port, nor by it.
-    pub(crate) fn is_silent(&self) -> bool {
-        matches!(&self.kind, Kind::Device(device) if device.is_silent())
-    }
-
-    /// Whether nobody would notice if this port, which hears nothing, were served every other tick with two ticks at once.
-    pub(crate) fn has_leisure(&self) -> bool {
-        match &self.kind {
-            Kind::Stream(stream) => self.tone.is_none() && stream.has_leisure(),
-            Kind::Device(device) => device.is_silent(),
-            Kind::Program(_) => false,
-        }
-    }
-
     /// Whether it has an encoder that may try more or less.
     pub(crate) fn encodes_by_effort(&self) -> bool {
         matches!(&self.kind, Kind::Stream(stream) if stream.encodes_by_effort())

@@ -36,45 +36,22 @@ pub struct Processor<S: MediaSocket> {
     pub(crate) hurried: PortSet,
     /// When the last tick was due; `None` after a rest.
     pub(crate) last_due: Option<u64>,
-    /// Whether ticks may be served in twos; `None` where that is to be looked at anew.
-    pub(crate) leisure: Option<bool>,
 }
 
 impl<S: MediaSocket> Processor<S> {
     /// One tick. `now_nanos`: monotonic clock; `late_nanos`: how long after its due time the tick started.
     /// Answers whether another tick is wanted; `false` parks the thread until the controller unparks it.
     pub fn tick(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
-        self.tick_at_once(1, now_nanos, late_nanos)
-    }
-
-    /// As [`Processor::tick`], so many ticks at the time of the last one: see [`Processor::ticks_at_once`].
-    pub fn tick_at_once(&mut self, mut ticks: u64, now_nanos: u64, late_nanos: u64) -> bool {
-        if ticks > 1 && !self.commands.is_empty() {
-            // What is commanded is for the last one: a device that is opened, say, must not be served twice at once.
-            self.serve(ticks - 1, now_nanos.saturating_sub(TICK_NANOS), late_nanos);
-            ticks = 1;
-        }
         self.obey();
-        self.serve(ticks, now_nanos, late_nanos);
-        let wanted = self.wants_ticks();
-        if !wanted {
-            self.last_due = None;
-        }
-        wanted
-    }
-
-    fn serve(&mut self, ticks: u64, now_nanos: u64, late_nanos: u64) {
-        self.keep_time(ticks, now_nanos, late_nanos);
+        self.keep_time(now_nanos, late_nanos);
         let open = self.open;
         self.hurried = PortSet::EMPTY;
         // One kind of work after another: after a rest of 10 ms most of what a tick costs is to bring code back into the
         // processor's cache, the system's above all, and what a step brings is used best by the same step of the next port.
         for slot in open.iter() {
-            self.receive(slot, ticks, now_nanos);
+            self.receive(slot, now_nanos);
         }
-        for ahead in (0..ticks).rev() {
-            self.sound(self.counters.ticks - ahead, now_nanos.saturating_sub(ahead * TICK_NANOS));
-        }
+        self.sound(now_nanos);
         for slot in open.iter() {
             self.send(slot);
         }
@@ -88,11 +65,16 @@ impl<S: MediaSocket> Processor<S> {
         if std::mem::take(&mut self.outbox.told) {
             self.waker.wake();
         }
+        let wanted = self.wants_ticks();
+        if !wanted {
+            self.last_due = None;
+        }
+        wanted
     }
 
-    /// 10 ms of sound, from who gives it to who hears it. `tick`: its number.
-    fn sound(&mut self, tick: u64, now_nanos: u64) {
-        let open = self.open;
+    /// The tick's sound, from who gives it to who hears it.
+    fn sound(&mut self, now_nanos: u64) {
+        let (open, tick) = (self.open, self.counters.ticks);
         self.effort.begin(self.load.complexity());
         for slot in open.iter() {
             self.lend_reference(slot);
@@ -116,24 +98,6 @@ impl<S: MediaSocket> Processor<S> {
             self.play(place, slot, tick, now_nanos);
             place += 1;
         }
-    }
-
-    /// How many ticks are to be served next, at the time of the last one of them: one or two. Where no port hears another, as
-    /// with calls that are held, nobody notices that sound is 10 ms older, and packets of 20, 40 and 60 ms keep their distance.
-    /// Two ticks at once cost a sixth less.
-    pub fn ticks_at_once(&mut self) -> u64 {
-        if self.open.is_empty() || !self.commands.is_empty() {
-            return 1;
-        }
-        let leisure = self.leisure.unwrap_or_else(|| self.has_leisure());
-        self.leisure = Some(leisure);
-        if leisure { 2 } else { 1 }
-    }
-
-    fn has_leisure(&self) -> bool {
-        let port = |slot: usize| self.ports.get(slot)?.as_deref();
-        let silent = |slot: usize| port(slot).is_some_and(Port::is_silent);
-        self.open.iter().filter_map(port).all(|port| port.has_leisure() && port.sources.iter().all(silent))
     }
 
     /// Whether [`Processor::record_ahead`] is to be called [`crate::HEAD_START_NANOS`] before the next tick.
@@ -160,27 +124,25 @@ impl<S: MediaSocket> Processor<S> {
         !self.open.is_empty() || !self.commands.is_empty()
     }
 
-    /// How long the last tick took, or each of the last ones, in nanoseconds: the engine reads no clock of its own.
+    /// How long the last tick took, in nanoseconds: the engine reads no clock of its own.
     pub fn tick_took(&mut self, nanos: u64) {
         self.counters.longest_tick_us = self.counters.longest_tick_us.max(nanos / 1000);
         self.load.add(nanos);
     }
 
-    fn keep_time(&mut self, ticks: u64, now_nanos: u64, late_nanos: u64) {
+    fn keep_time(&mut self, now_nanos: u64, late_nanos: u64) {
         let due = now_nanos.saturating_sub(late_nanos);
-        let passed =
-            self.last_due.map_or(ticks, |last| (due.saturating_sub(last) + TICK_NANOS / 2) / TICK_NANOS);
+        let ticks = self.last_due.map_or(1, |last| (due.saturating_sub(last) + TICK_NANOS / 2) / TICK_NANOS);
         self.last_due = Some(due);
-        self.counters.ticks += ticks;
+        self.counters.ticks += 1;
         count_lateness(&mut self.counters, late_nanos);
-        if passed > ticks {
-            let missed = passed - ticks;
-            self.counters.ticks_missed += missed;
+        if ticks > 1 {
+            self.counters.ticks_missed += ticks - 1;
             for slot in self.open.iter() {
                 if let Some(Some(port)) = self.ports.get_mut(slot)
                     && let Kind::Stream(stream) = &mut port.kind
                 {
-                    stream.skip(missed);
+                    stream.skip(ticks - 1);
                 }
             }
         }
@@ -236,11 +198,11 @@ impl<S: MediaSocket> Processor<S> {
     }
 
     /// Lets a stream take what has come.
-    fn receive(&mut self, slot: usize, ticks: u64, now_nanos: u64) {
+    fn receive(&mut self, slot: usize, now_nanos: u64) {
         if let Some(Some(port)) = self.ports.get_mut(slot)
             && let Kind::Stream(stream) = &mut port.kind
         {
-            stream.receive(port.id, (ticks, now_nanos), &mut self.batch, &mut self.outbox);
+            stream.receive(port.id, now_nanos, &mut self.batch, &mut self.outbox);
         }
     }
 

@@ -266,10 +266,10 @@ impl Receiver {
         self.events.expire(now_nanos)
     }
 
-    /// Whether the sound of so many ticks is decoded already.
-    pub(crate) fn has_sound(&self, ticks: u64) -> bool {
+    /// Whether this tick's sound is decoded already.
+    pub(crate) fn has_sound(&self) -> bool {
         let playout = &self.decoding.playout;
-        self.play && self.ssrc.is_some() && playout.len() >= ticks as usize * frame_len(playout.rate())
+        self.play && self.ssrc.is_some() && playout.len() >= frame_len(playout.rate())
     }
 
     /// Gives this tick's sound.
@@ -290,7 +290,7 @@ impl Receiver {
     fn fetch(&mut self, now_nanos: u64, effort: &mut Effort) {
         // Each round gives at least one sample; most give all. A peer that sends crumbs gets silence for the rest.
         for _ in 0..4 {
-            if self.has_sound(1) {
+            if self.has_sound() {
                 break;
             }
             self.decode_next(now_nanos, effort);

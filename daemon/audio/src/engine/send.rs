@@ -139,16 +139,6 @@ impl Sender {
         self.encoder.as_ref().is_some_and(Encoder::is_light)
     }
 
-    /// Whether something is ready for [`Sender::emit`].
-    pub(crate) fn has_packet(&self) -> bool {
-        !matches!(self.waiting, Waiting::Nothing)
-    }
-
-    /// Whether packets keep their distance where two ticks come at once.
-    pub(crate) fn has_leisure(&self) -> bool {
-        self.plan.as_ref().is_none_or(|plan| self.ticks(plan).is_multiple_of(2))
-    }
-
     /// See [`Encoder::set_complexity`].
     pub(crate) fn encodes_by_effort(&self) -> bool {
         self.plan.is_some() && self.encoder.as_ref().is_some_and(Encoder::has_complexity)

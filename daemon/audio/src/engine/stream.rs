@@ -128,17 +128,11 @@ impl<S: MediaSocket> Stream<S> {
         std::mem::replace(&mut self.socket, socket)
     }
 
-    /// Takes what has arrived. Whoever has sound for these ticks is asked again the next time: with packets of 20 ms half of
+    /// Takes what has arrived. Whoever has sound for this tick is asked again in the next one: with packets of 20 ms half of
     /// all looks would find nothing, or something that is not wanted yet. Packets tell when they came, not when they were
     /// read.
-    pub(crate) fn receive(
-        &mut self,
-        id: PortId,
-        (ticks, now_nanos): (u64, u64),
-        batch: &mut Batch,
-        outbox: &mut Outbox,
-    ) {
-        self.looked = !(self.looked && self.receiver.has_sound(ticks));
+    pub(crate) fn receive(&mut self, id: PortId, now_nanos: u64, batch: &mut Batch, outbox: &mut Outbox) {
+        self.looked = !(self.looked && self.receiver.has_sound());
         if !self.looked {
             return;
         }
@@ -341,14 +335,11 @@ impl<S: MediaSocket> Stream<S> {
             let heard: &[f32] = if unheard { &[] } else { samples };
             watch.near(id, samples.len() as u32 * 100, heard, outbox);
         }
-        let waited = self.sender.has_packet();
         if let Some(digit) = self.sender.push(samples, tick, complexity) {
             self.counters.events_sent += 1;
             outbox.event(EngineEvent::DtmfSent { port: id, digit });
         }
-        if !waited {
-            self.sent_nanos = now_nanos;
-        }
+        self.sent_nanos = now_nanos;
     }
 
     /// Sends what this tick has made ready.
@@ -430,11 +421,6 @@ impl<S> Stream<S> {
     /// Whether its encoder takes no time to speak of, so that many may work in the same tick.
     pub(crate) fn encodes_at_once(&self) -> bool {
         self.sender.encodes_at_once()
-    }
-
-    /// Whether its packets keep their distance where two ticks come at once.
-    pub(crate) fn has_leisure(&self) -> bool {
-        self.sender.has_leisure()
     }
 
     /// Whether it encodes with something that may try more or less.

@@ -114,15 +114,10 @@ impl Bare {
 
     /// One that begins so long after it is due.
     pub(crate) fn late_tick(&mut self, late_nanos: u64) {
-        self.ticks(1, late_nanos);
-    }
-
-    /// So many at once, at the time of the last one.
-    pub(crate) fn ticks(&mut self, ticks: u64, late_nanos: u64) {
-        self.now_nanos += ticks * TICK_NANOS;
+        self.now_nanos += TICK_NANOS;
         let Bare { processor, now_nanos, .. } = self;
         self.allocations += allocations(|| {
-            processor.tick_at_once(ticks, *now_nanos + late_nanos, late_nanos);
+            processor.tick(*now_nanos + late_nanos, late_nanos);
             processor.tick_took(100_000);
         });
         self.controller.service();
