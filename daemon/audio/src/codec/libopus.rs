@@ -3,7 +3,6 @@
 
 use std::ffi::{CStr, c_int};
 use std::ptr::{NonNull, null};
-use std::sync::LazyLock;
 
 use audiopus::ffi;
 
@@ -15,14 +14,14 @@ const DEEP: c_int = 5;
 const FIRST_DEEP: (u32, u32) = (1, 5);
 
 /// Whether the libopus that this program runs with may have a network. Older ones have no complexity of decoding.
-static MAY_BE_DEEP: LazyLock<bool> = LazyLock::new(|| {
+fn has_network() -> bool {
     // SAFETY: no arguments; what is answered is a constant text, or null.
     #[allow(unsafe_code, reason = "libopus is a C library")]
     let version = unsafe {
         NonNull::new(ffi::opus_get_version_string().cast_mut()).map(|text| CStr::from_ptr(text.as_ptr()))
     };
     version.and_then(|text| number(text.to_str().ok()?)).is_some_and(|number| number >= FIRST_DEEP)
-});
+}
 
 /// Major and minor number of a version such as `libopus 1.5.2-fixed`.
 fn number(version: &str) -> Option<(u32, u32)> {
@@ -33,6 +32,7 @@ fn number(version: &str) -> Option<(u32, u32)> {
 /// A decoder, mono at 48 kHz.
 pub(super) struct Library {
     state: NonNull<ffi::OpusDecoder>,
+    may_be_deep: bool,
     deep: bool,
 }
 
@@ -49,17 +49,17 @@ impl Library {
         let state = unsafe { ffi::opus_decoder_create(48_000, 1, &raw mut fault) };
         let state =
             NonNull::new(state).ok_or_else(|| CodecError::Opus(format!("no decoder, fault {fault}")))?;
-        Ok(Library { state, deep: false })
+        Ok(Library { state, may_be_deep: has_network(), deep: false })
     }
 
     /// Whether concealment may be better, and costly.
     pub(super) fn may_be_deep(&self) -> bool {
-        *MAY_BE_DEEP
+        self.may_be_deep
     }
 
     /// How what is lost from now on is concealed.
     pub(super) fn set_deep(&mut self, deep: bool) {
-        if deep != self.deep && self.may_be_deep() {
+        if deep != self.deep && self.may_be_deep {
             self.deep = deep;
             let complexity = if deep { DEEP } else { 0 };
             // SAFETY: the state is alive, and this request takes one integer. A libopus that does not know it answers so.

@@ -44,38 +44,15 @@ impl<S: MediaSocket> Processor<S> {
     pub fn tick(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
         self.obey();
         self.keep_time(now_nanos, late_nanos);
+        let tick = self.counters.ticks;
         let open = self.open;
         self.hurried = PortSet::EMPTY;
+        self.effort.begin(self.load.complexity());
         // One kind of work after another: after a rest of 10 ms most of what a tick costs is to bring code back into the
         // processor's cache, the system's above all, and what a step brings is used best by the same step of the next port.
         for slot in open.iter() {
             self.receive(slot, now_nanos);
         }
-        self.sound(now_nanos);
-        for slot in open.iter() {
-            self.send(slot);
-        }
-        for slot in open.iter() {
-            if let Some(stream) = self.stream(slot) {
-                stream.publish();
-            }
-        }
-        self.counters.events_dropped = self.outbox.dropped;
-        self.shared.publish(&pack_engine(&self.counters));
-        if std::mem::take(&mut self.outbox.told) {
-            self.waker.wake();
-        }
-        let wanted = self.wants_ticks();
-        if !wanted {
-            self.last_due = None;
-        }
-        wanted
-    }
-
-    /// The tick's sound, from who gives it to who hears it.
-    fn sound(&mut self, now_nanos: u64) {
-        let (open, tick) = (self.open, self.counters.ticks);
-        self.effort.begin(self.load.complexity());
         for slot in open.iter() {
             self.lend_reference(slot);
             self.fill(slot, now_nanos);
@@ -98,6 +75,24 @@ impl<S: MediaSocket> Processor<S> {
             self.play(place, slot, tick, now_nanos);
             place += 1;
         }
+        for slot in open.iter() {
+            self.send(slot);
+        }
+        for slot in open.iter() {
+            if let Some(stream) = self.stream(slot) {
+                stream.publish();
+            }
+        }
+        self.counters.events_dropped = self.outbox.dropped;
+        self.shared.publish(&pack_engine(&self.counters));
+        if std::mem::take(&mut self.outbox.told) {
+            self.waker.wake();
+        }
+        let wanted = self.wants_ticks();
+        if !wanted {
+            self.last_due = None;
+        }
+        wanted
     }
 
     /// Whether [`Processor::record_ahead`] is to be called [`crate::HEAD_START_NANOS`] before the next tick.
