@@ -7,7 +7,7 @@ use crate::plan::Path;
 
 /// Packets in a row that show that an address is the peer's.
 const SETTLED: u8 = 4;
-/// The same where an earlier plan named that address and the present one does not: a second of packets of 20 ms.
+/// The same for the address at which the peer is no more, by its own word: a second of packets of 20 ms.
 const STALE: u8 = 50;
 /// A peer that was silent for so long may come back from elsewhere with another SSRC.
 const SILENT_NANOS: u64 = 1_000_000_000;
@@ -34,6 +34,8 @@ pub(crate) struct Route {
     path: Path,
     /// Where we send.
     remote: SocketAddr,
+    /// Where the peer is no more, by its own word: packets from there are stragglers, until they are too many for that.
+    stale: Option<SocketAddr>,
     heard: Option<Run>,
     heard_nanos: u64,
     /// Another address that may become the one we hear.
@@ -47,17 +49,16 @@ struct Run {
     ssrc: u32,
     sequence: u16,
     length: u8,
-    /// Packets in a row that show that this address is the peer's.
-    needed: u8,
 }
 
 impl Run {
     fn new(source: SocketAddr, ssrc: u32, sequence: u16, length: u8) -> Self {
-        Run { source, ssrc, sequence, length, needed: SETTLED }
+        Run { source, ssrc, sequence, length }
     }
 
-    fn is_settled(&self) -> bool {
-        self.length >= self.needed
+    /// Whether it shows that its address is the peer's.
+    fn is_settled(&self, stale: Option<SocketAddr>) -> bool {
+        self.length >= if Some(self.source) == stale { STALE } else { SETTLED }
     }
 
     /// Whether the packet goes on where this run stopped.
@@ -74,7 +75,7 @@ impl Run {
 
 impl Route {
     pub(crate) fn new(path: Path) -> Self {
-        Route { path, remote: path.remote(), heard: None, heard_nanos: 0, candidate: None }
+        Route { path, remote: path.remote(), stale: None, heard: None, heard_nanos: 0, candidate: None }
     }
 
     /// A new plan's path. The same path keeps what was learned; to another one is sent at once, while the old address
@@ -87,12 +88,11 @@ impl Route {
             heard.length = heard.length.min(1);
             // Of a peer that was where it had said to be, stragglers say nothing against the new address. A peer behind
             // NAT never was there: where it is heard is still right.
-            heard.needed = match heard.source {
-                source if source == path.remote() => SETTLED,
-                source if source == self.path.remote() => STALE,
-                _ => heard.needed,
-            };
+            if heard.source == self.path.remote() {
+                self.stale = Some(heard.source);
+            }
         }
+        self.stale = self.stale.filter(|stale| *stale != path.remote());
         (self.path, self.remote, self.candidate) = (path, path.remote(), None);
     }
 
@@ -124,7 +124,7 @@ impl Route {
         self.candidate = None;
         let heard = self.heard.get_or_insert(Run::new(source, ssrc, sequence.wrapping_sub(1), 0));
         if heard.extend(source, ssrc, sequence) {
-            if heard.is_settled() && symmetric && source != self.remote {
+            if heard.is_settled(self.stale) && symmetric && source != self.remote {
                 self.remote = source;
                 return Verdict::AcceptAndMove { remote: source };
             }
@@ -154,10 +154,10 @@ impl Route {
             *candidate = begun;
         }
         let candidate = *candidate;
-        let settled = self.heard.is_some_and(|heard| heard.is_settled());
+        let settled = self.heard.is_some_and(|heard| heard.is_settled(self.stale));
         let silent = now_nanos.saturating_sub(self.heard_nanos) >= SILENT_NANOS;
         // A peer whose NAT gave it another address goes on with the SSRC it had.
-        if candidate.length < SETTLED || (settled && !silent && known != Some(ssrc)) {
+        if !candidate.is_settled(self.stale) || (settled && !silent && known != Some(ssrc)) {
             return Verdict::Foreign;
         }
         (self.heard, self.heard_nanos, self.candidate) = (Some(candidate), now_nanos, None);
@@ -295,6 +295,17 @@ mod tests {
         // Nobody has come to the new ones.
         let verdicts = feed(&mut route, 1, 7, 30..80, 0);
         assert!(verdicts.contains(&Verdict::AcceptAndMove { remote: address(1) }));
+    }
+
+    #[test]
+    fn a_packet_from_the_new_address_makes_stragglers_no_truer() {
+        let mut route = route(true);
+        feed(&mut route, 1, 7, 0..10, 0);
+        route.replace(Path::Udp { remote: address(5), symmetric: true });
+        feed(&mut route, 5, 7, 20..21, 0);
+        assert_eq!(feed(&mut route, 1, 7, 10..20, 0), [Verdict::Foreign; 10]);
+        assert_eq!(feed(&mut route, 5, 7, 21..25, 0), [Verdict::Accept; 4]);
+        assert_eq!(route.remote(), address(5));
     }
 
     #[test]
