@@ -2,6 +2,8 @@
 
 use std::f64::consts::TAU;
 
+use rtrb::{Consumer, Producer};
+
 use crate::support::fit_sine;
 use crate::world::sound::{find, rms, speech};
 use crate::world::{LATENCY, STREAM, TAPE, World, address, plan, rtp};
@@ -105,11 +107,9 @@ fn an_hour_of_a_tone_from_a_clock_that_is_300_ppm_slow() {
     an_hour(-300.0);
 }
 
-/// Speech from card to card: `near` and `far` are what the cards' clocks are off against the ticks of their engines, and
-/// `peer` what the far engine's clock is off against the near one's, all in parts per million.
-fn card_to_card(codec: Codec, near_ppm: f64, far_ppm: f64, peer_ppm: f64) {
-    let mut world = World::new(2);
-    let cards = [0, 1].map(|this| {
+/// A call from one sound card to another: what each card records and plays.
+fn cards(world: &mut World, codec: Codec) -> [(Producer<f32>, Consumer<f32>); 2] {
+    [0, 1].map(|this| {
         let side = &mut world.sides[this];
         let socket = side.socket(address(this));
         side.controller.open_stream(STREAM, plan(codec, this, address(1 - this)), socket).unwrap();
@@ -121,8 +121,14 @@ fn card_to_card(codec: Codec, near_ppm: f64, far_ppm: f64, peer_ppm: f64) {
         side.controller.connect(STREAM, &[CARD]).unwrap();
         side.controller.connect(CARD, &[STREAM]).unwrap();
         (record, play)
-    });
-    let [(mut mouth, mut unheard), (_silent, mut ear)] = cards;
+    })
+}
+
+/// Speech from card to card: `near` and `far` are what the cards' clocks are off against the ticks of their engines, and
+/// `peer` what the far engine's clock is off against the near one's, all in parts per million.
+fn card_to_card(codec: Codec, near_ppm: f64, far_ppm: f64, peer_ppm: f64) {
+    let mut world = World::new(2);
+    let [(mut mouth, mut unheard), (_silent, mut ear)] = cards(&mut world, codec);
     let words = speech(48_000, 46.0, 31);
     let mut heard = Vec::new();
     // Everything in the near engine's time: when the far one ticks, and how many samples the cards have moved.
@@ -181,16 +187,98 @@ fn card_to_card(codec: Codec, near_ppm: f64, far_ppm: f64, peer_ppm: f64) {
     assert_eq!((counters.packets_lost, counters.packets_late, counters.frames_concealed), (0, 0, 0));
 }
 
-/// As [`find`], first in every sixth sample of both.
+/// As [`find`], first in every sixth sample of both, and then around what is found there.
 fn find_quickly(part: &[f32], heard: &[f32]) -> (f32, usize) {
     let coarse =
         |samples: &[f32]| -> Vec<f32> { samples.chunks_exact(6).map(|six| six.iter().sum()).collect() };
-    let (correlation, lag) = find(&coarse(part), &coarse(heard), 1_600);
-    (correlation, lag * 6)
+    let (_, rough) = find(&coarse(part), &coarse(heard), 1_600);
+    let from = (rough * 6).saturating_sub(6);
+    let (correlation, lag) = find(part, &heard[from..], 13);
+    (correlation, from + lag)
 }
 
 #[test]
 fn cards_and_engines_that_all_run_apart_keep_their_delay() {
     card_to_card(Codec::Pcmu, 150.0, -150.0, 300.0);
     card_to_card(Codec::G722, -300.0, 300.0, -300.0);
+}
+
+/// Seconds from one chirp to the next.
+const CHIRPS: usize = 10;
+/// Samples of a chirp, and of the silence on each side of it.
+const CHIRP: usize = 4_800;
+const HUSH: usize = 9_600;
+
+/// At 48 kHz, again and again: silence, a chirp, silence, and a tone for the rest of ten seconds.
+fn chirp_and_tone() -> Vec<f32> {
+    (0..CHIRPS * 48_000)
+        .map(|n| {
+            let (now, into) = (n as f64 / 48_000.0, n as f64 / 48_000.0 - HUSH as f64 / 48_000.0);
+            match n {
+                ..HUSH => 0.0,
+                n if n < HUSH + CHIRP => 0.4 * (TAU * (400.0 + 10_000.0 * into) * into).sin(),
+                n if n < 2 * HUSH + CHIRP => 0.0,
+                _ => 0.4 * (TAU * 440.0 * now).sin(),
+            }
+        })
+        .map(|sample| sample as f32)
+        .collect()
+}
+
+/// One card's clock runs 150 ppm fast and the other's 150 ppm slow, each against its engine's.
+fn an_hour_from_card_to_card(codec: Codec) {
+    const PPM: f64 = 150.0;
+    let mut world = World::new(2);
+    let [(mut mouth, mut unheard), (_silent, mut ear)] = cards(&mut world, codec);
+    let (words, mut spoken, mut taken) = (chirp_and_tone(), 0_usize, 0_usize);
+    let part = &words[HUSH..HUSH + CHIRP];
+    let (mut heard, mut delays, mut worst) = (Vec::new(), Vec::new(), 0.0_f64);
+    for tick in 1..=360_000_u64 {
+        let due = |ppm: f64| (tick as f64 * 480.0 * (1.0 + ppm * 1e-6)) as usize;
+        while spoken + 240 <= due(PPM) {
+            let from = spoken % words.len();
+            let _ = mouth.push_entire_slice(&words[from..from + 240]);
+            for _ in 0..240 {
+                let _ = unheard.pop();
+            }
+            spoken += 240;
+        }
+        world.tick();
+        while taken + 240 <= due(-PPM) {
+            heard.extend((0..240).map(|_| ear.pop().unwrap_or(9.0)));
+            taken += 240;
+        }
+        if tick % (100 * CHIRPS as u64) != 0 {
+            continue;
+        }
+        world.network().sent.clear();
+        // What the far card plays is all that was said in these ten seconds but the delay's last part.
+        let round = tick / (100 * CHIRPS as u64);
+        let begun = ((round - 1) as usize * words.len()) as f64 / (1.0 + PPM * 1e-6) * (1.0 - PPM * 1e-6);
+        let first = begun as usize - (taken - heard.len());
+        let heard_here = &heard[first..];
+        let (correlation, lag) = find_quickly(part, &heard_here[HUSH..HUSH + CHIRP + 9_600]);
+        assert!(correlation > 0.9, "{codec:?}, round {round}: {correlation}");
+        if round > 1 {
+            delays.push(lag as f64 / 48.0);
+            for piece in heard_here[4 * HUSH..9 * 48_000].chunks_exact(960) {
+                let (amplitude, residue) = fit_sine(piece, 440.0, 48_000);
+                assert!((0.36..0.44).contains(&amplitude), "{codec:?}, round {round}: amplitude {amplitude}");
+                worst = worst.max(residue / amplitude);
+            }
+        }
+        let seen = heard.len() - 48_000;
+        heard.drain(..seen);
+    }
+    let (least, most) = delays.iter().fold((f64::MAX, 0.0_f64), |(a, b), lag| (a.min(*lag), b.max(*lag)));
+    let counters = world.sides[1].counters(STREAM);
+    println!("{codec:?}: delay {least:.1} to {most:.1} ms, residue {worst:.3}, {counters:?}");
+    assert!(most - least < 8.0, "{least} to {most} ms: {delays:?}");
+    assert!(worst < 0.08, "{worst}");
+    assert_eq!((counters.packets_lost, counters.packets_late, counters.frames_concealed), (0, 0, 0));
+}
+
+#[test]
+fn an_hour_from_card_to_card_300_ppm_apart() {
+    an_hour_from_card_to_card(Codec::Pcmu);
 }
