@@ -101,14 +101,15 @@ pub(crate) fn limits(agreement: &Agreement, plan: &StreamPlan) -> Limits {
     const TCP: u16 = 32;
     let ip = if plan.path.remote().is_ipv4() { IPV4 } else { IPV6 };
     let format = &agreement.send;
+    let codec = engine_codec(format.codec);
     Limits {
-        codec: engine_codec(format.codec),
+        codec,
         ptime_ms: format.ptime_ms,
         max_ptime_ms: format.max_ptime_ms,
         max_bitrate: format.max_bitrate,
         bandwidth: format.bandwidth,
         fec: format.fec,
-        redundancy: format.redundancy.is_some(),
+        copies: format.redundancy.map_or(0, |_| Limits::room_for_copies(codec, format.ptime_ms)),
         packet_overhead: ip
             + match plan.path {
                 Path::Udp { .. } => UDP,

@@ -20,7 +20,7 @@ pub(crate) const OPUS: Limits = Limits {
     max_bitrate: None,
     bandwidth: None,
     fec: true,
-    redundancy: true,
+    copies: 2,
     packet_overhead: 28,
 };
 const PCMU: Limits = Limits { codec: Codec::Pcmu, max_ptime_ms: 20, fec: false, ..OPUS };
@@ -392,9 +392,9 @@ fn a_peer_without_error_correction_gets_copies_and_one_without_either_nothing() 
     };
     let copies = settled(Limits { fec: false, ..OPUS });
     assert_eq!((copies.copies, copies.fec, copies.ptime_ms), (1, false, Some(40)));
-    let neither = settled(Limits { fec: false, redundancy: false, ..OPUS });
+    let neither = settled(Limits { fec: false, copies: 0, ..OPUS });
     assert_eq!((neither.copies, neither.fec), (0, false));
-    assert_eq!(settled(Limits { redundancy: false, ..PCMU }).copies, 0);
+    assert_eq!(settled(Limits { copies: 0, ..PCMU }).copies, 0);
     assert_eq!(settled(PCMU).copies, 1);
     // 64 kbit/s of sound twice, and headers, is more than the peer wants.
     assert_eq!(settled(Limits { bandwidth: Some(128_000), ..PCMU }).copies, 0);
@@ -416,7 +416,7 @@ fn copies_that_the_link_does_not_carry_are_given_up() {
 #[test]
 fn longer_packets_spare_a_link_the_headers_that_it_does_not_carry() {
     // 80 kbit/s with packets of 20 ms, 72 with 40, 69 with 60.
-    let limits = Limits { max_ptime_ms: 60, redundancy: false, ..PCMU };
+    let limits = Limits { max_ptime_ms: 60, copies: 0, ..PCMU };
     for rate in [71_000.0, 76_000.0] {
         let mut trial = Trial::new(limits);
         trial.there.rate = rate;

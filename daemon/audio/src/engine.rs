@@ -47,6 +47,7 @@ pub use crate::engine::insert::{InsertEnds, InsertPort, InsertSwitch, insert};
 pub use crate::engine::port::Clip;
 pub use crate::engine::processor::Processor;
 pub use crate::engine::program::{Listener, ProgramPort, Side};
+pub use crate::engine::redundancy::copies_that_fit;
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
 /// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.

@@ -351,7 +351,7 @@ pub struct StreamCounters {
     pub send_bitrate: u32,
     /// Milliseconds in each packet sent; 0 where nothing is sent.
     pub send_ptime_ms: u16,
-    /// Earlier frames that each packet sent repeats (RFC 2198).
+    /// Earlier frames that the last packet of sound sent repeats (RFC 2198).
     pub send_copies: u8,
     /// 1 where packets sent carry Opus's in-band forward error correction.
     pub send_fec: u8,

@@ -33,7 +33,7 @@ fn lose(world: &mut World, lost: impl Fn(u16) -> bool + Send + 'static) {
 
 #[test]
 fn one_copy_makes_up_for_every_single_loss() {
-    for codec in [Codec::Pcmu, Codec::G722, Codec::Opus] {
+    for codec in [Codec::Pcmu, Codec::G722, Codec::L16Wide, Codec::Opus] {
         let (mut world, mut near, mut far) = call(codec, 1);
         lose(&mut world, |sequence| sequence % 9 == 4);
         let words = speech(codec.sample_rate(), 8.0, 5);

@@ -2,6 +2,7 @@
 
 use voipd_audio::Codec;
 use voipd_audio::codec::OPUS_BITRATE;
+use voipd_audio::engine::copies_that_fit;
 use voipd_audio::plan::Steering;
 
 /// Opus never has less, in bits per second.
@@ -41,13 +42,22 @@ pub struct Limits {
     pub bandwidth: Option<u32>,
     /// Opus: the peer can use in-band FEC.
     pub fec: bool,
-    /// The peer takes copies (RFC 2198).
-    pub redundancy: bool,
+    /// Most earlier frames in a packet (RFC 2198): 0 where the peer takes none.
+    pub copies: u8,
     /// Bytes of IP, UDP and whatever else is around an RTP packet.
     pub packet_overhead: u16,
 }
 
 impl Limits {
+    /// Most earlier frames that a packet of `ptime_ms` has room for (RFC 2198).
+    pub(crate) fn room_for_copies(codec: Codec, ptime_ms: u16) -> u8 {
+        match codec {
+            // Its frames are the shorter the more of them a packet has.
+            Codec::Opus => copies_that_fit(0),
+            _ => copies_that_fit((bitrate_of(codec) * f64::from(ptime_ms) / 8_000.0).ceil() as usize),
+        }
+    }
+
     /// Bytes of each packet around its payload.
     pub(super) fn overhead(&self) -> u32 {
         const RTP_HEADER: u32 = 12;
@@ -64,10 +74,9 @@ impl Limits {
     pub(super) fn most(&self) -> f64 {
         let bitrate = match self.codec {
             Codec::Opus => f64::from(OPUS_BITRATE.min(self.max_bitrate.unwrap_or(u32::MAX))),
-            codec if self.redundancy => 3.0 * bitrate_of(codec),
-            codec => bitrate_of(codec),
+            codec => f64::from(1 + self.copies) * bitrate_of(codec),
         };
-        let copies = if self.redundancy && self.codec != Codec::Opus { 2 } else { 0 };
+        let copies = if self.codec == Codec::Opus { 0 } else { self.copies };
         let usual = bitrate + self.headers(self.ptime_ms, copies);
         self.bandwidth.map_or(usual, |bandwidth| usual.min(f64::from(bandwidth)))
     }
@@ -123,7 +132,7 @@ impl Choice {
 
     fn follow_opus(&mut self, limits: &Limits, rate: f64) {
         // Both bring single losses back; FEC needs fewer bits for it.
-        self.copies = u8::from(self.protected && !limits.fec && limits.redundancy);
+        self.copies = u8::from(self.protected && !limits.fec).min(limits.copies);
         let frames = 1.0 + f64::from(self.copies);
         let left = |ptime_ms: u16| (rate - limits.headers(ptime_ms, self.copies)) / frames;
         let protected = self.protected;
@@ -154,7 +163,7 @@ impl Choice {
             bitrate_of(limits.codec) * (1.0 + f64::from(copies)) + limits.headers(ptime_ms, copies)
         };
         let fits = |copies: &u8| takes(limits.ptime_ms, *copies) <= rate;
-        self.copies = (0..=wanted).rev().filter(|_| limits.redundancy).find(fits).unwrap_or(0);
+        self.copies = (0..=wanted.min(limits.copies)).rev().find(fits).unwrap_or(0);
         let (copies, now) = (self.copies, self.ptime_ms);
         let fits = |time: &u16| takes(*time, copies) * if *time < now { FIXED_MARGIN } else { 1.0 } <= rate;
         // Where no queue sets a limit, what was agreed stays: also with a peer that wants less than the codec has. Losses alone

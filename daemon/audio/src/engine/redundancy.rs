@@ -12,12 +12,19 @@ const MAX_OFFSET: u32 = 0x3FFF;
 /// Bytes before each copy, and before the newest frame.
 const COPY_HEADER: usize = 4;
 const LAST_HEADER: usize = 1;
-/// Longest payload that copies are added to: what leaves room for any header below an Ethernet's 1500 bytes.
-const MAX_PAYLOAD: usize = 1200;
+/// Longest payload that copies are added to. With RTP's header, SRTP's tag, a TURN channel, UDP and IPv6 around it (80 bytes)
+/// it still fits in a tunnel of 1420 bytes, and there is room for two frames of L16 at 16 kHz.
+const MAX_PAYLOAD: usize = 1300;
 /// Blocks of a packet that are looked at; nobody sends so many.
 const MAX_BLOCKS: usize = 16;
 /// Restored packets that are remembered: the packet itself may still come, late.
 const RESTORED: usize = 16;
+
+/// How many earlier frames a packet has room for where each frame has `bytes` bytes; at most 2, as more are never sent.
+pub fn copies_that_fit(bytes: usize) -> u8 {
+    let fits = |copies: &usize| LAST_HEADER + bytes + copies * (COPY_HEADER + bytes) <= MAX_PAYLOAD;
+    (0..=MAX_COPIES).rev().filter(|_| bytes <= MAX_BLOCK).find(fits).unwrap_or(0) as u8
+}
 
 /// The blocks of a redundant payload.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +115,7 @@ impl History {
     }
 
     /// Makes a redundant payload of the frame of `len` bytes at the beginning of `room`, as far as there are copies to add,
-    /// and remembers it. Answers the payload's length; `None` where it stays as it was.
+    /// and remembers it. Answers the payload's length and how many copies are in it; `None` where it stays as it was.
     pub(crate) fn add(
         &mut self,
         copies: usize,
@@ -116,9 +123,9 @@ impl History {
         timestamp: u32,
         len: usize,
         room: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Option<(usize, u8)> {
         let wrapped = self.wrap(copies, payload_type, timestamp, len, room);
-        let end = wrapped.unwrap_or(len);
+        let end = wrapped.map_or(len, |(length, _)| length);
         self.keep(payload_type, timestamp, room.get(end - len..end).unwrap_or_default());
         wrapped
     }
@@ -142,7 +149,7 @@ impl History {
         timestamp: u32,
         len: usize,
         room: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Option<(usize, u8)> {
         let mut total = LAST_HEADER + len;
         let fits = |kept: &&Kept| {
             let offset = timestamp.wrapping_sub(kept.timestamp);
@@ -167,7 +174,7 @@ impl History {
             headers.next()?.copy_from_slice(&word.to_be_bytes());
         }
         *headers.next()?.first_mut()? = payload_type & 0x7F;
-        Some(total)
+        Some((total, count as u8))
     }
 }
 
@@ -294,12 +301,12 @@ mod tests {
         assert_eq!(room[..3], [7, 8, 9]);
         history.keep(96, u32::MAX - 959, &[1]);
         history.keep(96, 0, &[4, 5]);
-        let length = history.wrap(2, 96, 960, 3, &mut room).unwrap();
-        assert_eq!(length, 3 + 2 + 1 + 2 * 4 + 1);
+        let (length, count) = history.wrap(2, 96, 960, 3, &mut room).unwrap();
+        assert_eq!((length, count), (3 + 2 + 1 + 2 * 4 + 1, 2));
         let copies = vec![(96, 1920, 2, vec![1]), (96, 960, 1, vec![4, 5])];
         assert_eq!(read(&room[..length]), Some((96, vec![7, 8, 9], copies)));
         room[..3].copy_from_slice(&[7, 8, 9]);
-        let length = history.wrap(1, 96, 960, 3, &mut room).unwrap();
+        let (length, _) = history.wrap(1, 96, 960, 3, &mut room).unwrap();
         assert_eq!(read(&room[..length]), Some((96, vec![7, 8, 9], vec![(96, 960, 1, vec![4, 5])])));
         history.clear();
         assert_eq!(history.wrap(2, 96, 960, 3, &mut room), None);
@@ -317,8 +324,21 @@ mod tests {
         assert_eq!(history.wrap(2, 0, 320, 160, &mut room), None, "a frame that is too long breaks the row");
         history.keep(0, 320, &[1; 700]);
         assert_eq!(history.wrap(2, 0, 480, 700, &mut room), None, "longer than a packet");
-        let length = history.wrap(2, 0, 480, 400, &mut room).unwrap();
-        assert_eq!(length, 400 + 700 + 5, "as many as fit, the newest first");
+        let fitting = history.wrap(2, 0, 480, 400, &mut room);
+        assert_eq!(fitting, Some((400 + 700 + 5, 1)), "as many as fit, the newest first");
+    }
+
+    #[test]
+    fn what_fits_is_known_before_it_is_sent() {
+        // PCMU, L16 at 16 kHz and at 48 kHz.
+        assert_eq!([160, 640, 960, 1920].map(copies_that_fit), [2, 1, 0, 0]);
+        for bytes in 1..=MAX_BLOCK {
+            let mut history = History::new();
+            let mut room = [0; 1460];
+            (0..2).for_each(|frame| history.keep(0, frame * 160, &vec![1; bytes]));
+            let sent = history.wrap(2, 0, 320, bytes, &mut room).map_or(0, |(_, count)| count);
+            assert_eq!(copies_that_fit(bytes), sent, "{bytes} bytes");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::engine::MAX_DATAGRAM;
 use crate::engine::controller::packet_time;
 use crate::engine::dtmf::{Clocks, EventPacket, EventSender, Turn};
 use crate::engine::port::frame_len;
-use crate::engine::redundancy::{History, MAX_COPIES};
+use crate::engine::redundancy::History;
 use crate::engine::suppression::{self, Suppressor};
 use crate::plan::{Codec, SendPlan, Steering, StreamCounters};
 
@@ -64,6 +64,8 @@ pub(crate) struct Sender {
     /// The encoder spends bits on FEC.
     fec: bool,
     history: History,
+    /// Earlier frames in the packet of sound that was sent last.
+    copies: u8,
     suppressor: Suppressor,
     sequence: u16,
     /// RTP timestamp of the tick that comes: it goes on with time, whether something is sent or not.
@@ -99,6 +101,7 @@ impl Sender {
             steering: Steering::default(),
             fec: false,
             history: History::new(),
+            copies: 0,
             suppressor: Suppressor::new(codec),
             sequence,
             clock,
@@ -196,10 +199,8 @@ impl Sender {
 
     /// Writes what this half knows into the stream's counters.
     pub(crate) fn count(&self, counters: &mut StreamCounters) {
-        let copies =
-            |plan: &SendPlan| plan.redundancy.map_or(0, |_| self.steering.copies.min(MAX_COPIES as u8));
         (counters.sent_ssrc, counters.sent_sequence) = (self.ssrc, self.sequence);
-        counters.send_copies = self.plan.as_ref().map_or(0, copies);
+        counters.send_copies = self.plan.as_ref().map_or(0, |_| self.copies);
         counters.send_ptime_ms = self.plan.as_ref().map_or(0, |plan| self.ticks(plan) as u16 * 10);
         let encoder = self.encoder.as_ref().filter(|_| self.plan.is_some());
         counters.send_bitrate = encoder.map_or(0, Encoder::bitrate);
@@ -293,14 +294,13 @@ impl Sender {
         let room = self.packet.get_mut(HEADER..).unwrap_or_default();
         match encoder.encode(sound, room) {
             Ok(octets) if octets > 0 => {
-                let (octets, number) = match redundancy {
-                    Some(redundant) => {
-                        let copies = self.steering.copies.into();
-                        let wrapped = self.history.add(copies, payload_type, start, octets, room);
-                        wrapped.map_or((octets, payload_type), |octets| (octets, redundant))
-                    }
-                    None => (octets, payload_type),
-                };
+                let copies = self.steering.copies.into();
+                let wrapped = redundancy.and_then(|redundant| {
+                    let (octets, copies) = self.history.add(copies, payload_type, start, octets, room)?;
+                    Some((octets, copies, redundant))
+                });
+                let (octets, copies, number) = wrapped.unwrap_or((octets, 0, payload_type));
+                self.copies = copies;
                 self.write_header(self.marker, number, start);
                 self.marker = false;
                 self.sequence = self.sequence.wrapping_add(1);
