@@ -213,7 +213,7 @@ async fn a_device_that_is_not_there_is_stood_in_for_until_it_is_and_again_when_i
         .await;
     assert_eq!(alice.ctl(&["devices", "volume", "output"]).trim(), "40 %");
 
-    // From one that goes while it is used, PulseAudio itself leads the sound to its default.
+    // From one that goes while it is used, PulseAudio itself leads the sound to its default, and says nothing.
     let number_of = |sink: &str| {
         let sinks = pulse.control(&["list", "short", "sinks"]);
         let line = sinks.lines().find(|line| line.split_whitespace().nth(1) == Some(sink)).map(str::to_owned);
@@ -227,12 +227,54 @@ async fn a_device_that_is_not_there_is_stood_in_for_until_it_is_and_again_when_i
     assert!(plays_at("headset"));
     pulse.control(&["unload-module", plugged.trim()]);
     until("the sound is led elsewhere", SOON, async || plays_at("alice-loudspeaker").then_some(())).await;
+    both("alice-microphone", "alice-loudspeaker").await;
+    let reason = audio.reason().await.unwrap();
+    assert!(reason.contains("`headset.monitor` now") && reason.contains("until it is back"), "{reason}");
     let before = call.figures().await;
     until("the call goes on", SOON, async || {
         (call.figures().await.packets_sent > before.packets_sent + 20).then_some(())
     })
     .await;
     assert_eq!((call.state().await.as_str(), audio.state().await.unwrap().as_str()), ("active", "open"));
+
+    pulse.control(&["load-module", "module-null-sink", "sink_name=headset", "channels=1"]);
+    both("headset.monitor", "headset").await;
+    until("the sound is back at the headset", SOON, async || plays_at("headset").then_some(())).await;
+    assert_eq!(call.state().await, "active");
+    call.hang_up().await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[timely]
+async fn where_nothing_may_stand_in_a_device_that_goes_leaves_silence() {
+    let lab = Lab::alone();
+    let pulse = Pulse::start(&lab).await;
+    let plug = || pulse.control(&["load-module", "module-null-sink", "sink_name=headset", "channels=1"]);
+    let plugged = plug();
+    let config = Config::at(lab.address())
+        .environment("PULSE_SERVER", pulse.server())
+        .line("audio", "fallback = false")
+        .line("audio", "output = \"pulseaudio:headset\"");
+    let alice = Voipd::start(&lab, "alice", config).await;
+    let bob = Voipd::start(&lab, "bob", Config::at(lab.address())).await;
+    let call = alice.dial(&format!("sip:{}", bob.address)).await;
+    bob.incoming().await.accept().await;
+    call.is("active").await;
+    let used = async |wanted: Option<&str>| {
+        until(&format!("the output is {wanted:?}"), SOON, async || {
+            (in_use(&alice, "output").await.as_deref() == wanted).then_some(())
+        })
+        .await;
+    };
+    used(Some("pulseaudio:headset")).await;
+    pulse.control(&["unload-module", plugged.trim()]);
+    used(None).await;
+    let streams = pulse.control(&["list", "short", "sink-inputs"]);
+    assert!(!streams.contains("protocol-native"), "something else plays it: {streams}");
+    plug();
+    used(Some("pulseaudio:headset")).await;
+    assert_eq!(call.state().await, "active");
     call.hang_up().await;
     alice.stop().await;
     bob.stop().await;

@@ -107,6 +107,8 @@ pub(super) struct Worker {
     /// As these do in listing.
     askers: Arc<listing::Askers>,
     counters: Arc<SoundCounters>,
+    /// When running streams are looked at again.
+    look_at: Instant,
 }
 
 impl Worker {
@@ -129,6 +131,7 @@ impl Worker {
             finders: Arc::default(),
             askers: Arc::default(),
             counters,
+            look_at: Instant::now(),
         }
     }
 
@@ -173,7 +176,11 @@ impl Worker {
                         let _ = reply.send(views.clone());
                     }
                 }
-                None => self.look(),
+                None => {}
+            }
+            // However many messages come, streams are looked at in time.
+            if self.next_look().is_some_and(|at| at <= Instant::now()) {
+                self.look();
             }
         }
     }
@@ -262,7 +269,7 @@ impl Worker {
     fn next_look(&self) -> Option<Instant> {
         let due = |(_, slot): &(DeviceRole, Slot)| match slot {
             Slot::Opening { deadline, .. } => Some(*deadline),
-            Slot::Open { stream: Some(_), .. } => Some(Instant::now() + WATCH_INTERVAL),
+            Slot::Open { stream: Some(_), .. } => Some(self.look_at),
             Slot::Closed | Slot::Open { stream: None, .. } => None,
         };
         self.slots.iter().filter_map(due).min()
@@ -270,6 +277,7 @@ impl Worker {
 
     fn look(&mut self) {
         let now = Instant::now();
+        self.look_at = now + WATCH_INTERVAL;
         let mut fallen = Vec::new();
         for (role, slot) in &mut self.slots {
             match slot {

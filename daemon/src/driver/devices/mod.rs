@@ -17,9 +17,9 @@ use super::patchbay::{Patchbay, RING_RETURN};
 use crate::api::devices::{DeviceChange, DeviceSettings};
 use crate::api::{AudioView, DeviceRole, DeviceState, DeviceView, ErrorKind, RequestError};
 use crate::realtime::Scheduling;
-use crate::sound::{DeviceName, FindError, SoundEvent, SoundSystem};
+use crate::sound::{DeviceName, FindError, HostKind, SoundEvent, SoundSystem};
 use settings::{Settings, Voice};
-use stand_in::StandIn;
+use stand_in::{LOOK, StandIn};
 
 /// How long a device that failed is left alone, from its answer on: a try may take longer than this.
 const RETRY: Duration = Duration::from_secs(2);
@@ -51,6 +51,15 @@ pub enum DeviceEvent {
         /// Its name.
         name: String,
     },
+    /// A device is not there any more: sound that is led to it may still flow, to somewhere else.
+    Gone {
+        /// Its role.
+        role: DeviceRole,
+        /// Its name.
+        name: String,
+        /// In words, and what to do.
+        reason: String,
+    },
 }
 
 enum State {
@@ -59,6 +68,8 @@ enum State {
     Open {
         name: DeviceName,
         since: Instant,
+        /// When to ask whether it is still there.
+        look_at: Instant,
     },
     /// `again`: when to ask for it again; `None`: it has been asked for, and has not answered yet, or it is a file that
     /// was being written.
@@ -91,6 +102,21 @@ impl Device {
     /// Chosen is what the sound system chooses.
     fn is_default(&self) -> bool {
         matches!(self.name.parse(), Ok(DeviceName::Default))
+    }
+
+    /// Whether to ask now if the device that is open is still there: a sound server leads the sound of one that is gone
+    /// to another, and says nothing.
+    fn is_look_due(&mut self, now: Instant) -> bool {
+        let is_chosen = self.stand_in.is_none() && !self.is_default();
+        match &mut self.state {
+            State::Open { name: DeviceName::Host(kind, _), look_at, .. }
+                if is_chosen && *kind != HostKind::Alsa && *look_at <= now =>
+            {
+                *look_at = now + LOOK;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn is_real(&self) -> bool {
@@ -276,7 +302,7 @@ impl Devices {
                             let silent = name == DeviceName::Null;
                             device.stand_in = silent.then(|| StandIn::silence(description, returning, now));
                         }
-                        device.state = State::Open { name, since: now };
+                        device.state = State::Open { name, since: now, look_at: now + LOOK };
                     }
                     Err(error) => {
                         device.state = State::failed(error.to_string());
@@ -297,6 +323,14 @@ impl Devices {
                     stand_in.returning = true;
                     self.shut(role, patchbay);
                     self.open(role);
+                }
+            }
+            DeviceEvent::Gone { role, name, reason } => {
+                let device = &self.devices[index(role)];
+                if device.is_real() && device.stand_in.is_none() && device.name == name {
+                    // Nothing that its stream still says counts.
+                    self.sound.close(role);
+                    self.failed(role, reason, patchbay);
                 }
             }
         }
@@ -351,7 +385,8 @@ impl Devices {
                 continue;
             }
             let retry = device.state.is_due(now);
-            let look = device.stand_in.as_mut().is_some_and(|stand_in| stand_in.is_due(now));
+            let look = device.is_look_due(now)
+                || device.stand_in.as_mut().is_some_and(|stand_in| stand_in.is_due(now));
             if retry {
                 self.request(role);
             }
@@ -361,16 +396,19 @@ impl Devices {
         }
     }
 
-    /// Asks whether a role's chosen device is there again.
+    /// Asks whether a role's chosen device is there.
     fn look_for(&self, role: DeviceRole) {
         let name = self.devices[index(role)].name.clone();
         let Ok(parsed) = name.parse::<DeviceName>() else { return };
         let (there, found) = (self.sound.find(role, parsed), self.found.0.clone());
         tokio::spawn(async move {
-            if there.await.is_ok() {
-                // The driver is gone when nobody listens.
-                let _ = found.send(DeviceEvent::Back { role, name });
-            }
+            let event = match there.await {
+                Ok(()) => DeviceEvent::Back { role, name },
+                Err(FindError::NoSuchDevice(reason)) => DeviceEvent::Gone { role, name, reason },
+                Err(FindError::Unavailable(_)) => return,
+            };
+            // The driver is gone when nobody listens.
+            let _ = found.send(event);
         });
     }
 

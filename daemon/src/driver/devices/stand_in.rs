@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::sound::DeviceName;
 
-/// How often a device that is gone is looked for.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often a device that is gone is looked for, and one that may be gone is looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// How long a device is left alone that was there and did not open: each try interrupts what stands in for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
