@@ -1,9 +1,10 @@
 //! `voipctl audio`, and `voipctl call --audio -`: a call joined to standard input and output.
 
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::thread;
@@ -36,7 +37,9 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
     if args.list {
         return list(&call, out).await;
     }
-    let mode = args.mode.unwrap_or(Mode::Tap);
+    let joins =
+        args.mode.is_none() && args.join.listen.is_none() && !args.socket && brings_sound(&io::stdin());
+    let mode = args.mode.unwrap_or(if joins { Mode::Inject } else { Mode::Tap });
     if args.socket {
         let side =
             if args.join.listen.is_none() && mode != Mode::Tap { Some("none") } else { args.join.side() };
@@ -52,9 +55,11 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
             false => out.line(&path),
         };
     }
-    let listens = mode == Mode::Tap || args.join.listen.is_some();
+    let listens = mode == Mode::Tap || args.join.listen.is_some() || (joins && takes_sound(&io::stdout()));
     if listens && io::stdout().is_terminal() {
-        return Err(Failure::usage("standard output is a terminal: send the sound to a file or a program."));
+        return Err(Failure::usage(
+            "standard output is a terminal: send the sound to a file or a program, or give some on standard input.",
+        ));
     }
     let mut interrupts = Interrupts::take(&[SignalKind::interrupt()])?;
     // Asked for first, so that the call does not end unseen.
@@ -84,6 +89,21 @@ pub(crate) async fn run(daemon: &Daemon, out: Output, args: AudioArgs) -> Result
             failure = out.reader_left(), if listens => return Err(failure),
         }
     }
+}
+
+/// Whether somebody has given a program or a file to read from: what services and shells give otherwise is a device.
+fn brings_sound(input: &impl AsFd) -> bool {
+    kind_of(input).is_some_and(|kind| kind.is_file() || kind.is_fifo() || kind.is_socket())
+}
+
+/// Whether somebody wants the sound: a service's journal, which is a socket, does not.
+fn takes_sound(output: &impl AsFd) -> bool {
+    kind_of(output).is_some_and(|kind| kind.is_file() || kind.is_fifo())
+}
+
+fn kind_of(stream: &impl AsFd) -> Option<FileType> {
+    let file = File::from(stream.as_fd().try_clone_to_owned().ok()?);
+    Some(file.metadata().ok()?.file_type())
 }
 
 async fn list(call: &CallProxy<'_>, out: Output) -> Result<(), Failure> {

@@ -193,7 +193,8 @@ words! {
 pub(crate) struct AudioArgs {
     #[command(flatten)]
     pub(crate) call: OneCall,
-    /// What standard input is to the peer (otherwise tap)
+    /// What standard input is to the peer; otherwise inject where it is a file or a pipe and --listen is not given, else
+    /// tap
     #[arg(long)]
     pub(crate) mode: Option<Mode>,
     #[command(flatten)]

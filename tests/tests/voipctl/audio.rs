@@ -111,6 +111,29 @@ async fn programs_join_and_leave_a_call_that_goes_on() {
 }
 
 #[timely]
+async fn a_call_is_joined_to_what_standard_input_and_output_are() {
+    let lab = Lab::shared();
+    let (phone, friend) = (phone(&lab).await, friend(&lab).await);
+    let number = talk(&phone, &echo_at(&friend), &[]).await;
+    let said = lab.path("tone.raw");
+    std::fs::write(&said, [tone(), vec![0; 32_000]].concat()).unwrap();
+    let (heard, null) = (lab.path("heard.raw"), Path::new("/dev/null"));
+    let both = piped(&phone, &["audio", &number], &said, &heard).ends().await;
+    assert_eq!(both.code, 0, "{}", both.errors);
+    let back = as_wav(&heard, 16_000);
+    assert!((back.strongest_frequency() - 600.0).abs() < 10.0, "{}", back.strongest_frequency());
+    // Nobody wants what the peer says.
+    assert_eq!(piped(&phone, &["audio", &number], &said, null).ends().await.code, 0);
+    // Nobody says anything.
+    let tap = piped(&phone, &["audio", &number], null, &heard);
+    joins(&phone, &number, "tap").await;
+    ctl(&phone, &["hangup"]).await.silent();
+    assert_eq!(tap.ends().await.code, 0, "the call's end ends it");
+    phone.stop().await;
+    friend.stop().await;
+}
+
+#[timely]
 async fn a_call_is_followed_while_its_program_says_nothing_yet() {
     let lab = Lab::shared();
     let (phone, friend) = (phone(&lab).await, friend(&lab).await);
