@@ -123,8 +123,7 @@ impl Sleeper {
         let socket = inside(wire.name(), || UdpSocket::bind((wire.there, 0)).unwrap());
         let count = time.as_nanos() as i64 / GRID;
         let sleeper = std::thread::spawn(move || {
-            let thread = nix::unistd::gettid().to_string();
-            run(Command::new("chrt").args(["--fifo", "--pid", PRIORITY, &thread]));
+            take_priority();
             let mut due = nanos(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
             let mut packet = [0; LENGTH];
             for number in 0..count {
@@ -144,6 +143,12 @@ impl Sleeper {
         self.0.join().unwrap();
         self.1.join().unwrap()
     }
+}
+
+/// Gives this thread the scheduling of voipd's real-time thread.
+pub(crate) fn take_priority() {
+    let thread = nix::unistd::gettid().to_string();
+    run(Command::new("chrt").args(["--fifo", "--pid", PRIORITY, &thread]));
 }
 
 /// Keeps every core busy until it is dropped.
@@ -171,7 +176,7 @@ impl Drop for Busy {
     }
 }
 
-fn nanos(time: TimeSpec) -> i64 {
+pub(crate) fn nanos(time: TimeSpec) -> i64 {
     time.tv_sec() * 1_000_000_000 + time.tv_nsec()
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 
 pub mod authority;
+pub mod bare;
 pub mod baresip;
 pub mod bus;
 pub mod exchange;

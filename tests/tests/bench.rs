@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use voipd_dbus::AcceptOptions;
+use voipd_tests::bare::Bare;
 use voipd_tests::grid::{Ear, Sleeper, busy, lateness};
 use voipd_tests::host::Wire;
 use voipd_tests::judge::{Codec, Sound, compare};
@@ -154,6 +155,14 @@ async fn calls_cost() {
             load.succeeds().await;
             voipd.stop().await;
         }
+    }
+    for count in CALLS.into_iter().filter(|count| *count > 0) {
+        let bare = Bare::start(&wire, count, WATCH);
+        let (used, back) = tokio::task::spawn_blocking(|| bare.used()).await.unwrap();
+        let expected = f64::from(count) * 50.0 * WATCH.as_secs_f64();
+        assert!(back as f64 > 0.97 * expected, "{back} packets came back, not {expected}");
+        let percent = 100.0 * used.as_secs_f64() / WATCH.as_secs_f64();
+        println!("| bare sockets, the same packets and nothing else | {count} | {percent:.1} % | | |");
     }
     if !has_baresip() {
         return;
