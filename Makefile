@@ -5,6 +5,8 @@ CARGO ?= cargo
 PREFIX ?= /usr
 BUILT ?= target/release
 CARGO_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# A shell from before rustup does not have it yet.
+export PATH := $(PATH):$(CARGO_BIN)
 DENY := $(shell command -v cargo-deny 2>/dev/null || echo $(CARGO_BIN)/cargo-deny)
 FUZZ := $(shell command -v cargo-fuzz 2>/dev/null || echo $(CARGO_BIN)/cargo-fuzz)
 FUZZ_SECONDS ?= 60
