@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::unistd::geteuid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use voipd::bus::{self, BusError};
@@ -73,6 +74,13 @@ fn main() -> ExitCode {
         match &loaded.file {
             Some(file) => println!("{}: no faults", file.display()),
             None => println!("{}", config::no_file(scope)),
+        }
+        let of_the_service = scope == Scope::System && arguments.config.is_none() && loaded.file.is_some();
+        if of_the_service && geteuid().is_root() {
+            println!(
+                "root has read it; whether the service's user may read it, too, and the files that it names, says \
+                 `sudo -u voipd voipd --check-config`"
+            );
         }
         return ExitCode::SUCCESS;
     }

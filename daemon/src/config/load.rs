@@ -1,6 +1,6 @@
 //! Where the configuration lies, and how safely.
 
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct Loaded {
 pub fn load(named: Option<&Path>, scope: Scope) -> Result<Loaded, ConfigError> {
     let default = if named.is_none() { default_path(scope) } else { None };
     let Some(file) = named.or(default.as_deref()) else { return defaults(scope) };
-    let text = match read_regular(file) {
+    let text = match read_regular(file, scope) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return defaults(scope),
         Err(error) => return Err(ConfigError::Unreadable { path: file.to_owned(), error }),
@@ -33,7 +33,7 @@ pub fn load(named: Option<&Path>, scope: Scope) -> Result<Loaded, ConfigError> {
     // `join` leaves an absolute path as it is.
     let read_file = |path: &Path, holds: Holds| {
         let path = directory.join(path);
-        let text = read_regular(&path)?;
+        let text = read_regular(&path, scope)?;
         if holds == Holds::Secret && readable_by_others(&path) {
             exposed.borrow_mut().push(path.clone());
         }
@@ -46,8 +46,11 @@ pub fn load(named: Option<&Path>, scope: Scope) -> Result<Loaded, ConfigError> {
         exposed.push(file.to_owned());
     }
     let warn = |path: &PathBuf| {
-        let path = path.display();
-        format!("{path} holds a secret and can be read by every user: run `chmod o-r {path}`")
+        let remedy = match scope {
+            Scope::System => format!("as root run {}", for_the_service(path)),
+            Scope::Session => format!("run `chmod o-r {}`", path.display()),
+        };
+        format!("{} holds a secret and can be read by every user: {remedy}", path.display())
     };
     Ok(Loaded { config, file: Some(file.to_owned()), warnings: exposed.iter().map(warn).collect() })
 }
@@ -95,15 +98,40 @@ fn defaults(scope: Scope) -> Result<Loaded, ConfigError> {
     Ok(Loaded { config, file: None, warnings: Vec::new() })
 }
 
+/// What lets the system service read a file, and nobody else but root.
+fn for_the_service(path: &Path) -> String {
+    let path = path.display();
+    format!("`chgrp voipd {path} && chmod 640 {path}`")
+}
+
+/// A refusal with its remedy.
+fn explained(error: Error, path: &Path, scope: Scope) -> Error {
+    if error.kind() != ErrorKind::PermissionDenied {
+        return error;
+    }
+    let remedy = match scope {
+        Scope::System => format!(
+            "to let the service read it, run as root {}; to look at it yourself, use sudo",
+            for_the_service(path)
+        ),
+        Scope::Session => "let your own user read it".to_owned(),
+    };
+    Error::new(error.kind(), format!("{error}: {remedy}"))
+}
+
 /// Reads a file that is one: a FIFO would hold the daemon up for ever.
-fn read_regular(path: &Path) -> std::io::Result<String> {
+fn read_regular(path: &Path, scope: Scope) -> std::io::Result<String> {
+    read(path).map_err(|error| explained(error, path, scope))
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
     const MOST: u64 = 4 << 20;
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
     if metadata.len() > MOST {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is larger than 4 MiB"));
+        return Err(Error::new(ErrorKind::InvalidInput, "it is larger than 4 MiB"));
     }
     std::fs::read_to_string(path)
 }
@@ -123,5 +151,25 @@ fn holds_secret(value: &Value) -> bool {
         Value::List(elements) => elements.iter().any(|element| holds_secret(&element.value)),
         Value::Table(entries) => entries.iter().any(is_secret),
         Value::Number(_) | Value::Flag(_) | Value::Other(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Root, as whom tests may run, is refused nothing.
+    #[test]
+    fn a_refusal_says_who_must_be_let_read() {
+        let refused = || Error::from(ErrorKind::PermissionDenied);
+        let path = Path::new("/etc/voipd/home.password");
+        let system = explained(refused(), path, Scope::System);
+        assert_eq!(system.kind(), ErrorKind::PermissionDenied);
+        let remedy = "`chgrp voipd /etc/voipd/home.password && chmod 640 /etc/voipd/home.password`";
+        assert!(system.to_string().contains(remedy), "{system}");
+        let session = explained(refused(), path, Scope::Session).to_string();
+        assert!(session.contains("your own user") && !session.contains("chgrp"), "{session}");
+        let gone = explained(ErrorKind::NotFound.into(), path, Scope::System).to_string();
+        assert!(!gone.contains("chgrp"), "{gone}");
     }
 }

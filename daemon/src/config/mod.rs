@@ -167,7 +167,7 @@ impl CallsConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {error}; name another file with --config", path.display())]
+    #[error("cannot read {}: {error}; mend that, or name another file with --config", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

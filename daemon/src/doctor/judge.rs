@@ -26,7 +26,7 @@ pub(super) fn configuration(
         Err(ConfigError::Unreadable { path, error }) => Check::failed(
             ID,
             format!("the configuration {} cannot be read: {error}", path.display()),
-            "voipd runs with what it read before, and does not start again like this: give the file back",
+            "voipd runs with what it read before, and does not start again like this: give it a file that it can read",
         ),
         Err(ConfigError::Faulty(faults)) => {
             let first = faults.first().map(ToString::to_string).unwrap_or_default();
