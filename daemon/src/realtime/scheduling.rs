@@ -49,8 +49,8 @@ pub(super) fn become_fifo(wanted: i32) -> Result<i32, String> {
         return Ok(limit);
     }
     Err(format!(
-        "SCHED_FIFO was refused ({first}; the limit RLIMIT_RTPRIO is {limit}): allow it with LimitRTPRIO={wanted} in \
-         the unit, or install rtkit"
+        "SCHED_FIFO was refused ({first}; the limit RLIMIT_RTPRIO is {limit}): install rtkit, or allow it with \
+         LimitRTPRIO={wanted} in the unit, for a session service in that of user@.service"
     ))
 }
 
@@ -115,7 +115,9 @@ pub(super) fn thread_id() -> libc::pid_t {
 #[allow(unsafe_code)]
 pub(super) fn lock_memory() -> Result<(), String> {
     if limit(libc::RLIMIT_MEMLOCK).is_some() && !has_capability(CAP_IPC_LOCK) {
-        return Err("memory is not locked: allow it with LimitMEMLOCK=infinity in the unit".to_owned());
+        let words = "memory is not locked: allow it with LimitMEMLOCK=infinity in the unit, for a session service in \
+                     that of user@.service";
+        return Err(words.to_owned());
     }
     // SAFETY: takes flags only.
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) })
