@@ -88,7 +88,13 @@ fn audio_lines(audio: &Object) -> Vec<String> {
         format!("Thread: {scheduling}"),
     ];
     let parked = if audio.flag("Parked") { "parked" } else { "awake" };
-    let locked = if audio.flag("MemoryLocked") { "memory locked" } else { "memory not locked" };
+    let locked = match (audio.flag("MemoryLocked"), audio.text("Scheduling"), audio.text("SchedulingReason"))
+    {
+        (true, ..) => "memory locked",
+        // The reason is that of the scheduling, or there is none.
+        (false, "other", _) | (false, _, "") => "memory not locked",
+        (false, _, reason) => reason,
+    };
     lines.push(format!("        {parked}, {locked}"));
     lines
 }
@@ -151,5 +157,19 @@ mod tests {
                 "        parked, memory not locked",
             ]
         );
+    }
+
+    #[test]
+    fn memory_that_is_not_locked_is_explained() {
+        let lines = |reason: &str| {
+            let texts = [("State", "idle"), ("Scheduling", "fifo"), ("SchedulingReason", reason)];
+            audio_lines(&call(1, &texts, &[]))
+        };
+        let told = lines("memory is not locked: allow it");
+        assert_eq!(
+            told[2..],
+            ["Thread: real-time, SCHED_FIFO", "        awake, memory is not locked: allow it"]
+        );
+        assert_eq!(lines("")[3], "        awake, memory not locked");
     }
 }
