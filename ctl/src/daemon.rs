@@ -37,6 +37,14 @@ impl Bus {
         if rustix::process::geteuid().is_root() { Self::System } else { Self::Session }
     }
 
+    /// What to do where it cannot be reached.
+    pub(crate) fn remedy(self) -> &'static str {
+        match self {
+            Self::Session => "run it within the session, where DBUS_SESSION_BUS_ADDRESS is set",
+            Self::System => "start D-Bus: sudo systemctl start dbus",
+        }
+    }
+
     /// How voipd is started there.
     pub(crate) fn start_line(self) -> &'static str {
         match self {
@@ -81,7 +89,8 @@ impl Daemon {
                     Err(Failure::new(Exit::NoDaemon, sentence))
                 }
                 Err(error) => {
-                    let sentence = format!("the {} bus cannot be reached: {error}", bus.name());
+                    let sentence =
+                        format!("the {} bus cannot be reached: {error}; {}", bus.name(), bus.remedy());
                     Err(Failure::new(Exit::NoDaemon, sentence))
                 }
             };

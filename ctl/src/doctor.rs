@@ -104,12 +104,8 @@ fn daemons(chosen: bool, found: Vec<(Bus, Found)>) -> (Vec<Check>, Option<Daemon
             Found::Daemon(daemon) => running.push((bus, daemon)),
             Found::Nobody => idle.push(bus),
             Found::NoBus(error) if chosen => {
-                let remedy = match bus {
-                    Bus::Session => "run it within the session, where DBUS_SESSION_BUS_ADDRESS is set",
-                    Bus::System => "start D-Bus: sudo systemctl start dbus",
-                };
                 let sentence = format!("the {} bus cannot be reached: {error}", bus.name());
-                checks.push(Check::new("bus", State::Failed, sentence, remedy));
+                checks.push(Check::new("bus", State::Failed, sentence, bus.remedy()));
             }
             Found::NoBus(_) => {}
         }

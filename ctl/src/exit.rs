@@ -140,7 +140,11 @@ impl Failure {
     }
 
     pub(crate) fn gone() -> Self {
-        Self::new(Exit::NoDaemon, "voipd went away. 'systemctl status voipd' and its journal tell why.")
+        Self::new(
+            Exit::NoDaemon,
+            "voipd went away. 'systemctl status voipd', for that of a session 'systemctl --user status voipd', and its \
+             journal tell why.",
+        )
     }
 }
 

@@ -36,9 +36,11 @@ fn a_chosen_bus_that_is_not_there_is_named() {
     let (code, _, stderr) = run(&mut voipctl(&["--session", "status"]));
     assert_eq!(code, 3);
     assert!(stderr.starts_with("voipctl: the session bus cannot be reached: "), "{stderr}");
+    assert!(stderr.contains("DBUS_SESSION_BUS_ADDRESS is set"), "{stderr}");
     let (code, _, stderr) = run(&mut voipctl(&["--system", "status"]));
     assert_eq!(code, 3);
     assert!(stderr.starts_with("voipctl: the system bus cannot be reached: "), "{stderr}");
+    assert!(stderr.contains("sudo systemctl start dbus"), "{stderr}");
 }
 
 #[test]

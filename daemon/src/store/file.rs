@@ -98,12 +98,24 @@ const MIGRATIONS: &[&str] = &[
 pub(super) fn prepare(directory: &Path) -> Result<PathBuf, StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
-        move |error: io::Error| StoreError::Place { path, reason: error.to_string() }
+        move |error: io::Error| StoreError::Place { path, reason: words(&error) }
     };
     private_directory(directory).map_err(at(directory))?;
     let path = directory.join(FILE);
     private_file(&path).map_err(at(&path))?;
     Ok(path)
+}
+
+/// The system's words, and what to do where it forbids it.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "{error}: it must belong to the user who runs voipd; to run your own, use `voipd --session`"
+            )
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn private_directory(directory: &Path) -> io::Result<()> {
@@ -185,4 +197,17 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         change.pragma_update(None, "user_version", known).map_err(&wrong)?;
     }
     change.commit().map_err(&wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Root, as whom tests may run, is refused nothing.
+    #[test]
+    fn who_may_not_keep_a_store_there_is_told_of_the_session() {
+        let words = |kind: io::ErrorKind| words(&io::Error::from(kind));
+        assert!(words(io::ErrorKind::PermissionDenied).contains("voipd --session"));
+        assert!(!words(io::ErrorKind::StorageFull).contains("--session"));
+    }
 }

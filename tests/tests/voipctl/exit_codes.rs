@@ -198,6 +198,7 @@ async fn a_daemon_that_goes_away_is_3() {
     let ended = monitor.ends().await;
     assert_eq!(ended.code, 3, "{}", ended.output);
     assert!(ended.errors.contains("systemctl status voipd"), "{}", ended.errors);
+    assert!(ended.errors.contains("systemctl --user status voipd"), "{}", ended.errors);
     // It may not have found the daemon any more.
     wait.ends().await.fails(3, &["voipd ", "systemctl"]);
     ctl(&phone, &["calls"]).await.fails(3, &["voipd does not run", "systemctl --user start voipd"]);
