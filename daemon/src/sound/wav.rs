@@ -23,7 +23,10 @@ pub(super) fn io_words(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "voipd may not open this file".to_owned(),
         io::ErrorKind::IsADirectory => "this is a folder, not a file".to_owned(),
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            let rule = "the system service writes only in /var/lib/voipd and where ReadWritePaths= of its unit allows it";
+            format!("the file system is read-only for voipd: {rule}")
+        }
         io::ErrorKind::StorageFull => "the disk is full".to_owned(),
         io::ErrorKind::UnexpectedEof => "the file ends too early".to_owned(),
         _ => error.to_string(),
@@ -226,4 +229,15 @@ fn read_header(reader: &mut BufReader<File>) -> Result<(Format, u64), String> {
         reader.seek_relative(length + (length & 1) - read).map_err(cut_off)?;
     }
     Err("this is not a WAV file that a telephone can play: there is no sound in it".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_only_file_system_is_so_for_the_service_and_can_be_opened_to_it() {
+        let words = io_words(&io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        assert!(words.contains("for voipd") && words.contains("ReadWritePaths="), "{words}");
+    }
 }
