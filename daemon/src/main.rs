@@ -18,7 +18,7 @@ use voipd::realtime::{self, Policy};
 use voipd::rtkit;
 use voipd::sound::SoundSystem;
 use voipd::store::{Contents, Store};
-use voipd::transport::{Resolver, ResolverSettings, Transport};
+use voipd::transport::{Resolver, ResolverSettings, Transport, explained};
 use voipd::turn_server::Relay;
 use voipd::{logging, service};
 use voipd_agent::{Agent, AgentConfig};
@@ -229,6 +229,7 @@ fn start_relay(point: Option<&RendezvousConfig>) -> std::io::Result<Option<Relay
     match Relay::start(relay, point.host.to_string(), seed) {
         Ok(relay) => Ok(Some(relay)),
         Err(error) => {
+            let error = explained(listen, error);
             log::error!(
                 "the relay cannot be reached at {listen} ({error}): set relay-address in [rendezvous] to an address of \
                  this machine and a port that is free"

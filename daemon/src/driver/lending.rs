@@ -13,6 +13,7 @@ use voipd_sip::rendezvous::{OfferState, RelayKey, RelayLogin, RelayOffer};
 use super::{Driver, Finished};
 use crate::api::nat::OfferView;
 use crate::config::OfferConfig;
+use crate::transport::explained;
 use crate::turn_server::{Relay, is_public, try_relay};
 
 /// What the relay's logins are for, in its own words: it says nothing of whose it is.
@@ -64,6 +65,7 @@ impl Lending {
         // What ran at another address leads nowhere any more.
         self.relay = None;
         let relay = Relay::start(config, REALM.to_owned(), seed).map_err(|error| {
+            let error = explained(listen, error);
             format!("it cannot be reached at {listen} ({error}): set relay-address in [rendezvous]")
         })?;
         self.relay = Some(relay.clone());

@@ -286,13 +286,25 @@ fn bind_all<T>(
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(BindError::InUse(*address, key));
             }
-            Err(error) => return Err(BindError::Other(*address, key, error)),
+            Err(error) => return Err(BindError::Other(*address, key, explained(*address, error))),
         }
     }
     match (bound.is_empty(), missing) {
         (true, Some(error)) => Err(error),
         _ => Ok(bound),
     }
+}
+
+/// Why nothing can listen at an address, with the remedy where its port is one that not everybody may have.
+pub fn explained(address: SocketAddr, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied || !(1..1024).contains(&address.port()) {
+        return error;
+    }
+    let words = format!(
+        "{error}: a port below 1024 needs CAP_NET_BIND_SERVICE, which a drop-in of the system unit gives by \
+         AmbientCapabilities= and CapabilityBoundingSet="
+    );
+    io::Error::new(error.kind(), words)
 }
 
 /// A socket for datagrams and one for connections, at the same port (RFC 3261 section 18.2.1).
@@ -381,6 +393,19 @@ mod tests {
 
     fn udp(remote: SocketAddr) -> Place {
         Place { transport: Protocol::Udp, remote }
+    }
+
+    // Root, as whom tests may run, is refused no port.
+    #[test]
+    fn a_refused_port_below_1024_has_its_remedy() {
+        let refused = |address: &str| {
+            let address: SocketAddr = address.parse().unwrap();
+            let bind = |_: SocketAddr| Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied));
+            bind_all("tls-listen", &[address], bind).unwrap_err().to_string()
+        };
+        let low = refused("0.0.0.0:443");
+        assert!(low.contains("CAP_NET_BIND_SERVICE") && low.contains("Check [sip] tls-listen"), "{low}");
+        assert!(!refused("0.0.0.0:5061").contains("CAP_NET_BIND_SERVICE"));
     }
 
     #[tokio::test]
