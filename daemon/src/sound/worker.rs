@@ -149,18 +149,7 @@ impl Worker {
             match message {
                 Some(Message::Open { role, ticket, name }) => self.open(role, ticket, name),
                 Some(Message::Close { role }) => self.set(role, Slot::Closed),
-                Some(Message::Find { name, role, reply }) => {
-                    // Without a thread the reply is dropped, which counts as no answer.
-                    if at_work(&self.finders) < MOST_HANGING {
-                        let (hosts, finder) = (self.hosts.clone(), self.finders.clone());
-                        let find = move || {
-                            // Who asked may have gone.
-                            let _ = reply.send(find_device(&hosts, role, &name));
-                            drop(finder);
-                        };
-                        let _ = thread::Builder::new().name("voipd-find".to_owned()).spawn(find);
-                    }
-                }
+                Some(Message::Find { name, role, reply }) => self.find(name, role, reply),
                 Some(Message::List { reply }) => self.list(reply),
                 Some(Message::Stop) => {
                     for role in [DeviceRole::Input, DeviceRole::Output, DeviceRole::Ringer] {
@@ -301,6 +290,20 @@ impl Worker {
             }
             self.lost(role, ticket, stalled.unwrap_or_else(|| "the sound system does not answer".to_owned()));
         }
+    }
+
+    /// Where there is no thread for it the reply is dropped, which counts as no answer.
+    fn find(&self, name: DeviceName, role: DeviceRole, reply: oneshot::Sender<Result<(), OpenError>>) {
+        if at_work(&self.finders) >= MOST_HANGING {
+            return;
+        }
+        let (hosts, finder) = (self.hosts.clone(), self.finders.clone());
+        let find = move || {
+            // Who asked may have gone.
+            let _ = reply.send(find_device(&hosts, role, &name));
+            drop(finder);
+        };
+        let _ = thread::Builder::new().name("voipd-find".to_owned()).spawn(find);
     }
 
     fn list(&mut self, reply: oneshot::Sender<Vec<DeviceView>>) {

@@ -88,7 +88,7 @@ fn limits(cell: Cell) -> Limits {
         max_bitrate: None,
         bandwidth: cell.bandwidth,
         fec: true,
-        redundancy: cell.redundancy,
+        copies: if cell.redundancy { 2 } else { 0 },
         packet_overhead: HEADERS as u16,
     }
 }
