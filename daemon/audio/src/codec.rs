@@ -385,9 +385,9 @@ impl Decoder {
         }
     }
 
-    /// What it costs to make up so many samples as well as the library can, in what [`Decoder::interpolation_work`] counts; 0
-    /// where there is one way only. libopus from 1.5 on has a neural network for it, which takes 0.27 ms for 10 ms of
-    /// sound, in place of 0.015 ms.
+    /// What [`Decoder::conceal_better`] costs for so many samples, in what [`Decoder::interpolation_work`] counts; 0 where
+    /// there is one way only. libopus from 1.5 on has a neural network for it, which takes 0.27 ms for 10 ms of sound, in
+    /// place of 0.015 ms.
     pub fn better_concealment_work(&self, samples: usize) -> u64 {
         match &self.0 {
             DecoderKind::Opus(decoder) if decoder.may_conceal_better() => 450_000 * samples as u64 / 480,
@@ -395,10 +395,11 @@ impl Decoder {
         }
     }
 
-    /// Which of both ways is gone from now on.
-    pub fn conceal_better(&mut self, better: bool) {
-        if let DecoderKind::Opus(decoder) = &mut self.0 {
-            decoder.conceal_better(better);
+    /// As [`Decoder::conceal`], as well as the library can, and costly.
+    pub fn conceal_better(&mut self, samples: &mut [f32]) {
+        match &mut self.0 {
+            DecoderKind::Opus(decoder) => decoder.conceal_better(samples),
+            _ => self.conceal(samples),
         }
     }
 

@@ -33,7 +33,6 @@ fn number(version: &str) -> Option<(u32, u32)> {
 pub(super) struct Library {
     state: NonNull<ffi::OpusDecoder>,
     may_be_deep: bool,
-    deep: bool,
 }
 
 // SAFETY: the memory behind the pointer is this value's alone, and libopus shares nothing between decoders.
@@ -49,7 +48,7 @@ impl Library {
         let state = unsafe { ffi::opus_decoder_create(48_000, 1, &raw mut fault) };
         let state =
             NonNull::new(state).ok_or_else(|| CodecError::Opus(format!("no decoder, fault {fault}")))?;
-        Ok(Library { state, may_be_deep: has_network(), deep: false })
+        Ok(Library { state, may_be_deep: has_network() })
     }
 
     /// Whether concealment may be better, and costly.
@@ -59,8 +58,7 @@ impl Library {
 
     /// How what is lost from now on is concealed.
     pub(super) fn set_deep(&mut self, deep: bool) {
-        if deep != self.deep && self.may_be_deep {
-            self.deep = deep;
+        if self.may_be_deep {
             let complexity = if deep { DEEP } else { 0 };
             // SAFETY: the state is alive, and this request takes one integer. A libopus that does not know it answers so.
             #[allow(unsafe_code, reason = "libopus is a C library")]

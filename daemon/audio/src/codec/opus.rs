@@ -160,9 +160,12 @@ impl Decoder {
         self.library.may_be_deep()
     }
 
-    /// See [`Library::set_deep`].
-    pub(super) fn conceal_better(&mut self, better: bool) {
-        self.library.set_deep(better);
+    /// As [`Decoder::conceal`], by libopus's network. It is on for no longer: libopus would also use it for what FEC does not
+    /// reach back to, and whoever wants plain concealment would have to remember it.
+    pub(super) fn conceal_better(&mut self, samples: &mut [f32]) {
+        self.library.set_deep(true);
+        self.conceal(samples);
+        self.library.set_deep(false);
     }
 
     pub(super) fn reset(&mut self) {
@@ -283,6 +286,26 @@ mod tests {
         assert_eq!(first_frame(&[0x0b, 0x42, 255]), None);
         assert_eq!(first_frame(&[0x0b]), None);
         assert_eq!(first_frame(&[]), None);
+    }
+
+    #[test]
+    fn better_concealment_ends_with_the_call_that_asked_for_it() {
+        // 20 ms of SILK, wideband.
+        let mut payload = [0x5a; 31];
+        payload[0] = 0x48;
+        let heard = |before: fn(&mut Decoder, &mut [f32])| -> Vec<f32> {
+            let mut decoder = Decoder::new().unwrap();
+            let mut samples = [0.0; 2 * 960];
+            decoder.decode(&payload, &mut samples[..960]).unwrap();
+            before(&mut decoder, &mut samples[..480]);
+            decoder.reset();
+            decoder.decode(&payload, &mut samples[..960]).unwrap();
+            decoder.conceal(&mut samples[960..]);
+            samples.to_vec()
+        };
+        let plain = heard(Decoder::conceal);
+        assert!(plain.iter().any(|sample| *sample != 0.0));
+        assert!(heard(Decoder::conceal_better) == plain);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Decoding {
                         self.played_us += duration_us(added, rate);
                     }
                     _ => {
-                        let made = conceal(decoder, &mut self.playout, frame_len(rate));
+                        let made = conceal(decoder, &mut self.playout, frame_len(rate), effort);
                         self.concealed_us += duration_us(made, rate);
                     }
                 }
@@ -174,11 +174,7 @@ impl Decoding {
                     Next::Lost { .. } => self.last_duration,
                     _ => frame_len(rate),
                 };
-                let work = decoder.better_concealment_work(length);
-                if work > 0 {
-                    decoder.conceal_better(effort.take(work));
-                }
-                let made = duration_us(conceal(decoder, &mut self.playout, length), rate);
+                let made = duration_us(conceal(decoder, &mut self.playout, length, effort), rate);
                 match empty {
                     true => self.unexplained_us += made,
                     false => self.concealed_us += made,
@@ -229,16 +225,65 @@ fn duration_us(samples: usize, rate: u32) -> u64 {
     samples as u64 * 1_000_000 / u64::from(rate.max(1))
 }
 
-/// Makes up `length` samples, in frames of 10 ms; answers how many.
-fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize) -> usize {
+/// Makes up `length` samples, in frames of 10 ms, as well as the decoder can where `effort` has room for that; answers how
+/// many.
+fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize, effort: &mut Effort) -> usize {
     let frame = frame_len(playout.rate());
+    let work = decoder.better_concealment_work(length);
+    let better = work > 0 && effort.take(work);
     let mut made = 0;
     while made < length {
         let samples = frame.min(length - made);
         let Some(room) = playout.room().get_mut(..samples) else { break };
-        decoder.conceal(room);
+        match better {
+            true => decoder.conceal_better(room),
+            false => decoder.conceal(room),
+        }
         playout.add(samples);
         made += samples;
     }
     made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::load::FULL_COMPLEXITY;
+    use crate::plan::EngineCounters;
+
+    const OPUS: u8 = 96;
+
+    /// 20 ms of Opus have been played.
+    fn begun() -> Decoding {
+        let mut decoding = Decoding::new(48_000);
+        decoding.decoders[Codec::Opus.index()] = Some(Decoder::new(Codec::Opus).unwrap());
+        play(&mut decoding, packet(&[0xf8, 0xff, 0xfe]), FULL_COMPLEXITY);
+        decoding
+    }
+
+    fn packet(payload: &[u8]) -> Next<'_> {
+        Next::Packet { payload_type: OPUS, payload, duration: 20_000_000, skip: 0, paused: false }
+    }
+
+    /// A tick that has `next` to play; answers what it has counted.
+    fn play(decoding: &mut Decoding, next: Next<'_>, complexity: u8) -> EngineCounters {
+        let mut meanings: Meanings = [None; 128];
+        meanings[usize::from(OPUS)] = Some(ReceiveKind::Audio(Codec::Opus));
+        let (mut effort, mut counters) = (Effort::default(), EngineCounters::default());
+        effort.begin(complexity);
+        decoding.play(next, &meanings, false, &mut effort);
+        effort.count(&mut counters);
+        let mut played = vec![0.0; decoding.playout.len()];
+        decoding.playout.take(&mut played);
+        counters
+    }
+
+    #[test]
+    fn a_packet_that_the_decoder_refuses_is_made_up_out_of_the_ticks_effort() {
+        let mut decoding = begun();
+        let work = decoding.decoder(Codec::Opus).unwrap().better_concealment_work(480);
+        assert_eq!(play(&mut decoding, packet(&[]), FULL_COMPLEXITY).most_gap_work, work);
+        let counters = play(&mut decoding, packet(&[]), 0);
+        assert_eq!((counters.most_gap_work, counters.gaps_spared), (0, u64::from(work > 0)));
+    }
 }
