@@ -9,6 +9,10 @@ use crate::engine::port::frame_len;
 use crate::jitter::Next;
 use crate::plan::{Codec, ReceiveKind, StreamCounters};
 
+/// So much of a gap is made up as well as can be while nothing explains it, in microseconds. Most that are longer are pauses
+/// of the sender's, whose noise is as good the cheap way.
+const WORTH_US: u64 = 60_000;
+
 /// What each payload type means.
 pub(crate) type Meanings = [Option<ReceiveKind>; 128];
 
@@ -118,7 +122,7 @@ impl Decoding {
                         self.played_us += duration_us(added, rate);
                     }
                     _ => {
-                        let made = conceal(decoder, &mut self.playout, frame_len(rate), effort);
+                        let made = conceal(decoder, &mut self.playout, frame_len(rate), Some(effort));
                         self.concealed_us += duration_us(made, rate);
                     }
                 }
@@ -174,6 +178,7 @@ impl Decoding {
                     Next::Lost { .. } => self.last_duration,
                     _ => frame_len(rate),
                 };
+                let effort = (!empty || self.unexplained_us < WORTH_US).then_some(effort);
                 let made = duration_us(conceal(decoder, &mut self.playout, length, effort), rate);
                 match empty {
                     true => self.unexplained_us += made,
@@ -225,12 +230,17 @@ fn duration_us(samples: usize, rate: u32) -> u64 {
     samples as u64 * 1_000_000 / u64::from(rate.max(1))
 }
 
-/// Makes up `length` samples, in frames of 10 ms, as well as the decoder can where `effort` has room for that; answers how
-/// many.
-fn conceal(decoder: &mut Decoder, playout: &mut Playout, length: usize, effort: &mut Effort) -> usize {
+/// Makes up `length` samples, in frames of 10 ms; answers how many. `effort`: where it is worth any, and then as well as
+/// there is room for.
+fn conceal(
+    decoder: &mut Decoder,
+    playout: &mut Playout,
+    length: usize,
+    effort: Option<&mut Effort>,
+) -> usize {
     let frame = frame_len(playout.rate());
     let work = decoder.better_concealment_work(length);
-    let better = work > 0 && effort.take(work);
+    let better = work > 0 && effort.is_some_and(|effort| effort.take(work));
     let mut made = 0;
     while made < length {
         let samples = frame.min(length - made);
@@ -252,12 +262,14 @@ mod tests {
     use crate::plan::EngineCounters;
 
     const OPUS: u8 = 96;
+    /// 20 ms of Opus.
+    const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
 
-    /// 20 ms of Opus have been played.
+    /// A packet has been played.
     fn begun() -> Decoding {
         let mut decoding = Decoding::new(48_000);
         decoding.decoders[Codec::Opus.index()] = Some(Decoder::new(Codec::Opus).unwrap());
-        play(&mut decoding, packet(&[0xf8, 0xff, 0xfe]), FULL_COMPLEXITY);
+        play(&mut decoding, packet(&SILENCE), FULL_COMPLEXITY);
         decoding
     }
 
@@ -285,5 +297,24 @@ mod tests {
         assert_eq!(play(&mut decoding, packet(&[]), FULL_COMPLEXITY).most_gap_work, work);
         let counters = play(&mut decoding, packet(&[]), 0);
         assert_eq!((counters.most_gap_work, counters.gaps_spared), (0, u64::from(work > 0)));
+    }
+
+    #[test]
+    fn a_long_pause_costs_effort_at_its_beginning_only() {
+        let mut decoding = begun();
+        let work = decoding.decoder(Codec::Opus).unwrap().better_concealment_work(480);
+        let pause = |decoding: &mut Decoding| -> Vec<u64> {
+            (0..40).map(|_| play(decoding, Next::Empty, FULL_COMPLEXITY).most_gap_work).collect()
+        };
+        // A packet that tells of the pause going on comes in between.
+        for _ in 0..2 {
+            let paid = pause(&mut decoding);
+            assert!(paid[..6].contains(&work) && paid[6..].iter().all(|work| *work == 0), "{paid:?}");
+            play(&mut decoding, packet(&SILENCE), FULL_COMPLEXITY);
+        }
+        // What is known to be lost is worth it at any time.
+        pause(&mut decoding);
+        let lost = play(&mut decoding, Next::Lost { following: None }, FULL_COMPLEXITY);
+        assert_eq!(lost.most_gap_work, 2 * work);
     }
 }
