@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::ptr::{NonNull, null};
+use std::sync::Once;
 
 use audiopus::ffi;
 
@@ -12,6 +13,8 @@ use super::CodecError;
 const DEEP: c_int = 5;
 /// The first version that has one: major and minor number.
 const FIRST_DEEP: (u32, u32) = (1, 5);
+/// 20 ms of digital silence, fullband (RFC 6716 section 4.3: the flag for silence is the first that is read).
+const SILENCE: [u8; 3] = [0xf8, 0xff, 0xfe];
 
 /// Whether the libopus that this program runs with may have a network. Older ones have no complexity of decoding.
 fn has_network() -> bool {
@@ -48,7 +51,23 @@ impl Library {
         let state = unsafe { ffi::opus_decoder_create(48_000, 1, &raw mut fault) };
         let state =
             NonNull::new(state).ok_or_else(|| CodecError::Opus(format!("no decoder, fault {fault}")))?;
-        Ok(Library { state, may_be_deep: has_network() })
+        let mut library = Library { state, may_be_deep: has_network() };
+        if library.may_be_deep {
+            static WARM: Once = Once::new();
+            WARM.call_once(|| library.warm());
+        }
+        Ok(library)
+    }
+
+    /// Uses the network once. Its weights come from the disk where they are touched for the first time: here, and not within
+    /// a tick.
+    fn warm(&mut self) {
+        // Only what follows a packet is concealed by it.
+        self.decode(Some(&SILENCE), &mut [0.0; 960], false);
+        self.set_deep(true);
+        self.decode(None, &mut [0.0; 480], false);
+        self.set_deep(false);
+        self.reset();
     }
 
     /// Whether concealment may be better, and costly.
@@ -107,6 +126,26 @@ impl Drop for Library {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_has_warmed_up_is_as_new() {
+        let mut samples = [0.0; 960];
+        let mut packet = [0x5a; 31];
+        packet[0] = 0x48;
+        let mut heard = |warm: bool| {
+            let mut library = Library::new().unwrap();
+            assert_eq!(library.decode(Some(&SILENCE), &mut samples, false), Some(960));
+            library.reset();
+            if warm {
+                library.warm();
+            }
+            assert_eq!(library.decode(Some(&packet), &mut samples, false), Some(960));
+            let decoded = samples;
+            assert_eq!(library.decode(None, &mut samples, false), Some(960));
+            (decoded, samples)
+        };
+        assert!(heard(true) == heard(false));
+    }
 
     #[test]
     fn versions_are_read() {
