@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use tokio::sync::mpsc::UnboundedSender;
 use voipd_agent::view::CallId;
 use voipd_agent::{PortRole, Voice};
 use voipd_audio::PortId;
@@ -16,7 +17,7 @@ use super::{Driver, Finished};
 use crate::api::ports::{AudioMode, AudioWish, PlayWish, PortView, PortsRequest, RecordWish};
 use crate::api::{CallSound, ErrorKind, Reply, RequestError};
 use crate::programs::Program;
-use crate::sound::RECORDING_RATE;
+use crate::sound::{RECORDING_RATE, Recording};
 
 /// Most programs that are joined to calls at once.
 const MOST_PROGRAMS: usize = 64;
@@ -300,17 +301,8 @@ impl Driver {
                 let (wish, dropped) = (*wish, dropped.clone());
                 self.updates.recording(call);
                 tokio::spawn(async move {
-                    let (recorder, done) = match crate::sound::record_file(file, wish, dropped).await {
-                        Ok(recording) => (Ok(recording.port), Some(recording.finished)),
-                        Err(why) => (Err(why), None),
-                    };
-                    let recorder = recorder.map(|recorder| (recorder, stream));
-                    let _ = finished.send(Finished::RecorderOpened { call, port, recorder });
-                    let result = match done {
-                        Some(done) => done.await.unwrap_or(Ok(())),
-                        None => Ok(()),
-                    };
-                    let _ = finished.send(Finished::RecordingDone { call, port, result });
+                    let recording = crate::sound::record_file(file, wish, dropped).await;
+                    follow_recording(call, port, stream, recording, finished).await;
                 });
             }
         }
@@ -338,12 +330,15 @@ impl Driver {
         port: PortId,
         recorder: Result<(ProgramPort, PortId), String>,
     ) {
-        if !self.call_ports.entries.contains_key(&port) {
-            return;
-        }
-        let opened = recorder.and_then(|(recorder, stream)| {
-            self.patchbay.open_program(port, recorder, stream).map_err(|error| error.to_string())
-        });
+        let stopped = !self.call_ports.entries.contains_key(&port);
+        let opened = match recorder {
+            // Without its port the file is soon complete.
+            Ok(_) if stopped => return,
+            Ok((recorder, stream)) => {
+                self.patchbay.open_program(port, recorder, stream).map_err(|error| error.to_string())
+            }
+            Err(why) => Err(why),
+        };
         self.give_up(call, port, "recorded into", opened);
     }
 
@@ -375,6 +370,29 @@ impl Driver {
     }
 }
 
+/// Tells the driver how a recording has begun, then how it has ended.
+async fn follow_recording(
+    call: CallId,
+    port: PortId,
+    stream: PortId,
+    recording: Result<Recording, String>,
+    finished: UnboundedSender<Finished>,
+) {
+    let (recorder, done) = match recording {
+        Ok(recording) => (Ok((recording.port, stream)), Ok(recording.finished)),
+        Err(why) => (Err(why.clone()), Err(why)),
+    };
+    let _ = finished.send(Finished::RecorderOpened { call, port, recorder });
+    let result = match done {
+        Ok(done) => done.await.unwrap_or_else(|_| {
+            log::error!(call = call.0; "the thread of a recording has died");
+            Err("the recording broke off".to_owned())
+        }),
+        Err(why) => Err(why),
+    };
+    let _ = finished.send(Finished::RecordingDone { call, port, result });
+}
+
 fn report(call: CallId, what: &str, result: Result<(), RequestError>) {
     if let Err(error) = result {
         log::warn!(call = call.0; "a file of the call cannot be {what}: {error}");
@@ -387,4 +405,44 @@ fn invalid_state(sentence: &str) -> RequestError {
 
 fn failed(what: &str, error: &std::io::Error) -> RequestError {
     RequestError { kind: ErrorKind::Failed, message: format!("{what}: {error}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+
+    fn full<T>() -> Result<T, String> {
+        Err("the disk is full".to_owned())
+    }
+
+    /// What is told of a recording at its end, and whether it has begun.
+    async fn told(recording: Result<Recording, String>) -> (bool, Result<(), String>) {
+        let (finished, mut told) = mpsc::unbounded_channel();
+        follow_recording(CallId(1), PortId(2), PortId(3), recording, finished).await;
+        let Some(Finished::RecorderOpened { recorder, .. }) = told.recv().await else {
+            panic!("no beginning")
+        };
+        let Some(Finished::RecordingDone { result, .. }) = told.recv().await else { panic!("no end") };
+        (recorder.is_ok(), result)
+    }
+
+    #[tokio::test]
+    async fn only_a_file_that_was_written_to_its_end_is_told_as_complete() {
+        assert_eq!(told(full()).await, (false, full()));
+        for (end, expected) in [
+            (Some(Ok(())), Ok(())),
+            (Some(full()), full()),
+            // The recorder's thread has died.
+            (None, Err("the recording broke off".to_owned())),
+        ] {
+            let (tell, finished) = oneshot::channel();
+            if let Some(end) = end {
+                tell.send(end).unwrap();
+            }
+            let port = ProgramPort { source: None, listener: None, rate: RECORDING_RATE };
+            assert_eq!(told(Ok(Recording { port, finished })).await, (true, expected));
+        }
+    }
 }
