@@ -416,6 +416,21 @@ fn what_cannot_be_recorded_into_is_refused_in_words() {
 }
 
 #[test]
+fn a_file_open_for_appending_is_refused_before_anything_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("appended.wav");
+    let check = |file: File| run(sound::check_files(None, Some(OwnedFd::from(file))));
+    assert_eq!(check(File::create(&path).unwrap()), Ok(()));
+    for reads in [false, true] {
+        let file = File::options().read(reads).append(true).open(&path).unwrap();
+        let reason = check(file).unwrap_err();
+        assert!(reason.ends_with("it is open for appending only; open it for writing"), "{reason}");
+    }
+    let reason = check(File::open(&path).unwrap()).unwrap_err();
+    assert!(reason.ends_with("it is open for reading only"), "{reason}");
+}
+
+#[test]
 fn file_devices_open_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let name = |file: &str| format!("file:{}", folder.path().join(file).display());

@@ -49,6 +49,10 @@ pub(super) fn check_to_record(file: &File) -> Result<(), String> {
     let flags = fcntl(file, FcntlArg::F_GETFL).map_err(|error| io_words(&error.into()))?;
     match flags & libc::O_ACCMODE {
         libc::O_RDONLY => Err("it is open for reading only".to_owned()),
+        // Headers are written anew as the recording grows.
+        _ if flags & libc::O_APPEND != 0 => {
+            Err("it is open for appending only; open it for writing".to_owned())
+        }
         _ => Ok(()),
     }
 }
