@@ -438,8 +438,9 @@ mod tests {
             (None, Err("the recording broke off".to_owned())),
         ] {
             let (tell, finished) = oneshot::channel();
-            if let Some(end) = end {
-                tell.send(end).unwrap();
+            match end {
+                Some(end) => tell.send(end).unwrap(),
+                None => drop(tell),
             }
             let port = ProgramPort { source: None, listener: None, rate: RECORDING_RATE };
             assert_eq!(told(Ok(Recording { port, finished })).await, (true, expected));
