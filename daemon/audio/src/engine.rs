@@ -50,8 +50,9 @@ pub use crate::engine::program::{Listener, ProgramPort, Side};
 pub use crate::engine::redundancy::copies_that_fit;
 pub use crate::engine::relay::{RELAY_PACKETS, RelayEnds, RelayPacket, RelayPort, relay_rings};
 
-/// Largest datagram received, in bytes; longer ones are cut and dropped as invalid.
-pub const MAX_DATAGRAM: usize = 1500;
+/// Largest datagram received, in bytes; longer ones are cut and dropped as invalid. What is sent fits in an Ethernet's frame, but
+/// 20 ms of L16 at 48 kHz, which RFC 3551 makes the default, come in fragments of one of 1932 bytes.
+pub const MAX_DATAGRAM: usize = 2048;
 /// Datagrams taken from one socket in one tick.
 pub const BATCH: usize = 32;
 

@@ -25,8 +25,8 @@ use stream::{Newcomer, Place, Stream};
 
 /// Most packets held.
 pub const CAPACITY: usize = 128;
-/// Largest payload kept, in bytes.
-pub const MAX_PAYLOAD: usize = 1400;
+/// Largest payload kept, in bytes: 20 ms of L16 at 48 kHz.
+pub const MAX_PAYLOAD: usize = 1920;
 
 /// Without sound for so long, the sender counts as silent.
 const SILENT_AFTER: i64 = 500 * MS;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::world::{Side, World, address, plan};
-use voipd_audio::engine::{RELAY_PACKETS, RelayEnds, RelayPacket, relay_rings};
+use voipd_audio::engine::{MAX_DATAGRAM, RELAY_PACKETS, RelayEnds, RelayPacket, relay_rings};
 use voipd_audio::plan::{Codec, Path, PortId, StreamPlan};
 
 const PORT: PortId = PortId(1);
@@ -171,8 +171,8 @@ fn a_connection_that_takes_and_brings_too_much_costs_packets_that_are_counted() 
 
 #[test]
 fn messages_that_are_too_long_are_no_packets() {
-    assert!(RelayPacket::new(&[0; 1501], 0).is_none());
-    assert!(RelayPacket::new(&[0; 1500], 0).is_some());
+    assert!(RelayPacket::new(&[0; MAX_DATAGRAM + 1], 0).is_none());
+    assert!(RelayPacket::new(&[0; MAX_DATAGRAM], 0).is_some());
 }
 
 #[test]

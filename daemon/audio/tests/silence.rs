@@ -56,6 +56,34 @@ fn a_pause_costs_nearly_nothing_and_sounds_like_the_room() {
 }
 
 #[test]
+fn a_pause_that_is_told_on_another_clock_is_no_loss_either() {
+    let mut world = World::new(1);
+    let basis = plan(Codec::L16Wide, 0, address(1));
+    // The static payload type is of 8 kHz, whatever the sound's clock is.
+    let mut receive = basis.receive.clone();
+    receive.push((NOISE, ReceiveKind::ComfortNoise(8000)));
+    let socket = world.sides[0].socket(address(0));
+    let wanted = StreamPlan { receive, ..basis };
+    world.sides[0].controller.open_stream(STREAM, wanted, socket).unwrap();
+    let sound = payload_type(Codec::L16Wide);
+    let (mut sequence, mut timestamp) = (0_u16, 0_u32);
+    for _ in 0..3 {
+        for _ in 0..50 {
+            let datagram = rtp(sound, sequence, timestamp, 7, &[1; 640]);
+            world.network().send(address(1), address(0), &datagram);
+            (sequence, timestamp) = (sequence + 1, timestamp + 320);
+            world.run_ms(20);
+        }
+        world.network().send(address(1), address(0), &rtp(NOISE, sequence, timestamp / 2, 7, &[60]));
+        (sequence, timestamp) = (sequence + 1, timestamp + 16_000);
+        world.run_ms(1000);
+    }
+    let counters = world.sides[0].counters(STREAM);
+    assert_eq!(counters.packets_lost, 0, "{counters:?}");
+    assert!(counters.frames_concealed <= 3, "{counters:?}");
+}
+
+#[test]
 fn a_pause_is_no_loss() {
     let (world, _) = call(Codec::Pcmu, 6);
     let counters = world.sides[1].counters(STREAM);

@@ -2,7 +2,7 @@
 
 use crate::support::{rms, segmental_snr, sine, snr, speech as voice};
 use crate::world::sound::{amplitude, assert_same, speech};
-use crate::world::{STREAM, TAPE, World, address, plan};
+use crate::world::{STREAM, TAPE, World, address, payload_type, plan, rtp};
 use voipd_audio::StreamPlan;
 use voipd_audio::codec::{CodecError, Decoder, Encoder, EncoderSettings};
 use voipd_audio::plan::{Codec, ReceiveKind};
@@ -58,6 +58,28 @@ fn speech_keeps_its_wave() {
     let snr = segmental_snr(&samples[..end], &heard[DELAY..], RATE);
     println!("speech: {snr:.1} dB");
     assert!(snr > 20.0, "{snr} dB");
+}
+
+#[test]
+fn studio_sound_in_packets_that_no_ethernet_frame_holds_is_heard() {
+    let mut world = World::new(1);
+    let socket = world.sides[0].socket(address(0));
+    world.sides[0].controller.open_stream(STREAM, plan(Codec::L16Full, 0, address(1)), socket).unwrap();
+    let mut tape = world.sides[0].open_tape(TAPE, 48_000);
+    world.sides[0].controller.connect(TAPE, &[STREAM]).unwrap();
+    let words = speech(48_000, 3.0, 12);
+    for (number, packet) in words.chunks_exact(960).enumerate() {
+        let samples = packet.iter().flat_map(|sample| ((sample * 32_767.0) as i16).to_be_bytes());
+        let payload: Vec<u8> = samples.collect();
+        assert_eq!(payload.len(), 1920);
+        let datagram = rtp(payload_type(Codec::L16Full), number as u16, number as u32 * 960, 7, &payload);
+        world.network().send(address(1), address(0), &datagram);
+        world.run_ms(20);
+    }
+    world.run_ms(200);
+    let counters = world.sides[0].counters(STREAM);
+    assert_eq!((counters.packets_invalid, counters.packets_discarded), (0, 0), "{counters:?}");
+    assert_same(&words[4800..110_000], &tape.recorded()[4800..], 48_000, 0.98);
 }
 
 #[test]

@@ -393,7 +393,8 @@ impl Server {
     /// Tells who speaks in the conferences where somebody wants to know.
     async fn review_speakers(&mut self) -> Result<(), BusError> {
         let conferences = self.tree.conferences.values().map(|conference| &*conference.view);
-        for (id, speaker) in self.watches.review_speakers(conferences, Instant::now()) {
+        let is_active = |call| self.tree.calls.get(&call).is_some_and(|view| view.state == CallState::Active);
+        for (id, speaker) in self.watches.review_speakers(conferences, is_active, Instant::now()) {
             let object = Object::Conference(id);
             let known = self.tree.conferences.get(&id).and_then(|conference| conference.speaker);
             if known == speaker {

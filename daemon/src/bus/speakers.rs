@@ -92,14 +92,26 @@ impl Speakers {
     }
 }
 
-/// Those whom the others of a conference hear.
-pub(super) fn heard(conference: &ConferenceView) -> impl Iterator<Item = CallId> {
-    conference.members.iter().filter(|(_, muted)| !muted).map(|(call, _)| *call)
+/// Those whom the others of a conference hear: not who has not answered, nor what a peer plays to those it holds.
+pub(super) fn heard(
+    conference: &ConferenceView,
+    is_active: impl Fn(CallId) -> bool,
+) -> impl Iterator<Item = CallId> {
+    conference.members.iter().filter(move |(call, muted)| !muted && is_active(*call)).map(|(call, _)| *call)
 }
 
 #[cfg(test)]
 mod tests {
+    use voipd_agent::view::DevicePart;
+
     use super::*;
+
+    #[test]
+    fn those_whom_nobody_hears_are_no_speakers() {
+        let members = [(1, false), (2, true), (3, false)].map(|(call, muted)| (CallId(call), muted)).to_vec();
+        let conference = ConferenceView { id: ConferenceId(1), members, device: DevicePart::Joined };
+        assert_eq!(heard(&conference, |call| call != CallId(3)).collect::<Vec<_>>(), [CallId(1)]);
+    }
 
     #[test]
     fn speakers_are_told_to_watchers_at_a_pace_that_people_can_follow() {

@@ -122,13 +122,14 @@ impl Watches {
     pub(super) fn review_speakers<'c>(
         &mut self,
         conferences: impl Iterator<Item = &'c ConferenceView> + Clone,
+        is_active: impl Fn(CallId) -> bool + Copy,
         now: Instant,
     ) -> Vec<(ConferenceId, Option<CallId>)> {
         let watched = conferences.clone().filter(|conference| self.speakers.is_watched(conference.id));
-        self.listeners.set_members(watched.flat_map(heard).collect());
+        self.listeners.set_members(watched.flat_map(|conference| heard(conference, is_active)).collect());
         conferences
             .map(|conference| {
-                let speaks = self.listeners.speaker_among(heard(conference));
+                let speaks = self.listeners.speaker_among(heard(conference, is_active));
                 (conference.id, self.speakers.shown(conference.id, speaks, now))
             })
             .collect()

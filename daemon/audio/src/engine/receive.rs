@@ -246,9 +246,14 @@ impl Receiver {
     pub(crate) fn noise(&mut self, packet: Packet<'_>, rate: u32) {
         self.reception.packet(packet.sequence);
         self.bursts.packet(packet.sequence, true);
-        // Whoever sends no sound at that clock has nothing to pause.
-        if self.play && rate == self.clock_rate {
+        if !self.play {
+            return;
+        }
+        if rate == self.clock_rate {
             self.insert(packet, rate, frame_len(rate) as u32);
+        } else {
+            // Its time says nothing on this clock; but it came, and is not missing in the sequence.
+            self.insert(Packet { payload: &[], ..packet }, self.clock_rate, 0);
         }
     }
 
