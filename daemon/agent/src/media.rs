@@ -16,7 +16,7 @@ use crate::digits::Way;
 use crate::ice::CallIce;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, limits, stream_plan};
-use crate::quality::{CallQuality, Look, QualityMonitor};
+use crate::quality::{CallQuality, Look, PRESENT, QualityMonitor};
 use crate::view::{CallId, CallView, Reason};
 use crate::vigil::{LOOK, PLAIN_LOOK};
 
@@ -24,6 +24,10 @@ use crate::vigil::{LOOK, PLAIN_LOOK};
 const CHECK: Duration = Duration::from_secs(1);
 /// The same while much is to be learned of the network.
 const WATCH: Duration = Duration::from_millis(100);
+/// How long nothing may come before a peer counts as not heard that is asked by ICE within a second, and one that
+/// sends RTCP: its reports are at most 7.5 s apart (RFC 3550 section 6.3.1).
+const UNHEARD: Duration = Duration::from_secs(2);
+const PLAIN_UNHEARD: Duration = Duration::from_secs(8);
 /// Most addresses under our SSRC that are taken for colliding peers; more can only be a loop.
 const MAX_CONFLICTS: usize = 4;
 
@@ -83,6 +87,8 @@ impl Agent {
                     quiet_since: now,
                     moved_to: None,
                     rtcp_from: None,
+                    rtcp_at: None,
+                    report_at: None,
                     counted_before: StreamCounters::default(),
                     conflicts: Vec::new(),
                     quality: QualityMonitor::default(),
@@ -218,12 +224,13 @@ impl Agent {
         let expected = call.ice.as_ref().is_some_and(|ice| ice.expects_from(source));
         let Some((agreement, stream)) = call.agreed_stream() else { return };
         if expected || stream.expects_rtcp_from(agreement, source) {
-            stream.rtcp_from = Some(source);
+            (stream.rtcp_from, stream.rtcp_at) = (Some(source), Some(now));
             // The figures are kept by the session; a BYE ends nothing that signalling has not ended.
             let events = stream.rtcp.handle_packet(now, ntp, bytes);
             let queued = Duration::from_micros(stream.counters.queued_now_us);
             for event in &events {
                 if let RtcpEvent::Report(view) = event {
+                    stream.report_at = Some(now);
                     stream.adaptation.reported(now, view, queued);
                 }
             }
@@ -269,6 +276,8 @@ impl Agent {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let session = call.session;
         let waiting = call.whereabouts.is_stranded();
+        let expects = call.expects_sound();
+        let ice_heard = call.ice.as_deref().filter(|_| call.uses_ice()).map(|ice| ice.heard_at());
         let Some((agreement, stream)) = call.agreed_stream() else { return };
         let flows = counters.packets_received > stream.counters.packets_received;
         if flows {
@@ -278,12 +287,22 @@ impl Agent {
         let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
         stream.adaptation.counted(now, counters);
-        let (view, reported) = (stream.rtcp.remote_view(), stream.rtcp.remote_metrics());
+        // A peer that has stopped telling how it hears us may hear nothing any more.
+        let told = stream.report_at.is_some_and(|at| now.saturating_duration_since(at) <= PRESENT);
+        let view = stream.rtcp.remote_view().filter(|_| told);
+        let reported = stream.rtcp.remote_metrics();
+        let patience = match (ice_heard, stream.rtcp_at) {
+            (Some(_), _) => Some(UNHEARD),
+            (None, Some(_)) => Some(PLAIN_UNHEARD),
+            (None, None) => None,
+        };
         let look = Look {
             counters,
             view,
             reported,
             round_trip: stream.rtcp.round_trip(),
+            answered: stream.rtcp_at.max(ice_heard.flatten()),
+            patience: patience.filter(|_| expects),
             codec: agreement.send.codec,
             // Adaptation may have left the agreed one; before anything is sent there is no other.
             packet_ms: match counters.send_ptime_ms {

@@ -19,7 +19,7 @@ const DEVICE_MS: f64 = 20.0;
 const BUFFER_LIMIT_MS: u16 = 400;
 /// For how long the peer's own rating is of the present: five of RTCP's intervals (RFC 3550 section 6.3.5), since reports
 /// without one may come between, and a peer may stop telling any.
-const PRESENT: Duration = Duration::from_secs(25);
+pub(crate) const PRESENT: Duration = Duration::from_secs(25);
 
 /// Ratings below which users are no longer satisfied, and above which they are again (ITU-T G.109: 70 and 80).
 const POOR: f64 = 70.0;
@@ -136,6 +136,11 @@ pub(crate) struct Look<'a> {
     /// What the peer says of how it hears us, and when that came.
     pub(crate) reported: Option<(Instant, VoipMetrics)>,
     pub(crate) round_trip: Option<Duration>,
+    /// When the peer last gave another sign of life than sound: RTCP, or an answer to ICE's questions.
+    pub(crate) answered: Option<Instant>,
+    /// How long nothing at all may come before the peer counts as not heard; `None` where it may be silent, or never gives
+    /// another sign.
+    pub(crate) patience: Option<Duration>,
     pub(crate) codec: Codec,
     /// Length of the packets that we send.
     pub(crate) packet_ms: u16,
@@ -150,6 +155,8 @@ pub(crate) struct QualityMonitor {
     outbound: Alarm,
     /// Longest delay of the jitter buffer so far, in milliseconds.
     buffer_max_ms: u16,
+    /// When sound came last, and what had come and been played until then.
+    heard: Option<(Instant, u64)>,
 }
 
 impl QualityMonitor {
@@ -160,6 +167,16 @@ impl QualityMonitor {
     /// The peer is another one, or the stream is: what was heard before says nothing.
     pub(crate) fn forget(&mut self) {
         self.looks.clear();
+        self.heard = None;
+    }
+
+    /// Whether nothing comes of a peer that has been heard before: no sound, no noise of a pause, no sign of life.
+    fn is_unheard(&mut self, now: Instant, look: &Look<'_>) -> bool {
+        let so_far = look.counters.packets_received + look.counters.frames_played;
+        let known = self.heard.filter(|(_, known)| *known == so_far && look.patience.is_some());
+        let (at, _) = *self.heard.insert(known.unwrap_or((now, so_far)));
+        let sign = look.answered.map_or(at, |answered| answered.max(at));
+        so_far > 0 && look.patience.is_some_and(|patience| now >= sign + patience)
     }
 
     /// Takes in what is known now; answers what somebody should be told.
@@ -174,7 +191,11 @@ impl QualityMonitor {
         self.looks.push_back((now, **counters));
         self.buffer_max_ms = self.buffer_max_ms.max(milliseconds(counters.buffer_us));
 
-        let recent = Recent::between(before.as_ref(), counters);
+        let mut recent = Recent::between(before.as_ref(), counters);
+        if self.is_unheard(now, look) {
+            // What is missing is counted when something comes again; whoever waits for it wants to know now.
+            recent = Recent { heard: true, concealed: 1.0, burst_ratio: 1.0, ..recent };
+        }
         let round_trip_ms = look.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
         let codec = Impairment::of(look.codec.encoding_name());
         // With the packet that it plays: the peer's, whose length has nothing to do with that of ours.
@@ -198,7 +219,7 @@ impl QualityMonitor {
         let outbound = look.view.filter(|_| counters.packets_sent > 0).map(|view| {
             // Its buffer is not known: what its jitter calls for, if it does not say.
             let jitter_ms = view.jitter.as_secs_f64() * 1000.0;
-            let buffer = reported.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
+            let buffer = present.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
             let path = Path {
                 codec,
                 loss_percent: 100.0 * f64::from(view.fraction_lost),
@@ -412,7 +433,16 @@ mod tests {
     fn look(counters: &StreamCounters, sent_lost: f32, trip_ms: u64) -> Look<'_> {
         let view = RemoteView { fraction_lost: sent_lost, ..RemoteView::default() };
         let round_trip = Some(Duration::from_millis(trip_ms));
-        Look { counters, view: Some(view), reported: None, round_trip, codec: Codec::Pcmu, packet_ms: 20 }
+        Look {
+            counters,
+            view: Some(view),
+            reported: None,
+            round_trip,
+            answered: None,
+            patience: None,
+            codec: Codec::Pcmu,
+            packet_ms: 20,
+        }
     }
 
     /// Runs through seconds of these inbound losses; answers the second and the warning.

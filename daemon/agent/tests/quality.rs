@@ -37,6 +37,32 @@ fn both_ends_tell_each_other_how_they_hear() {
 }
 
 #[test]
+fn a_peer_that_is_not_heard_at_all_is_warned_of_while_that_lasts() {
+    let mut pair = Pair::new();
+    let (out, _) = pair.talking();
+    let world = &mut pair.world;
+    world.run_s(20);
+    warnings(world, pair.alice);
+    // Sound alone may be missing: its reports tell that the peer is there.
+    world.media_cut = true;
+    world.run_s(30);
+    assert_eq!(warnings(world, pair.alice), vec![]);
+    world.media_cut = false;
+    world.run_s(20);
+    world.blackout = true;
+    world.run_s(12);
+    assert_eq!(warnings(world, pair.alice), vec![(Flow::Inbound, true, Cause::Loss)]);
+    let dark = quality(world, pair.alice, out);
+    assert!(dark.inbound.is_some_and(|quality| quality.conversation_opinion < 1.5), "{dark:?}");
+    world.run_s(15);
+    let later = quality(world, pair.alice, out);
+    assert_eq!(later.outbound, None, "what was told half a minute ago says nothing any more");
+    world.blackout = false;
+    world.run_s(30);
+    assert!(warnings(world, pair.alice).contains(&(Flow::Inbound, false, Cause::None)));
+}
+
+#[test]
 fn a_bad_network_is_warned_of_once_and_its_recovery_too() {
     let mut pair = Pair::new();
     let (out, _) = pair.talking();

@@ -34,6 +34,8 @@ pub(crate) struct Decoding {
     concealed_us: u64,
     /// Made up while nothing came. The next packet tells whether anything was missing, or the sender had paused.
     unexplained_us: u64,
+    /// The silence behind that.
+    silent_us: u64,
     /// Packets that FEC has brought back.
     corrected: u64,
 }
@@ -52,6 +54,7 @@ impl Decoding {
             played_us: 0,
             concealed_us: 0,
             unexplained_us: 0,
+            silent_us: 0,
             corrected: 0,
         }
     }
@@ -63,7 +66,7 @@ impl Decoding {
 
     /// Forgets what was played.
     pub(crate) fn begin(&mut self) {
-        (self.in_pause, self.unexplained_us) = (false, 0);
+        (self.in_pause, self.unexplained_us, self.silent_us) = (false, 0, 0);
         self.playout.clear(self.playout.rate());
         (self.codec, self.beside) = (None, false);
     }
@@ -128,7 +131,10 @@ impl Decoding {
                 }
             }
             _ if self.in_pause => self.noise_frame(),
-            Next::Silence => self.playout.silence_frame(),
+            Next::Silence => {
+                self.silent_us += if self.codec.is_some() { 10_000 } else { 0 };
+                self.playout.silence_frame();
+            }
             Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
             Next::Empty if in_event => self.playout.silence(frame_len(self.playout.rate())),
             missing => {
@@ -188,12 +194,14 @@ impl Decoding {
         }
     }
 
-    /// What was made up while nothing came was a pause of the sender's, or stood for what was missing.
+    /// What was made up while nothing came, and the silence behind it, was a pause of the sender's, or stood for what was
+    /// missing.
     fn explain(&mut self, paused: bool) {
         let made = std::mem::take(&mut self.unexplained_us);
+        let silent = std::mem::take(&mut self.silent_us);
         match paused {
             true => self.played_us += made,
-            false => self.concealed_us += made,
+            false => self.concealed_us += made + silent,
         }
     }
 
