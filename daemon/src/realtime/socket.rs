@@ -215,7 +215,7 @@ mod tests {
             socket.receive(&mut batch);
             assert_eq!(batch.len, 0);
             peer.send_to(b"first", to).expect("send");
-            peer.send_to(&[7; 2000], to).expect("send");
+            peer.send_to(&[7; 3000], to).expect("send");
             socket.receive(&mut batch);
             assert_eq!(batch.len, 2);
             let first = &batch.datagrams[0];
