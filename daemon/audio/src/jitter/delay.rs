@@ -265,6 +265,22 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_anew_is_guessed_from_as_few_packets_as_what_is_new() {
+        let jitter = |number: i64| number % 8 * 6;
+        let (mut cleared, mut fresh) = (RelativeDelay::new(), RelativeDelay::new());
+        let at = feed(&mut cleared, 0, 1000, jitter);
+        cleared.clear();
+        for delay in [&mut cleared, &mut fresh] {
+            feed(delay, at, 20, jitter);
+        }
+        assert!(fresh.guess() > fresh.best_wait());
+        assert_eq!(
+            (cleared.target(), cleared.enough(), cleared.safe()),
+            (fresh.target(), fresh.enough(), fresh.safe())
+        );
+    }
+
+    #[test]
     fn a_slower_route_is_a_new_base_and_no_jitter() {
         let mut delay = RelativeDelay::new();
         let at = feed(&mut delay, 0, 1000, |_| 0);
