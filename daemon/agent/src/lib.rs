@@ -55,7 +55,7 @@ pub use mapped::{is_global_ipv6, is_outside};
 pub use names::MediaNameId;
 pub use neighbours::Neighbour;
 pub use output::Output;
-pub use plan::built_codecs;
+pub use plan::{built_codecs, described_codec};
 pub use roaming::{Faced, NetworkChange};
 pub use servers::{RelayState, RelayView, ServerId};
 pub use target::TargetError;

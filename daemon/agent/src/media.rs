@@ -15,7 +15,7 @@ use crate::call::{Call, Media, Phase, Stream};
 use crate::digits::Way;
 use crate::ice::CallIce;
 use crate::output::{Output, Weight};
-use crate::plan::{clock_rate, limits, stream_plan};
+use crate::plan::{clock_rate, described_codec, limits, stream_plan};
 use crate::quality::{CallQuality, Look, PRESENT, QualityMonitor};
 use crate::view::{CallId, CallView, Reason};
 use crate::vigil::{LOOK, PLAIN_LOOK};
@@ -304,6 +304,7 @@ impl Agent {
             answered: stream.rtcp_at.max(ice_heard.flatten()),
             patience: patience.filter(|_| expects),
             codec: agreement.send.codec,
+            codec_heard: counters.received_codec().and_then(described_codec).unwrap_or(agreement.send.codec),
             // Adaptation may have left the agreed one; before anything is sent there is no other.
             packet_ms: match counters.send_ptime_ms {
                 0 => agreement.send.ptime_ms,

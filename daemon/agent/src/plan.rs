@@ -86,6 +86,11 @@ fn engine_codec(codec: Codec) -> voipd_audio::Codec {
     }
 }
 
+/// A codec of the engine's in the words of session descriptions, which have all of them.
+pub fn described_codec(codec: voipd_audio::Codec) -> Option<Codec> {
+    Codec::ALL.into_iter().find(|described| engine_codec(*described) == codec)
+}
+
 /// The codecs that this build has, in the order of [`Codec::ALL`].
 pub fn built_codecs() -> impl Iterator<Item = Codec> {
     Codec::ALL.into_iter().filter(|codec| engine_codec(*codec).is_built())

@@ -141,7 +141,10 @@ pub(crate) struct Look<'a> {
     /// How long nothing at all may come before the peer counts as not heard; `None` where it may be silent, or never gives
     /// another sign.
     pub(crate) patience: Option<Duration>,
+    /// Of what we send.
     pub(crate) codec: Codec,
+    /// Of what the peer sends: each end chooses among what the other one takes.
+    pub(crate) codec_heard: Codec,
     /// Length of the packets that we send.
     pub(crate) packet_ms: u16,
 }
@@ -197,13 +200,12 @@ impl QualityMonitor {
             recent = Recent { heard: true, concealed: 1.0, burst_ratio: 1.0, ..recent };
         }
         let round_trip_ms = look.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
-        let codec = Impairment::of(look.codec.encoding_name());
         // With the packet that it plays: the peer's, whose length has nothing to do with that of ours.
         let here = counters.buffer_us as f64 / 1000.0;
         let one_way_ms = round_trip_ms.map(|trip| trip / 2.0 + here);
         let inbound = recent.heard.then(|| {
             let path = Path {
-                codec,
+                codec: Impairment::of(look.codec_heard.encoding_name()),
                 loss_percent: 100.0 * recent.concealed,
                 burst_ratio: recent.burst_ratio,
                 delay_ms: one_way_ms.unwrap_or(here) + DEVICE_MS,
@@ -221,7 +223,7 @@ impl QualityMonitor {
             let jitter_ms = view.jitter.as_secs_f64() * 1000.0;
             let buffer = present.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
             let path = Path {
-                codec,
+                codec: Impairment::of(look.codec.encoding_name()),
                 loss_percent: 100.0 * f64::from(view.fraction_lost),
                 delay_ms: round_trip_ms.unwrap_or(0.0) / 2.0 + f64::from(look.packet_ms) + buffer + DEVICE_MS,
                 ..Path::default()
@@ -441,6 +443,7 @@ mod tests {
             answered: None,
             patience: None,
             codec: Codec::Pcmu,
+            codec_heard: Codec::Pcmu,
             packet_ms: 20,
         }
     }
@@ -481,8 +484,14 @@ mod tests {
         second(&mut counters, 0);
         let rated = |codec| {
             let mut monitor = QualityMonitor::default();
-            monitor.look(Instant::now(), &Look { codec, ..look(&counters, 0.0, 50) });
-            monitor.quality().inbound.unwrap().rating
+            let look = look(&counters, 0.0, 50);
+            // Each direction by its own codec, and the other one does not matter.
+            monitor.look(Instant::now(), &Look { codec_heard: codec, ..look });
+            let inbound = monitor.quality().inbound.unwrap().rating;
+            monitor.look(Instant::now(), &Look { codec, ..look });
+            let outbound = monitor.quality().outbound.unwrap().rating;
+            assert!((inbound - outbound).abs() < 0.1, "{codec:?}: {inbound} here, {outbound} there");
+            inbound
         };
         let best = rated(Codec::Pcmu);
         for (codec, impairment) in

@@ -1,9 +1,11 @@
 //! How a call sounds at both ends: what each works out, tells the other, and warns of.
 
+use std::collections::BTreeSet;
+
 use crate::common::{HostId, Pair, World};
-use voipd_agent::Output;
 use voipd_agent::quality::{CallQuality, Cause, Flow};
 use voipd_agent::view::CallId;
+use voipd_agent::{Output, described_codec};
 
 fn quality(world: &mut World, host: HostId, call: CallId) -> CallQuality {
     world.act(host, |agent, _| agent.quality(call))
@@ -84,4 +86,12 @@ fn a_bad_network_is_warned_of_once_and_its_recovery_too() {
     let good = warnings(world, pair.alice);
     assert_eq!(good.len(), 2, "{good:?}");
     assert!(good.iter().all(|(_, poor, cause)| !poor && *cause == Cause::None), "{good:?}");
+}
+
+#[test]
+fn every_codec_that_is_heard_can_be_named() {
+    let described = voipd_audio::Codec::ALL.map(|codec| described_codec(codec).expect("a name").name());
+    assert_eq!(described[..3], ["opus", "PCMU", "PCMA"]);
+    let different: BTreeSet<&str> = described.into_iter().collect();
+    assert_eq!(different.len(), described.len());
 }

@@ -357,6 +357,8 @@ pub struct StreamCounters {
     pub send_fec: u8,
     /// Milliseconds in the packet of sound that came last; 0 before the first.
     pub receive_ptime_ms: u16,
+    /// Codec of what was decoded last: its place in [`Codec::ALL`], from 1 on; 0 before the first.
+    pub receive_codec: u8,
     /// Sound that was left out to bring the delay down (time-stretching), in microseconds.
     pub accelerated_us: u64,
     /// Sound that was put in to let the delay grow (time-stretching), in microseconds.
@@ -381,6 +383,14 @@ pub struct StreamCounters {
     pub last_sent_nanos: u64,
     /// Monotonic time of the last valid packet received, in nanoseconds; 0 before the first.
     pub last_received_nanos: u64,
+}
+
+impl StreamCounters {
+    /// Codec of what was decoded last, which need not be that of what is sent.
+    #[must_use]
+    pub fn received_codec(&self) -> Option<Codec> {
+        Codec::ALL.get(usize::from(self.receive_codec).checked_sub(1)?).copied()
+    }
 }
 
 /// Figures of the engine since it was started.

@@ -13,6 +13,7 @@ fn change(from: Codec, to: Codec) {
     near.feed(&first);
     world.run_ms(2400);
     assert_same(&first, &far.recorded(), 48_000, 0.6);
+    assert_eq!(world.sides[1].counters(STREAM).received_codec(), Some(from));
     for (this, other) in [(0, 1), (1, 0)] {
         // What is under way in the old codec is still understood.
         let (old, new) = (plan(from, this, address(other)), plan(to, this, address(other)));
@@ -46,6 +47,7 @@ fn change(from: Codec, to: Codec) {
     let counters = world.sides[1].counters(STREAM);
     assert_eq!((counters.packets_lost, counters.packets_invalid), (0, 0));
     assert!(counters.frames_concealed <= 6, "{counters:?}");
+    assert_eq!(counters.received_codec(), Some(to));
 }
 
 #[test]

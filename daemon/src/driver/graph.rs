@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use voipd_agent::described_codec;
 use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
 use voipd_agent::view::{CallId, MediaWay};
 use voipd_audio::PortId;
+use voipd_media::Codec;
 
 use super::Driver;
 use crate::api::{Figure, GraphNode};
@@ -84,7 +86,8 @@ impl Driver {
                 .number("late", counters.packets_late as f64)
                 .to("decoder"),
         );
-        let mut decoder = GraphNode::new("decoder", "decoder", view.codec)
+        let heard = counters.received_codec().and_then(described_codec).map_or(view.codec, Codec::name);
+        let mut decoder = GraphNode::new("decoder", "decoder", heard)
             .number("concealed-percent", 100.0 * quality.concealed)
             .number("level-dbov", counters.level_in_dbov.into())
             .known("mos", quality.inbound.map(|quality| quality.conversation_opinion));

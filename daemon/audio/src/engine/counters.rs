@@ -67,7 +67,7 @@ words!(StreamCounters, STREAM_WORDS, pack_stream, unpack_stream:
     packets_reordered, packets_invalid, packets_discarded, packets_restored, packets_corrected, queued_us, queued_now_us, sent_ssrc, sent_sequence,
     send_bitrate, send_ptime_ms, send_copies, send_fec, frames_played, frames_concealed, bursts, burst_packets, burst_missing, gap_packets,
     gap_missing, loss_runs, jitter_us, buffer_us, buffer_target_us, accelerated_us, expanded_us, level_in_dbov, level_out_dbov,
-    remote_ssrc, base_extended_seq, highest_extended_seq, source_received, receive_ptime_ms,
+    remote_ssrc, base_extended_seq, highest_extended_seq, source_received, receive_ptime_ms, receive_codec,
     jitter_timestamp_units, last_sent_timestamp, last_sent_nanos, last_received_nanos,
 );
 

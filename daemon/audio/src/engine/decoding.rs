@@ -81,6 +81,7 @@ impl Decoding {
         counters.frames_played = self.played_us / 10_000;
         counters.frames_concealed = self.concealed_us / 10_000;
         counters.packets_corrected = self.corrected;
+        counters.receive_codec = self.codec.map_or(0, |codec| codec.index() as u8 + 1);
     }
 
     /// Adds the sound of what the jitter buffer gives. `in_event`: the sender sends a telephone event, and no sound.
