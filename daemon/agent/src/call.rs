@@ -87,9 +87,8 @@ pub(crate) struct Stream {
     pub(crate) moved_to: Option<SocketAddr>,
     /// Where its RTCP came from last.
     pub(crate) rtcp_from: Option<SocketAddr>,
-    /// When that came, and when it last told how it hears us.
+    /// When that came.
     pub(crate) rtcp_at: Option<Instant>,
-    pub(crate) report_at: Option<Instant>,
     /// What was counted under SSRCs of ours that are past.
     pub(crate) counted_before: StreamCounters,
     /// Where packets under an SSRC of ours have come from (RFC 3550 section 8.2).

@@ -16,7 +16,7 @@ use crate::digits::Way;
 use crate::ice::CallIce;
 use crate::output::{Output, Weight};
 use crate::plan::{clock_rate, described_codec, limits, stream_plan};
-use crate::quality::{CallQuality, Look, PRESENT, QualityMonitor};
+use crate::quality::{CallQuality, Look, QualityMonitor};
 use crate::view::{CallId, CallView, Reason};
 use crate::vigil::{LOOK, PLAIN_LOOK};
 
@@ -88,7 +88,6 @@ impl Agent {
                     moved_to: None,
                     rtcp_from: None,
                     rtcp_at: None,
-                    report_at: None,
                     counted_before: StreamCounters::default(),
                     conflicts: Vec::new(),
                     quality: QualityMonitor::default(),
@@ -230,7 +229,6 @@ impl Agent {
             let queued = Duration::from_micros(stream.counters.queued_now_us);
             for event in &events {
                 if let RtcpEvent::Report(view) = event {
-                    stream.report_at = Some(now);
                     stream.adaptation.reported(now, view, queued);
                 }
             }
@@ -287,10 +285,7 @@ impl Agent {
         let active = counters.packets_sent > stream.counters.packets_sent || just_sent;
         stream.counters = *counters;
         stream.adaptation.counted(now, counters);
-        // A peer that has stopped telling how it hears us may hear nothing any more.
-        let told = stream.report_at.is_some_and(|at| now.saturating_duration_since(at) <= PRESENT);
-        let view = stream.rtcp.remote_view().filter(|_| told);
-        let reported = stream.rtcp.remote_metrics();
+        let (view, reported) = (stream.rtcp.dated_view(), stream.rtcp.remote_metrics());
         let patience = match (ice_heard, stream.rtcp_at) {
             (Some(_), _) => Some(UNHEARD),
             (None, Some(_)) => Some(PLAIN_UNHEARD),

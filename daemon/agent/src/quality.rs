@@ -1,6 +1,8 @@
 //! How a call sounds, in both directions: figures of the last seconds, the E-model's judgement of them, and when it is
 //! worth a warning. It knows counters and reports; where they come from, and who is told, others know.
 
+mod reach;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,8 @@ use voipd_audio::plan::StreamCounters;
 use voipd_media::Codec;
 use voipd_media::emodel::{Impairment, Path, burst_ratio, opinion, rating};
 use voipd_media::rtcp::{RemoteView, VoipMetrics};
+
+use self::reach::Reach;
 
 /// What is judged are the last seconds; older losses are forgiven.
 const WINDOW: Duration = Duration::from_secs(8);
@@ -17,9 +21,9 @@ const MOST_LOOKS: usize = 100;
 const DEVICE_MS: f64 = 20.0;
 /// Longest delay of our jitter buffer, in milliseconds.
 const BUFFER_LIMIT_MS: u16 = 400;
-/// For how long the peer's own rating is of the present: five of RTCP's intervals (RFC 3550 section 6.3.5), since reports
-/// without one may come between, and a peer may stop telling any.
-pub(crate) const PRESENT: Duration = Duration::from_secs(25);
+/// For how long the peer's report, and its own rating, are of the present: five of RTCP's intervals (RFC 3550 section
+/// 6.3.5), since packets without one may come between, and a peer may stop telling any.
+const PRESENT: Duration = Duration::from_secs(25);
 
 /// Ratings below which users are no longer satisfied, and above which they are again (ITU-T G.109: 70 and 80).
 const POOR: f64 = 70.0;
@@ -132,7 +136,8 @@ pub struct Warning {
 /// What is known of a stream at one moment.
 pub(crate) struct Look<'a> {
     pub(crate) counters: &'a StreamCounters,
-    pub(crate) view: Option<RemoteView>,
+    /// The peer's last report of what we send, and when that came.
+    pub(crate) view: Option<(Instant, RemoteView)>,
     /// What the peer says of how it hears us, and when that came.
     pub(crate) reported: Option<(Instant, VoipMetrics)>,
     pub(crate) round_trip: Option<Duration>,
@@ -156,6 +161,7 @@ pub(crate) struct QualityMonitor {
     quality: CallQuality,
     inbound: Alarm,
     outbound: Alarm,
+    reach: Reach,
     /// Longest delay of the jitter buffer so far, in milliseconds.
     buffer_max_ms: u16,
     /// When sound came last, and what had come and been played until then.
@@ -170,6 +176,7 @@ impl QualityMonitor {
     /// The peer is another one, or the stream is: what was heard before says nothing.
     pub(crate) fn forget(&mut self) {
         self.looks.clear();
+        self.reach = Reach::default();
         self.heard = None;
     }
 
@@ -214,22 +221,28 @@ impl QualityMonitor {
             (judged(&path), path)
         });
         let reported = look.reported.map(|(_, reported)| reported);
-        let present = look
-            .reported
-            .filter(|(at, _)| now.saturating_duration_since(*at) <= PRESENT)
-            .map(|(_, told)| told);
-        let outbound = look.view.filter(|_| counters.packets_sent > 0).map(|view| {
+        let is_present = |at: Instant| now.saturating_duration_since(at) <= PRESENT;
+        let present = look.reported.filter(|(at, _)| is_present(*at)).map(|(_, told)| told);
+        let stuck = self.reach.is_stuck(look.view, counters.packets_sent, look.packet_ms);
+        let outbound = look.view.filter(|_| counters.packets_sent > 0).and_then(|(at, view)| {
+            let lost = match (is_present(at), present.and_then(|told| told.rating)) {
+                (true, _) if stuck => 1.0,
+                (true, _) => f64::from(view.fraction_lost),
+                // It hears nothing to report of, and yet says how that sounds.
+                (false, Some(_)) => 0.0,
+                (false, None) => return None,
+            };
             // Its buffer is not known: what its jitter calls for, if it does not say.
             let jitter_ms = view.jitter.as_secs_f64() * 1000.0;
             let buffer = present.map_or(20.0 + 3.0 * jitter_ms, |reported| f64::from(reported.buffer_ms));
             let path = Path {
                 codec: Impairment::of(look.codec.encoding_name()),
-                loss_percent: 100.0 * f64::from(view.fraction_lost),
+                loss_percent: 100.0 * lost,
                 delay_ms: round_trip_ms.unwrap_or(0.0) / 2.0 + f64::from(look.packet_ms) + buffer + DEVICE_MS,
                 ..Path::default()
             };
             let ours = judged(&path);
-            (present.map_or(ours, |told| ours.lowered(&told)), ours, path)
+            Some((present.map_or(ours, |told| ours.lowered(&told)), ours, path))
         });
         self.quality = CallQuality {
             inbound: inbound.map(|(quality, _)| quality),
@@ -432,12 +445,13 @@ mod tests {
         counters.receive_ptime_ms = 20;
     }
 
-    fn look(counters: &StreamCounters, sent_lost: f32, trip_ms: u64) -> Look<'_> {
-        let view = RemoteView { fraction_lost: sent_lost, ..RemoteView::default() };
+    /// With a report that comes now.
+    fn look(now: Instant, counters: &StreamCounters, sent_lost: f32, trip_ms: u64) -> Look<'_> {
+        let view = Some((now, RemoteView { fraction_lost: sent_lost, ..RemoteView::default() }));
         let round_trip = Some(Duration::from_millis(trip_ms));
         Look {
             counters,
-            view: Some(view),
+            view,
             reported: None,
             round_trip,
             answered: None,
@@ -456,7 +470,7 @@ mod tests {
         for (place, lost) in losses.into_iter().enumerate() {
             second(&mut counters, lost);
             let now = start + Duration::from_secs(place as u64);
-            let told = monitor.look(now, &look(&counters, 0.0, 50));
+            let told = monitor.look(now, &look(now, &counters, 0.0, 50));
             warnings.extend(told.into_iter().flatten().map(|warning| (place, warning)));
         }
         warnings
@@ -471,7 +485,7 @@ mod tests {
             counters
         };
         let mut monitor = QualityMonitor::default();
-        monitor.look(Instant::now(), &look(&counters, 0.0, 50));
+        monitor.look(Instant::now(), &look(Instant::now(), &counters, 0.0, 50));
         let quality = monitor.quality();
         let (inbound, outbound) = (quality.inbound.unwrap(), quality.outbound.unwrap());
         assert!(inbound.conversation_opinion > 4.35 && outbound.conversation_opinion > 4.35, "{quality:?}");
@@ -484,7 +498,7 @@ mod tests {
         second(&mut counters, 0);
         let rated = |codec| {
             let mut monitor = QualityMonitor::default();
-            let look = look(&counters, 0.0, 50);
+            let look = look(Instant::now(), &counters, 0.0, 50);
             // Each direction by its own codec, and the other one does not matter.
             monitor.look(Instant::now(), &Look { codec_heard: codec, ..look });
             let inbound = monitor.quality().inbound.unwrap().rating;
@@ -528,7 +542,8 @@ mod tests {
             (QualityMonitor::default(), StreamCounters::default(), Vec::new());
         for place in 0..20 {
             second(&mut counters, 0);
-            let told = monitor.look(start + Duration::from_secs(place), &look(&counters, 0.0, 900));
+            let now = start + Duration::from_secs(place);
+            let told = monitor.look(now, &look(now, &counters, 0.0, 900));
             causes.extend(told.into_iter().flatten().map(|warning| (warning.flow, warning.cause)));
         }
         assert_eq!(causes, [(Flow::Inbound, Cause::Delay), (Flow::Outbound, Cause::Delay)]);
@@ -539,7 +554,8 @@ mod tests {
             second(&mut counters, 10);
             counters.packets_lost -= 10;
             counters.packets_late += 10;
-            let told = monitor.look(start + Duration::from_secs(place), &look(&counters, 0.25, 50));
+            let now = start + Duration::from_secs(place);
+            let told = monitor.look(now, &look(now, &counters, 0.25, 50));
             causes.extend(told.into_iter().flatten().map(|warning| (warning.flow, warning.cause)));
         }
         assert_eq!(causes, [(Flow::Inbound, Cause::Jitter), (Flow::Outbound, Cause::Loss)]);
@@ -580,7 +596,7 @@ mod tests {
             second(&mut counters, 0);
             let now = start + Duration::from_secs(place);
             let reported = Some((now - Duration::from_secs(age), told));
-            let [_, warning] = monitor.look(now, &Look { reported, ..look(&counters, sent_lost, 50) });
+            let [_, warning] = monitor.look(now, &Look { reported, ..look(now, &counters, sent_lost, 50) });
             warnings.extend(warning.map(|warning| (place, warning.poor, warning.cause)));
             assert_eq!(monitor.quality().reported, Some(told));
         }
@@ -635,11 +651,59 @@ mod tests {
     }
 
     #[test]
+    fn an_old_word_of_the_peers_buffer_delays_nothing_any_more() {
+        let slow = VoipMetrics { rating: None, listening_opinion: None, buffer_ms: 800, ..THROWS_AWAY };
+        let (warnings, outbound) = run_there([0; 20], 0.0, slow);
+        assert_eq!(warnings, [(3, true, Cause::Delay)]);
+        assert!(outbound.rating < POOR, "{outbound:?}");
+        let (warnings, outbound) = run_there([60; 20], 0.0, slow);
+        assert_eq!(warnings, []);
+        assert!(outbound.rating > 90.0, "{outbound:?}");
+    }
+
+    #[test]
+    fn an_old_report_of_loss_says_nothing_any_more() {
+        let start = Instant::now();
+        let mut counters = StreamCounters::default();
+        second(&mut counters, 0);
+        let outbound = |after, reported| {
+            let (mut monitor, now) = (QualityMonitor::default(), start + Duration::from_secs(after));
+            monitor.look(now, &Look { reported, ..look(start, &counters, 0.25, 50) });
+            monitor.quality().outbound
+        };
+        assert!(outbound(25, None).is_some_and(|quality| quality.rating < 60.0));
+        assert_eq!(outbound(26, None), None);
+        // A peer that hears nothing leaves us out of its reports, and may yet tell its rating.
+        let told = |rating| Some((start + Duration::from_secs(20), VoipMetrics { rating, ..THROWS_AWAY }));
+        assert_eq!(outbound(26, told(Some(17))).map(|quality| quality.rating), Some(17.0));
+        assert_eq!(outbound(26, told(None)), None);
+    }
+
+    #[test]
+    fn a_peer_that_gets_nothing_at_all_misses_everything() {
+        let start = Instant::now();
+        let (mut monitor, mut counters, mut warnings) =
+            (QualityMonitor::default(), StreamCounters::default(), Vec::new());
+        for place in 0..40_u64 {
+            second(&mut counters, 0);
+            let now = start + Duration::from_secs(place);
+            // A report each fifth second; nothing of what was sent after the tenth arrives.
+            let at = now - Duration::from_secs(place % 5);
+            let highest_seq = (50 * (place - place % 5)).min(500) as u32;
+            let view = Some((at, RemoteView { highest_seq, ..RemoteView::default() }));
+            let [_, warning] = monitor.look(now, &Look { view, ..look(now, &counters, 0.0, 50) });
+            warnings.extend(warning.map(|warning| (place, warning.poor, warning.cause)));
+        }
+        assert_eq!(warnings, [(18, true, Cause::Loss)]);
+        assert!(monitor.quality().outbound.is_some_and(|quality| quality.rating < 30.0));
+    }
+
+    #[test]
     fn the_peer_is_told_the_figures_of_the_whole_call() {
         let mut counters = StreamCounters::default();
         (0..10).for_each(|_| second(&mut counters, 5));
         let mut monitor = QualityMonitor::default();
-        let look = look(&counters, 0.0, 120);
+        let look = look(Instant::now(), &counters, 0.0, 120);
         monitor.look(Instant::now(), &look);
         let metrics = monitor.metrics(&look);
         assert!((metrics.loss - 0.1).abs() < 1e-6 && metrics.discarded == 0.0);
@@ -654,7 +718,7 @@ mod tests {
         (0..10).for_each(|_| second(&mut counters, 5));
         let heard = |packet_ms| {
             let mut monitor = QualityMonitor::default();
-            let look = Look { packet_ms, ..look(&counters, 0.0, 120) };
+            let look = Look { packet_ms, ..look(Instant::now(), &counters, 0.0, 120) };
             monitor.look(Instant::now(), &look);
             let (quality, metrics) = (monitor.quality(), monitor.metrics(&look));
             assert_eq!(metrics.end_system_ms, 40 + packet_ms + 2 * DEVICE_MS as u16);
@@ -667,7 +731,7 @@ mod tests {
     fn a_call_without_sound_has_no_quality() {
         let counters = StreamCounters::default();
         let mut monitor = QualityMonitor::default();
-        let look = Look { view: None, round_trip: None, ..look(&counters, 0.0, 0) };
+        let look = Look { view: None, round_trip: None, ..look(Instant::now(), &counters, 0.0, 0) };
         assert_eq!(monitor.look(Instant::now(), &look), [None, None]);
         assert_eq!((monitor.quality().inbound, monitor.quality().outbound), (None, None));
     }

@@ -89,6 +89,20 @@ fn a_bad_network_is_warned_of_once_and_its_recovery_too() {
 }
 
 #[test]
+fn how_we_are_heard_is_not_known_without_reports() {
+    let mut pair = Pair::new();
+    let (out, _) = pair.talking();
+    let world = &mut pair.world;
+    world.run_s(30);
+    assert!(quality(world, pair.alice, out).outbound.is_some());
+    // Sound goes on, RTCP is lost.
+    world.media_loss = 1000;
+    world.run_s(40);
+    let quality = quality(world, pair.alice, out);
+    assert!(quality.outbound.is_none() && quality.inbound.is_some(), "{quality:?}");
+}
+
+#[test]
 fn every_codec_that_is_heard_can_be_named() {
     let described = voipd_audio::Codec::ALL.map(|codec| described_codec(codec).expect("a name").name());
     assert_eq!(described[..3], ["opus", "PCMU", "PCMA"]);

@@ -105,7 +105,8 @@ pub struct RtcpSession {
     asked: Option<(u32, u32, u64)>,
     /// Middle 32 bits of our last receiver times, and when they went out.
     receiver_times: VecDeque<(u32, Instant)>,
-    remote_view: Option<RemoteView>,
+    /// And when it came.
+    remote_view: Option<(Instant, RemoteView)>,
     /// By the answers to `receiver_times`.
     listeners_round_trip: Option<Duration>,
     /// And when they came.
@@ -188,7 +189,7 @@ impl RtcpSession {
             }
         }
         if let Some(view) = view {
-            self.remote_view = Some(view);
+            self.remote_view = Some((now, view));
             events.insert(0, RtcpEvent::Report(view));
         }
         events
@@ -258,11 +259,16 @@ impl RtcpSession {
 
     /// Network round trip: by the peer's last report, or while we send nothing, by its answers to our questions.
     pub fn round_trip(&self) -> Option<Duration> {
-        self.remote_view.and_then(|view| view.round_trip).or(self.listeners_round_trip)
+        self.remote_view.and_then(|(_, view)| view.round_trip).or(self.listeners_round_trip)
     }
 
     /// How the peer hears us, by its last report.
     pub fn remote_view(&self) -> Option<RemoteView> {
+        self.remote_view.map(|(_, view)| view)
+    }
+
+    /// The same, and when that report came.
+    pub fn dated_view(&self) -> Option<(Instant, RemoteView)> {
         self.remote_view
     }
 

@@ -258,7 +258,7 @@ mod extended {
 
     use std::time::{Duration, Instant};
 
-    use voipd_media::rtcp::{RtcpSession, SentCounters, VoipMetrics};
+    use voipd_media::rtcp::{ReceivedCounters, RtcpSession, SentCounters, VoipMetrics};
 
     const NTP: u64 = 3_976_214_400 << 32;
 
@@ -271,6 +271,22 @@ mod extended {
         let at = from.poll_timeout();
         let sent = SentCounters { packets: 10, octets: 1600, rtp_timestamp: 0, active };
         (at, from.poll_packet(at, ntp, &sent, &[]).unwrap())
+    }
+
+    #[test]
+    fn a_report_is_known_with_its_time() {
+        let now = Instant::now();
+        let (mut a, mut b) = pair(now);
+        assert_eq!(b.dated_view(), None);
+        let heard = ReceivedCounters { ssrc: 2, highest_extended_seq: 9, packets: 10, ..Default::default() };
+        let at = a.poll_timeout();
+        let packet = a.poll_packet(at, NTP, &SentCounters::default(), &[heard]).unwrap();
+        let arrived = at + Duration::from_millis(50);
+        b.handle_packet(arrived, NTP, &packet);
+        let (dated, view) = b.dated_view().unwrap();
+        assert_eq!((dated, view.highest_seq, b.remote_view()), (arrived, 9, Some(view)));
+        b.change_source(9, 8_000);
+        assert_eq!(b.dated_view(), None);
     }
 
     #[test]
