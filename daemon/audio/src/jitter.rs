@@ -94,6 +94,8 @@ pub enum Next<'a> {
         skip: u64,
         /// The sender had paused before it: since the sound before, nothing was missing.
         paused: bool,
+        /// Length in nanoseconds of the packets before it that have not come, where nothing was played in their stead.
+        missing: u64,
     },
     /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
     /// behind it, if it is here (FEC).
@@ -157,7 +159,7 @@ enum Playout {
 
 /// [`Next`] without its borrow.
 enum Step {
-    Play { packet: Packet, skip: i64, paused: bool },
+    Play { packet: Packet, skip: i64, paused: bool, missing: i64 },
     Lost { following: Option<Packet> },
     Empty,
     Silence,
@@ -249,12 +251,13 @@ impl JitterBuffer {
         let step = self.step(now_nanos.min(1 << 60) as i64);
         self.figures.target_us = (self.target() / 1000) as u64;
         match step {
-            Step::Play { packet, skip, paused } => Next::Packet {
+            Step::Play { packet, skip, paused, missing } => Next::Packet {
                 payload_type: packet.payload_type,
                 payload: self.pool.payload(&packet),
                 duration: packet.duration.unsigned_abs(),
                 skip: skip.unsigned_abs(),
                 paused,
+                missing: missing.unsigned_abs(),
             },
             Step::Lost { following: Some(packet) } => {
                 Next::Lost { following: Some((packet.payload_type, self.pool.payload(&packet))) }
@@ -498,12 +501,14 @@ impl JitterBuffer {
         let enough = self.wait().max(self.delay.risen());
         let needless = concealed <= SKIPPED && lateness - concealed >= enough;
         let skip = if needless { concealed.min(packet.duration) } else { 0 };
-        let paused = self.stream.as_ref().is_some_and(|stream| stream.pauses_before(&packet));
+        let stream = self.stream.as_ref();
+        let paused = stream.is_some_and(|stream| stream.pauses_before(&packet));
+        let missing = stream.map_or(0, |stream| stream.missing_before(&packet));
         self.take(packet);
         let left = if needless { concealed - skip } else { 0 };
         self.playout = Playout::Playing { concealed: left };
         self.figures.held_us = ((lateness - skip + self.packet_length()).max(0) / 1000) as u64;
-        Step::Play { packet, skip, paused }
+        Step::Play { packet, skip, paused, missing }
     }
 
     /// Nothing to play for 10 ms.

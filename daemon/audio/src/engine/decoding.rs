@@ -34,7 +34,7 @@ pub(crate) struct Decoding {
     concealed_us: u64,
     /// Made up while nothing came. The next packet tells whether anything was missing, or the sender had paused.
     unexplained_us: u64,
-    /// The silence behind that.
+    /// Silence after that, when too much time had passed to make anything up.
     silent_us: u64,
     /// Packets that FEC has brought back.
     corrected: u64,
@@ -87,8 +87,8 @@ impl Decoding {
     /// Adds the sound of what the jitter buffer gives. `in_event`: the sender sends a telephone event, and no sound.
     pub(crate) fn play(&mut self, next: Next<'_>, meanings: &Meanings, in_event: bool, effort: &mut Effort) {
         match next {
-            Next::Packet { payload_type, payload, skip, duration, paused } => {
-                self.explain(paused);
+            Next::Packet { payload_type, payload, skip, duration, paused, missing } => {
+                self.explain(paused, missing / 1000);
                 let meaning = meanings.get(usize::from(payload_type)).copied().flatten();
                 if let Some(ReceiveKind::ComfortNoise(_)) = meaning {
                     let description = Description::read(payload);
@@ -133,7 +133,9 @@ impl Decoding {
             }
             _ if self.in_pause => self.noise_frame(),
             Next::Silence => {
-                self.silent_us += if self.codec.is_some() { 10_000 } else { 0 };
+                if self.codec.is_some() && !in_event {
+                    self.silent_us += 10_000;
+                }
                 self.playout.silence_frame();
             }
             Next::Lost { .. } if in_event => self.playout.silence(self.last_duration),
@@ -141,7 +143,7 @@ impl Decoding {
             missing => {
                 let empty = matches!(missing, Next::Empty);
                 if !empty {
-                    self.explain(false);
+                    self.explain(false, 0);
                 }
                 let rate = self.playout.rate();
                 let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
@@ -195,14 +197,14 @@ impl Decoding {
         }
     }
 
-    /// What was made up while nothing came, and the silence behind it, was a pause of the sender's, or stood for what was
-    /// missing.
-    fn explain(&mut self, paused: bool) {
+    /// What was made up while nothing came was a pause of the sender's, or stood for what was missing. Of the silence
+    /// after that, as much did as packets are missing; the rest was a pause, of which nobody knows how it sounded.
+    fn explain(&mut self, paused: bool, missing_us: u64) {
         let made = std::mem::take(&mut self.unexplained_us);
         let silent = std::mem::take(&mut self.silent_us);
         match paused {
             true => self.played_us += made,
-            false => self.concealed_us += made + silent,
+            false => self.concealed_us += made + silent.min(missing_us.saturating_sub(made)),
         }
     }
 
@@ -283,7 +285,7 @@ mod tests {
     }
 
     fn packet(payload: &[u8]) -> Next<'_> {
-        Next::Packet { payload_type: OPUS, payload, duration: 20_000_000, skip: 0, paused: false }
+        Next::Packet { payload_type: OPUS, payload, duration: 20_000_000, skip: 0, paused: false, missing: 0 }
     }
 
     /// A tick that has `next` to play; answers what it has counted.

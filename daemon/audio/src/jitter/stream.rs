@@ -213,6 +213,11 @@ impl Stream {
         packet.sequence == self.next && gap >= TICK && !(turns && gap <= TURNED)
     }
 
+    /// Length of the packets between what was played last and `packet`, by sequence numbers.
+    pub(super) fn missing_before(&self, packet: &Packet) -> i64 {
+        (packet.sequence - self.next).max(0) * self.duration
+    }
+
     /// Whether more than one packet has come.
     pub(super) fn is_established(&self) -> bool {
         self.run.highest > self.run.first || self.former.is_some()
