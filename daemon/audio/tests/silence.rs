@@ -2,7 +2,7 @@
 
 use crate::support::{Random, rms, speech};
 use crate::world::{STREAM, World, address, payload_type, plan, rtp};
-use voipd_audio::plan::{ReceiveKind, SendPlan, StreamPlan};
+use voipd_audio::plan::{ReceiveKind, SendPlan, StreamCounters, StreamPlan};
 use voipd_audio::{Codec, PortId};
 
 const NOISE: u8 = 13;
@@ -112,23 +112,29 @@ fn a_pause_in_which_opus_sends_next_to_nothing_is_no_loss_either() {
     assert!(heard.frames_concealed < 60, "{} frames made up", heard.frames_concealed);
 }
 
+/// A second of sound, nothing for the time of `gap` packets, of which `lost` got lost and the others were never sent, and two
+/// seconds of sound again.
+fn interrupted(gap: u16, lost: u16) -> StreamCounters {
+    let mut world = World::new(1);
+    let socket = world.sides[0].socket(address(0));
+    world.sides[0].controller.open_stream(STREAM, plan(Codec::Pcmu, 0, address(1)), socket).unwrap();
+    for number in 0..150 + gap {
+        if !(50..50 + gap).contains(&number) {
+            let sequence = if number < 50 { number } else { number - gap + lost };
+            let packet = rtp(0, sequence, u32::from(number) * 160, 9, &[0x9f; 160]);
+            world.network().send(address(1), address(0), &packet);
+        }
+        world.run_ms(20);
+    }
+    let counters = world.sides[0].counters(STREAM);
+    assert_eq!(counters.packets_lost, u64::from(lost));
+    counters
+}
+
 #[test]
 fn a_gap_is_a_pause_where_the_sender_says_so_and_else_a_loss() {
-    // A second of sound, 400 ms of nothing, and sound again: the packets in between were never sent, or got lost.
     for lost in [0, 20] {
-        let mut world = World::new(1);
-        let socket = world.sides[0].socket(address(0));
-        world.sides[0].controller.open_stream(STREAM, plan(Codec::Pcmu, 0, address(1)), socket).unwrap();
-        for number in 0..170_u16 {
-            if !(50..70).contains(&number) {
-                let sequence = if number < 50 { number } else { number - 20 + lost };
-                let packet = rtp(0, sequence, u32::from(number) * 160, 9, &[0x9f; 160]);
-                world.network().send(address(1), address(0), &packet);
-            }
-            world.run_ms(20);
-        }
-        let counters = world.sides[0].counters(STREAM);
-        assert_eq!(counters.packets_lost, u64::from(lost));
+        let counters = interrupted(20, lost);
         assert_eq!(counters.frames_concealed >= 30, lost > 0, "{counters:?}");
         assert!(counters.frames_concealed < 50, "{counters:?}");
     }
@@ -136,21 +142,9 @@ fn a_gap_is_a_pause_where_the_sender_says_so_and_else_a_loss() {
 
 #[test]
 fn all_of_an_outage_counts_as_made_up_and_nothing_of_a_long_pause() {
-    // A second of sound, five of nothing, and sound again: all, nothing or one packet of what was between got lost.
+    // Of five seconds, all, nothing or one packet got lost.
     for (lost, made_up) in [(250, 490..=510), (0, 0..=2), (1, 45..=55)] {
-        let mut world = World::new(1);
-        let socket = world.sides[0].socket(address(0));
-        world.sides[0].controller.open_stream(STREAM, plan(Codec::Pcmu, 0, address(1)), socket).unwrap();
-        for number in 0..400_u16 {
-            if !(50..300).contains(&number) {
-                let sequence = if number < 50 { number } else { number - 250 + lost };
-                let packet = rtp(0, sequence, u32::from(number) * 160, 9, &[0x9f; 160]);
-                world.network().send(address(1), address(0), &packet);
-            }
-            world.run_ms(20);
-        }
-        let counters = world.sides[0].counters(STREAM);
-        assert_eq!(counters.packets_lost, u64::from(lost));
+        let counters = interrupted(250, lost);
         assert!(made_up.contains(&counters.frames_concealed), "{lost} lost: {counters:?}");
     }
 }
