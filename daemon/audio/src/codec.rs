@@ -2,6 +2,7 @@
 //! It knows payloads and samples; it does not know packets, time or loss patterns.
 
 mod concealment;
+mod dred;
 mod g711;
 mod g722;
 mod g726;
@@ -497,6 +498,25 @@ impl Decoder {
     pub fn decode_fec(&mut self, next: &[u8], samples: &mut [f32]) -> Option<usize> {
         match &mut self.0 {
             DecoderKind::Opus(decoder) => decoder.decode_fec(next, samples),
+            _ => None,
+        }
+    }
+
+    /// How many samples before the packet it describes, as far as sound waits for them: Opus with deep redundancy (DRED), where
+    /// libopus can read it.
+    pub fn described(&mut self, payload: &[u8]) -> usize {
+        match &mut self.0 {
+            DecoderKind::Opus(decoder) => decoder.described(payload),
+            _ => 0,
+        }
+    }
+
+    /// A lost packet by a later one's description of it: fills `samples`, which are as many as the lost packet had and begin
+    /// `before` samples before the later one, and answers their number. It costs what [`Decoder::better_concealment_work`]
+    /// says. `None`: nothing was touched, conceal instead.
+    pub fn decode_description(&mut self, later: &[u8], before: usize, samples: &mut [f32]) -> Option<usize> {
+        match &mut self.0 {
+            DecoderKind::Opus(decoder) => decoder.decode_description(later, before, samples),
             _ => None,
         }
     }

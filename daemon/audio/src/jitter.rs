@@ -97,16 +97,26 @@ pub enum Next<'a> {
         /// Length in nanoseconds of the packets before it that have not come, where nothing was played in their stead.
         missing: u64,
     },
-    /// The next packet is lost: conceal one packet time (as long as the last packet given); `following` is the packet
-    /// behind it, if it is here (FEC).
+    /// The next packet is lost: conceal one packet time (as long as the last packet given).
     Lost {
-        /// The payload that may hold FEC for the lost one, behind its payload type.
-        following: Option<(u8, &'a [u8])>,
+        /// The first packet behind it that is here, which may tell of the lost one.
+        later: Later<'a>,
     },
     /// Nothing is to be played now, for reasons that may yet show: conceal 10 ms and ask again.
     Empty,
     /// The sender is silent (before the first packet, or for more than half a second): play silence for 10 ms.
     Silence,
+}
+
+/// A packet behind a lost one.
+#[derive(Clone, Copy, Debug)]
+pub struct Later<'a> {
+    /// As it arrived.
+    pub payload_type: u8,
+    /// As it arrived.
+    pub payload: &'a [u8],
+    /// Nanoseconds from the end of the lost packet to its beginning: 0 where it is the very next one.
+    pub distance: u64,
 }
 
 /// Figures of the buffer.
@@ -160,7 +170,7 @@ enum Playout {
 /// [`Next`] without its borrow.
 enum Step {
     Play { packet: Packet, skip: i64, paused: bool, missing: i64 },
-    Lost { following: Option<Packet> },
+    Lost { later: Packet, distance: i64 },
     Empty,
     Silence,
 }
@@ -259,10 +269,10 @@ impl JitterBuffer {
                 paused,
                 missing: missing.unsigned_abs(),
             },
-            Step::Lost { following: Some(packet) } => {
-                Next::Lost { following: Some((packet.payload_type, self.pool.payload(&packet))) }
+            Step::Lost { later, distance } => {
+                let (payload_type, payload) = (later.payload_type, self.pool.payload(&later));
+                Next::Lost { later: Later { payload_type, payload, distance: distance.unsigned_abs() } }
             }
-            Step::Lost { following: None } => Next::Lost { following: None },
             Step::Empty => Next::Empty,
             Step::Silence => Next::Silence,
         }
@@ -472,8 +482,9 @@ impl JitterBuffer {
             }
             stream.lose_one();
             self.figures.lost += 1;
-            let following = (oldest.sequence == stream.next).then_some(oldest);
-            return Some(Step::Lost { following });
+            let next = oldest.sequence == stream.next;
+            let distance = if next { 0 } else { (oldest.time - stream.position).max(0) };
+            return Some(Step::Lost { later: oldest, distance });
         }
         if stream.pauses_before(&oldest) && now < self.due(&oldest) {
             // The sender had paused: its next sound starts by the clock.

@@ -95,9 +95,9 @@ impl Ear {
                 self.unplayed += duration - skip;
                 Heard::Packet(number(payload))
             }
-            Next::Lost { following } => {
+            Next::Lost { later } => {
                 self.unplayed += self.packet;
-                Heard::Lost { fec: following.map(|(_, payload)| number(payload)) }
+                Heard::Lost { fec: (later.distance == 0).then(|| number(later.payload)) }
             }
             Next::Empty => {
                 self.unplayed += 10 * MS;

@@ -23,6 +23,7 @@ mod commands;
 mod concealment;
 mod conference;
 mod devices;
+mod dred;
 mod drift;
 mod dtmf;
 mod echo;

@@ -103,6 +103,11 @@ impl Library {
         usize::try_from(decoded).ok()
     }
 
+    /// For what libopus does with a decoder beside decoding; alive as long as this value.
+    pub(super) fn state(&mut self) -> NonNull<ffi::OpusDecoder> {
+        self.state
+    }
+
     /// Forgets what was decoded.
     pub(super) fn reset(&mut self) {
         // SAFETY: the state is alive, and this request takes no argument.

@@ -5,6 +5,7 @@ use audiopus::packet::Packet;
 use audiopus::softclip::SoftClip;
 use audiopus::{Application, Bandwidth, Bitrate, Channels, MutSignals, SampleRate, Signal, coder};
 
+use super::dred::Dred;
 use super::libopus::Library;
 use super::{CodecError, EncoderSettings, FEC_LOSS_PERCENT, OPUS_BITRATE};
 
@@ -121,13 +122,16 @@ fn widest_band(playback_rate: u32) -> Bandwidth {
 
 pub(super) struct Decoder {
     library: Library,
+    /// Where libopus has it.
+    dred: Option<Dred>,
     /// What is decoded can go beyond full scale, of a malformed packet by far.
     clip: SoftClip,
 }
 
 impl Decoder {
     pub(super) fn new() -> Result<Self, CodecError> {
-        Ok(Decoder { library: Library::new()?, clip: SoftClip::new(Channels::Mono) })
+        let clip = SoftClip::new(Channels::Mono);
+        Ok(Decoder { library: Library::new()?, dred: Dred::new(), clip })
     }
 
     pub(super) fn decode(&mut self, payload: &[u8], samples: &mut [f32]) -> Result<usize, CodecError> {
@@ -155,6 +159,27 @@ impl Decoder {
         self.run(Some(next), samples, true)
     }
 
+    /// Samples before the packet of which it tells ([`Dred::reach`]).
+    pub(super) fn described(&mut self, payload: &[u8]) -> usize {
+        self.dred.as_mut().map_or(0, |dred| dred.reach(payload))
+    }
+
+    /// See [`Dred::decode`].
+    pub(super) fn decode_description(
+        &mut self,
+        later: &[u8],
+        before: usize,
+        samples: &mut [f32],
+    ) -> Option<usize> {
+        let whole = !samples.is_empty() && samples.len().is_multiple_of(UNIT) && samples.len() <= MAX_SAMPLES;
+        let dred = self.dred.as_mut().filter(|_| whole)?;
+        // It speaks with the network that conceals.
+        self.library.set_deep(true);
+        let decoded = dred.decode(self.library.state(), later, before, samples);
+        self.library.set_deep(false);
+        self.clipped(samples, decoded?)
+    }
+
     /// See [`Library::may_be_deep`].
     pub(super) fn may_conceal_better(&self) -> bool {
         self.library.may_be_deep()
@@ -175,6 +200,11 @@ impl Decoder {
 
     fn run(&mut self, payload: Option<&[u8]>, samples: &mut [f32], fec: bool) -> Option<usize> {
         let decoded = self.library.decode(payload, samples, fec)?;
+        self.clipped(samples, decoded)
+    }
+
+    /// The first `decoded` of the samples are sound.
+    fn clipped(&mut self, samples: &mut [f32], decoded: usize) -> Option<usize> {
         let sound = samples.get_mut(..decoded)?;
         self.clip.apply(MutSignals::try_from(sound).ok()?).ok()?;
         Some(decoded)

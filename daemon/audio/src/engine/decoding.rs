@@ -6,7 +6,8 @@ use crate::comfort::{Description, Generator};
 use crate::engine::effort::Effort;
 use crate::engine::playout::Playout;
 use crate::engine::port::frame_len;
-use crate::jitter::Next;
+use crate::engine::redundancy::Reach;
+use crate::jitter::{Later, Next};
 use crate::plan::{Codec, ReceiveKind, StreamCounters};
 
 /// So much of a gap is made up as well as can be while nothing explains it, in microseconds. Most that are longer are pauses
@@ -36,7 +37,7 @@ pub(crate) struct Decoding {
     unexplained_us: u64,
     /// Silence after that, when too much time had passed to make anything up.
     silent_us: u64,
-    /// Packets that FEC has brought back.
+    /// Packets that others have brought back, by FEC or a description.
     corrected: u64,
 }
 
@@ -62,6 +63,17 @@ impl Decoding {
     /// That of a codec which the plan names.
     pub(crate) fn decoder(&self, codec: Codec) -> Option<&Decoder> {
         self.decoders.get(codec.index())?.as_ref()
+    }
+
+    /// How far back a packet of this codec and length helps to restore what is lost.
+    pub(crate) fn reach(&mut self, codec: Codec, payload: &[u8], duration: u32) -> Reach {
+        let decoder = self.decoders.get_mut(codec.index()).and_then(Option::as_mut);
+        decoder.map_or(Reach::default(), |decoder| {
+            let helps = decoder.carries_fec(payload) || decoder.looks_ahead();
+            let units = decoder.described(payload) as u64 * u64::from(codec.clock_rate());
+            let coarse = (units / u64::from(codec.sample_rate())) as u32;
+            Reach { whole: if helps { duration } else { 0 }, coarse }
+        })
     }
 
     /// Forgets what was played.
@@ -159,32 +171,24 @@ impl Decoding {
                     self.playout.bridge(5);
                 }
                 let length = match missing {
-                    // A packet of another codec would be noise to this decoder.
-                    Next::Lost { following: Some((payload_type, following)) }
-                        if meanings.get(usize::from(payload_type)).copied().flatten()
-                            == self.codec.map(ReceiveKind::Audio) =>
-                    {
+                    Next::Lost { later } => {
+                        // A packet of another codec would be noise to this decoder.
+                        let meaning = meanings.get(usize::from(later.payload_type)).copied().flatten();
                         let room = self.playout.room().get_mut(..self.last_duration).unwrap_or_default();
-                        if let Some(samples) =
-                            decoder.decode_fec(following, room).filter(|samples| *samples > 0)
-                        {
+                        let found = (meaning == self.codec.map(ReceiveKind::Audio))
+                            .then(|| recover(decoder, &later, rate, room, effort))
+                            .flatten();
+                        if let Some((samples, told)) = found {
                             self.playout.add(samples);
-                            self.played_us += duration_us(samples, rate);
-                            self.corrected += 1;
-                            return;
-                        }
-                        let work = decoder.interpolation_work(room.len());
-                        if work > 0
-                            && effort.take(work)
-                            && let Some(samples) = decoder.interpolate(following, room)
-                        {
-                            self.playout.add(samples);
-                            self.concealed_us += duration_us(samples, rate);
+                            match told {
+                                true => self.played_us += duration_us(samples, rate),
+                                false => self.concealed_us += duration_us(samples, rate),
+                            }
+                            self.corrected += u64::from(told);
                             return;
                         }
                         self.last_duration
                     }
-                    Next::Lost { .. } => self.last_duration,
                     _ => frame_len(rate),
                 };
                 let effort = (!empty || self.unexplained_us < WORTH_US).then_some(effort);
@@ -239,6 +243,32 @@ impl Decoding {
 /// Length of so many samples in microseconds.
 fn duration_us(samples: usize, rate: u32) -> u64 {
     samples as u64 * 1_000_000 / u64::from(rate.max(1))
+}
+
+/// Fills `room` with a lost packet's sound by what a `later` packet tells of it, or by what lies on both sides of it; answers
+/// how many samples that is, and whether the sender has told of them. `None`: nothing was touched, there is no such way.
+fn recover(
+    decoder: &mut Decoder,
+    later: &Later<'_>,
+    rate: u32,
+    room: &mut [f32],
+    effort: &mut Effort,
+) -> Option<(usize, bool)> {
+    let next = later.distance == 0;
+    if next && let Some(samples) = decoder.decode_fec(later.payload, room).filter(|samples| *samples > 0) {
+        return Some((samples, true));
+    }
+    let before = room.len() + (later.distance * u64::from(rate) / 1_000_000_000) as usize;
+    if decoder.described(later.payload) > 0
+        && effort.take(decoder.better_concealment_work(room.len()))
+        && let Some(samples) = decoder.decode_description(later.payload, before, room)
+    {
+        return Some((samples, true));
+    }
+    let work = if next { decoder.interpolation_work(room.len()) } else { 0 };
+    let samples =
+        (work > 0 && effort.take(work)).then(|| decoder.interpolate(later.payload, room)).flatten()?;
+    Some((samples, false))
 }
 
 /// Makes up `length` samples, in frames of 10 ms; answers how many. `effort`: where it is worth any, and then as well as
@@ -325,7 +355,8 @@ mod tests {
         }
         // What is known to be lost is worth it at any time.
         pause(&mut decoding);
-        let lost = play(&mut decoding, Next::Lost { following: None }, FULL_COMPLEXITY);
+        let later = Later { payload_type: OPUS, payload: &SILENCE, distance: 20_000_000 };
+        let lost = play(&mut decoding, Next::Lost { later }, FULL_COMPLEXITY);
         assert_eq!(lost.most_gap_work, 2 * work);
     }
 }

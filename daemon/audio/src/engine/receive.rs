@@ -9,7 +9,7 @@ use crate::engine::playout::MAX_PACKET;
 use crate::engine::port::{SourceFrame, frame_len};
 use crate::engine::queueing::Queueing;
 use crate::engine::reception::Reception;
-use crate::engine::redundancy::{Patience, Redundant, Restored};
+use crate::engine::redundancy::{Patience, Reach, Redundant, Restored};
 use crate::jitter::{Advice, Inserted, JitterBuffer};
 use crate::plan::{Codec, ReceiveKind, StreamCounters};
 
@@ -178,13 +178,11 @@ impl Receiver {
         }
         self.reception.packet(packet.sequence);
         self.bursts.packet(packet.sequence, matches!(inserted, Inserted::Kept | Inserted::Restarted));
-        let decoder = self.decoding.decoder(codec);
-        let helps =
-            decoder.is_some_and(|decoder| decoder.carries_fec(packet.payload) || decoder.looks_ahead());
         let reach = redundant.map_or(0, |redundant| self.copies(packet, codec, redundant, counters));
         self.restored.arrived(packet.sequence, packet.timestamp);
-        let reach = reach.max(if helps { duration } else { 0 });
-        let wait = self.patience.wait(reach, self.reception.lost(), packet.at_nanos);
+        let told = self.decoding.reach(codec, packet.payload, duration);
+        let reach = Reach { whole: told.whole.max(reach), ..told };
+        let wait = self.patience.wait(reach, duration, self.reception.lost(), packet.at_nanos);
         self.jitter.set_least_wait(u64::from(wait) * 1_000_000_000 / u64::from(self.clock_rate.max(1)));
     }
 

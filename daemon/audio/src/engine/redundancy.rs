@@ -246,25 +246,39 @@ const EXPECTED_NANOS: u64 = 10_000_000_000;
 /// How long protection is remembered.
 const REACH_NANOS: u64 = 3_000_000_000;
 
+/// How far back what has come with a packet can restore what is lost, in timestamp units.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Reach {
+    /// As a whole.
+    pub(crate) whole: u32,
+    /// As far as packets are missing.
+    pub(crate) coarse: u32,
+}
+
 /// How long to wait for what may bring lost packets back: not at all where nothing gets lost, since not every peer asks
 /// whether its protection is needed.
 #[derive(Default)]
 pub(crate) struct Patience {
     lost: u64,
     expected_until: u64,
+    /// Most packets that were lost in a row while losses are expected.
+    run: u32,
     /// How far back what came lately reached, and when: silence is not protected.
     reach: u32,
     reached_at: u64,
 }
 
 impl Patience {
-    /// How long a packet shall wait, in timestamp units, where what comes reaches `reach` back and so many packets are
-    /// lost by now.
-    pub(crate) fn wait(&mut self, reach: u32, lost: u64, now_nanos: u64) -> u32 {
+    /// How long a packet of `duration` shall wait, both in timestamp units, where what comes has this reach and so many packets
+    /// are lost by now.
+    pub(crate) fn wait(&mut self, reach: Reach, duration: u32, lost: u64, now_nanos: u64) -> u32 {
         if lost > self.lost {
+            let run = u32::try_from(lost - self.lost).unwrap_or(u32::MAX);
+            self.run = if now_nanos < self.expected_until { self.run.max(run) } else { run };
             self.expected_until = now_nanos.saturating_add(EXPECTED_NANOS);
         }
         self.lost = lost;
+        let reach = reach.whole.max(reach.coarse.min(self.run.saturating_mul(duration)));
         if reach >= self.reach || now_nanos >= self.reached_at.saturating_add(REACH_NANOS) {
             (self.reach, self.reached_at) = (reach, now_nanos);
         }
@@ -407,13 +421,29 @@ mod tests {
     #[test]
     fn copies_are_waited_for_while_packets_get_lost() {
         let mut patience = Patience::default();
-        assert_eq!(patience.wait(160, 0, 1), 0);
-        assert_eq!(patience.wait(320, 1, 2), 320);
-        assert_eq!(patience.wait(0, 1, REACH_NANOS), 320, "a pause");
-        assert_eq!(patience.wait(160, 1, REACH_NANOS + 2), 160);
-        assert_eq!(patience.wait(160, 1, EXPECTED_NANOS + 1), 160);
-        assert_eq!(patience.wait(160, 1, EXPECTED_NANOS + 2), 0);
-        assert_eq!(patience.wait(160, 0, EXPECTED_NANOS + 3), 0, "it came late");
+        let mut wait =
+            |whole, lost, now_nanos| patience.wait(Reach { whole, coarse: 0 }, 160, lost, now_nanos);
+        assert_eq!(wait(160, 0, 1), 0);
+        assert_eq!(wait(320, 1, 2), 320);
+        assert_eq!(wait(0, 1, REACH_NANOS), 320, "a pause");
+        assert_eq!(wait(160, 1, REACH_NANOS + 2), 160);
+        assert_eq!(wait(160, 1, EXPECTED_NANOS + 1), 160);
+        assert_eq!(wait(160, 1, EXPECTED_NANOS + 2), 0);
+        assert_eq!(wait(160, 0, EXPECTED_NANOS + 3), 0, "it came late");
+    }
+
+    #[test]
+    fn what_is_only_described_is_waited_for_as_long_as_losses_in_a_row_were() {
+        let mut patience = Patience::default();
+        let mut wait =
+            |lost, now_nanos| patience.wait(Reach { whole: 960, coarse: 2_880 }, 960, lost, now_nanos);
+        assert_eq!(wait(0, 1), 0);
+        assert_eq!(wait(1, 2), 960, "one packet");
+        assert_eq!(wait(3, 3), 1_920, "two");
+        assert_eq!(wait(4, 4), 1_920);
+        assert_eq!(wait(40, 5), 2_880, "no longer than described");
+        assert_eq!(wait(40, 4 + EXPECTED_NANOS), 2_880);
+        assert_eq!(wait(41, 5 + EXPECTED_NANOS + REACH_NANOS), 960, "the runs are long ago");
     }
 
     #[test]
