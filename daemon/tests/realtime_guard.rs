@@ -467,7 +467,8 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     scene.controller.play_tone(card, Some(Country::RECOMMENDED.tone(Signal::Ringback))).expect("open");
     scene.controller.play_tone(pcma, Some(Tone::test(500.0, 100))).expect("open");
     scene.controller.set_muted(card, true).expect("open");
-    let steering = Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, copies: 2 };
+    let steering =
+        Steering { bitrate: Some(20_000), ptime_ms: Some(40), fec: true, careful: true, copies: 2 };
     for port in [opus, pcmu] {
         scene.controller.steer(port, steering).expect("a stream");
     }

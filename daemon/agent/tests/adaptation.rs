@@ -383,6 +383,38 @@ fn random_losses_are_met_with_protection_and_no_less_sound() {
 }
 
 #[test]
+fn packets_are_long_enough_for_protection_on_a_narrow_link() {
+    for (bandwidth, ptime, fec) in
+        [(32_000, 40, true), (28_000, 40, true), (25_000, 60, true), (20_000, 60, false)]
+    {
+        let mut trial = Trial::new(Limits { bandwidth: Some(bandwidth), ..OPUS });
+        trial.there.losses = 50;
+        trial.run(60);
+        let steering = trial.adaptation.steering();
+        assert_eq!((steering.ptime_ms, steering.fec), (Some(ptime), fec), "{bandwidth}: {steering:?}");
+        // libopus sends none below 18 kbit/s.
+        assert_eq!(steering.bitrate.unwrap() >= 18_000, fec, "{bandwidth}: {steering:?}");
+    }
+}
+
+#[test]
+fn more_care_is_taken_where_packets_get_lost_or_bits_are_scarce() {
+    let settled = |bandwidth, losses| {
+        let mut trial = Trial::new(Limits { bandwidth, ..OPUS });
+        trial.there.losses = losses;
+        trial.run(60);
+        trial.adaptation.steering().careful
+    };
+    assert!(!settled(None, 0));
+    assert!(settled(None, 50));
+    assert!(settled(Some(32_000), 0));
+    let mut trial = Trial::new(PCMU);
+    trial.there.losses = 50;
+    trial.run(60);
+    assert!(!trial.adaptation.steering().careful, "there is but one way to encode");
+}
+
+#[test]
 fn a_peer_without_error_correction_gets_copies_and_one_without_either_nothing() {
     let settled = |limits: Limits| {
         let mut trial = Trial::new(limits);

@@ -182,6 +182,9 @@ pub struct Steering {
     pub ptime_ms: Option<u16>,
     /// Opus only: in-band forward error correction, where [`SendPlan::fec`] allows it.
     pub fec: bool,
+    /// Opus only: bits are scarce, so more care is taken with them than with other streams' where the tick's load does not
+    /// allow all care for all.
+    pub careful: bool,
     /// Earlier frames that each packet repeats, at most 2, where [`SendPlan::redundancy`] allows it.
     pub copies: u8,
 }

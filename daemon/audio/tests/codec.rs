@@ -164,6 +164,21 @@ fn fec_is_spent_only_where_it_is_wanted_and_the_peer_can_use_it() {
 }
 
 #[test]
+fn fec_has_its_bits_on_narrow_links_as_well() {
+    let samples = speech(48_000, 4.0, 8);
+    for (bitrate, complexity) in [(18_500, 9), (22_000, 9), (24_000, 5), (26_000, 5), (40_000, 9)] {
+        let mut encoder =
+            Encoder::new(EncoderSettings { fec: true, complexity, ..settings(Codec::Opus) }).unwrap();
+        encoder.set_fec(true);
+        encoder.set_bitrate(Some(bitrate));
+        let packets = packets(&mut encoder, &samples, 1920);
+        let decoder = Decoder::new(Codec::Opus).unwrap();
+        let found = packets.iter().filter(|packet| decoder.carries_fec(packet)).count();
+        assert!(found * 2 > packets.len(), "{bitrate}: {found} of {}", packets.len());
+    }
+}
+
+#[test]
 fn opus_conceals_from_what_it_heard() {
     let samples = sine(220.0, 0.3, 48_000, 48_000);
     let payload = packets(&mut Encoder::new(settings(Codec::Opus)).unwrap(), &samples, 960);

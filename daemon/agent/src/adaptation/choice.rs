@@ -12,6 +12,11 @@ const PROTECTED_BITRATE: f64 = 40_000.0;
 /// Where packets of 20 ms leave less, longer ones sound better: headers cost 16 kbit/s at 20 ms, 8 at 40 and 5 at 60.
 const SHORT_PACKETS: f64 = 24_000.0;
 const MIDDLE_PACKETS: f64 = 14_000.0;
+/// libopus sends FEC from here on, and has room for it.
+const LEAST_FEC: f64 = 18_000.0;
+const LEAST_PROTECTED: f64 = 18_500.0;
+/// Below this the encoder's care is heard.
+const SCARCE: f64 = 28_000.0;
 /// Where FEC and packets of 20 ms leave less, FEC costs more than 40 ms do.
 const SHORT_PROTECTED: f64 = 44_000.0;
 /// How much more there must be before packets become shorter again.
@@ -140,6 +145,7 @@ impl Choice {
             let wanted = match (ptime_ms, protected) {
                 (..40, true) => SHORT_PROTECTED / frames,
                 (..40, false) => SHORT_PACKETS.min(f64::from(limits.max_bitrate.unwrap_or(u32::MAX))),
+                (_, true) if limits.fec => LEAST_PROTECTED,
                 _ => MIDDLE_PACKETS / frames,
             };
             left(ptime_ms) >= wanted * margin
@@ -183,7 +189,8 @@ impl Choice {
         Steering {
             bitrate: opus.then_some(bitrate as u32),
             ptime_ms: (self.ptime_ms != limits.ptime_ms).then_some(self.ptime_ms),
-            fec: opus && self.protected && limits.fec,
+            fec: opus && self.protected && limits.fec && bitrate >= LEAST_FEC,
+            careful: opus && (self.protected || self.bitrate < SCARCE),
             copies: self.copies,
         }
     }

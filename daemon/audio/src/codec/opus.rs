@@ -7,7 +7,7 @@ use audiopus::{Application, Bandwidth, Bitrate, Channels, MutSignals, SampleRate
 
 use super::dred::Dred;
 use super::libopus::Library;
-use super::{CodecError, EncoderSettings, FEC_LOSS_PERCENT, OPUS_BITRATE};
+use super::{CodecError, EncoderSettings, OPUS_BITRATE, fec_loss_percent};
 
 /// Most samples of one packet: 120 ms (RFC 6716 section 3.2.5).
 const MAX_SAMPLES: usize = 5760;
@@ -27,6 +27,8 @@ pub(super) struct Encoder {
     /// Most bits per second that the peer wants.
     most: Option<u32>,
     bitrate: u32,
+    /// Bits are spent on FEC.
+    protected: bool,
 }
 
 impl Encoder {
@@ -42,7 +44,8 @@ impl Encoder {
             Ok(coder)
         };
         let coder = make().map_err(|error| CodecError::Opus(error.to_string()))?;
-        let mut encoder = Encoder { coder, fec: settings.fec, band, most: settings.bitrate, bitrate: 0 };
+        let mut encoder =
+            Encoder { coder, fec: settings.fec, band, most: settings.bitrate, bitrate: 0, protected: false };
         encoder.set_bitrate(None);
         Ok(encoder)
     }
@@ -65,6 +68,7 @@ impl Encoder {
         self.bitrate = wanted.clamp(*BITRATES.start(), *BITRATES.end());
         // It is in libopus's range: there is no failure to tell of.
         let _ = self.coder.set_bitrate(Bitrate::BitsPerSecond(self.bitrate as i32));
+        self.tell_loss();
     }
 
     pub(super) fn bitrate(&self) -> u32 {
@@ -72,15 +76,20 @@ impl Encoder {
     }
 
     pub(super) fn set_fec(&mut self, wanted: bool) -> bool {
-        let on = wanted && self.fec;
+        self.protected = wanted && self.fec;
         let wider = matches!(self.band, Bandwidth::Superwideband | Bandwidth::Fullband);
-        let band = if on && wider { Bandwidth::Wideband } else { self.band };
-        let loss = if on { FEC_LOSS_PERCENT } else { 0 };
+        let band = if self.protected && wider { Bandwidth::Wideband } else { self.band };
         // Every one of these values is valid.
-        let _ = self.coder.set_inband_fec(on);
-        let _ = self.coder.set_packet_loss_perc(loss);
+        let _ = self.coder.set_inband_fec(self.protected);
         let _ = self.coder.set_max_bandwidth(band);
-        on
+        self.tell_loss();
+        self.protected
+    }
+
+    fn tell_loss(&mut self) {
+        let loss = if self.protected { fec_loss_percent(self.bitrate) } else { 0 };
+        // It is below 100: there is no failure to tell of.
+        let _ = self.coder.set_packet_loss_perc(loss);
     }
 }
 

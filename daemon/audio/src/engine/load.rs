@@ -5,6 +5,8 @@ use crate::TICK_NANOS;
 /// Opus complexity without load (RFC 6716 section 2.1.5: 0 to 10); the last step costs much and gives little.
 pub(crate) const FULL_COMPLEXITY: u8 = 9;
 const LEAST_COMPLEXITY: u8 = 0;
+/// So much more is tried for streams whose bits are scarce ([`crate::plan::Steering::careful`]).
+const CARE: u8 = 3;
 /// Shares of the tick's time above which less, and below which more is tried.
 const HIGH: f32 = 0.4;
 const LOW: f32 = 0.15;
@@ -17,6 +19,12 @@ const EXPECTED: f32 = 0.6;
 const STREAM_NANOS: (f32, f32) = (65_000.0, 15_000.0);
 /// Ticks between two changes: the last one must show its effect first.
 const PAUSE: u32 = 50;
+
+/// The complexity for a stream where the load allows `complexity` for all.
+pub(crate) fn complexity_of(complexity: u8, careful: bool) -> u8 {
+    let more = careful && complexity > LEAST_COMPLEXITY;
+    if more { (complexity + CARE).min(FULL_COMPLEXITY) } else { complexity }
+}
 
 /// The tick's load.
 pub(crate) struct Load {
@@ -112,6 +120,12 @@ mod tests {
         load.expect(50);
         load.expect(101);
         assert!(load.complexity() < FULL_COMPLEXITY, "what was taken is not known any more");
+    }
+
+    #[test]
+    fn more_is_tried_where_bits_are_scarce_but_not_where_ticks_are_late() {
+        let of = |complexity| [false, true].map(|careful| complexity_of(complexity, careful));
+        assert_eq!([0, 1, 5, 8, 9].map(of), [[0, 0], [1, 4], [5, 8], [8, 9], [9, 9]]);
     }
 
     #[test]

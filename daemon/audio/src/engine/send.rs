@@ -5,6 +5,7 @@ use crate::codec::Encoder;
 use crate::engine::MAX_DATAGRAM;
 use crate::engine::controller::packet_time;
 use crate::engine::dtmf::{Clocks, EventPacket, EventSender, Turn};
+use crate::engine::load::complexity_of;
 use crate::engine::port::frame_len;
 use crate::engine::redundancy::History;
 use crate::engine::suppression::{self, Suppressor};
@@ -286,6 +287,7 @@ impl Sender {
             return None;
         }
         let encoder = self.encoder.as_mut()?;
+        let complexity = complexity_of(complexity, self.steering.careful);
         if complexity != self.complexity {
             encoder.set_complexity(complexity);
             self.complexity = complexity;
