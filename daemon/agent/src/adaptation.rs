@@ -18,8 +18,8 @@ use voipd_audio::Codec;
 use voipd_audio::plan::{Steering, StreamCounters};
 use voipd_media::rtcp::RemoteView;
 
-use choice::Choice;
 pub use choice::Limits;
+use choice::{Allowed, Choice};
 use delay::Delay;
 use inbound::Inbound;
 use losses::Losses;
@@ -232,7 +232,8 @@ impl Adaptation {
 
     fn follow(&mut self, now: Instant) {
         let most = if self.limits.codec == Codec::Opus { self.opening.most(now) } else { f64::INFINITY };
-        self.choice.follow(&self.limits, self.rate.min(most), self.losses.level(), self.queues);
+        let allowed = Allowed { rate: self.rate.min(most), held: most < self.rate, queues: self.queues };
+        self.choice.follow(&self.limits, allowed, self.losses.level());
     }
 
     /// What comes from the peer queues: what is sent likely does, at the other end of the same link.

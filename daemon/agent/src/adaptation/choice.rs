@@ -108,6 +108,17 @@ fn bitrate_of(codec: Codec) -> f64 {
     }
 }
 
+/// What the network allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// Bits per second that may be sent, packet headers included.
+    pub(super) rate: f64,
+    /// It is only held back for as long as nothing is known of the network.
+    pub(super) held: bool,
+    /// A queue has told that the link carries no more.
+    pub(super) queues: bool,
+}
+
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Choice {
@@ -120,22 +131,22 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn new(limits: &Limits, rate: f64) -> Self {
         let mut choice = Choice { ptime_ms: limits.ptime_ms, bitrate: 0.0, protected: false, copies: 0 };
-        choice.follow(limits, rate, 0.0, false);
+        choice.follow(limits, Allowed { rate, held: false, queues: false }, 0.0);
         choice
     }
 
-    /// `rate`: bits per second that may be sent, packet headers included. `loss`: 0 to 1. `queues`: a queue has told that
-    /// the link carries no more.
-    pub(super) fn follow(&mut self, limits: &Limits, rate: f64, loss: f64, queues: bool) {
+    /// `loss`: 0 to 1.
+    pub(super) fn follow(&mut self, limits: &Limits, allowed: Allowed, loss: f64) {
         self.protected = loss >= if self.protected { UNPROTECT } else { PROTECT };
         if limits.codec == Codec::Opus {
-            self.follow_opus(limits, rate);
+            self.follow_opus(limits, allowed);
         } else {
-            self.follow_fixed(limits, rate, loss, queues);
+            self.follow_fixed(limits, allowed, loss);
         }
     }
 
-    fn follow_opus(&mut self, limits: &Limits, rate: f64) {
+    fn follow_opus(&mut self, limits: &Limits, allowed: Allowed) {
+        let Allowed { rate, held, .. } = allowed;
         // Both bring single losses back; FEC needs fewer bits for it.
         self.copies = u8::from(self.protected && !limits.fec).min(limits.copies);
         let frames = 1.0 + f64::from(self.copies);
@@ -145,7 +156,8 @@ impl Choice {
             let wanted = match (ptime_ms, protected) {
                 (..40, true) => SHORT_PROTECTED / frames,
                 (..40, false) => SHORT_PACKETS.min(f64::from(limits.max_bitrate.unwrap_or(u32::MAX))),
-                (_, true) if limits.fec => LEAST_PROTECTED,
+                // Few long packets, of which some get lost, would tell little of a network that is to be learned of.
+                (_, true) if limits.fec && !held => LEAST_PROTECTED,
                 _ => MIDDLE_PACKETS / frames,
             };
             left(ptime_ms) >= wanted * margin
@@ -158,7 +170,8 @@ impl Choice {
     }
 
     /// Codecs with one rate only: what can be given up is protection, and then headers.
-    fn follow_fixed(&mut self, limits: &Limits, rate: f64, loss: f64, queues: bool) {
+    fn follow_fixed(&mut self, limits: &Limits, allowed: Allowed, loss: f64) {
+        let Allowed { rate, queues, .. } = allowed;
         let wanted = match (self.protected, self.copies) {
             (false, _) => 0,
             (true, 2) if loss >= MODERATE => 2,
