@@ -14,7 +14,7 @@ SOAK_SECONDS ?= 300
 PESQ := target/quality/python
 SEEDS ?= 2
 
-.PHONY: help deps test-deps build run test check bench quality soak netlab fuzz install systemd-test clean
+.PHONY: help deps test-deps build run test check bench quality opus-test soak netlab fuzz install systemd-test clean
 help: ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -60,6 +60,9 @@ quality: deps ## how speech sounds behind a bad network, by PESQ, SEEDS (2) of w
 	@$(PESQ)/bin/python -c 'import pesq, scipy, soundfile' 2>/dev/null || \
 		$(PESQ)/bin/pip install --quiet numpy scipy soundfile pesq
 	target/release/quality target/quality/sound $(PESQ)/bin/python $(SEEDS) docs/quality.md
+
+opus-test: deps ## the tests of sound with a newer libopus (deep concealment, DRED), which is built from source
+	@packaging/opus-test
 
 netlab: test-deps ## calls between every two kinds of NAT, in network namespaces (as root); writes docs/nat.md
 	$(CARGO) test --workspace --locked --no-run
