@@ -1,6 +1,9 @@
 //! How a call sounds, and who talks in it, as people and scripts see it.
 
-use voipd_tests::{Lab, timely};
+use std::time::Duration;
+
+use voipd_tests::host::Wire;
+use voipd_tests::{Config, Lab, Voipd, needs_root, timely, until};
 
 use super::{ctl, echo_at, friend, phone, start, talk};
 
@@ -47,6 +50,45 @@ async fn figures_talk_and_the_way_of_the_sound_are_shown() {
         assert!(graph.well().contains(part), "{part}: {}", graph.output);
     }
     assert!(ctl(&phone, &["graph", "--dot"]).await.well().starts_with("digraph call {"));
+
+    ctl(&phone, &["hangup"]).await.silent();
+    watch.ends().await.well();
+    phone.stop().await;
+    friend.stop().await;
+}
+
+/// Some seconds are judged together, and reports come every five seconds.
+const LATE: Duration = Duration::from_secs(40);
+
+#[timely]
+async fn a_call_that_sounds_bad_is_warned_of_and_said_to_be_well_again() {
+    if !needs_root("a_call_that_sounds_bad_is_warned_of_and_said_to_be_well_again") {
+        return;
+    }
+    let (lab, wire) = (Lab::shared(), Wire::new());
+    let phone = Voipd::start(&lab, "phone", Config::at(wire.here)).await;
+    let account = "name = \"echo\"\nkind = \"echo\"\nallow-from = [\"198.18.0.0/15\"]";
+    let echo = Config::beyond(&wire).account(account);
+    let friend = Voipd::start(&lab, "friend", echo).await;
+    talk(&phone, &echo_at(&friend), &["--play", &talk_spurts(&lab)]).await;
+    let mut watch = start(&phone, &["stats", "--watch", "--json"]);
+    watch.says("\"event\":\"statistics\"").await;
+    assert!(!watch.output().contains("\"event\":\"quality\""), "{}", watch.output());
+    // What the phone sends gets lost: it is the peer who hears badly, and tells.
+    wire.drop_rtp(50);
+    let says = async |quality: &str| {
+        let told = |line: &str| {
+            ["\"event\":\"quality\"", "\"direction\":\"outbound\"", quality]
+                .iter()
+                .all(|part| line.contains(part))
+        };
+        until(quality, LATE, async || watch.output().lines().any(told).then_some(())).await;
+    };
+    says("\"quality\":\"poor\"").await;
+    let stats = ctl(&phone, &["stats", "--json"]).await.json();
+    assert!(stats["mos_conversation_out"].as_f64().unwrap() < 3.5, "{stats}");
+    wire.drop_rtp(0);
+    says("\"quality\":\"good\"").await;
 
     ctl(&phone, &["hangup"]).await.silent();
     watch.ends().await.well();
