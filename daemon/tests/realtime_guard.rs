@@ -553,10 +553,10 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     wait("nothing is wanted any more", || gate.is_parked());
     let resting = scene.controller.counters();
     assert!(resting.ticks > 500, "{resting:?}");
-    let echoes = [PortId(20), PortId(21)];
-    scene.open_call(echoes, Codec::Pcmu, 0);
-    for echo in echoes {
-        scene.controller.connect(echo, &[echo]).expect("open");
+    let ends = [PortId(20), PortId(21)];
+    scene.open_call(ends, Codec::Pcmu, 0);
+    for end in ends {
+        scene.controller.connect(end, &[]).expect("open");
     }
     scene.run(400);
     let worked = scene.controller.counters();

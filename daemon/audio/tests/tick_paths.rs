@@ -233,9 +233,12 @@ fn ticks_that_are_left_to_the_next_one() {
     for codec in built() {
         let mut pair = Pair::new(codec);
         pair.bare.leaves = true;
-        // An echo, and all that it hears as well.
-        pair.bare.controller.connect(STREAMS[0], &[STREAMS[0]]).unwrap();
-        pair.bare.controller.connect(STREAMS[1], &STREAMS).unwrap();
+        for (end, stream) in STREAMS.into_iter().enumerate() {
+            let plan = any_plan(codec, 2, 0x1000 + end as u32);
+            // Nobody speaks, and that is to be sent.
+            let send = plan.send.map(|send| SendPlan { comfort_noise: None, dtx: false, ..send });
+            pair.bare.controller.update_stream(stream, StreamPlan { send, ..plan }).unwrap();
+        }
         let tone = Country::RECOMMENDED.tone(Signal::Ringback);
         for weather in [CALM, BAD, CALM] {
             pair.bare.controller.watch_activity(STREAMS[0], true).unwrap();

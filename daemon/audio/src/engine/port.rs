@@ -105,6 +105,11 @@ impl<S> Port<S> {
         }
     }
 
+    /// Whether a peer is heard by it.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Stream(_))
+    }
+
     /// Whether nothing of this port leaves the engine in the tick that comes, and nothing that is not marked with its time
     /// comes into it.
     pub(crate) fn can_wait(&self) -> bool {

@@ -48,14 +48,16 @@ impl<S: MediaSocket> Processor<S> {
         self.serve(now_nanos)
     }
 
-    /// Whether the tick that comes may be left to [`Processor::two_ticks`]: nothing is sent in it, and there are no sound
-    /// devices, files and programs that would hear something or be heard. Nobody sees then when it is served.
+    /// Whether the tick that comes may be left to [`Processor::two_ticks`]: nothing is sent in it, no peer hears another one, and
+    /// there are no sound devices, files and programs that would hear something or be heard. Nobody sees then when it is
+    /// served.
     pub fn can_wait(&self) -> bool {
         let port = |slot: usize| self.ports.get(slot)?.as_deref();
+        let hears = |sink: &Port<S>| sink.sources.iter().filter_map(port).any(Port::is_stream);
         self.last_due.is_some()
             && self.commands.is_empty()
             && self.hurried.is_empty()
-            && self.open.iter().filter_map(port).all(Port::can_wait)
+            && self.open.iter().filter_map(port).all(|port| port.can_wait() && !hears(port))
     }
 
     /// As [`Processor::tick`], for the tick that was left and the one that is due: the first hears what had come by its own
