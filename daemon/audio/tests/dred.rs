@@ -5,6 +5,7 @@ use audiopus::{Application, Bandwidth, Bitrate, Channels, SampleRate, coder};
 use crate::world::sound::{rms, speech};
 use crate::world::{STREAM, World, address, payload_type, rtp};
 
+use voipd_audio::codec::Decoder;
 use voipd_audio::plan::{Codec, StreamCounters};
 
 /// libopus from 1.5 on: most frames of 10 ms that are described.
@@ -92,4 +93,17 @@ fn descriptions_cost_no_delay_where_nothing_is_lost() {
     let (_, without) = hear(&packets(&words, true).unwrap(), |_| false);
     assert_eq!(with.buffer_us, without.buffer_us);
     assert_eq!((with.packets_corrected, with.frames_concealed), (0, 0), "{with:?}");
+}
+
+#[test]
+fn what_is_longer_ago_than_anything_can_be_told_is_not_asked_for() {
+    let words = speech(48_000, 1.0, 33);
+    let Some(described) = packets(&words, false) else { return };
+    let mut decoder = Decoder::new(Codec::Opus).unwrap();
+    let telling = described.iter().rev().find(|packet| decoder.described(packet) > 0).unwrap();
+    let mut samples = [0.0; FRAME];
+    assert_eq!(decoder.decode_description(telling, FRAME, &mut samples), Some(FRAME));
+    for before in [48_001, 30_000_000, i32::MAX as usize, usize::MAX] {
+        assert_eq!(decoder.decode_description(telling, before, &mut samples), None);
+    }
 }

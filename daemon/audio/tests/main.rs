@@ -16,6 +16,7 @@ mod world;
 mod activity;
 mod all_codecs;
 mod any_packets;
+mod care;
 mod closing;
 mod codec;
 mod codec_change;

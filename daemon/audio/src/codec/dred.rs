@@ -9,6 +9,9 @@ use std::sync::{Once, OnceLock};
 
 use audiopus::{Application, Bitrate, Channels, SampleRate, coder, ffi};
 
+use super::libopus::Library;
+use super::opus::padding_length;
+
 /// Most samples at 48 kHz that sound waits for a description of it: 60 ms.
 const PATIENCE: usize = 2_880;
 /// The extension that carries it, and what its content begins with while the draft is one.
@@ -16,6 +19,8 @@ const EXTENSION: u8 = 126;
 const DRAFT: u8 = b'D';
 /// libopus's request for most frames of 10 ms that packets describe.
 const SET_DURATION: i32 = 4050;
+/// Nothing is described that is longer ago, in samples at 48 kHz: a second. What a peer's timestamps make of it can be hours.
+const LONGEST: usize = 48_000;
 /// Least part of a lost packet, in samples at 48 kHz, that a description is worth using for.
 const WORTH: usize = 480;
 
@@ -130,18 +135,14 @@ impl Dred {
 
     /// Speaks `samples` again, which begin `before` samples at 48 kHz before the packet, by what the packet tells of them;
     /// answers how many were written. `None`: nothing was touched.
-    #[allow(
-        clippy::not_unsafe_ptr_arg_deref,
-        reason = "the decoder is alive: its owner hands it over for the call"
-    )]
     pub(super) fn decode(
         &mut self,
-        decoder: NonNull<ffi::OpusDecoder>,
+        decoder: &mut Library,
         payload: &[u8],
         before: usize,
         samples: &mut [f32],
     ) -> Option<usize> {
-        if !is_described(payload) {
+        if before > LONGEST || !is_described(payload) {
             return None;
         }
         let described = self.parse(payload, before, false)?;
@@ -154,7 +155,7 @@ impl Dred {
         #[allow(unsafe_code, reason = "libopus is a C library")]
         let decoded = unsafe {
             let description = self.description.as_ptr();
-            (self.functions.decode)(decoder.as_ptr(), description, before, samples.as_mut_ptr(), room)
+            (self.functions.decode)(decoder.state().as_ptr(), description, before, samples.as_mut_ptr(), room)
         };
         usize::try_from(decoded).ok()
     }
@@ -217,17 +218,8 @@ fn padding(payload: &[u8]) -> Option<&[u8]> {
     if toc & 3 != 3 || count & 0x40 == 0 {
         return None;
     }
-    let mut length = 0;
-    for (place, byte) in rest.iter().enumerate() {
-        if *byte == 255 {
-            // Says 254, and that another one follows.
-            length += 254;
-            continue;
-        }
-        let behind = rest.get(place + 1..)?;
-        return behind.get(behind.len().checked_sub(length + usize::from(*byte))?..);
-    }
-    None
+    let (length, behind) = padding_length(rest)?;
+    behind.get(behind.len().checked_sub(length)?..)
 }
 
 #[cfg(test)]

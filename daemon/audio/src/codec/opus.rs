@@ -184,7 +184,7 @@ impl Decoder {
         let dred = self.dred.as_mut().filter(|_| whole)?;
         // It speaks with the network that conceals.
         self.library.set_deep(true);
-        let decoded = dred.decode(self.library.state(), later, before, samples);
+        let decoded = dred.decode(&mut self.library, later, before, samples);
         self.library.set_deep(false);
         self.clipped(samples, decoded?)
     }
@@ -268,14 +268,7 @@ fn first_frame(payload: &[u8]) -> Option<&[u8]> {
         _ => {
             let (&count, mut rest) = rest.split_first()?;
             if count & 0x40 != 0 {
-                // Padding: each 255 says that another length byte follows.
-                loop {
-                    let (&length, behind) = rest.split_first()?;
-                    rest = behind;
-                    if length != 255 {
-                        break;
-                    }
-                }
+                (_, rest) = padding_length(rest)?;
             }
             let (variable, frames) = (count & 0x80 != 0, count & 0x3f);
             if !variable {
@@ -288,6 +281,20 @@ fn first_frame(payload: &[u8]) -> Option<&[u8]> {
             }
             (first_length != 0 || frames == 1).then_some(rest)
         }
+    }
+}
+
+/// The length of a packet's padding, which stands behind the count of frames, and what follows it (RFC 6716 section 3.2.5).
+pub(super) fn padding_length(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut total = 0;
+    loop {
+        let (&length, behind) = bytes.split_first()?;
+        bytes = behind;
+        if length != 255 {
+            return Some((total + usize::from(length), bytes));
+        }
+        // Says 254, and that another one follows.
+        total += 254;
     }
 }
 
