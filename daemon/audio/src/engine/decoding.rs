@@ -98,6 +98,7 @@ impl Decoding {
 
     /// Adds the sound of what the jitter buffer gives. `in_event`: the sender sends a telephone event, and no sound.
     pub(crate) fn play(&mut self, next: Next<'_>, meanings: &Meanings, in_event: bool, effort: &mut Effort) {
+        effort.next_gap();
         match next {
             Next::Packet { payload_type, payload, skip, duration, paused, missing } => {
                 self.explain(paused, missing / 1000);
@@ -161,7 +162,7 @@ impl Decoding {
                 let decoder = self.codec.and_then(|codec| self.decoders.get_mut(codec.index())?.as_mut());
                 let Some(decoder) = decoder else { return self.playout.silence_frame() };
                 let beside = std::mem::take(&mut self.beside);
-                if empty && !beside && decoder.is_moved_by_concealment() {
+                if empty && self.unexplained_us == 0 && decoder.is_moved_by_concealment() {
                     // A packet that is a little late still finds the decoder as it left it.
                     self.beside = true;
                     self.unexplained_us += 10_000;
@@ -299,6 +300,7 @@ fn conceal(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{Encoder, EncoderSettings};
     use crate::engine::load::FULL_COMPLEXITY;
     use crate::plan::EngineCounters;
 
@@ -318,13 +320,17 @@ mod tests {
         Next::Packet { payload_type: OPUS, payload, duration: 20_000_000, skip: 0, paused: false, missing: 0 }
     }
 
-    /// A tick that has `next` to play; answers what it has counted.
-    fn play(decoding: &mut Decoding, next: Next<'_>, complexity: u8) -> EngineCounters {
+    fn meanings() -> Meanings {
         let mut meanings: Meanings = [None; 128];
         meanings[usize::from(OPUS)] = Some(ReceiveKind::Audio(Codec::Opus));
+        meanings
+    }
+
+    /// A tick that has `next` to play; answers what it has counted.
+    fn play(decoding: &mut Decoding, next: Next<'_>, complexity: u8) -> EngineCounters {
         let (mut effort, mut counters) = (Effort::default(), EngineCounters::default());
         effort.begin(complexity);
-        decoding.play(next, &meanings, false, &mut effort);
+        decoding.play(next, &meanings(), false, &mut effort);
         effort.count(&mut counters);
         let mut played = vec![0.0; decoding.playout.len()];
         decoding.playout.take(&mut played);
@@ -338,6 +344,36 @@ mod tests {
         assert_eq!(play(&mut decoding, packet(&[]), FULL_COMPLEXITY).most_gap_work, work);
         let counters = play(&mut decoding, packet(&[]), 0);
         assert_eq!((counters.most_gap_work, counters.gaps_spared), (0, u64::from(work > 0)));
+    }
+
+    #[test]
+    fn only_the_first_frame_of_a_gap_is_made_up_beside_the_decoder() {
+        let mut encoder = Encoder::new(EncoderSettings::new(Codec::Opus, 5)).unwrap();
+        let mut decoding = begun();
+        let mut alone = Decoder::new(Codec::Opus).unwrap();
+        let mut room = [0.0; 960];
+        alone.decode(&SILENCE, &mut room).unwrap();
+        for number in 0..10 {
+            let voice: Vec<f32> =
+                (0..960).map(|n| 0.3 * ((number * 960 + n) as f32 * 0.0262).sin()).collect();
+            let mut payload = [0; 400];
+            let octets = encoder.encode(&voice, &mut payload).unwrap();
+            play(&mut decoding, packet(&payload[..octets]), 0);
+            alone.decode(&payload[..octets], &mut room).unwrap();
+        }
+        for frame in 0..8 {
+            let (mut effort, mut made) = (Effort::default(), [0.0; 480]);
+            effort.begin(0);
+            decoding.play(Next::Empty, &meanings(), false, &mut effort);
+            decoding.playout.take(&mut made);
+            if frame > 0 {
+                alone.conceal(&mut room[..480]);
+            }
+            // The second one takes over within 5 ms.
+            if frame > 1 {
+                assert_eq!(made, room[..480], "frame {frame}");
+            }
+        }
     }
 
     #[test]

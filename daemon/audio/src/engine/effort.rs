@@ -16,14 +16,22 @@ const OF_A_TICK: u64 = 2_000_000;
 pub(crate) struct Effort {
     allowed: u64,
     spent: u64,
-    refused: u64,
+    /// Gaps that found no room.
+    spared: u64,
+    /// The present one is among them.
+    counted: bool,
 }
 
 impl Effort {
     /// A tick begins. `complexity`: how hard encoders try; where they have to be spared, gaps are, too.
     pub(crate) fn begin(&mut self, complexity: u8) {
         let allowed = OF_A_TICK * u64::from(complexity) / u64::from(FULL_COMPLEXITY);
-        *self = Effort { allowed, spent: 0, refused: 0 };
+        *self = Effort { allowed, ..Effort::default() };
+    }
+
+    /// From here on it is about another gap: where several ways to fill one find no room, it is still one.
+    pub(crate) fn next_gap(&mut self) {
+        self.counted = false;
     }
 
     /// Whether the tick has room for so many multiplications; they are spent then.
@@ -32,8 +40,8 @@ impl Effort {
         let fits = spent <= self.allowed;
         if fits {
             self.spent = spent;
-        } else {
-            self.refused += 1;
+        } else if !std::mem::replace(&mut self.counted, true) {
+            self.spared += 1;
         }
         fits
     }
@@ -41,6 +49,23 @@ impl Effort {
     /// Writes what the tick has spent into the engine's counters.
     pub(crate) fn count(&self, counters: &mut EngineCounters) {
         counters.most_gap_work = counters.most_gap_work.max(self.spent);
-        counters.gaps_spared += self.refused;
+        counters.gaps_spared += self.spared;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_without_room_counts_once() {
+        let (mut effort, mut counters) = (Effort::default(), EngineCounters::default());
+        effort.begin(FULL_COMPLEXITY);
+        for _ in 0..2 {
+            effort.next_gap();
+            assert!(!effort.take(OF_A_TICK + 1) && !effort.take(OF_A_TICK + 2) && effort.take(1));
+        }
+        effort.count(&mut counters);
+        assert_eq!((counters.gaps_spared, counters.most_gap_work), (2, 2));
     }
 }
