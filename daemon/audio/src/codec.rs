@@ -56,7 +56,15 @@ impl Codec {
             Codec::Gsm => cfg!(feature = "gsm"),
             Codec::SpeexNarrow | Codec::SpeexWide => cfg!(feature = "speex"),
             Codec::G729 => cfg!(feature = "g729"),
-            _ => true,
+            Codec::Opus
+            | Codec::Pcmu
+            | Codec::Pcma
+            | Codec::G722
+            | Codec::G726
+            | Codec::G726Aal2
+            | Codec::L16Narrow
+            | Codec::L16Wide
+            | Codec::L16Full => true,
         }
     }
 
