@@ -1,60 +1,17 @@
-//! REGISTER as it is written (RFC 3261 section 10.2), and the Contacts in it: ours as the registrar's side sees it, and
-//! the one before, which is taken back.
+//! The Contacts in a REGISTER: ours as the registrar's side sees it, and the one before, which is taken back.
 
 use super::BindingId;
-use super::flow::Manner;
+use super::register::Manner;
 use crate::account::FlowKind;
 use crate::binding::{self, place, same_place};
 use crate::core::Core;
-use crate::dialog;
 use crate::endpoint::Flow;
-use crate::headers::{Headers, name};
-use crate::message::{Method, Request, Response};
-use crate::rendezvous::OFFER;
-use crate::transaction::MAX_FORWARDS;
+use crate::headers::name;
+use crate::message::{Request, Response};
 use crate::uri::{Host, NameAddr, Uri};
 
 /// How often in a row a binding is moved to where we are seen: there are routers that translate anew at each packet.
 const MAX_MOVES: u8 = 3;
-
-/// REGISTER of a binding, without Contact.
-pub(super) fn register(core: &mut Core, id: BindingId, call_id: &str, manner: Manner) -> Option<Request> {
-    let account = core.accounts.get(&id.identity)?;
-    // Request-URI: the domain, without a user (section 10.2).
-    let (registrar, route) = account.registrar(id.reg_id)?;
-    let mut registrar = dialog::as_request_uri(registrar);
-    registrar.user = None;
-    registrar.password = None;
-    let mut headers = Headers::default();
-    if let Some(route) = route {
-        headers.push(name::ROUTE, NameAddr::new(Uri::Sip(route.clone())).to_string());
-    }
-    if manner != Manner::Plain {
-        headers.push(name::SUPPORTED, binding::PATH);
-        if account.instance.is_some() {
-            headers.push(name::SUPPORTED, binding::OUTBOUND);
-            if account.wants_gruu {
-                headers.push(name::SUPPORTED, binding::GRUU);
-            }
-        }
-    }
-    if let Some(offer) = &account.relay_offer {
-        headers.push(OFFER, offer.to_string());
-    }
-    let (from, to) = (account.aor.clone().with_tag(&core.random.tag()), account.aor.clone());
-    Some(Request {
-        method: Method::Register,
-        uri: Uri::Sip(registrar),
-        via: Vec::new(),
-        from,
-        to,
-        call_id: call_id.to_owned(),
-        cseq: 0,
-        max_forwards: MAX_FORWARDS,
-        headers,
-        body: Vec::new(),
-    })
-}
 
 /// What a registrar knows of our address.
 #[derive(Default)]

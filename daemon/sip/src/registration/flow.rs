@@ -5,48 +5,25 @@ mod moved;
 use std::time::{Duration, Instant};
 
 use super::contact::{Bound, Contacts};
+use super::detour::Detours;
 use super::keepalive::{KeepAlive, Said, Verdict};
-use super::retry::{Backoff, Kind, Others, refresh_after};
+use super::register::Registers;
+use super::retry::{Others, Retries, named_time, refresh_after};
 use super::{BindingId, Goal, RegId};
-use crate::account::{Account, Detour, FlowKind};
+use crate::account::{Account, FlowKind};
 use crate::auth::Rounds;
 use crate::binding;
 use crate::core::{Asker, Core};
-use crate::dialog::{self, FIRST_CSEQ};
+use crate::dialog;
 use crate::digest::Proof;
 use crate::endpoint::{
     Binding, Event, Flow, RegistrationFailure as Failure, RegistrationState, ResolveError, ResolveId,
-    Transport, TransportError,
+    TransportError,
 };
-use crate::headers::name;
-use crate::message::{Request, Response};
-use crate::redirect;
+use crate::message::Response;
 use crate::stun;
 use crate::timer::{RegistrationTimer, SILENCE, Timer};
-use crate::transaction::{ClientId, Outcome, Owner, Report};
-use crate::uri::{SipUri, Uri};
-
-/// Longest wait before a lost flow is made again, where it had lasted: thousands of clients may have lost theirs to the
-/// same restart.
-const RECONNECT: Duration = Duration::from_secs(2);
-/// A flow that was lost sooner than this did not last: the next one is waited for as after a failure.
-const LASTING: Duration = Duration::from_secs(60);
-/// Longest wait that a Retry-After can impose.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// No registrar is followed to a longer time with its Min-Expires, or believed to grant one.
-const EXPIRES_MAX: u32 = 7 * 24 * 3600;
-/// Redirections followed one after the other: no honest registrar needs more.
-const MAX_DETOURS: u8 = 3;
-
-/// How much is asked for beyond RFC 3261: less after a registrar refused it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
-    Full,
-    /// 555: the registrar cannot send push notifications (RFC 8599 section 4.1.3).
-    WithoutPush,
-    /// 420, or 439 (RFC 5626 section 6): something on the way stumbles over extensions.
-    Plain,
-}
+use crate::transaction::{ClientId, Outcome, Report};
 
 enum State {
     /// Nothing under way; perhaps a timer.
@@ -81,18 +58,9 @@ pub(super) struct FlowRegistration {
     id: BindingId,
     goal: Goal,
     state: State,
-    call_id: String,
-    cseq: u32,
-    /// Seconds to ask for: the configuration's, or the registrar's minimum.
-    expires: u32,
-    manner: Manner,
-    /// Redirections since the last binding or failure.
-    detours: u8,
-    /// What the redirection came on that is followed.
-    redirected_on: Option<Flow>,
-    backoff: Backoff,
-    /// Since when the binding's flow has lasted.
-    bound_since: Option<Instant>,
+    registers: Registers,
+    detours: Detours,
+    retries: Retries,
     contacts: Contacts,
     keep_alive: KeepAlive,
     reported: RegistrationState,
@@ -104,14 +72,9 @@ impl FlowRegistration {
             id,
             goal: Goal::Unregistered,
             state: State::Idle,
-            call_id,
-            cseq: FIRST_CSEQ - 1,
-            expires,
-            manner: Manner::Full,
-            detours: 0,
-            redirected_on: None,
-            backoff: Backoff::default(),
-            bound_since: None,
+            registers: Registers::new(id, call_id, expires),
+            detours: Detours::default(),
+            retries: Retries::default(),
             contacts: Contacts::default(),
             keep_alive: KeepAlive::new(id),
             reported: RegistrationState::Unregistered,
@@ -124,7 +87,7 @@ impl FlowRegistration {
         match self.state {
             State::Idle | State::Redundant => {
                 core.outbox.timers.stop_registration(self.id);
-                self.manner = Manner::Full;
+                self.registers.begin();
                 self.contacts.begin();
                 self.begin(core, now);
             }
@@ -225,10 +188,7 @@ impl FlowRegistration {
             flows.retain(|flow| {
                 !self.account(core).is_some_and(|account| account.is_used_by_other(self.id.reg_id, *flow))
             });
-            // What was protected until now stays so, whatever the registrar says.
-            if self.redirected_on.is_some_and(|flow| flow.transport == Transport::Tls) {
-                flows.retain(|flow| flow.transport == Transport::Tls);
-            }
+            flows.retain(|flow| self.detours.may_lead_by(*flow));
             flows
         });
         match usable.map(|flows| flows.split_first().map(|(first, rest)| (*first, rest.to_vec()))) {
@@ -238,7 +198,7 @@ impl FlowRegistration {
             }
             Ok(Some((flow, rest))) => self.send_register(core, now, flow, Rest::Flows(rest), false, None),
             // It sends us where we do not go.
-            Ok(None) if self.redirected_on.is_some() => self.fail(core, now, Failure::Rejected, None),
+            Ok(None) if self.detours.is_any() => self.fail(core, now, Failure::Rejected, None),
             Err(ResolveError::NoRoute(_)) => {
                 self.fail(core, now, Failure::Unreachable(TransportError::NoRoute), None);
             }
@@ -274,7 +234,7 @@ impl FlowRegistration {
                     if challenged
                         && let Ok((request, rounds)) = core.answer_challenge(identity, &report, response)
                     {
-                        self.send(core, now, flow, request, rounds);
+                        self.registers.send(core, now, flow, request, rounds);
                         self.state = State::Unregistering { flow };
                     } else {
                         self.unbound(core, now);
@@ -305,10 +265,7 @@ impl FlowRegistration {
                 if core.confirm_server(Some(self.id.identity), report, response) == Proof::Wrong {
                     return self.fail_or_after(core, now, Failure::ServerProof, response);
                 }
-                let granted = self
-                    .account(core)
-                    .and_then(|account| binding::granted(response, account, &report.sent.request));
-                let expires = granted.unwrap_or(self.expires).min(EXPIRES_MAX);
+                let expires = self.registers.granted(core, &report.sent.request, response);
                 if expires == 0 {
                     return self.fail_or_after(core, now, Failure::Rejected, response);
                 }
@@ -317,32 +274,20 @@ impl FlowRegistration {
             401 | 407 => match core.answer_challenge(Some(self.id.identity), report, response) {
                 Ok((mut request, rounds)) => {
                     // The challenge may have told as whom we are seen.
-                    self.write_contacts(core, &mut request, flow, self.expires);
-                    let client = self.send(core, now, flow, request, rounds);
+                    self.registers.rewrite(core, &self.contacts, &mut request, flow);
+                    let client = self.registers.send(core, now, flow, request, rounds);
                     self.state = State::Registering { client, flow, rest, raised };
                 }
                 Err(denied) => self.refused(core, now, denied.into(), status),
             },
             300..=302 | 305 if self.follow(core, now, flow, response) => {}
-            // RFC 5626 section 4.2.1: the proxy cannot keep flows, or stumbles over extensions.
-            420 | 439 if self.manner != Manner::Plain => {
-                self.manner = Manner::Plain;
+            status @ (420 | 439 | 555) if self.registers.lower(status) => {
                 self.send_register(core, now, flow, rest, raised, Some(report.sent.rounds.clone()));
             }
-            555 if self.manner == Manner::Full => {
-                self.manner = Manner::WithoutPush;
-                self.send_register(core, now, flow, rest, raised, Some(report.sent.rounds.clone()));
+            423 if !raised && self.registers.raise(response) => {
+                self.send_register(core, now, flow, rest, true, Some(report.sent.rounds.clone()));
             }
-            423 => {
-                let minimum = response.headers.number(name::MIN_EXPIRES).ok().flatten();
-                match minimum.filter(|&minimum| !raised && minimum > self.expires && minimum <= EXPIRES_MAX) {
-                    Some(minimum) => {
-                        self.expires = minimum;
-                        self.send_register(core, now, flow, rest, true, Some(report.sent.rounds.clone()));
-                    }
-                    None => self.fail_or_after(core, now, Failure::Rejected, response),
-                }
-            }
+            423 => self.fail_or_after(core, now, Failure::Rejected, response),
             // The flow that we spoke on is none any more (RFC 5626 section 11.5).
             430 if matches!(rest, Rest::Unasked) => self.next(core, now, rest, Failure::Rejected, status),
             // This server is not in order: another may be (RFC 3263 section 4.3).
@@ -357,8 +302,7 @@ impl FlowRegistration {
     }
 
     fn begin(&mut self, core: &mut Core, now: Instant) {
-        self.detours = 0;
-        self.redirected_on = None;
+        self.detours = Detours::default();
         if let Some(account) = core.accounts.get_mut(&self.id.identity) {
             account.set_detour(None);
         }
@@ -379,17 +323,9 @@ impl FlowRegistration {
 
     /// Goes where a 3xx points (RFC 3261 section 8.1.3.4); `false` where it points nowhere, or all too often.
     fn follow(&mut self, core: &mut Core, now: Instant, flow: Flow, response: &Response) -> bool {
-        let secure = self.account(core).is_some_and(Account::is_secure);
-        let target = redirection(response, secure).filter(|_| self.detours < MAX_DETOURS);
-        let (Some(target), Some(account)) = (target, core.accounts.get_mut(&self.id.identity)) else {
-            return false;
-        };
-        account.set_detour(Some(match response.status.get() {
-            305 => Detour::Proxy(target),
-            _ => Detour::Target(target),
-        }));
-        self.detours += 1;
-        self.redirected_on = Some(flow);
+        let Some(account) = core.accounts.get_mut(&self.id.identity) else { return false };
+        let Some(detour) = self.detours.follow(flow, response, account.is_secure()) else { return false };
+        account.set_detour(Some(detour));
         self.set_out(core, now);
         true
     }
@@ -413,37 +349,16 @@ impl FlowRegistration {
         core.outbox.timers.stop_registration(self.id);
         self.keep_alive.stop(core);
         self.state = State::Idle;
-        let lasted = self.end_of_row(now);
-        let first = self.backoff.is_reset();
-        // It takes flows, and does not keep them: that is an answer too. But the first one may have met a restart.
         let others = self.others(core);
-        let refused = (!lasted).then(|| self.backoff.fail(now, &mut core.random, Kind::Refused, others));
-        let wait = match refused {
-            Some(wait) if !first => wait,
-            _ => core.random.between(Duration::ZERO, RECONNECT),
-        };
+        let wait = self.retries.cut_off(now, &mut core.random, others);
         self.set_timer(core, RegistrationTimer::Retry, now + wait);
         self.report(RegistrationState::Registering);
-    }
-
-    /// Behind a flow that has lasted, failures are counted from the first again; answers whether it had.
-    fn end_of_row(&mut self, now: Instant) -> bool {
-        let lasted = self.has_lasted(now);
-        self.bound_since = None;
-        if lasted {
-            self.backoff.reset();
-        }
-        lasted
     }
 
     fn unbind(&self, core: &mut Core) {
         if let Some(account) = core.accounts.get_mut(&self.id.identity) {
             account.unbind(self.id.reg_id);
         }
-    }
-
-    fn has_lasted(&self, now: Instant) -> bool {
-        self.bound_since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
     }
 
     pub(super) fn set_calls(&mut self, core: &mut Core, now: Instant, any: bool) {
@@ -493,40 +408,12 @@ impl FlowRegistration {
         raised: bool,
         rounds: Option<Rounds>,
     ) {
-        let Some(request) = self.request(core, flow, self.expires) else { return };
-        let client = self.send(core, now, flow, request, rounds.unwrap_or_default());
+        let Some(request) = self.registers.binding(core, &self.contacts, flow) else { return };
+        let client = self.registers.send(core, now, flow, request, rounds.unwrap_or_default());
         if rest.holds_any() {
             self.set_timer(core, RegistrationTimer::NextServer, now + SILENCE);
         }
         self.state = State::Registering { client, flow, rest, raised };
-    }
-
-    /// REGISTER (RFC 3261 section 10.2).
-    fn request(&self, core: &mut Core, flow: Flow, expires: u32) -> Option<Request> {
-        let mut request = super::contact::register(core, self.id, &self.call_id, self.manner)?;
-        request.headers.push(name::EXPIRES, expires.to_string());
-        self.write_contacts(core, &mut request, flow, expires);
-        Some(request)
-    }
-
-    fn write_contacts(&self, core: &Core, request: &mut Request, flow: Flow, expires: u32) {
-        self.contacts.write(core, request, self.id, flow, self.manner, expires);
-    }
-
-    fn send(
-        &mut self,
-        core: &mut Core,
-        now: Instant,
-        flow: Flow,
-        mut request: Request,
-        rounds: Rounds,
-    ) -> ClientId {
-        self.cseq += 1;
-        request.cseq = self.cseq;
-        // RFC 6223 section 4.1: keep-alives are offered.
-        request.via = vec![core.via(flow)];
-        request.via.iter_mut().for_each(|via| via.params.set(binding::KEEP, None));
-        core.send(now, flow, request, rounds, Some(self.id.identity), Owner::Registration(self.id))
     }
 
     fn bound(
@@ -538,22 +425,18 @@ impl FlowRegistration {
         report: &Report,
         response: &Response,
     ) {
-        self.detours = 0;
+        self.detours = Detours::default();
         self.state = State::Bound;
         let mut said = Said::read(core, flow, response);
         let kind = if said.outbound { FlowKind::Outbound } else { FlowKind::Plain };
         if let Some(account) = core.accounts.get_mut(&self.id.identity) {
-            if account.bind(self.id.reg_id, flow, kind) != Some(flow) || self.bound_since.is_none() {
-                self.bound_since = Some(now);
-            }
+            let is_other = account.bind(self.id.reg_id, flow, kind) != Some(flow);
+            self.retries.bound(now, is_other);
             account.auth.registered(&report.sent.request);
             let binding = binding::read(response, account, &report.sent.request);
             self.set_binding(core, binding);
         }
-        let lasted = self.has_lasted(now);
-        if lasted {
-            self.backoff.reset();
-        }
+        let lasted = self.retries.stands(now);
         let wait = core.random.between(refresh_after(expires) * 19 / 20, refresh_after(expires));
         self.set_timer(core, RegistrationTimer::Refresh, now + wait);
         if self.goal != Goal::Registered {
@@ -604,9 +487,9 @@ impl FlowRegistration {
             return self.begin(core, now);
         }
         if let Some(flow) = self.flow(core)
-            && let Some(request) = self.request(core, flow, 0)
+            && let Some(request) = self.registers.unbinding(core, &self.contacts, flow)
         {
-            self.send(core, now, flow, request, Rounds::default());
+            self.registers.send(core, now, flow, request, Rounds::default());
             self.state = State::Unregistering { flow };
         } else {
             self.state = State::Idle;
@@ -621,7 +504,7 @@ impl FlowRegistration {
             // Where the binding was made, nobody is any more: the registrar's name may lead elsewhere.
             Rest::Unasked => {
                 self.unbind(core);
-                self.end_of_row(now);
+                self.retries.ended(now);
                 self.begin(core, now);
             }
             Rest::Flows(flows) => match flows.split_first() {
@@ -634,9 +517,7 @@ impl FlowRegistration {
     }
 
     fn fail_or_after(&mut self, core: &mut Core, now: Instant, reason: Failure, response: &Response) {
-        let after = response.headers.number(name::RETRY_AFTER).ok().flatten();
-        let after = after.map(|seconds| Duration::from_secs(seconds.into()).min(RETRY_AFTER_MAX));
-        self.retry_later(core, now, reason, Some(response.status.get()), after);
+        self.retry_later(core, now, reason, Some(response.status.get()), named_time(response));
     }
 
     fn fail(&mut self, core: &mut Core, now: Instant, reason: Failure, status: Option<u16>) {
@@ -649,18 +530,14 @@ impl FlowRegistration {
         now: Instant,
         reason: Failure,
         status: Option<u16>,
-        after: Option<Duration>,
+        named: Option<Duration>,
     ) {
         self.state = State::Idle;
         if self.goal != Goal::Registered {
             return self.settle(core, now);
         }
-        self.end_of_row(now);
-        // A registrar that names a time means at least that time.
         let others = self.others(core);
-        let own = self.backoff.fail(now, &mut core.random, kind(reason), others);
-        let wait =
-            after.map_or(own, |after| after + core.random.between(Duration::ZERO, Duration::from_secs(2)));
+        let wait = self.retries.failed(now, &mut core.random, reason, others, named);
         self.set_timer(core, RegistrationTimer::Retry, now + wait);
         self.report(RegistrationState::Failed { reason, status, retry: Some(now + wait) });
     }
@@ -684,30 +561,4 @@ impl Rest {
     fn holds_any(&self) -> bool {
         matches!(self, Self::Flows(flows) if !flows.is_empty())
     }
-}
-
-/// Whether somebody has answered.
-fn kind(reason: Failure) -> Kind {
-    match reason {
-        Failure::Timeout | Failure::Unresolvable | Failure::NoNetwork => Kind::Silent,
-        Failure::Unreachable(
-            TransportError::Certificate(_) | TransportError::ClientCertificate | TransportError::Handshake,
-        ) => Kind::Refused,
-        Failure::Unreachable(_) => Kind::Silent,
-        Failure::Credentials
-        | Failure::ForeignRealm
-        | Failure::WeakDigest
-        | Failure::UnknownDigest
-        | Failure::ServerProof
-        | Failure::Rejected => Kind::Refused,
-    }
-}
-
-/// The most wanted SIP URI of a redirection; a `secure` registration is not led away from `sips:`.
-fn redirection(response: &Response, secure: bool) -> Option<SipUri> {
-    redirect::contacts(&response.headers).into_iter().find_map(|contact| match contact.uri {
-        // Headers in a contact would be the redirecting server's words in our mouth.
-        Uri::Sip(uri) if uri.secure || !secure => Some(dialog::as_request_uri(&uri)),
-        _ => None,
-    })
 }

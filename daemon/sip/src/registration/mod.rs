@@ -2,8 +2,10 @@
 //! knows flows (RFC 5626), told to the owner as one.
 
 mod contact;
+mod detour;
 mod flow;
 mod keepalive;
+mod register;
 mod retry;
 
 use std::time::Instant;

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::endpoint::{RegistrationFailure as Failure, TransportError};
+use crate::headers::name;
+use crate::message::Response;
 use crate::random::Random;
 
 /// First wait after a failure where another binding stands, doubled with each further one.
@@ -27,9 +30,19 @@ const BETWEEN_CHANGES: Duration = Duration::from_secs(2);
 /// After a change of the network: whoever else has lost the same network comes back at the same time.
 const AFTER_CHANGE: Duration = Duration::from_millis(300);
 
+/// Longest wait before a lost flow is made again, where it had lasted: thousands of clients may have lost theirs to the
+/// same restart.
+const RECONNECT: Duration = Duration::from_secs(2);
+/// A flow that was lost sooner than this did not last: the next one is waited for as after a failure.
+const LASTING: Duration = Duration::from_secs(60);
+/// Longest wait that a Retry-After can impose.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// A registrar that names a time means at least that time: at most so much is added, for others whom it has told the same.
+const AFTER_NAMED: Duration = Duration::from_secs(2);
+
 /// What kind of failure it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     /// Somebody has answered: asking again soon would change nothing.
     Refused,
     /// Nobody has.
@@ -38,14 +51,14 @@ pub(crate) enum Kind {
 
 /// What stands beside the binding that has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Others {
+pub(super) enum Others {
     None,
     Some,
 }
 
 /// Failures in a row.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
     /// The first of those failures.
     since: Option<Instant>,
@@ -55,18 +68,18 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// All is well.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         (self.failures, self.since) = (0, None);
     }
 
     /// Nothing has failed since the last [`reset`](Self::reset).
-    pub(crate) fn is_reset(&self) -> bool {
+    pub(super) fn is_reset(&self) -> bool {
         self.failures == 0
     }
 
     /// One failure more: how long to wait. From half of a wait to all of it is drawn, so that clients that have lost the
     /// same server do not come back together (RFC 5626 section 4.5).
-    pub(crate) fn fail(&mut self, now: Instant, random: &mut Random, kind: Kind, others: Others) -> Duration {
+    pub(super) fn fail(&mut self, now: Instant, random: &mut Random, kind: Kind, others: Others) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let since = *self.since.get_or_insert(now);
         let outage = now.saturating_duration_since(since);
@@ -84,7 +97,7 @@ impl Backoff {
     }
 
     /// The network has changed: what failed may work now. How long to wait before it is tried.
-    pub(crate) fn hurry(&mut self, now: Instant, random: &mut Random) -> Duration {
+    pub(super) fn hurry(&mut self, now: Instant, random: &mut Random) -> Duration {
         self.reset();
         let at = match self.hurried {
             // That try is still to come, and will find the network of then.
@@ -96,6 +109,98 @@ impl Backoff {
         };
         self.hurried = Some(at);
         at.saturating_duration_since(now)
+    }
+}
+
+/// How the flows of a binding have fared, and when the binding is to be made again.
+#[derive(Default)]
+pub(super) struct Retries {
+    backoff: Backoff,
+    /// Since when the binding's flow has lasted.
+    bound_since: Option<Instant>,
+}
+
+impl Retries {
+    /// The binding was made or refreshed; `is_other`: on another flow than before.
+    pub(super) fn bound(&mut self, now: Instant, is_other: bool) {
+        if is_other || self.bound_since.is_none() {
+            self.bound_since = Some(now);
+        }
+    }
+
+    /// Behind a flow that has lasted, failures are counted from the first again; answers whether it has.
+    pub(super) fn stands(&mut self, now: Instant) -> bool {
+        let lasted = self.bound_since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING);
+        if lasted {
+            self.backoff.reset();
+        }
+        lasted
+    }
+
+    /// The flow is none any more; answers whether it had lasted.
+    pub(super) fn ended(&mut self, now: Instant) -> bool {
+        let lasted = self.stands(now);
+        self.bound_since = None;
+        lasted
+    }
+
+    /// The flow is lost: how long to wait before another is made.
+    pub(super) fn cut_off(&mut self, now: Instant, random: &mut Random, others: Others) -> Duration {
+        let lasted = self.ended(now);
+        let first = self.backoff.is_reset();
+        // It takes flows, and does not keep them: that is an answer too. But the first one may have met a restart.
+        let refused = (!lasted).then(|| self.backoff.fail(now, random, Kind::Refused, others));
+        match refused {
+            Some(wait) if !first => wait,
+            _ => random.between(Duration::ZERO, RECONNECT),
+        }
+    }
+
+    /// The binding could not be made: how long to wait, where the registrar has named a time or none.
+    pub(super) fn failed(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        reason: Failure,
+        others: Others,
+        named: Option<Duration>,
+    ) -> Duration {
+        self.ended(now);
+        let own = self.backoff.fail(now, random, kind(reason), others);
+        named.map_or(own, |named| named + random.between(Duration::ZERO, AFTER_NAMED))
+    }
+
+    /// The network has changed: how long to wait before anything is tried.
+    pub(super) fn hurry(&mut self, now: Instant, random: &mut Random) -> Duration {
+        self.backoff.hurry(now, random)
+    }
+
+    /// What failed before says nothing of where we are now.
+    pub(super) fn moved(&mut self) {
+        self.backoff.reset();
+    }
+}
+
+/// The time that a registrar names (RFC 3261 section 20.33), as far as it is believed.
+pub(super) fn named_time(response: &Response) -> Option<Duration> {
+    let seconds = response.headers.number(name::RETRY_AFTER).ok().flatten()?;
+    Some(Duration::from_secs(seconds.into()).min(RETRY_AFTER_MAX))
+}
+
+/// Whether somebody has answered.
+fn kind(reason: Failure) -> Kind {
+    match reason {
+        Failure::Timeout | Failure::Unresolvable | Failure::NoNetwork => Kind::Silent,
+        Failure::Unreachable(
+            TransportError::Certificate(_) | TransportError::ClientCertificate | TransportError::Handshake,
+        ) => Kind::Refused,
+        Failure::Unreachable(_) => Kind::Silent,
+        Failure::Credentials
+        | Failure::ForeignRealm
+        | Failure::WeakDigest
+        | Failure::UnknownDigest
+        | Failure::ServerProof
+        | Failure::Rejected => Kind::Refused,
     }
 }
 

@@ -38,7 +38,7 @@ impl FlowRegistration {
             State::Idle => {
                 let retry = Timer::Registration(self.id, RegistrationTimer::Retry);
                 if core.outbox.timers.is_set(retry) {
-                    let wait = self.backoff.hurry(now, &mut core.random);
+                    let wait = self.retries.hurry(now, &mut core.random);
                     core.outbox.timers.set(retry, now + wait);
                 }
             }
@@ -50,7 +50,7 @@ impl FlowRegistration {
         match faces.of(flow) {
             Face::Moved(ip) => {
                 self.pause(core);
-                self.backoff.reset();
+                self.retries.moved();
                 self.send_register(core, now, flow.leaving(ip), Rest::Unasked, false, None);
             }
             Face::Nowhere => {
@@ -61,7 +61,7 @@ impl FlowRegistration {
                 self.send_register(core, now, flow, Rest::Unasked, false, None);
             }
             Face::Same if faces.recheck => {
-                let wait = self.backoff.hurry(now, &mut core.random);
+                let wait = self.retries.hurry(now, &mut core.random);
                 self.set_timer(core, RegistrationTimer::Refresh, now + wait);
             }
             Face::Same => {}
