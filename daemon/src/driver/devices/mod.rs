@@ -1,32 +1,34 @@
 //! The sound devices in use: opened while something needs them, opened again when they were lost, stood in for by others
 //! meanwhile.
 
+mod device;
+mod ringer;
+mod role;
 mod settings;
 mod stand_in;
+mod users;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
-use voipd_agent::output::{DEVICE_INPUT, DEVICE_OUTPUT, RINGER};
-use voipd_audio::engine::{DevicePort, MediaSocket, Pace};
+use voipd_agent::output::DEVICE_OUTPUT;
+use voipd_audio::engine::MediaSocket;
 use voipd_audio::tone::Tone;
 use voipd_audio::voice::{EchoFigures, Stages};
-use voipd_audio::{BUS_RATE, PortId};
 
-use super::patchbay::{Patchbay, RING_RETURN};
+use super::patchbay::Patchbay;
 use crate::api::devices::{DeviceChange, DeviceSettings};
 use crate::api::{AudioView, DeviceRole, DeviceState, DeviceView, ErrorKind, RequestError};
 use crate::realtime::Scheduling;
-use crate::sound::{DeviceName, FindError, HostKind, SoundEvent, SoundSystem};
+use crate::sound::{DeviceName, FindError, SoundEvent, SoundSystem};
+use device::{Device, State};
+use ringer::RingerAtOutput;
+pub use role::role_name;
+use role::{ROLES, index, port_of};
 use settings::{Settings, Voice};
-use stand_in::{LOOK, StandIn};
+use users::{TEST_TIME, Test, Users};
 
-/// How long a device that failed is left alone, from its answer on: a try may take longer than this.
-const RETRY: Duration = Duration::from_secs(2);
-/// Longest device test.
-const TEST_TIME: Duration = Duration::from_secs(10);
 const TEST_HERTZ: f32 = 440.0;
-const ROLES: [DeviceRole; 3] = [DeviceRole::Input, DeviceRole::Output, DeviceRole::Ringer];
 
 /// Which devices are used, and how.
 pub struct DeviceSetup {
@@ -62,82 +64,6 @@ pub enum DeviceEvent {
     },
 }
 
-enum State {
-    Closed,
-    Opening,
-    Open {
-        name: DeviceName,
-        since: Instant,
-        /// When to ask whether it is still there.
-        look_at: Instant,
-    },
-    /// `again`: when to ask for it again; `None`: it has been asked for, and has not answered yet, or it is a file that
-    /// was being written.
-    Failed {
-        reason: String,
-        again: Option<Instant>,
-    },
-}
-
-impl State {
-    fn failed(reason: String) -> Self {
-        State::Failed { reason, again: Some(Instant::now() + RETRY) }
-    }
-
-    /// Whether to ask for the device again now.
-    fn is_due(&self, now: Instant) -> bool {
-        matches!(self, State::Failed { again: Some(again), .. } if *again <= now)
-    }
-}
-
-struct Device {
-    /// As it was chosen.
-    name: String,
-    state: State,
-    wanted: bool,
-    stand_in: Option<StandIn>,
-}
-
-impl Device {
-    /// Chosen is what the sound system chooses.
-    fn is_default(&self) -> bool {
-        matches!(self.name.parse(), Ok(DeviceName::Default))
-    }
-
-    /// Whether to ask now if the device that is open is still there: a sound server leads the sound of one that is gone
-    /// to another, and says nothing.
-    fn is_look_due(&mut self, now: Instant) -> bool {
-        let is_chosen = self.stand_in.is_none() && !self.is_default();
-        match &mut self.state {
-            State::Open { name: DeviceName::Host(kind, _), look_at, .. }
-                if is_chosen && *kind != HostKind::Alsa && *look_at <= now =>
-            {
-                *look_at = now + LOOK;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn is_real(&self) -> bool {
-        matches!(&self.state, State::Open { name: DeviceName::Host(..), .. })
-    }
-}
-
-/// Who wants the devices at the moment.
-#[derive(Default)]
-struct Users {
-    calls: bool,
-    ringing: bool,
-    test: Option<Test>,
-}
-
-struct Test {
-    until: Instant,
-    output: bool,
-    input: bool,
-}
-
 /// Microphone, loudspeaker and ringer.
 pub struct Devices {
     sound: SoundSystem,
@@ -146,8 +72,7 @@ pub struct Devices {
     settings: Settings,
     voice: Voice,
     users: Users,
-    /// The ringer sounds at the output's device.
-    rings_at_output: bool,
+    ringer_at_output: RingerAtOutput,
     found: (mpsc::UnboundedSender<DeviceEvent>, mpsc::UnboundedReceiver<DeviceEvent>),
     published: Option<AudioView>,
 }
@@ -156,7 +81,7 @@ impl Devices {
     /// Opens nothing.
     pub fn new(sound: SoundSystem, setup: DeviceSetup) -> Self {
         let DeviceSetup { names, defaults, kept, fallback } = setup;
-        let devices = names.map(|name| Device { name, state: State::Closed, wanted: false, stand_in: None });
+        let devices = names.map(Device::new);
         Self {
             sound,
             devices,
@@ -164,7 +89,7 @@ impl Devices {
             settings: Settings::new(defaults, kept),
             voice: Voice::default(),
             users: Users::default(),
-            rings_at_output: false,
+            ringer_at_output: RingerAtOutput::default(),
             found: mpsc::unbounded_channel(),
             published: None,
         }
@@ -214,7 +139,7 @@ impl Devices {
             });
         }
         self.end_test(patchbay);
-        self.users.test = Some(Test { until: Instant::now() + TEST_TIME, output, input });
+        self.users.test = Some(Test::new(Instant::now(), output, input));
         self.follow(patchbay);
         if output {
             patchbay.play_tone(DEVICE_OUTPUT, Some(Tone::test(TEST_HERTZ, TEST_TIME.as_millis() as u32)));
@@ -296,13 +221,7 @@ impl Devices {
                 match opened {
                     Ok(()) => {
                         log::info!("{}: {description} ({name})", role_name(role));
-                        let now = Instant::now();
-                        let returning = device.stand_in.take_if(|stand_in| stand_in.returning).is_some();
-                        if device.is_default() {
-                            let silent = name == DeviceName::Null;
-                            device.stand_in = silent.then(|| StandIn::silence(description, returning, now));
-                        }
-                        device.state = State::Open { name, since: now, look_at: now + LOOK };
+                        device.opened(name, description);
                     }
                     Err(error) => {
                         device.state = State::failed(error.to_string());
@@ -313,14 +232,8 @@ impl Devices {
                 self.failed(role, reason, patchbay);
             }
             DeviceEvent::Back { role, name } => {
-                let device = &mut self.devices[index(role)];
-                if let Some(stand_in) = &mut device.stand_in
-                    && !stand_in.returning
-                    && device.wanted
-                    && device.name == name
-                {
+                if self.devices[index(role)].is_to_return(&name) {
                     log::info!("{}: {name} is back", role_name(role));
-                    stand_in.returning = true;
                     self.shut(role, patchbay);
                     self.open(role);
                 }
@@ -339,44 +252,15 @@ impl Devices {
 
     /// A device did not open, or was lost.
     fn failed<S: MediaSocket>(&mut self, role: DeviceRole, reason: String, patchbay: &mut Patchbay<S>) {
-        let now = Instant::now();
         self.close_port(role, patchbay);
-        let fallback = self.fallback;
-        let device = &mut self.devices[index(role)];
-        if !matches!(&device.state, State::Failed { reason: before, .. } if *before == reason) {
-            log::warn!("{}: {reason}", role_name(role));
-        }
-        // Opened again, it would begin anew: what there is of it is worth more than what would follow.
-        let recorded = matches!(&device.state, State::Open { name: DeviceName::File(_), .. });
-        let served = matches!(device.state, State::Open { since, .. } if since.elapsed() >= RETRY);
-        if device.is_default() {
-            // It leads to something that cannot be had: silence does not stand in for that.
-            device.stand_in = None;
-        }
-        let again = match &mut device.stand_in {
-            Some(stand_in) if stand_in.returning => {
-                stand_in.refused(reason.clone(), now);
-                true
-            }
-            None if fallback && StandIn::is_possible(&device.name) => {
-                device.stand_in = Some(StandIn::new(reason.clone(), now));
-                true
-            }
-            // What is default may be another device already.
-            _ => served && !recorded,
-        };
-        if again {
+        if self.devices[index(role)].failed(role, reason, self.fallback) {
             self.open(role);
-        } else if recorded {
-            device.state = State::Failed { reason, again: None };
-        } else {
-            device.state = State::failed(reason);
         }
     }
 
     /// Ends a test whose time is over, tries lost devices again, and looks for those that others stand in for.
     pub fn handle_timeout<S: MediaSocket>(&mut self, now: Instant, patchbay: &mut Patchbay<S>) {
-        if self.users.test.as_ref().is_some_and(|test| test.until <= now) {
+        if self.users.test.as_ref().is_some_and(|test| test.is_over(now)) {
             self.stop_test(patchbay);
         }
         for role in ROLES {
@@ -431,26 +315,10 @@ impl Devices {
                 .map(|role| (role, &self.devices[index(role)]))
                 .filter(|(_, device)| device.wanted)
         };
-        let failure = wanted().find_map(|(_, device)| match (&device.state, &device.stand_in) {
-            (State::Failed { reason, .. }, None) => Some(reason.clone()),
-            // A machine without sound is as it should be.
-            (State::Open { name: DeviceName::Null, .. }, Some(_)) if device.is_default() => None,
-            (State::Failed { .. } | State::Open { name: DeviceName::Null, .. }, Some(stand_in)) => {
-                Some(stand_in.reason.clone())
-            }
-            _ => None,
-        });
-        let stood_in_for = wanted().find_map(|(role, device)| match (&device.state, &device.stand_in) {
-            (State::Open { name, .. }, Some(stand_in)) => Some(format!(
-                "{}: {}: {}; {name} is used until it is back",
-                role_name(role),
-                device.name,
-                stand_in.reason
-            )),
-            _ => None,
-        });
+        let failure = wanted().find_map(|(_, device)| device.failure());
+        let stood_in_for = wanted().find_map(|(role, device)| device.stood_in_for(role));
         let in_use = |role: DeviceRole| {
-            let rings = role == DeviceRole::Ringer && self.rings_at_output;
+            let rings = role == DeviceRole::Ringer && self.ringer_at_output.is_on();
             match &self.devices[index(if rings { DeviceRole::Output } else { role })].state {
                 State::Open { name, .. } => Some((role_name(role).to_owned(), name.to_string())),
                 _ => None,
@@ -495,17 +363,9 @@ impl Devices {
     /// Opens what is wanted and closes what is not.
     fn follow<S: MediaSocket>(&mut self, patchbay: &mut Patchbay<S>) {
         let rings_at_output = self.users.ringing && self.is_one_device();
-        let test = self.users.test.as_ref();
-        let wanted = [
-            self.users.calls || test.is_some_and(|test| test.input),
-            self.users.calls || test.is_some_and(|test| test.output) || rings_at_output,
-            self.users.ringing && !rings_at_output,
-        ];
-        if self.rings_at_output && !rings_at_output {
-            self.rings_at_output = false;
-            patchbay.join(DEVICE_OUTPUT, None);
-            patchbay.close(RING_RETURN);
-            patchbay.close(RINGER);
+        let wanted = self.users.wanted(rings_at_output);
+        if !rings_at_output {
+            self.ringer_at_output.end(patchbay);
         }
         for (role, wanted) in ROLES.into_iter().zip(wanted) {
             let device = &mut self.devices[index(role)];
@@ -521,9 +381,8 @@ impl Devices {
                 self.shut(role, patchbay);
             }
         }
-        if rings_at_output && !self.rings_at_output {
-            self.rings_at_output = true;
-            lead_ringer_to_output(patchbay);
+        if rings_at_output {
+            self.ringer_at_output.begin(patchbay);
         }
         self.apply(patchbay);
     }
@@ -543,8 +402,11 @@ impl Devices {
                 continue;
             }
             // Whoever rings at the output is alone there: nothing rings during a call.
-            let set_of =
-                if role == DeviceRole::Output && self.rings_at_output { DeviceRole::Ringer } else { role };
+            let set_of = if role == DeviceRole::Output && self.ringer_at_output.is_on() {
+                DeviceRole::Ringer
+            } else {
+                role
+            };
             let gain = self.settings.of(set_of, &device.name).gain();
             if let Err(error) = patchbay.controller().set_volume(port_of(role), gain) {
                 log::error!("the engine refused the volume of the {}: {error}", role_name(role));
@@ -568,25 +430,10 @@ impl Devices {
         self.request(role);
     }
 
-    /// Asks for the device; a failed one keeps showing its failure until the answer is there.
+    /// Asks for what is to be opened.
     fn request(&mut self, role: DeviceRole) {
-        let device = &mut self.devices[index(role)];
-        if let State::Failed { again, .. } = &mut device.state {
-            *again = None;
-        }
-        let name = match &device.stand_in {
-            Some(stand_in) if !stand_in.returning => Ok(DeviceName::Default),
-            _ => device.name.parse(),
-        };
-        match name {
-            Ok(name) => self.sound.open(role, name),
-            Err(error) => {
-                let reason = error.to_string();
-                if !matches!(device.state, State::Failed { .. }) {
-                    log::warn!("{}: {reason}", role_name(role));
-                }
-                device.state = State::failed(reason);
-            }
+        if let Some(name) = self.devices[index(role)].request(role) {
+            self.sound.open(role, name);
         }
     }
 
@@ -604,50 +451,15 @@ impl Devices {
     }
 }
 
-/// What is played at the ringer's port is heard at the output's, too: a ring leads from the one to the other.
-fn lead_ringer_to_output<S: MediaSocket>(patchbay: &mut Patchbay<S>) {
-    let (playback, capture) = rtrb::RingBuffer::new(BUS_RATE as usize / 10);
-    let end = |capture, playback| DevicePort { capture, playback, rate: BUS_RATE, pace: Pace::Tick };
-    let opened = patchbay
-        .open_device(RINGER, end(None, Some(playback)))
-        .and_then(|()| patchbay.open_device(RING_RETURN, end(Some(capture), None)));
-    match opened {
-        Ok(()) => patchbay.join(DEVICE_OUTPUT, Some(RING_RETURN)),
-        Err(error) => log::warn!("ringer: {error}"),
-    }
-}
-
-fn index(role: DeviceRole) -> usize {
-    match role {
-        DeviceRole::Input => 0,
-        DeviceRole::Output => 1,
-        DeviceRole::Ringer => 2,
-    }
-}
-
-fn port_of(role: DeviceRole) -> PortId {
-    match role {
-        DeviceRole::Input => DEVICE_INPUT,
-        DeviceRole::Output => DEVICE_OUTPUT,
-        DeviceRole::Ringer => RINGER,
-    }
-}
-
-/// As on D-Bus.
-pub fn role_name(role: DeviceRole) -> &'static str {
-    match role {
-        DeviceRole::Input => "input",
-        DeviceRole::Output => "output",
-        DeviceRole::Ringer => "ringer",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
-    use voipd_audio::engine::{Batch, Processor, Waker, engine};
+    use voipd_audio::BUS_RATE;
+    use voipd_audio::engine::{Batch, DevicePort, Pace, Processor, Waker, engine};
 
+    use super::device::RETRY;
     use super::*;
     use crate::realtime::Policy;
 
