@@ -64,7 +64,7 @@ pub struct AgentConfig {
     pub ring_timeout: Duration,
     /// How long the peer may send no RTP before it is asked for a sign of life.
     pub media_timeout: Duration,
-    /// How long a call waits for a network when none leads to its peer any more.
+    /// How long a call waits for a network when none leads to its peer any more, or when nobody answers its offers.
     pub network_timeout: Duration,
     /// Seconds that a call may go without a refresh of its session (RFC 4028), as we ask for it; at least 90. `None`: no
     /// session timers.
@@ -133,6 +133,7 @@ impl Agent {
                 max_sessions: config.max_calls.saturating_mul(2).max(16),
                 max_transactions: MAX_TRANSACTIONS,
                 session_expires: config.session_timer,
+                network_timeout: config.network_timeout,
             },
             endpoint_seed,
         );

@@ -402,7 +402,7 @@ impl Agent {
             || call.negotiation.has_wish()
             || call.has_ice_news()
             || call.has_moved_untold();
-        if due && matches!(call.phase, Phase::Early(_) | Phase::Active) {
+        if due && !call.whereabouts.is_patient() && matches!(call.phase, Phase::Early(_) | Phase::Active) {
             self.offer_anew(now, id);
         }
         self.trickle(now, id);

@@ -93,8 +93,9 @@ impl Whereabouts {
 
     /// The offer was answered or refused: the peer has heard it.
     pub(crate) fn heard(&mut self) {
+        self.tries = 0;
         if self.told == Told::UnderWay {
-            (self.told, self.tries) = (Told::All, 0);
+            self.told = Told::All;
         }
     }
 
@@ -105,13 +106,20 @@ impl Whereabouts {
         }
     }
 
-    /// The offer did not arrive.
-    pub(crate) fn undelivered(&mut self, now: Instant) {
-        if self.told == Told::UnderWay {
-            self.tries += 1;
-            self.told = if self.tries < MOST_TOLD { Told::Due } else { Told::All };
-            self.again_at = Some(now + TELL_AGAIN).filter(|_| self.told == Told::Due);
+    /// The offer did not arrive, whatever it was to tell; `true` where another one will.
+    pub(crate) fn undelivered(&mut self, now: Instant) -> bool {
+        self.tries += 1;
+        if self.tries >= MOST_TOLD {
+            (self.told, self.tries, self.again_at) = (Told::All, 0, None);
+            return false;
         }
+        (self.told, self.again_at) = (Told::Due, Some(now + TELL_AGAIN));
+        true
+    }
+
+    /// An offer that did not arrive is made again, and not yet.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.again_at.is_some()
     }
 
     pub(crate) fn shown(&self) -> CallNetwork {

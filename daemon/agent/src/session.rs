@@ -389,16 +389,25 @@ impl Agent {
                 }
                 None
             }
+            Err(status) if is_undelivered(status) && call.whereabouts.undelivered(now) => {
+                let wish = call.negotiation.wish();
+                call.negotiation.withdraw_offer();
+                wish.map(|codec| call.negotiation.prefer(codec));
+                None
+            }
             Err(status) => Some(format!("refused with {}", status.get())),
         };
-        match result_status {
-            Some(status) if is_undelivered(status) => call.whereabouts.undelivered(now),
-            Some(_) | None => call.whereabouts.heard(),
+        let undelivered = result_status.filter(|status| is_undelivered(*status));
+        if undelivered.is_none() {
+            call.whereabouts.heard();
         }
         // What was refused is not tried again by itself: the peer would refuse it again.
         if let Some(why) = failed {
             call.negotiation.withdraw_offer();
             self.note(Weight::Warning, Some(id), format!("the peer has not taken our new offer: {why}"));
+        } else if let Some(status) = undelivered {
+            let text = format!("our new offer has not reached the peer ({}): trying again", status.get());
+            self.note(Weight::Info, Some(id), text);
         }
         self.apply_agreement(now, id);
         self.explain_change(id, before, Reason::Remote);
@@ -448,10 +457,10 @@ impl Agent {
     }
 }
 
-/// Somebody on the way could not reach the peer, which may come back: flow failed, temporarily unavailable, and servers
-/// that are not in order.
+/// The peer was not reached, and may come back: nobody answered, flow failed, temporarily unavailable, and servers that are
+/// not in order.
 fn is_undelivered(status: StatusCode) -> bool {
-    matches!(status.get(), 430 | 480 | 500 | 502..=504)
+    matches!(status.get(), 408 | 430 | 480 | 500 | 502..=504)
 }
 
 /// A message lacks the answer that it must carry.

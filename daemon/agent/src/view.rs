@@ -233,7 +233,7 @@ impl Reason {
 pub enum CallNetwork {
     /// As it was agreed.
     Ok,
-    /// The network has changed, and the peer is being told where we are.
+    /// The network has changed, and the peer is being told where we are; or an offer has not arrived, and is made again.
     Moving,
     /// No network leads to the peer: the call waits for one.
     Waiting,

@@ -23,6 +23,7 @@ mod dtmf;
 mod early_media;
 mod forks;
 mod hold;
+mod hold_outage;
 mod ice_addresses;
 mod ice_calls;
 mod ice_trickle;

@@ -7,7 +7,7 @@ use crate::auth::Rounds;
 use crate::core::{Asker, Core};
 use crate::dialog::Dialog;
 use crate::endpoint::{Flow, IdentityId, NextHop, ResolveId, SessionId, Transport};
-use crate::faces::Faces;
+use crate::faces::{Face, Faces};
 use crate::headers::name;
 use crate::message::{Message, Method, Request, StatusCode};
 use crate::session::{Purpose, RAck};
@@ -78,6 +78,8 @@ pub(crate) struct Leg {
     path: Option<Path>,
     /// Of the last two INVITEs: repetitions of older 2xx are of no interest to anyone.
     acks: Vec<SentAck>,
+    /// A route leads to the next hop, as far as is known.
+    reachable: bool,
     /// Of our reliable provisional response that the peer has not acknowledged.
     pub(crate) awaited: Option<RAck>,
 }
@@ -89,7 +91,7 @@ impl Leg {
     }
 
     pub(crate) fn new(dialog: Dialog, flow: Flow) -> Self {
-        Self { dialog, flow, path: None, acks: Vec::new(), awaited: None }
+        Self { dialog, flow, path: None, acks: Vec::new(), reachable: true, awaited: None }
     }
 
     /// Sends on the known way to the dialog's next hop, or asks for it first.
@@ -217,16 +219,26 @@ impl Leg {
                 *flow = moved;
             }
         }
+        self.reachable = self.ways().iter().any(|flow| faces.of(*flow) != Face::Nowhere);
         self.contact_flow() != before
+    }
+
+    /// As of the last change of the network: a request would get somewhere.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.reachable
+    }
+
+    /// Where its requests go, in the order in which that is tried.
+    fn ways(&self) -> Vec<Flow> {
+        match &self.path {
+            Some(Path::Known { flow, rest, .. }) => std::iter::once(flow).chain(rest).copied().collect(),
+            _ => vec![self.flow],
+        }
     }
 
     /// What it travels on.
     pub(crate) fn flows(&self) -> Vec<Flow> {
-        let rest = match &self.path {
-            Some(Path::Known { flow, rest, .. }) => std::iter::once(flow).chain(rest).copied().collect(),
-            _ => Vec::new(),
-        };
-        [self.flow].into_iter().chain(rest).collect()
+        [self.flow].into_iter().chain(self.ways()).collect()
     }
 
     /// What our Contact is named after.

@@ -114,6 +114,38 @@ fn a_lost_peer_ends_the_call() {
     assert!(!times(&pair.net, pair.alice, "BYE").is_empty());
 }
 
+/// Alice's offer, which nobody has answered, is over after 32 s.
+fn offer_in_vain(pair: &mut Pair, session: SessionId) -> Vec<Event> {
+    pair.net.with(pair.alice, |e, now| e.offer(now, session, HOLD.to_vec())).unwrap();
+    pair.net.run(Duration::from_secs(33));
+    pair.net.events(pair.alice)
+}
+
+#[test]
+fn a_session_that_waits_for_a_network_outlasts_an_offer_that_nobody_answers() {
+    let mut pair = Pair::waiting(1, Duration::from_secs(60));
+    let (caller, _) = pair.talking();
+    for _ in 0..2 {
+        pair.net.link.loss = 1000;
+        let events = offer_in_vain(&mut pair, caller);
+        assert!(
+            matches!(&events[..], [Event::OfferDone { result: Err(code), .. }] if code.get() == 408),
+            "{events:?}"
+        );
+        // A sign of life, and all is well again.
+        pair.net.link.loss = 0;
+        pair.net.run(Duration::from_secs(60));
+        pair.net.with(pair.alice, |e, now| e.probe(now, caller)).unwrap();
+        pair.net.run_ms(100);
+        assert!(matches!(pair.net.events(pair.alice)[..], [Event::Probed { alive: true, .. }]));
+    }
+    pair.net.link.loss = 1000;
+    offer_in_vain(&mut pair, caller);
+    let events = offer_in_vain(&mut pair, caller);
+    assert_eq!(end_of(&events, caller).cause, EndCause::Timeout);
+    assert!(!times(&pair.net, pair.alice, "BYE").is_empty());
+}
+
 #[test]
 fn an_unreachable_peer_refuses_for_now() {
     let mut pair = Pair::new();

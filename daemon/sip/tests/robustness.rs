@@ -33,6 +33,7 @@ fn endpoint(max_sessions: usize, max_transactions: usize) -> Endpoint {
         max_sessions,
         max_transactions,
         session_expires: Some(1800),
+        network_timeout: Duration::ZERO,
     };
     Endpoint::new(config, [3; 32])
 }

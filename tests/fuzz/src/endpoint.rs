@@ -29,6 +29,7 @@ pub fn sip_endpoint(bytes: &[u8]) {
         max_sessions: MOST_SESSIONS,
         max_transactions: 32,
         session_expires: Some(1800),
+        network_timeout: Duration::from_secs(60),
     };
     let mut endpoint = Endpoint::new(config, [7; 32]);
     let Some(identity) = identity() else { return };

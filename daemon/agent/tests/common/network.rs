@@ -17,6 +17,8 @@ use super::{CallId, HostId, Role, World, udp};
 pub struct Place {
     /// No network at all.
     offline: bool,
+    /// It has its address, and no route leads anywhere.
+    unrouted: bool,
     /// Other addresses, and who is reached from them: for signalling and for media.
     routes: Vec<(Network, IpAddr)>,
     /// It has changed: what is sent from addresses that are gone is told to be undeliverable.
@@ -37,9 +39,16 @@ impl World {
         self.network_changed(host, false);
     }
 
+    /// The agent keeps its address, from which nobody is reached from now on, and is told.
+    pub fn lose_route(&mut self, host: HostId) {
+        self.station(host).place.unrouted = true;
+        self.network_changed(host, false);
+    }
+
     /// The agent's network is there again as it was, and it is told.
     pub fn come_back(&mut self, host: HostId) {
-        self.station(host).place.offline = false;
+        let place = &mut self.station(host).place;
+        (place.offline, place.unrouted) = (false, false);
         self.network_changed(host, false);
     }
 
@@ -105,7 +114,7 @@ impl World {
     /// Our socket of signalling that faces `remote`.
     pub(super) fn socket_towards(&self, host: HostId, remote: IpAddr) -> Option<SocketAddr> {
         let address = self.address(host);
-        let place = self.place(host).filter(|place| !place.offline)?;
+        let place = self.place(host).filter(|place| !place.offline && !place.unrouted)?;
         let route = place.routes.iter().find(|(network, _)| network.contains(remote));
         let socket = SocketAddr::new(route.map_or(address.ip(), |(_, ip)| *ip), address.port());
         (socket.is_ipv4() == remote.is_ipv4()).then_some(socket)
@@ -150,7 +159,7 @@ impl World {
         let own = self.own(host);
         if own.contains(&flow.local.ip()) {
             assert_eq!(flow.local.port(), self.address(host).port());
-            if self.is_refused(host, flow) {
+            if self.place(host).is_some_and(|place| place.unrouted) || self.is_refused(host, flow) {
                 return;
             }
             return self.transmit(flow.local, flow.remote, bytes.to_vec());

@@ -144,6 +144,9 @@ pub struct EndpointConfig {
     /// Seconds that a session may go without a refresh, as we ask for it (RFC 4028); at least 90. `None`: session timers
     /// are not taken part in at all.
     pub session_expires: Option<u32>,
+    /// How long a session outlasts offers and refreshes of ours that nobody answers: zero ends it with the first that is
+    /// given up, as RFC 3261 section 14.1 has it.
+    pub network_timeout: Duration,
 }
 
 /// Who we are to a server or a peer.

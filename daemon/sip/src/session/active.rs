@@ -1,6 +1,6 @@
 //! Established sessions (RFC 3261 sections 13.3.1.4, 14 and 15): acknowledgement, new offers, sign of life, end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::offers::{Carrier, Offers, Party, Verdict};
 use super::timer::{self, Clock};
@@ -22,6 +22,8 @@ pub(super) struct Active {
     unacknowledged: Option<Sent2xx>,
     /// The UPDATE of ours that refreshes the session, without an offer.
     refreshing: Option<u32>,
+    /// When it was first seen that nobody answers us, since somebody did.
+    unanswered: Option<Instant>,
 }
 
 /// Our 2xx, which is repeated until its ACK comes.
@@ -42,7 +44,7 @@ enum Invite {
 
 impl Active {
     pub(super) fn outbound(leg: Leg, offers: Offers, clock: Clock) -> Self {
-        Self { leg, offers, clock, unacknowledged: None, refreshing: None }
+        Self { leg, offers, clock, unacknowledged: None, refreshing: None, unanswered: None }
     }
 
     /// `sdp`: the answer to the INVITE's offer, or an offer where it had none; `None` where both were exchanged before.
@@ -135,9 +137,9 @@ impl Active {
 
     // Our offers.
 
-    /// A re-INVITE may go out: no offer and no INVITE is under way (RFC 3261 section 14.1).
+    /// A re-INVITE may go out: no offer and no INVITE is under way (RFC 3261 section 14.1), and there is a network for it.
     pub(super) fn can_offer(&self) -> bool {
-        self.offers.is_stable() && self.unacknowledged.is_none()
+        self.offers.is_stable() && self.unacknowledged.is_none() && self.leg.is_reachable()
     }
 
     pub(super) fn offer(&mut self, cx: &mut Cx<'_>, offer: Vec<u8>) {
@@ -187,6 +189,10 @@ impl Active {
         }
         match self.offers.on_report(cx, &mut self.leg, report) {
             Verdict::GoesOn => State::Active(self),
+            Verdict::Lost(_) if self.outlasts(cx) => {
+                self.offers.refused(cx, StatusCode::REQUEST_TIMEOUT);
+                State::Active(self)
+            }
             Verdict::Lost(status) => self.lost(cx, status),
             Verdict::Gone => self.gone(cx, report),
         }
@@ -220,6 +226,7 @@ impl Active {
         }
         let response = match &report.outcome {
             Outcome::Response(response) => response,
+            Outcome::Timeout if self.outlasts(cx) => return State::Active(self),
             Outcome::Timeout => return self.lost(cx, None),
             // The next try may find a way.
             Outcome::Unreachable(_) | Outcome::Over => return State::Active(self),
@@ -237,6 +244,7 @@ impl Active {
                 self.leg.dialog.without_update();
                 self.refresh(cx);
             }
+            408 if self.outlasts(cx) => {}
             408 => return self.lost(cx, Some(408)),
             422 if self.clock.raise(&report.sent.request, response) => self.send_refresh(cx),
             481 => return self.gone(cx, &report),
@@ -307,6 +315,7 @@ impl Active {
     // Everything else in the dialog.
 
     pub(super) fn on_request(mut self, cx: &mut Cx<'_>, server: ServerId, request: Request) -> State {
+        self.hear();
         let Some(request) = common(cx, &mut self.leg, server, request) else { return State::Active(self) };
         match request.method {
             Method::Invite => self.on_invite(cx, server, request),
@@ -354,7 +363,9 @@ impl Active {
             },
             Outcome::Timeout => {
                 probed(cx, false);
-                return self.lost(cx, None);
+                if self.leg.is_reachable() {
+                    return self.lost(cx, None);
+                }
             }
             // As if it were a 503 (RFC 3261 section 8.1.3.1), which ends no dialog: the network may come back.
             Outcome::Unreachable(_) => probed(cx, false),
@@ -375,6 +386,22 @@ impl Active {
             Purpose::Fragment => trickle::not_sent(cx),
             _ => {}
         }
+    }
+
+    /// The peer is there, or somebody on the way to it knows better than that it does not answer.
+    pub(super) fn hear(&mut self) {
+        self.unanswered = None;
+    }
+
+    /// A request of ours has found no answer (or 408), and the session goes on all the same: the network has left us, or
+    /// may be back before long. (RFC 3261 section 12.2.1.2 would rather end the dialog at once.)
+    fn outlasts(&mut self, cx: &Cx<'_>) -> bool {
+        if !self.leg.is_reachable() {
+            return true;
+        }
+        // The first was sent a transaction's time before.
+        let rest = cx.core.config.network_timeout.saturating_sub(TRANSACTION_TIMEOUT);
+        cx.now < *self.unanswered.get_or_insert(cx.now) + rest
     }
 
     // The end.

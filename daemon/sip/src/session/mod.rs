@@ -249,6 +249,12 @@ impl Session {
         if self.is_of_lost_fork(&report, purpose) || self.try_next(cx, &report, purpose) {
             return;
         }
+        if let (State::Active(active), Outcome::Response(response)) = (&mut self.state, &report.outcome)
+            && !response.status.is_provisional()
+            && response.status != StatusCode::REQUEST_TIMEOUT
+        {
+            active.hear();
+        }
         self.state = match (self.take(), purpose) {
             (state, Purpose::Cancel) => state,
             (state, Purpose::ForkBye) => {

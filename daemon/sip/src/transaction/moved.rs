@@ -26,7 +26,13 @@ impl Transactions {
         };
         let stranded: Vec<ClientId> =
             self.clients.iter().filter(|(_, client)| is_stranded(client)).map(|(&id, _)| id).collect();
-        let end = |id| self.remove_client(outbox, id, Outcome::Unreachable(TransportError::NoRoute));
+        let end = |id| {
+            let owner = self.clients.get(&id).map(|client| client.owner);
+            let probes = matches!(owner, Some(Owner::Session(_, Purpose::Probe)));
+            // That the question is lost says nothing of the peer.
+            let outcome = if probes { Outcome::Over } else { Outcome::Unreachable(TransportError::NoRoute) };
+            self.remove_client(outbox, id, outcome)
+        };
         stranded.into_iter().filter_map(end).collect()
     }
 

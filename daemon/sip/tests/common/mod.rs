@@ -172,6 +172,10 @@ impl Net {
         self.agent_of(address, EndpointConfig { session_expires: None, ..config() })
     }
 
+    pub fn agent_that_waits(&mut self, address: &str, network_timeout: Duration) -> HostId {
+        self.agent_of(address, EndpointConfig { network_timeout, ..config() })
+    }
+
     fn agent_of(&mut self, address: &str, config: EndpointConfig) -> HostId {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.random().to_le_bytes());
@@ -521,6 +525,7 @@ fn config() -> EndpointConfig {
         max_sessions: 100,
         max_transactions: 1000,
         session_expires: Some(1800),
+        network_timeout: Duration::ZERO,
     }
 }
 
@@ -625,9 +630,14 @@ impl Pair {
     }
 
     pub fn seeded(seed: u64) -> Self {
+        Self::waiting(seed, Duration::ZERO)
+    }
+
+    /// Their sessions outlast requests that nobody answers for so long.
+    pub fn waiting(seed: u64, network_timeout: Duration) -> Self {
         let mut net = Net::seeded(seed);
-        let alice = net.agent("192.0.2.1:5060");
-        let bob = net.agent("192.0.2.2:5060");
+        let [alice, bob] = ["192.0.2.1:5060", "192.0.2.2:5060"]
+            .map(|address| net.agent_that_waits(address, network_timeout));
         let alice_id =
             net.with(alice, |endpoint, _| endpoint.add_identity(identity("<sip:alice@192.0.2.1>")));
         let bob_id = net.with(bob, |endpoint, _| endpoint.add_identity(identity("<sip:bob@192.0.2.2>")));
