@@ -300,13 +300,22 @@ impl Endpoint {
     /// A connection does not come about.
     pub(crate) fn on_slow(&mut self, now: Instant, flow: Flow) {
         let core = &mut self.core;
-        if core.transactions.fall_back(&mut core.outbox, &mut core.random, now, flow) {
+        let falls_back = core.transactions.fall_back(&mut core.outbox, &mut core.random, now, flow);
+        if falls_back {
             core.dead_streams.add_stream(now, flow);
-            // What waits in its queue is not to be sent a second time, when the call may be over: unless others wait as well.
-            let others = core.transactions.flows().any(|other| other.far_end() == flow.far_end());
-            if !others && !self.uses(flow) {
-                self.core.outbox.push(Output::Disconnect { flow });
-            }
+        }
+        // What waits in its queue is not to be sent a second time, when the call may be over, nor after the call: unless
+        // others wait as well.
+        if self.core.transactions.needs(flow) || self.uses(flow) {
+            return;
+        }
+        let core = &mut self.core;
+        let given_up = core.transactions.end_given_up(&mut core.outbox, flow);
+        if falls_back || !given_up.is_empty() {
+            core.outbox.push(Output::Disconnect { flow });
+        }
+        for report in given_up {
+            self.on_report(now, report);
         }
     }
 

@@ -88,7 +88,8 @@ impl Endpoint {
     }
 
     /// A connection on `flow` does not come about yet, though it has been tried for [`PATIENCE`]. Requests that were only
-    /// too large for datagrams go as datagrams now; all others go on waiting.
+    /// too large for datagrams go as datagrams now, calls that were given up meanwhile are never placed; all others go on
+    /// waiting.
     pub fn handle_slow(&mut self, now: Instant, flow: Flow) {
         self.on_slow(now, flow);
     }

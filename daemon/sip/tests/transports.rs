@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use crate::common::streams::flow;
+use crate::common::streams::{CONNECT_TIMEOUT, flow};
 use crate::common::*;
 use voipd_sip::endpoint::{
-    CertificateFault, EndCause, Event, InviteOptions, PATIENCE, SessionId, Transport, TransportError,
+    CertificateFault, EndCause, Event, Flow, InviteOptions, PATIENCE, SessionId, Transport, TransportError,
 };
 use voipd_sip::message::{Message, Request};
 use voipd_sip::{Uri, wire};
@@ -323,6 +323,57 @@ fn a_large_request_goes_as_a_datagram_where_no_connection_comes_about() {
     assert!(matches!(script.net.events(script.alice)[..], [Event::Progress { .. }]));
     assert_eq!(script.vias("INVITE"), ["TCP", "UDP"]);
     stays_with_datagrams_for_an_hour(&mut script);
+}
+
+/// Alice gives a call up whose INVITE waits for a connection that does not come about.
+fn given_up(target: &str) -> (Script, Flow, SessionId) {
+    let mut script = Script::new();
+    script.net.fault(Transport::Tcp, "192.0.2.9:5060", Some(TransportError::TimedOut));
+    let session = script.call(target, &large(1300));
+    script.net.run_ms(500);
+    script.net.with(script.alice, |e, now| e.hangup(now, session)).unwrap();
+    assert_eq!(end_of(&script.net.events(script.alice), session).cause, EndCause::Local);
+    let stream = flow(Transport::Tcp, script.net.address(script.alice), script.net.address(script.peer));
+    (script, stream, session)
+}
+
+#[test]
+fn a_call_that_was_given_up_before_its_connection_came_about_is_never_placed() {
+    for target in ["sip:peer@192.0.2.9", "sip:peer@192.0.2.9;transport=tcp"] {
+        let (mut script, stream, _) = given_up(target);
+        script.net.with(script.alice, |e, now| e.handle_slow(now, stream));
+        assert_eq!(script.net.dropped(), [stream], "{target}: what waits in its queue is not sent later");
+        assert!(script.net.with(script.alice, |e, _| e.is_idle()), "{target}");
+        script.net.run(Duration::from_secs(60));
+        assert_eq!(script.vias("INVITE"), ["TCP"], "{target}");
+        assert!(script.net.requests(script.peer).is_empty(), "{target}");
+        assert!(script.net.events(script.alice).is_empty(), "{target}");
+    }
+}
+
+#[test]
+fn a_call_that_was_given_up_before_its_connection_was_refused_is_never_placed() {
+    let mut script = Script::new();
+    script.net.fault(Transport::Tcp, "192.0.2.9:5060", Some(TransportError::Refused));
+    let session = script.call("sip:peer@192.0.2.9", &large(1300));
+    script.net.with(script.alice, |e, now| e.hangup(now, session)).unwrap();
+    script.net.run_ms(100);
+    assert_eq!(script.vias("INVITE"), ["TCP"]);
+    assert!(script.net.requests(script.peer).is_empty());
+    assert!(script.net.with(script.alice, |e, _| e.is_idle()));
+}
+
+#[test]
+fn a_connection_that_another_call_waits_for_is_not_dropped_for_one_that_was_given_up() {
+    let (mut script, stream, _) = given_up("sip:peer@192.0.2.9");
+    let other = script.call("sip:peer@192.0.2.9;transport=tcp", &large(1300));
+    script.net.with(script.alice, |e, now| e.handle_slow(now, stream));
+    assert!(script.net.dropped().is_empty());
+    script.net.run(CONNECT_TIMEOUT);
+    let end = end_of(&script.net.events(script.alice), other);
+    assert_eq!(end.cause, EndCause::Unreachable(TransportError::TimedOut));
+    assert!(script.net.with(script.alice, |e, _| e.is_idle()));
+    assert_eq!(script.vias("INVITE"), ["TCP"; 2]);
 }
 
 #[test]

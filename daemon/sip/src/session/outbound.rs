@@ -337,8 +337,9 @@ impl Calling {
         self.forget_early(cx);
         let Some((client, heard)) = self.attempts.give_up(cx) else { return State::Over(None) };
         let mut cancelling = Cancelling { client, heard: Heard::Nothing, why };
-        if heard == Heard::Provisional {
-            cancelling.send_cancel(cx);
+        match heard {
+            Heard::Provisional => cancelling.send_cancel(cx),
+            Heard::Nothing => cx.core.transactions.give_up_client(client),
         }
         State::Cancelling(cancelling)
     }

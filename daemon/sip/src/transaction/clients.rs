@@ -37,7 +37,8 @@ impl Transactions {
         }
         self.client_keys.insert(key.clone(), id);
         let sent = Arc::new(sent);
-        let client = Client { key, owner, sent, flow: carrier, bytes, machine, reconnected: false };
+        let client =
+            Client { key, owner, sent, flow: carrier, bytes, machine, reconnected: false, given_up: false };
         self.clients.insert(id, client);
         id
     }
@@ -97,7 +98,7 @@ impl Transactions {
     }
 
     /// Ends every transaction whose request went to the far end of `flow` and has no response yet, but for those that
-    /// can be sent in another way.
+    /// can be sent in another way, and are still of interest.
     pub(crate) fn failed(
         &mut self,
         outbox: &mut Outbox,
@@ -113,7 +114,11 @@ impl Transactions {
         let ids: Vec<_> = unanswered.map(|(&id, _)| id).collect();
         let mut reports = Vec::new();
         for id in ids {
-            if !self.send_again(outbox, random, now, id, error) {
+            // What a connection carried that was closed may have arrived.
+            if error != TransportError::Closed && self.clients.get(&id).is_some_and(|client| client.given_up)
+            {
+                reports.extend(self.remove_client(outbox, id, Outcome::Over));
+            } else if !self.send_again(outbox, random, now, id, error) {
                 reports.extend(self.remove_client(outbox, id, Outcome::Unreachable(error)));
             }
         }
@@ -168,8 +173,8 @@ impl Transactions {
         client.sent = Arc::new(Sent { request, flow, rounds: client.sent.rounds.clone() });
     }
 
-    /// No connection with the far end of `flow` comes about: what was only too large for a datagram goes as one. Answers
-    /// whether there is any.
+    /// No connection with the far end of `flow` comes about: what was only too large for a datagram goes as one, if it is
+    /// still of interest. Answers whether there is any.
     pub(crate) fn fall_back(
         &mut self,
         outbox: &mut Outbox,
@@ -183,14 +188,42 @@ impl Transactions {
         let waiting: Vec<_> =
             self.clients.iter().filter(|(_, client)| waits(client)).map(|(&id, _)| id).collect();
         for id in &waiting {
-            self.send_as_datagram(outbox, random, now, *id);
+            if self.clients.get(id).is_some_and(|client| !client.given_up) {
+                self.send_as_datagram(outbox, random, now, *id);
+            }
         }
         !waiting.is_empty()
+    }
+
+    /// Something that is still of interest, or a response of ours, waits for the far end of `flow`.
+    pub(crate) fn needs(&self, flow: Flow) -> bool {
+        let waits = |client: &Client| client.is_pending() && !client.given_up;
+        let asked = self.clients.values().filter(|client| waits(client)).map(|client| client.flow);
+        let answered = self.servers.values().filter_map(|server| server.way_back.flow());
+        asked.chain(answered).any(|other| other.far_end() == flow.far_end())
+    }
+
+    /// Ends what was given up before a connection with the far end of `flow` has come about: it was never sent.
+    pub(crate) fn end_given_up(&mut self, outbox: &mut Outbox, flow: Flow) -> Vec<Report> {
+        let unsent = |client: &Client| {
+            client.flow.far_end() == flow.far_end() && client.given_up && client.is_unanswered()
+        };
+        let ids: Vec<_> =
+            self.clients.iter().filter(|(_, client)| unsent(client)).map(|(&id, _)| id).collect();
+        ids.into_iter().filter_map(|id| self.remove_client(outbox, id, Outcome::Over)).collect()
+    }
+
+    /// An INVITE is of no more interest: where it has not been sent yet, it need not be. What it brings is still heard.
+    pub(crate) fn give_up_client(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.given_up = true;
+        }
     }
 
     /// An INVITE is of no more interest: it is not repeated any more, but a late answer is still heard.
     pub(crate) fn hush(&mut self, outbox: &mut Outbox, id: ClientId) {
         outbox.timers.stop(Timer::Client(id, ClientTimer::A));
+        self.give_up_client(id);
     }
 
     /// The INVITE is being cancelled: its end is waited for no longer than 64*T1 (RFC 3261 section 9.1). `false` where

@@ -139,6 +139,8 @@ struct Client {
     machine: ClientMachine,
     /// Its connection was lost under it, and it was sent on another.
     reconnected: bool,
+    /// Nobody waits for what it brings.
+    given_up: bool,
 }
 
 enum ClientMachine {
