@@ -135,7 +135,10 @@ mod tests {
         let muted = turns(&mut suppressor, &mut seed, 0.0, 250);
         let unmuted = turns(&mut suppressor, &mut seed, 0.01, 50);
         assert!(muted.iter().chain(&unmuted).all(|turn| *turn != Turn::Talk), "{muted:?} {unmuted:?}");
-        assert!(unmuted.iter().any(|turn| matches!(turn, Turn::Describe(_))), "its level is told: {unmuted:?}");
+        assert!(
+            unmuted.iter().any(|turn| matches!(turn, Turn::Describe(_))),
+            "its level is told: {unmuted:?}"
+        );
         assert_eq!(turns(&mut suppressor, &mut seed, 0.2, 1), [Turn::Talk]);
     }
 
