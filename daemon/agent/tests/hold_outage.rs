@@ -242,6 +242,27 @@ fn another_codec_that_was_not_asked_for_in_the_outage_is_asked_for_after_it() {
 }
 
 #[test]
+fn another_codec_that_could_not_be_asked_for_is_asked_for_again_and_not_at_once() {
+    let Called { mut world, alice, raw, call, peer, .. } = called();
+    world.act(alice, |agent, now| agent.set_codec(now, call, Codec::Pcma)).unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..25 {
+        world.run_ms(1000);
+        let at = world.elapsed().as_secs();
+        for request in world.requests(raw).iter().filter(|request| request.method.as_str() == "INVITE") {
+            if asked.last().is_none_or(|(cseq, _)| *cseq != request.cseq) {
+                asked.push((request.cseq, at));
+                assert!(String::from_utf8_lossy(&request.body).contains("RTP/AVP 8 "), "{request:?}");
+            }
+            peer.answer(&mut world, request, 503, "");
+        }
+    }
+    assert_eq!(asked.len(), 5, "{asked:?}");
+    assert!(asked.windows(2).all(|two| two[1].1 >= two[0].1 + 2), "{asked:?}");
+    assert_eq!(world.state(alice, call), CallState::Active);
+}
+
+#[test]
 fn a_refresh_that_falls_into_an_outage_ends_no_call() {
     for outage in KNOWN.into_iter().chain([Outage::Unnoticed]) {
         for caller_loses_it in [true, false] {
