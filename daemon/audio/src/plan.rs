@@ -411,7 +411,7 @@ pub struct EngineCounters {
     pub longest_tick_us: u64,
     /// Most work, in multiplications, that one tick has spent on filling gaps from both sides.
     pub most_gap_work: u64,
-    /// Gaps that were made up from one side only, because the tick had no room for more work.
+    /// Gaps that were filled less well than they could have been, because the tick had no room for more work.
     pub gaps_spared: u64,
     /// Reports to the control side for which there was no room.
     pub events_dropped: u64,
