@@ -18,7 +18,9 @@ use voipd_audio::codec::{Encoder, EncoderSettings};
 use voipd_audio::engine::{
     Clip, Controller, DevicePort, Listener, Pace, ProgramPort, RelayPacket, Side, engine, insert, relay_rings,
 };
-use voipd_audio::plan::{Codec, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering};
+use voipd_audio::plan::{
+    Codec, EngineCounters, EngineEvent, Heard, Path, Protection, ReceiveKind, SendPlan, Steering,
+};
 use voipd_audio::tone::national::Country;
 use voipd_audio::tone::{Signal, Tone};
 use voipd_audio::voice::Stages;
@@ -549,11 +551,19 @@ fn a_tick_neither_allocates_nor_locks_nor_calls_the_system() {
     }
     scene.run(50);
     wait("nothing is wanted any more", || gate.is_parked());
-    let resting = scene.controller.counters().ticks;
-    assert!(resting > 500, "{resting} ticks");
-    scene.open_call([PortId(20), PortId(21)], Codec::Pcmu, 0);
-    scene.run(200);
-    assert!(scene.controller.counters().ticks > resting + 10);
+    let resting = scene.controller.counters();
+    assert!(resting.ticks > 500, "{resting:?}");
+    let ends = [PortId(20), PortId(21)];
+    scene.open_call(ends, Codec::Pcmu, 0);
+    for end in ends {
+        scene.controller.connect(end, &[]).expect("open");
+    }
+    scene.run(400);
+    let worked = scene.controller.counters();
+    let woken = |counters: &EngineCounters| counters.lateness.iter().sum::<u64>();
+    assert!(worked.ticks > resting.ticks + 10, "{worked:?}");
+    let (woken, ticks) = (woken(&worked) - woken(&resting), worked.ticks - resting.ticks);
+    assert!(woken + 5 < ticks, "without a device, ticks are served in twos: {ticks}, woken {woken} times");
     gate.stop();
     wait("the end", || stopped.load(Ordering::SeqCst));
     assert_eq!(findings(), clean, "closing, rest and work after it");

@@ -405,7 +405,8 @@ pub struct EngineCounters {
     pub ticks_late: u64,
     /// Left out because the thread came far too late.
     pub ticks_missed: u64,
-    /// How late ticks started, by microseconds: under 50, 100, 200, 500, 1000, 2000, 5000, and above.
+    /// How late ticks started, by microseconds: under 50, 100, 200, 500, 1000, 2000, 5000, and above. Of two that are served
+    /// together the one that was due counts.
     pub lateness: [u64; 8],
     /// Longest tick in microseconds.
     pub longest_tick_us: u64,

@@ -35,6 +35,7 @@ mod insert;
 mod jitter;
 mod jitter_arbitrary;
 mod jitter_sound;
+mod left_ticks;
 mod moved;
 mod mute;
 mod no_allocation;

@@ -229,6 +229,36 @@ fn a_bad_network_and_what_makes_up_for_it() {
 }
 
 #[test]
+fn ticks_that_are_left_to_the_next_one() {
+    for codec in built() {
+        let mut pair = Pair::new(codec);
+        pair.bare.leaves = true;
+        for (end, stream) in STREAMS.into_iter().enumerate() {
+            let plan = any_plan(codec, 2, 0x1000 + end as u32);
+            // Nobody speaks, and that is to be sent.
+            let send = plan.send.map(|send| SendPlan { comfort_noise: None, dtx: false, ..send });
+            pair.bare.controller.update_stream(stream, StreamPlan { send, ..plan }).unwrap();
+        }
+        let tone = Country::RECOMMENDED.tone(Signal::Ringback);
+        for weather in [CALM, BAD, CALM] {
+            pair.bare.controller.watch_activity(STREAMS[0], true).unwrap();
+            pair.bare.controller.play_tone(STREAMS[1], Some(tone)).unwrap();
+            pair.run(60, weather);
+            pair.bare.controller.send_dtmf(STREAMS[1], '5', 60).unwrap();
+            pair.bare.controller.play_tone(STREAMS[1], None).unwrap();
+            pair.run(60, weather);
+        }
+        let counters = pair.bare.controller.counters();
+        let woken: u64 = counters.lateness.iter().sum();
+        assert_eq!(pair.bare.allocations, 0, "{codec:?}");
+        // Costly encoders take turns, so that each tick has a packet of one of them.
+        let light = matches!(codec, Codec::Pcmu | Codec::Pcma);
+        assert!(!light || woken * 3 < counters.ticks * 2, "{codec:?}: {counters:?}");
+        assert!(pair.counters(1).frames_concealed > 3, "{codec:?}: {:?}", pair.counters(1));
+    }
+}
+
+#[test]
 fn a_packet_that_is_late_goes_on_where_the_sound_had_been_carried_on() {
     // These are decoded by what they remember: what is made up in the meantime is made beside the decoder.
     for codec in built()

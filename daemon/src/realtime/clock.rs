@@ -13,7 +13,11 @@ const MOST_BEHIND: u64 = 5 * TICK_NANOS;
 /// waker and of the clock.
 pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate) {
     let mut due = monotonic_nanos();
+    let mut ended = due;
     while !gate.is_stopped() {
+        // Where it is behind, each tick is served by itself.
+        let ticks = if due > ended && processor.can_wait() { 2 } else { 1 };
+        due += (ticks - 1) * TICK_NANOS;
         if processor.wants_head_start() {
             sleep_until(due.saturating_sub(HEAD_START_NANOS));
             processor.record_ahead();
@@ -24,8 +28,10 @@ pub fn run_ticks<S: MediaSocket>(processor: &mut Processor<S>, gate: &Gate) {
         if late > MOST_BEHIND {
             due += late / TICK_NANOS * TICK_NANOS;
         }
-        let wanted = processor.tick(now, now.saturating_sub(due));
-        processor.tick_took(monotonic_nanos().saturating_sub(now));
+        let late = now.saturating_sub(due);
+        let wanted = if ticks == 2 { processor.two_ticks(now, late) } else { processor.tick(now, late) };
+        ended = monotonic_nanos();
+        (0..ticks).for_each(|_| processor.tick_took(ended.saturating_sub(now) / ticks));
         due += TICK_NANOS;
         if !wanted {
             gate.rest(processor);

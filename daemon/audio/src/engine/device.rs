@@ -60,6 +60,11 @@ impl Device {
         }
     }
 
+    /// Whether it is silence in the place of a device.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.capture.is_none() && self.playback.is_none()
+    }
+
     /// Rate at which this port hears; `None` where it has no playback.
     pub(crate) fn sink_rate(&self) -> Option<u32> {
         self.playback.as_ref().map(|_| self.rate)

@@ -105,6 +105,21 @@ impl<S> Port<S> {
         }
     }
 
+    /// Whether a peer is heard by it.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Stream(_))
+    }
+
+    /// Whether nothing of this port leaves the engine in the tick that comes, and nothing that is not marked with its time
+    /// comes into it.
+    pub(crate) fn can_wait(&self) -> bool {
+        match &self.kind {
+            Kind::Stream(stream) => !stream.is_due(),
+            Kind::Device(device) => device.is_silent(),
+            Kind::Program(_) => false,
+        }
+    }
+
     /// Whether it has an encoder that may try more or less.
     pub(crate) fn encodes_by_effort(&self) -> bool {
         matches!(&self.kind, Kind::Stream(stream) if stream.encodes_by_effort())

@@ -10,7 +10,7 @@ use crate::engine::insert::Insert;
 use crate::engine::load::Load;
 use crate::engine::mixer::{self, Mixer};
 use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
-use crate::engine::stream::Stream;
+use crate::engine::stream::{LeftTick, Stream};
 use crate::engine::{Batch, MAX_DATAGRAM, MediaSocket, Waker};
 use crate::plan::{EngineCounters, EngineEvent, PortId};
 use crate::{MAX_FRAME, TICK_NANOS};
@@ -44,37 +44,66 @@ impl<S: MediaSocket> Processor<S> {
     pub fn tick(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
         self.obey();
         self.keep_time(now_nanos, late_nanos);
-        let tick = self.counters.ticks;
+        self.receive(now_nanos, false);
+        self.serve(now_nanos)
+    }
+
+    /// Whether the tick that comes may be left to [`Processor::two_ticks`]: nothing is sent in it, no peer hears another one, and
+    /// there are no sound devices, files and programs that would hear something or be heard. Nobody sees then when it is
+    /// served.
+    pub fn can_wait(&self) -> bool {
+        let port = |slot: usize| self.ports.get(slot)?.as_deref();
+        let hears = |sink: &Port<S>| sink.sources.iter().filter_map(port).any(Port::is_stream);
+        self.last_due.is_some()
+            && self.commands.is_empty()
+            && self.hurried.is_empty()
+            && self.open.iter().filter_map(port).all(|port| port.can_wait() && !hears(port))
+    }
+
+    /// As [`Processor::tick`], for the tick that was left and the one that is due: the first hears what had come by its own
+    /// time, and knows nothing of what was commanded since it was left.
+    pub fn two_ticks(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
+        let Some(last) = self.last_due else { return self.tick(now_nanos, late_nanos) };
+        let left = last + TICK_NANOS;
+        self.last_due = Some(left);
+        self.counters.ticks += 1;
+        self.effort.begin(self.load.complexity());
+        self.receive(left, true);
+        self.effort.count(&mut self.counters);
+        self.mix(left);
+        self.tick(now_nanos, late_nanos)
+    }
+
+    /// Lets streams take what has come. `left`: the tick is served late, and filled from what had come by its time.
+    fn receive(&mut self, now_nanos: u64, left: bool) {
+        // One kind of work after another: after a rest of 10 ms most of what a tick costs is to bring code back into the
+        // processor's cache, the system's above all, and what a step brings is used best by the same step of the next port.
+        let Self { ports, frames, batch, effort, outbox, .. } = self;
+        for slot in self.open.iter() {
+            if let (Some(Some(port)), Some(frame)) = (ports.get_mut(slot), frames.get_mut(slot))
+                && let Kind::Stream(stream) = &mut port.kind
+            {
+                let left_tick =
+                    left.then_some(LeftTick { now_nanos, frame: &mut *frame, effort: &mut *effort });
+                stream.receive(port.id, now_nanos, left_tick, batch, outbox);
+                if left {
+                    frame.listen();
+                }
+            }
+        }
+    }
+
+    /// Serves a tick for which everything has been received; answers whether another one is wanted.
+    fn serve(&mut self, now_nanos: u64) -> bool {
         let open = self.open;
         self.hurried = PortSet::EMPTY;
         self.effort.begin(self.load.complexity());
-        // One kind of work after another: after a rest of 10 ms most of what a tick costs is to bring code back into the
-        // processor's cache, the system's above all, and what a step brings is used best by the same step of the next port.
-        for slot in open.iter() {
-            self.receive(slot, now_nanos);
-        }
         for slot in open.iter() {
             self.lend_reference(slot);
             self.fill(slot, now_nanos);
         }
         self.effort.count(&mut self.counters);
-        self.convert(open);
-        if self.mixer.is_stale() {
-            let ports = &self.ports;
-            let adapts =
-                |slot: &usize| matches!(ports.get(*slot), Some(Some(port)) if port.encodes_by_effort());
-            self.load.expect(open.iter().filter(adapts).count());
-            self.mixer.arrange(open.iter().filter_map(|slot| {
-                let port = ports.get(slot)?.as_deref()?;
-                Some((slot, port.sink_rate(), port.sources))
-            }));
-        }
-        self.mixer.begin();
-        let mut place = 0;
-        while let Some(slot) = self.mixer.slot(place) {
-            self.play(place, slot, tick, now_nanos);
-            place += 1;
-        }
+        self.mix(now_nanos);
         for slot in open.iter() {
             self.send(slot);
         }
@@ -93,6 +122,28 @@ impl<S: MediaSocket> Processor<S> {
             self.last_due = None;
         }
         wanted
+    }
+
+    /// Gives everyone what the others have given for this tick.
+    fn mix(&mut self, now_nanos: u64) {
+        let (open, tick) = (self.open, self.counters.ticks);
+        self.convert(open);
+        if self.mixer.is_stale() {
+            let ports = &self.ports;
+            let adapts =
+                |slot: &usize| matches!(ports.get(*slot), Some(Some(port)) if port.encodes_by_effort());
+            self.load.expect(open.iter().filter(adapts).count());
+            self.mixer.arrange(open.iter().filter_map(|slot| {
+                let port = ports.get(slot)?.as_deref()?;
+                Some((slot, port.sink_rate(), port.sources))
+            }));
+        }
+        self.mixer.begin();
+        let mut place = 0;
+        while let Some(slot) = self.mixer.slot(place) {
+            self.play(place, slot, tick, now_nanos);
+            place += 1;
+        }
     }
 
     /// Whether [`Processor::record_ahead`] is to be called [`crate::HEAD_START_NANOS`] before the next tick.
@@ -119,7 +170,7 @@ impl<S: MediaSocket> Processor<S> {
         !self.open.is_empty() || !self.commands.is_empty()
     }
 
-    /// How long the last tick took, in nanoseconds: the engine reads no clock of its own.
+    /// How long the last tick took, or each of the last two, in nanoseconds: the engine reads no clock of its own.
     pub fn tick_took(&mut self, nanos: u64) {
         self.counters.longest_tick_us = self.counters.longest_tick_us.max(nanos / 1000);
         self.load.add(nanos);
@@ -189,15 +240,6 @@ impl<S: MediaSocket> Processor<S> {
         match &mut self.port(slot)?.kind {
             Kind::Stream(stream) => Some(stream),
             Kind::Device(_) | Kind::Program(_) => None,
-        }
-    }
-
-    /// Lets a stream take what has come.
-    fn receive(&mut self, slot: usize, now_nanos: u64) {
-        if let Some(Some(port)) = self.ports.get_mut(slot)
-            && let Kind::Stream(stream) = &mut port.kind
-        {
-            stream.receive(port.id, now_nanos, &mut self.batch, &mut self.outbox);
         }
     }
 

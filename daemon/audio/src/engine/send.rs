@@ -214,6 +214,21 @@ impl Sender {
         usize::from(ptime_ms / 10).clamp(1, MAX_TICKS)
     }
 
+    /// Whether the tick that comes may complete a packet.
+    pub(crate) fn is_due(&self) -> bool {
+        let Some(plan) = &self.plan else {
+            return self.keep_open.is_some() && self.keeps_open();
+        };
+        let frame = frame_len(self.codec.sample_rate());
+        let ticks = if self.filled == 0 { self.ticks(plan) } else { self.packet_ticks };
+        self.filled + frame >= ticks * frame
+    }
+
+    /// Whether a packet that keeps the way open belongs to this tick.
+    fn keeps_open(&self) -> bool {
+        matches!(self.rested, 0 | KEEP_OPEN_AGAIN)
+    }
+
     /// What comes next begins a talk spurt.
     fn pause(&mut self) {
         self.marker = true;
@@ -231,7 +246,7 @@ impl Sender {
     pub(crate) fn rest(&mut self) {
         self.clock = self.clock.wrapping_add(self.tick_units());
         let Some(payload_type) = self.keep_open else { return };
-        if matches!(self.rested, 0 | KEEP_OPEN_AGAIN) {
+        if self.keeps_open() {
             self.write_header(false, payload_type, self.clock);
             self.sequence = self.sequence.wrapping_add(1);
             self.waiting = Waiting::KeepOpen;

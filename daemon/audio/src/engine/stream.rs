@@ -74,6 +74,15 @@ pub(crate) struct Stream<S> {
     shared: Arc<StreamShared>,
 }
 
+/// A tick that has to be made up for.
+pub(crate) struct LeftTick<'a> {
+    /// When it was due.
+    pub(crate) now_nanos: u64,
+    /// What the stream gives in it.
+    pub(crate) frame: &'a mut SourceFrame,
+    pub(crate) effort: &'a mut Effort,
+}
+
 impl<S: MediaSocket> Stream<S> {
     /// Control thread. `likely`: the codec that is most likely to come.
     pub(crate) fn new(socket: S, mut setup: StreamSetup, likely: Codec, shared: Arc<StreamShared>) -> Self {
@@ -130,11 +139,18 @@ impl<S: MediaSocket> Stream<S> {
 
     /// Takes what has arrived. Whoever has sound for this tick is asked again in the next one: with packets of 20 ms half of
     /// all looks would find nothing, or something that is not wanted yet. Packets tell when they came, not when they were
-    /// read.
-    pub(crate) fn receive(&mut self, id: PortId, now_nanos: u64, batch: &mut Batch, outbox: &mut Outbox) {
+    /// read. `left`: of a tick that is served later than at its time, which is filled from what had come by then.
+    pub(crate) fn receive(
+        &mut self,
+        id: PortId,
+        now_nanos: u64,
+        mut left: Option<LeftTick<'_>>,
+        batch: &mut Batch,
+        outbox: &mut Outbox,
+    ) {
         self.looked = !(self.looked && self.receiver.has_sound());
         if !self.looked {
-            return;
+            return self.make_up_for(id, left, outbox);
         }
         self.strays = 0;
         for _ in 0..MAX_BATCHES {
@@ -143,25 +159,28 @@ impl<S: MediaSocket> Stream<S> {
             for datagram in batch.datagrams.iter_mut().take(batch.len) {
                 let Datagram { bytes, len, source, at_nanos } = datagram;
                 let bytes = bytes.get_mut(..*len).unwrap_or_default();
+                self.make_up_for(id, left.take_if(|left| left.now_nanos < *at_nanos), outbox);
                 self.datagram(id, bytes, *source, *at_nanos, outbox);
             }
             if batch.len < BATCH {
                 break;
             }
         }
-        self.receive_by_relay(id, outbox);
+        self.receive_by_relay(id, &mut left, outbox);
+        self.make_up_for(id, left, outbox);
         if let Some(event) = self.receiver.expire_event(now_nanos) {
             outbox.event(dtmf_received(id, event));
         }
     }
 
     /// Takes what has come by the connection with a TURN server.
-    fn receive_by_relay(&mut self, id: PortId, outbox: &mut Outbox) {
+    fn receive_by_relay(&mut self, id: PortId, left: &mut Option<LeftTick<'_>>, outbox: &mut Outbox) {
         let Some(relay) = &mut self.relay else { return };
         self.counters.packets_discarded += relay.dropped.swap(0, Ordering::Relaxed);
         for _ in 0..RELAY_PACKETS {
             let Some(relay) = &mut self.relay else { return };
             let Ok(mut packet) = relay.incoming.pop() else { return };
+            self.make_up_for(id, left.take_if(|left| left.now_nanos < packet.at_nanos), outbox);
             let inside = self.channels.inside(None, packet.message());
             match inside.and_then(|inside| packet.bytes.get_mut(inside)) {
                 Some(bytes) if Class::of(bytes) == Class::Rtp => {
@@ -170,6 +189,12 @@ impl<S: MediaSocket> Stream<S> {
                 // Whoever has the connection keeps back what is not RTP.
                 _ => self.counters.packets_invalid += 1,
             }
+        }
+    }
+
+    fn make_up_for(&mut self, id: PortId, left: Option<LeftTick<'_>>, outbox: &mut Outbox) {
+        if let Some(LeftTick { now_nanos, frame, effort }) = left {
+            self.fill(id, now_nanos, frame, effort, outbox);
         }
     }
 
@@ -416,6 +441,11 @@ impl<S> Stream<S> {
     /// Rate of the sound that this stream wants to send, in hertz; `None`: it sends nothing now.
     pub(crate) fn sink_rate(&self) -> Option<u32> {
         self.sender.rate()
+    }
+
+    /// Whether it may send something in the tick that comes.
+    pub(crate) fn is_due(&self) -> bool {
+        self.sender.is_due()
     }
 
     /// Whether its encoder takes no time to speak of, so that many may work in the same tick.

@@ -119,12 +119,33 @@ pub struct Side {
     pub processor: Processor<Socket>,
     pub events: Vec<EngineEvent>,
     pub wakes: Arc<Mutex<u64>>,
+    /// Ticks that can wait are left to the one behind them, as the daemon's clock does it.
+    pub leaves: bool,
+    /// Whether the tick that comes is left, and whether the one before was.
+    pub leaving: bool,
+    pub left: bool,
     network: Arc<Mutex<Network>>,
 }
 
 impl Side {
     pub fn socket(&self, local: SocketAddr) -> Socket {
         Socket { network: self.network.clone(), local }
+    }
+
+    fn tick(&mut self, now_nanos: u64) {
+        if std::mem::take(&mut self.leaving) {
+            self.left = true;
+            return;
+        }
+        match std::mem::take(&mut self.left) {
+            true => self.processor.two_ticks(now_nanos, 0),
+            false => self.processor.tick(now_nanos, 0),
+        };
+        self.leaving = self.leaves && self.processor.can_wait();
+        self.controller.service();
+        while let Some(event) = self.controller.poll_event() {
+            self.events.push(event);
+        }
     }
 
     pub fn counters(&self, port: PortId) -> StreamCounters {
@@ -186,7 +207,9 @@ impl World {
             .map(|_| {
                 let wakes = Arc::new(Mutex::new(0));
                 let (controller, processor) = engine(ports, Box::new(CountingWaker(wakes.clone())));
-                Side { controller, processor, events: Vec::new(), wakes, network: network.clone() }
+                let (events, network) = (Vec::new(), network.clone());
+                let (leaves, leaving, left) = (false, false, false);
+                Side { controller, processor, events, wakes, leaves, leaving, left, network }
             })
             .collect();
         World { sides, network }
@@ -200,11 +223,7 @@ impl World {
         self.network().now_nanos += TICK_NANOS;
         let now = self.network().now_nanos;
         for side in &mut self.sides {
-            side.processor.tick(now, 0);
-            side.controller.service();
-            while let Some(event) = side.controller.poll_event() {
-                side.events.push(event);
-            }
+            side.tick(now);
         }
     }
 
