@@ -305,7 +305,7 @@ async fn accounts_of_the_second_format_are_kept_and_get_no_dial_plan() {
     for column in later {
         database.execute_batch(&format!("ALTER TABLE account DROP COLUMN {column}")).unwrap();
     }
-    for table in ["friend", "invitation", "joined", "contact"] {
+    for table in ["friend", "invitation", "contact"] {
         database.execute_batch(&format!("DROP TABLE {table}")).unwrap();
     }
     database

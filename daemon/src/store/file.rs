@@ -92,6 +92,10 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE account ADD COLUMN silence_suppression INTEGER NOT NULL DEFAULT 0;
 ",
+    // Which accounts an invitation made: nobody asked.
+    "
+    DROP TABLE joined;
+",
 ];
 
 /// Makes the directory and the file if need be, both for this user alone, before anything is written.

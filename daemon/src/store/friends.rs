@@ -1,7 +1,4 @@
-//! Friends as rows: the members of a meeting point on this machine, those who are invited there, and the accounts with
-//! which this machine has joined others.
-
-use std::collections::BTreeSet;
+//! Friends as rows: the members of a meeting point on this machine, and those who are invited there.
 
 use rusqlite::{Connection, params};
 use voipd_sip::digest::UserHash;
@@ -18,8 +15,6 @@ pub struct Friends {
     pub invitations: Vec<Invitation>,
     /// Pairs of members who have talked with each other.
     pub contacts: Vec<(String, String)>,
-    /// Names of the accounts that an invitation made.
-    pub joined: BTreeSet<String>,
 }
 
 impl Store {
@@ -63,12 +58,6 @@ impl Store {
             change.commit()
         })
     }
-
-    /// Keeps that an account was made by an invitation.
-    pub fn put_joined(&self, account: String) -> Change {
-        let sql = "INSERT OR REPLACE INTO joined (account) VALUES (?1)";
-        self.change(move |connection| connection.execute(sql, [account]).map(drop))
-    }
 }
 
 /// Everything at once. Rows that make no sense are left out: whoever they were about is invited anew.
@@ -85,10 +74,6 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Friends> {
         .prepare("SELECT one, other FROM contact ORDER BY one, other")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let joined = connection
-        .prepare("SELECT account FROM joined")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
     let credential = |(user, member, hash): (String, String, String)| {
         Some(Credential { user, member, hash: UserHash::from_kept(&hash)? })
     };
@@ -100,6 +85,5 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Friends> {
         credentials: credentials.into_iter().filter_map(credential).collect(),
         invitations: invitations.into_iter().filter_map(invitation).collect(),
         contacts,
-        joined,
     })
 }

@@ -147,7 +147,6 @@ impl Store {
             let change = connection.transaction()?;
             change.execute("DELETE FROM account WHERE name = ?1", [&name])?;
             change.execute("DELETE FROM enabled WHERE account = ?1", [&name])?;
-            change.execute("DELETE FROM joined WHERE account = ?1", [&name])?;
             change.commit()
         })
     }

@@ -132,9 +132,8 @@ impl Driver {
         };
         match end {
             Ok(()) => {
-                let name = settings.name.clone();
-                let (account, joined) = (self.store.put_account(settings), self.store.put_joined(name));
-                self.answer_when_stored(reply, id, async move { account.await.and(joined.await) });
+                let stored = self.store.put_account(settings);
+                self.answer_when_stored(reply, id, stored);
             }
             Err(error) => {
                 // It is ours, and was made by us just now.
