@@ -5,6 +5,7 @@ mod doubt;
 mod gathering;
 mod packets;
 mod paths;
+mod relays;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -20,8 +21,8 @@ use super::{
 };
 use checking::NOMINATION_LIMIT;
 use doubt::Watch;
-use gathering::Relay;
 use paths::Chosen;
+use relays::Relay;
 
 /// Checks without a nominated pair end after this long.
 const CHECKS_LIMIT: Duration = Duration::from_secs(20);
