@@ -35,7 +35,7 @@ check: deps ## format, lints, documentation, licences, direction of dependencies
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	packaging/check-dependencies
-	@[ -x "$(DENY)" ] || $(CARGO) install cargo-deny --locked --quiet
+	@[ -x "$(DENY)" ] || $(CARGO) install cargo-deny --locked --quiet --debug
 	$(CARGO) fetch --locked
 	"$(DENY)" --offline check --hide-inclusion-graph licenses bans sources
 	@packaging/check-advisories "$(DENY)"

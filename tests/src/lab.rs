@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::host::{self, Host};
+use crate::pace;
 
 /// The place of one test. What it hands out lives as long as it does.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl Lab {
     fn with(wait: impl FnOnce(&File)) -> Self {
         let turn = File::create(host::locks().join("turn")).unwrap();
         wait(&turn);
+        pace::begin();
         let directory = tempfile::Builder::new().prefix("voipd-test.").tempdir().unwrap();
         Self { directory, hosts: RefCell::default(), _turn: turn }
     }
