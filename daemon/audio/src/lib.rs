@@ -12,6 +12,7 @@ pub mod jitter;
 pub mod plan;
 pub mod resample;
 pub mod stretch;
+mod sums;
 pub mod tone;
 pub mod voice;
 

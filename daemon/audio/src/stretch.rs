@@ -4,6 +4,8 @@
 //! The piece is as long as the lag at which the sound around the cut is most like itself, by normalised correlation:
 //! searched at about 8 kHz first, then among the neighbours at the full rate.
 
+use crate::sums::dot;
+
 /// Rate of the first search, in hertz.
 const COARSE_RATE: usize = 8_000;
 /// Most samples of the first search: 40 ms.
@@ -212,17 +214,4 @@ fn cross_fade(samples: &mut [f32], into: &[f32]) {
         let weight = (index + 1) as f32 * step;
         *sample += weight * (into - *sample);
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // Eight sums side by side, for the compiler to keep in vector registers.
-    let mut sums = [0.0_f32; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }

@@ -6,6 +6,7 @@
 //! out over the same quarter period.
 
 use super::interpolation::Interpolation;
+use crate::sums::dot;
 
 /// Most pitch periods repeated in a row.
 const MAX_PERIODS: usize = 3;
@@ -299,17 +300,4 @@ pub(super) fn pitch_of(history: &[f32], min: usize, max: usize, correlated: usiz
         }
     }
     best.0
-}
-
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // Eight sums side by side, for the compiler to keep in vector registers.
-    let mut sums = [0.0_f32; 8];
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for index in 0..8 {
-            sums[index] += a[index] * b[index];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }

@@ -9,7 +9,8 @@
 //! Fitting needs correlations alone, and both systems of equations are symmetric Toeplitz: Levinson's recursion solves them
 //! in the square of their size.
 
-use super::concealment::{dot, pitch_of};
+use super::concealment::pitch_of;
+use crate::sums::dot;
 
 /// The highest rate at which gaps are filled so: the work grows with the square of the rate, and a gap at 48 kHz would take
 /// milliseconds of the tick.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::plan::{EngineCounters, StreamCounters};
+use crate::sums::squares;
 
 /// Words that one thread writes as a whole and another reads as a whole: a sequence lock whose data are atomics, so
 /// that a reader never sees half of one tick and half of the next, and the writer never waits.
@@ -191,7 +192,7 @@ impl LevelMeter {
 
     /// Takes one 10 ms frame.
     pub(crate) fn add(&mut self, frame: &[f32]) {
-        self.squares += frame.iter().map(|sample| sample * sample).sum::<f32>();
+        self.squares += squares(frame);
         self.samples += frame.len() as u32;
         self.frames += 1;
         if self.frames == Self::FRAMES {

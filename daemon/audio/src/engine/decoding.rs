@@ -18,8 +18,8 @@ const WORTH_US: u64 = 60_000;
 pub(crate) type Meanings = [Option<ReceiveKind>; 128];
 
 /// The decoders of a stream and the sound that they gave last.
+#[repr(C)]
 pub(crate) struct Decoding {
-    pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
     /// Of what was decoded last.
     codec: Option<Codec>,
     /// Samples of the packet decoded last.
@@ -39,6 +39,7 @@ pub(crate) struct Decoding {
     silent_us: u64,
     /// Packets that others have brought back, by FEC or a description.
     corrected: u64,
+    pub(crate) decoders: [Option<Decoder>; Codec::COUNT],
 }
 
 impl Decoding {

@@ -3,6 +3,7 @@
 
 use crate::engine::port::frame_len;
 use crate::stretch::{Cut, HISTORY_MS, LONGEST_MS, go_on};
+use crate::sums::mean_square;
 use crate::{BUS_RATE, MAX_FRAME};
 
 /// Longest packet that is played: 120 ms, the longest that Opus has (RFC 6716 section 2.1.4).
@@ -30,7 +31,7 @@ pub(crate) struct Playout {
     /// In hertz.
     rate: u32,
     /// What the sound before would have gone on with, fading out under the first of what is added next.
-    bridge: [f32; MAX_FRAME],
+    bridge: Box<[f32; MAX_FRAME]>,
     bridged: usize,
     /// Mean square of the quietest sound lately.
     floor: f32,
@@ -45,7 +46,7 @@ impl Playout {
             start: history,
             end: history,
             rate,
-            bridge: [0.0; MAX_FRAME],
+            bridge: Box::new([0.0; MAX_FRAME]),
             bridged: 0,
             floor: PAUSE,
         }
@@ -159,7 +160,7 @@ impl Playout {
     /// Adds a frame of what the sound before would have gone on with.
     pub(crate) fn go_on(&mut self) {
         self.bridge(10);
-        let (tail, count) = (self.bridge, std::mem::take(&mut self.bridged));
+        let (tail, count) = (*self.bridge, std::mem::take(&mut self.bridged));
         let room = self.room().get_mut(..count).unwrap_or_default();
         for (to, from) in room.iter_mut().zip(tail) {
             *to = from;
@@ -224,10 +225,6 @@ impl Playout {
 
 fn nanos(samples: usize, rate: u32) -> i64 {
     samples as i64 * 1_000_000_000 / i64::from(rate.max(1))
-}
-
-fn mean_square(samples: &[f32]) -> f32 {
-    samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32
 }
 
 /// Stretches `from` over `to`, good enough for a few milliseconds: straight lines between its samples, or their means.

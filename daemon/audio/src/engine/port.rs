@@ -7,6 +7,7 @@ use crate::engine::program::Program;
 use crate::engine::stream::Stream;
 use crate::plan::PortId;
 use crate::resample::Resampler;
+use crate::sums::is_silent;
 use crate::tone::{Generator, Tone};
 use crate::{BUS_RATE, MAX_FRAME};
 
@@ -255,16 +256,17 @@ impl Converters {
 }
 
 /// The sound that a port gives in this tick.
+#[repr(C)]
 pub(crate) struct SourceFrame {
     /// Hertz, one of [`RATES`]; 0: it gives none.
     pub(crate) rate: u32,
     /// Ticks for which it has been digital silence; nobody needs to add that up.
     quiet: u32,
-    /// By the place of the rate; those that are not the port's own only where somebody wants them.
-    sound: [[f32; MAX_FRAME]; RATES.len()],
     before: Before,
     /// By the place of the rate: the last sample, where there was sound at it in this tick.
     ends: [Option<f32>; RATES.len()],
+    /// By the place of the rate; those that are not the port's own only where somebody wants them.
+    sound: [[f32; MAX_FRAME]; RATES.len()],
 }
 
 /// What a port's sound was in the tick before, so that another rate begins where it ended.
@@ -302,7 +304,7 @@ impl SourceFrame {
         if self.rate != 0 {
             self.before.rate = self.rate;
         }
-        let silent = self.own().iter().all(|sample| *sample == 0.0);
+        let silent = is_silent(self.own());
         self.quiet = if silent { self.quiet.saturating_add(1) } else { 0 };
         if let Some(own) = place(self.rate) {
             self.finish(own);

@@ -28,9 +28,9 @@ pub(crate) enum Sender {
     OnProbation,
 }
 
-/// The receiving half of a stream.
+/// The receiving half of a stream; what is large lies behind the rest.
+#[repr(C)]
 pub(crate) struct Receiver {
-    pub(crate) meanings: Meanings,
     play: bool,
     ssrc: Option<u32>,
     /// The SSRC and sequence number that would confirm another sender.
@@ -41,13 +41,14 @@ pub(crate) struct Receiver {
     patience: Patience,
     bursts: Bursts,
     jitter: JitterBuffer,
-    pub(crate) decoding: Decoding,
     /// Of what came last, in hertz.
     clock_rate: u32,
     /// Length of the packet of sound that came last.
     packet_ms: u16,
     events: EventReceiver,
     events_until_nanos: u64,
+    pub(crate) decoding: Decoding,
+    pub(crate) meanings: Meanings,
 }
 
 impl Receiver {

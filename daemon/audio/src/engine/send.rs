@@ -55,7 +55,8 @@ enum Waiting {
     KeepOpen,
 }
 
-/// The sending half of a stream.
+/// The sending half of a stream; what is large lies behind the rest.
+#[repr(C)]
 pub(crate) struct Sender {
     plan: Option<SendPlan>,
     ssrc: u32,
@@ -64,7 +65,7 @@ pub(crate) struct Sender {
     steering: Steering,
     /// The encoder spends bits on FEC.
     fec: bool,
-    history: History,
+    history: Box<History>,
     /// Earlier frames in the packet of sound that was sent last.
     copies: u8,
     suppressor: Suppressor,
@@ -73,7 +74,6 @@ pub(crate) struct Sender {
     clock: u32,
     /// Of the last plan that sent: it says how fast `clock` runs, and at which rate sound is taken.
     codec: Codec,
-    samples: [f32; MAX_TICKS * MAX_FRAME],
     filled: usize,
     /// Ticks in the packet that is being filled.
     packet_ticks: usize,
@@ -86,8 +86,9 @@ pub(crate) struct Sender {
     keep_open: Option<u8>,
     /// Ticks since such a packet was due.
     rested: u16,
-    packet: [u8; MAX_DATAGRAM],
     waiting: Waiting,
+    packet: [u8; MAX_DATAGRAM],
+    samples: [f32; MAX_TICKS * MAX_FRAME],
 }
 
 impl Sender {
@@ -101,7 +102,7 @@ impl Sender {
             complexity: u8::MAX,
             steering: Steering::default(),
             fec: false,
-            history: History::new(),
+            history: Box::new(History::new()),
             copies: 0,
             suppressor: Suppressor::new(codec),
             sequence,

@@ -21,6 +21,7 @@ use crate::engine::send::{Outgoing, Sender};
 use crate::engine::watch::ActivityWatch;
 use crate::engine::{BATCH, Batch, Datagram, MAX_DATAGRAM, MediaSocket};
 use crate::plan::{Codec, EngineEvent, Path, PortId, Protection, SendPlan, Steering, StreamCounters};
+use crate::sums::is_silent;
 
 /// Batches taken from one socket in one tick: a flood costs this much and no more.
 const MAX_BATCHES: usize = 4;
@@ -45,26 +46,25 @@ pub(crate) struct StreamSetup {
     pub(crate) converters: Converters,
 }
 
-/// One RTP stream.
+/// One RTP stream. It lies in memory in this order, and what it is made of does, too: what every tick touches is together,
+/// and what few do behind it or in a box. After a rest the first look at a page costs more than what is done there.
+#[repr(C)]
 pub(crate) struct Stream<S> {
     socket: S,
     /// It was looked at in the last tick.
     looked: bool,
     /// Packets handed to the control side in this tick.
     strays: u8,
+    protection: Protection,
     /// To a connection with a TURN server.
     relay: Option<Box<RelayPort>>,
+    /// Room for a packet with the header of its channel.
+    marked: Box<[u8; MAX_DATAGRAM]>,
     route: Route,
     path: Path,
     channels: Channels,
-    /// Room for a packet with the header of its channel.
-    marked: [u8; MAX_DATAGRAM],
-    protection: Protection,
-    receiver: Receiver,
-    sender: Sender,
     /// Time of the tick whose packets are ready.
     sent_nanos: u64,
-    pub(crate) converters: Converters,
     level_in: LevelMeter,
     level_out: LevelMeter,
     pub(crate) watch: Option<Box<ActivityWatch>>,
@@ -72,6 +72,9 @@ pub(crate) struct Stream<S> {
     own_ssrc_heard: Option<u32>,
     counters: StreamCounters,
     shared: Arc<StreamShared>,
+    receiver: Receiver,
+    sender: Sender,
+    pub(crate) converters: Converters,
 }
 
 /// A tick that has to be made up for.
@@ -94,7 +97,7 @@ impl<S: MediaSocket> Stream<S> {
             route: Route::new(setup.path),
             path: setup.path,
             channels: Channels::default(),
-            marked: [0; MAX_DATAGRAM],
+            marked: Box::new([0; MAX_DATAGRAM]),
             protection: setup.protection,
             receiver: Receiver::new(likely),
             sender: Sender::new(setup.ssrc, likely),
@@ -356,7 +359,7 @@ impl<S: MediaSocket> Stream<S> {
     ) {
         self.level_out.add(samples);
         if let Some(watch) = &mut self.watch {
-            let unheard = muted && samples.iter().all(|sample| *sample == 0.0);
+            let unheard = muted && is_silent(samples);
             let heard: &[f32] = if unheard { &[] } else { samples };
             watch.near(id, samples.len() as u32 * 100, heard, outbox);
         }

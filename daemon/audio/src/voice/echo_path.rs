@@ -5,6 +5,8 @@
 //! The sign of an echo is that the canceller's linear filter makes the microphone's sound weaker: it can do that only
 //! with what it can predict from the loudspeaker's. Against a voice it wins 3 dB in 120 ms by chance, no more.
 
+use crate::sums::mean_square;
+
 /// Blocks of a window, 40 ms.
 const WINDOW: u32 = 10;
 /// Windows that are looked at together, too.
@@ -120,8 +122,4 @@ impl EchoPath {
     pub(super) fn exists(&self) -> bool {
         self.doubt < LIMIT
     }
-}
-
-fn mean_square(samples: &[f32]) -> f32 {
-    samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len().max(1) as f32
 }
