@@ -240,7 +240,7 @@ impl Agent {
         self.settle(now);
     }
 
-    /// A packet on a call's RTCP port.
+    /// A packet on a call's RTCP port. `now`: when it came.
     pub fn handle_rtcp(&mut self, now: Instant, call: CallId, source: SocketAddr, bytes: &[u8]) {
         self.rtcp(now, call, source, bytes);
         self.settle_figures(now);

@@ -9,6 +9,7 @@ mod device;
 mod dtmf;
 mod effort;
 mod insert;
+mod left;
 mod load;
 mod mixer;
 mod obedience;
@@ -121,6 +122,8 @@ pub struct Stray {
     pub port: PortId,
     /// Who sent it; nothing has proved that it is the peer.
     pub source: SocketAddr,
+    /// When it came, in nanoseconds of the monotonic clock: it may have waited for a tick.
+    pub at_nanos: u64,
     /// The datagram.
     pub bytes: Vec<u8>,
 }
@@ -202,7 +205,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         mixer: Mixer::new(max_ports),
         commands: command_receiver,
         returned: returned_sender,
-        outbox: Outbox { events: event_sender, strays: stray_sender, dropped: 0, told: false },
+        outbox: Outbox { events: event_sender, strays: stray_sender, dropped: 0, told: false, calm: 0 },
         batch: Batch::new(),
         waker,
         counters: EngineCounters::default(),
@@ -211,6 +214,8 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
         effort: Effort::default(),
         hurried: PortSet::EMPTY,
         last_due: None,
+        unheard: 0,
+        peers_heard: false,
     };
     (controller, processor)
 }

@@ -8,7 +8,7 @@ use voipd_audio::{PortId, StreamPlan, TICK_NANOS};
 
 use crate::bare::{Bare, socket};
 use crate::world::sound::speech;
-use crate::world::{STREAM, Seeded, Sent, TAPE, Tape, World, address, plan};
+use crate::world::{LATENCY, STREAM, Seeded, Sent, TAPE, Tape, World, address, plan};
 
 const OTHER: PortId = PortId(7);
 
@@ -30,14 +30,13 @@ fn call(codec: Codec, leaves: bool) -> (World, Tape) {
     (world, tape)
 }
 
-/// Packets that are lost, doubled, late and in the wrong order. They arrive before the ticks that are left: of what comes in
-/// between, more is known when the tick behind is served, so that sound is stretched where it is more alike.
+/// Packets that are lost, doubled, late and in the wrong order, some of them between two ticks.
 fn bad_weather(world: &World) {
     let mut random = Seeded(11);
     world.network().weather = Box::new(move |_| match random.draw() % 40 {
         0 | 1 => Vec::new(),
         2 => vec![10_000_000, 10_000_000],
-        late @ 3..8 => vec![10_000_000 * (late | 1)],
+        late @ 3..10 => vec![5_000_000 * late],
         _ => vec![10_000_000],
     });
 }
@@ -90,7 +89,12 @@ fn compare_with_device(
     prepare: impl Fn(&mut World),
     change: impl Fn(&mut World) -> Option<Tape>,
 ) {
-    for (before, bad) in [(false, false), (false, true), (true, false), (true, true)] {
+    // What has come is left as well from the second second on, and then in every other waking.
+    let cases = [500, 1500, 1520].into_iter().flat_map(|rest_ms| {
+        [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(before, bad)| (rest_ms, before, bad))
+    });
+    for (rest_ms, before, bad) in cases {
         let mut ticks = 0;
         let mut run = |leaves: bool| {
             let (mut world, tape) = call(codec, leaves);
@@ -99,7 +103,7 @@ fn compare_with_device(
                 bad_weather(&world);
             }
             prepare(&mut world);
-            world.run_ms(500);
+            world.run_ms(rest_ms);
             if leaves {
                 ticks = until_left(&mut world);
             } else {
@@ -124,7 +128,8 @@ fn compare_with_device(
             seen(&world, [Some(tape), device])
         };
         let (left, each) = (run(true), run(false));
-        assert_same(&format!("{what}, {codec:?}, before {before}, bad weather {bad}"), left, each);
+        let when = format!("after {rest_ms} ms, before {before}, bad weather {bad}");
+        assert_same(&format!("{what}, {codec:?}, {when}"), left, each);
     }
 }
 
@@ -143,6 +148,46 @@ fn what_nobody_hears_is_served_in_half_the_wakings_and_sent_as_ever() {
     assert_eq!(woken(&world) - before, 50);
     let counters = world.sides[1].controller.counters();
     assert_eq!((counters.ticks - counted, counters.ticks_missed), (100, 0));
+}
+
+#[test]
+fn what_nobody_hears_is_received_in_every_other_waking_until_somebody_asks_for_a_way() {
+    let (mut world, _tape) = call(Codec::Pcmu, true);
+    // The other side would look, too.
+    world.sides[0].controller.close(TAPE);
+    let looks = |world: &mut World, ms| {
+        let before = world.network().looks;
+        world.run_ms(ms);
+        world.network().looks - before
+    };
+    let ours = |looks: usize, ms: u64| looks - ms as usize / 20;
+    world.run_ms(100);
+    let early = looks(&mut world, 400);
+    assert_eq!(ours(early, 400), 20, "in every waking while the call is new");
+    world.run_ms(1000);
+    let calm = looks(&mut world, 400);
+    assert_eq!(ours(calm, 400), 10);
+    // A Binding request (RFC 8489) comes when it comes; others follow it, and are handed over without a second rest.
+    let request = |world: &mut World| {
+        world.network().send(address(0), address(1), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+        let sent = world.network().now_nanos;
+        (1..10)
+            .find_map(|ticks| {
+                world.tick();
+                let stray = world.sides[1].controller.poll_stray()?;
+                assert_eq!(stray.at_nanos, sent + LATENCY, "when it came, not when it was read");
+                Some(ticks)
+            })
+            .expect("it is handed over")
+    };
+    assert!(request(&mut world) <= 6);
+    for _ in 0..8 {
+        assert!(request(&mut world) <= 4);
+        world.run_ms(30);
+    }
+    world.run_ms(1200);
+    let calm = looks(&mut world, 400);
+    assert_eq!(ours(calm, 400), 10);
 }
 
 fn open_device(world: &mut World) -> Option<Tape> {
@@ -302,9 +347,9 @@ fn whoever_sounds_or_sends_is_served_in_every_tick() {
 
 #[test]
 fn a_machine_that_stood_still_misses_what_it_would_have_missed() {
-    let run = |leaves: bool| {
+    let run = |rest_ms: u64, leaves: bool| {
         let (mut world, tape) = call(Codec::Pcmu, true);
-        world.run_ms(1000);
+        world.run_ms(rest_ms);
         until_left(&mut world);
         if !leaves {
             // Had it not been left.
@@ -318,5 +363,7 @@ fn a_machine_that_stood_still_misses_what_it_would_have_missed() {
         assert_eq!(world.sides[1].controller.counters().ticks_missed, 7);
         seen(&world, [Some(tape), None])
     };
-    assert_same("seven ticks", run(true), run(false));
+    for rest_ms in [500, 1500, 1520] {
+        assert_same(&format!("seven ticks after {rest_ms} ms"), run(rest_ms, true), run(rest_ms, false));
+    }
 }

@@ -34,12 +34,18 @@ pub(super) fn is_ice(bytes: &[u8]) -> bool {
 }
 
 impl Driver {
-    /// A packet on the media socket at `at` that is not RTP.
-    pub(super) fn control_packet(&mut self, call: CallId, at: SocketAddr, source: SocketAddr, bytes: &[u8]) {
-        let now = Instant::now();
+    /// A packet on the media socket at `at` that is not RTP, and when it came.
+    pub(super) fn control_packet(
+        &mut self,
+        call: CallId,
+        at: SocketAddr,
+        source: SocketAddr,
+        bytes: &[u8],
+        came: Instant,
+    ) {
         match is_ice(bytes) {
-            true => self.agent.handle_stun(now, call, at, source, bytes),
-            false => self.agent.handle_rtcp(now, call, source, bytes),
+            true => self.agent.handle_stun(Instant::now(), call, at, source, bytes),
+            false => self.agent.handle_rtcp(came, call, source, bytes),
         }
     }
 

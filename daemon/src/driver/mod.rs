@@ -206,7 +206,7 @@ impl Driver {
                 Some(found) = neighbours.recv() => driver.neighbours_found(found),
                 () = wake.woken() => driver.serve_engine(),
                 Some(packet) = rtcp.recv() => {
-                    driver.control_packet(packet.call, packet.at, packet.source, &packet.bytes);
+                    driver.control_packet(packet.call, packet.at, packet.source, &packet.bytes, Instant::now());
                 }
                 Some(event) = relay_events.recv() => driver.relay_event(&event),
                 event = watch.next() => driver.network_event(event),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use voipd_agent::view::CallId;
 use voipd_audio::PortId;
@@ -51,8 +51,12 @@ impl Driver {
         }
         while let Some(stray) = self.patchbay.controller().poll_stray() {
             let call = self.media.call_at(stray.port);
+            // It has waited for a tick. A round-trip time is no longer for it.
+            let now = Instant::now();
+            let waited = Duration::from_nanos(monotonic_nanos().saturating_sub(stray.at_nanos));
+            let came = now.checked_sub(waited).unwrap_or(now);
             if let Some((call, at)) = call.and_then(|call| Some((call, self.media.socket_of(call)?))) {
-                self.control_packet(call, at, stray.source, &stray.bytes);
+                self.control_packet(call, at, stray.source, &stray.bytes, came);
                 self.carry_out();
             }
         }

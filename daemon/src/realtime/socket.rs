@@ -12,7 +12,7 @@ use super::clock::{monotonic_nanos, nanos, read_clock};
 /// Room for one control message with a timestamp, with as much again for alignment.
 const CONTROL: usize = 64;
 /// Datagrams that a tick usually finds at one socket, at most.
-const USUAL: usize = 2;
+const USUAL: usize = 3;
 /// A timestamp older than this says that somebody has set the wall clock between arrival and reading.
 const OLDEST_NANOS: u64 = 2_000_000_000;
 

@@ -52,6 +52,7 @@ pub(crate) enum Returned<S> {
 pub(crate) struct StrayRecord {
     pub(crate) port: PortId,
     pub(crate) source: SocketAddr,
+    pub(crate) at_nanos: u64,
     pub(crate) len: usize,
     pub(crate) bytes: [u8; MAX_DATAGRAM],
 }

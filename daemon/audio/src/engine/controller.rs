@@ -267,8 +267,8 @@ impl<S: MediaSocket> Controller<S> {
 
     /// Packets on the RTP ports that are not RTP, oldest first.
     pub fn poll_stray(&mut self) -> Option<Stray> {
-        let StrayRecord { port, source, len, bytes } = self.strays.pop().ok()?;
-        Some(Stray { port, source, bytes: bytes.get(..len).unwrap_or_default().to_vec() })
+        let StrayRecord { port, source, at_nanos, len, bytes } = self.strays.pop().ok()?;
+        Some(Stray { port, source, at_nanos, bytes: bytes.get(..len).unwrap_or_default().to_vec() })
     }
 
     /// Figures of a stream; `None` where `port` is none.

@@ -29,6 +29,7 @@ impl<S: MediaSocket> Processor<S> {
         );
         if rearranges {
             self.mixer.changed();
+            self.outbox.calm = 0;
         }
         match command {
             Command::Open { slot, port } => {

@@ -78,14 +78,15 @@ impl PortSet {
     }
 }
 
-/// One port: what it hears, what it is.
+/// One port: what it is, what it hears. It lies in memory in this order: what every tick touches is together.
+#[repr(C)]
 pub(crate) struct Port<S> {
+    pub(crate) kind: Kind<S>,
     pub(crate) id: PortId,
-    /// Slots whose sound this port hears.
-    pub(crate) sources: PortSet,
     pub(crate) muted: bool,
     pub(crate) tone: Option<Box<PlayedTone>>,
-    pub(crate) kind: Kind<S>,
+    /// Slots whose sound this port hears.
+    pub(crate) sources: PortSet,
 }
 
 /// What a port is.

@@ -10,7 +10,7 @@ use crate::engine::insert::Insert;
 use crate::engine::load::Load;
 use crate::engine::mixer::{self, Mixer};
 use crate::engine::port::{Kind, Port, PortSet, RATES, SourceFrame, frame_len};
-use crate::engine::stream::{LeftTick, Stream};
+use crate::engine::stream::{LeftTicks, Stream};
 use crate::engine::{Batch, MAX_DATAGRAM, MediaSocket, Waker};
 use crate::plan::{EngineCounters, EngineEvent, PortId};
 use crate::{MAX_FRAME, TICK_NANOS};
@@ -36,46 +36,32 @@ pub struct Processor<S: MediaSocket> {
     pub(crate) hurried: PortSet,
     /// When the last tick was due; `None` after a rest.
     pub(crate) last_due: Option<u64>,
+    /// Ticks up to that one for which nothing was received.
+    pub(crate) unheard: u64,
+    /// Some port hears a stream.
+    pub(crate) peers_heard: bool,
 }
 
 impl<S: MediaSocket> Processor<S> {
     /// One tick. `now_nanos`: monotonic clock; `late_nanos`: how long after its due time the tick started.
     /// Answers whether another tick is wanted; `false` parks the thread until the controller unparks it.
     pub fn tick(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
+        let all_read = self.unheard > 0;
+        self.catch_up();
+        self.tick_behind(now_nanos, late_nanos, all_read)
+    }
+
+    /// A tick before which all that was left is served. `all_read`: what had come was read for that.
+    pub(super) fn tick_behind(&mut self, now_nanos: u64, late_nanos: u64, all_read: bool) -> bool {
         self.obey();
         self.keep_time(now_nanos, late_nanos);
-        self.receive(now_nanos, false);
+        self.receive(now_nanos, 0, all_read);
         self.serve(now_nanos)
     }
 
-    /// Whether the tick that comes may be left to [`Processor::two_ticks`]: nothing is sent in it, no peer hears another one, and
-    /// there are no sound devices, files and programs that would hear something or be heard. Nobody sees then when it is
-    /// served.
-    pub fn can_wait(&self) -> bool {
-        let port = |slot: usize| self.ports.get(slot)?.as_deref();
-        let hears = |sink: &Port<S>| sink.sources.iter().filter_map(port).any(Port::is_stream);
-        self.last_due.is_some()
-            && self.commands.is_empty()
-            && self.hurried.is_empty()
-            && self.open.iter().filter_map(port).all(|port| port.can_wait() && !hears(port))
-    }
-
-    /// As [`Processor::tick`], for the tick that was left and the one that is due: the first hears what had come by its own
-    /// time, and knows nothing of what was commanded since it was left.
-    pub fn two_ticks(&mut self, now_nanos: u64, late_nanos: u64) -> bool {
-        let Some(last) = self.last_due else { return self.tick(now_nanos, late_nanos) };
-        let left = last + TICK_NANOS;
-        self.last_due = Some(left);
-        self.counters.ticks += 1;
-        self.effort.begin(self.load.complexity());
-        self.receive(left, true);
-        self.effort.count(&mut self.counters);
-        self.mix(left);
-        self.tick(now_nanos, late_nanos)
-    }
-
-    /// Lets streams take what has come. `left`: the tick is served late, and filled from what had come by its time.
-    fn receive(&mut self, now_nanos: u64, left: bool) {
+    /// Lets streams take what has come. `left`: so many ticks up to this one are served late, and filled from what had come
+    /// by their time. `all_read`: nothing can have come since.
+    pub(super) fn receive(&mut self, now_nanos: u64, left: u64, all_read: bool) {
         // One kind of work after another: after a rest of 10 ms most of what a tick costs is to bring code back into the
         // processor's cache, the system's above all, and what a step brings is used best by the same step of the next port.
         let Self { ports, frames, batch, effort, outbox, .. } = self;
@@ -83,10 +69,11 @@ impl<S: MediaSocket> Processor<S> {
             if let (Some(Some(port)), Some(frame)) = (ports.get_mut(slot), frames.get_mut(slot))
                 && let Kind::Stream(stream) = &mut port.kind
             {
-                let left_tick =
-                    left.then_some(LeftTick { now_nanos, frame: &mut *frame, effort: &mut *effort });
-                stream.receive(port.id, now_nanos, left_tick, batch, outbox);
-                if left {
+                let first_nanos = now_nanos + TICK_NANOS - left * TICK_NANOS;
+                let last_nanos = now_nanos;
+                let ticks = LeftTicks { first_nanos, last_nanos, frame: &mut *frame, effort: &mut *effort };
+                stream.receive(port.id, now_nanos, ticks, all_read, batch, outbox);
+                if left > 0 {
                     frame.listen();
                 }
             }
@@ -103,20 +90,10 @@ impl<S: MediaSocket> Processor<S> {
             self.fill(slot, now_nanos);
         }
         self.effort.count(&mut self.counters);
-        self.mix(now_nanos);
-        for slot in open.iter() {
-            self.send(slot);
-        }
-        for slot in open.iter() {
-            if let Some(stream) = self.stream(slot) {
-                stream.publish();
-            }
-        }
-        self.counters.events_dropped = self.outbox.dropped;
-        self.shared.publish(&pack_engine(&self.counters));
-        if std::mem::take(&mut self.outbox.told) {
-            self.waker.wake();
-        }
+        self.mix(now_nanos, true);
+        self.send();
+        self.publish_streams();
+        self.publish();
         let wanted = self.wants_ticks();
         if !wanted {
             self.last_due = None;
@@ -124,12 +101,17 @@ impl<S: MediaSocket> Processor<S> {
         wanted
     }
 
-    /// Gives everyone what the others have given for this tick.
-    fn mix(&mut self, now_nanos: u64) {
+    /// Gives everyone what the others have given for this tick. `heard`: `false` where it is known that there is nothing.
+    pub(super) fn mix(&mut self, now_nanos: u64, heard: bool) {
         let (open, tick) = (self.open, self.counters.ticks);
-        self.convert(open);
+        if heard {
+            self.convert(open);
+        }
         if self.mixer.is_stale() {
             let ports = &self.ports;
+            let port = |slot: usize| ports.get(slot)?.as_deref();
+            let hears = |sink: &Port<S>| sink.sources.iter().filter_map(port).any(Port::is_stream);
+            self.peers_heard = open.iter().filter_map(port).any(hears);
             let adapts =
                 |slot: &usize| matches!(ports.get(*slot), Some(Some(port)) if port.encodes_by_effort());
             self.load.expect(open.iter().filter(adapts).count());
@@ -141,7 +123,7 @@ impl<S: MediaSocket> Processor<S> {
         self.mixer.begin();
         let mut place = 0;
         while let Some(slot) = self.mixer.slot(place) {
-            self.play(place, slot, tick, now_nanos);
+            self.play((place, slot), tick, now_nanos, heard);
             place += 1;
         }
     }
@@ -176,11 +158,12 @@ impl<S: MediaSocket> Processor<S> {
         self.load.add(nanos);
     }
 
-    fn keep_time(&mut self, now_nanos: u64, late_nanos: u64) {
+    pub(super) fn keep_time(&mut self, now_nanos: u64, late_nanos: u64) {
         let due = now_nanos.saturating_sub(late_nanos);
         let ticks = self.last_due.map_or(1, |last| (due.saturating_sub(last) + TICK_NANOS / 2) / TICK_NANOS);
         self.last_due = Some(due);
         self.counters.ticks += 1;
+        self.outbox.calm = self.outbox.calm.saturating_add(1);
         count_lateness(&mut self.counters, late_nanos);
         if ticks > 1 {
             self.counters.ticks_missed += ticks - 1;
@@ -243,13 +226,33 @@ impl<S: MediaSocket> Processor<S> {
         }
     }
 
-    /// Lets a stream send what it has made ready.
-    fn send(&mut self, slot: usize) {
-        let Self { ports, outbox, .. } = self;
-        if let Some(Some(port)) = ports.get_mut(slot)
-            && let Kind::Stream(stream) = &mut port.kind
-        {
-            stream.send(outbox);
+    /// Lets streams send what they have made ready.
+    pub(super) fn send(&mut self) {
+        let Self { open, ports, outbox, .. } = self;
+        for slot in open.iter() {
+            if let Some(Some(port)) = ports.get_mut(slot)
+                && let Kind::Stream(stream) = &mut port.kind
+            {
+                stream.send(outbox);
+            }
+        }
+    }
+
+    /// Shows the control side what streams have counted.
+    pub(super) fn publish_streams(&mut self) {
+        for slot in self.open.iter() {
+            if let Some(stream) = self.stream(slot) {
+                stream.publish();
+            }
+        }
+    }
+
+    /// Shows the control side what the engine has counted, and wakes it where it was told something.
+    pub(super) fn publish(&mut self) {
+        self.counters.events_dropped = self.outbox.dropped;
+        self.shared.publish(&pack_engine(&self.counters));
+        if std::mem::take(&mut self.outbox.told) {
+            self.waker.wake();
         }
     }
 
@@ -304,8 +307,9 @@ impl<S: MediaSocket> Processor<S> {
             .map_or(PortSet::EMPTY, |port| port.sources)
     }
 
-    /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick.
-    fn play(&mut self, place: usize, slot: usize, tick: u64, now_nanos: u64) {
+    /// Gives a port what it hears. `place`: that of the port with the mixer; `tick`: number of the tick; `heard`: see
+    /// [`Processor::mix`].
+    fn play(&mut self, (place, slot): (usize, usize), tick: u64, now_nanos: u64, heard: bool) {
         if let Some(Some(port)) = self.ports.get(slot)
             && let Kind::Program(program) = &port.kind
         {
@@ -326,7 +330,9 @@ impl<S: MediaSocket> Processor<S> {
         };
         let mut sound = [0.0; MAX_FRAME];
         let sound = sound.get_mut(..frame_len(rate)).unwrap_or_default();
-        self.mixer.mix(place, &self.frames, port.sources, rate, sound);
+        if heard {
+            self.mixer.mix(place, &self.frames, port.sources, rate, sound);
+        }
         let Port { id, muted, tone, kind, .. } = port.as_mut();
         if *muted && matches!(kind, Kind::Stream(_)) {
             sound.fill(0.0);
@@ -359,6 +365,8 @@ pub(crate) struct Outbox {
     pub(crate) dropped: u64,
     /// Something was said in this tick.
     pub(crate) told: bool,
+    /// Wakings since the control side was last given a packet, or has changed something.
+    pub(crate) calm: u32,
 }
 
 impl Outbox {
@@ -370,7 +378,7 @@ impl Outbox {
     }
 
     /// `false` when there is no room.
-    pub(crate) fn stray(&mut self, port: PortId, source: SocketAddr, datagram: &[u8]) -> bool {
+    pub(crate) fn stray(&mut self, port: PortId, source: SocketAddr, at_nanos: u64, datagram: &[u8]) -> bool {
         if self.strays.is_full() {
             return false;
         }
@@ -379,7 +387,7 @@ impl Outbox {
         for (to, from) in bytes.iter_mut().zip(datagram) {
             *to = *from;
         }
-        self.told = true;
-        self.strays.push(StrayRecord { port, source, len, bytes }).is_ok()
+        (self.told, self.calm) = (true, 0);
+        self.strays.push(StrayRecord { port, source, at_nanos, len, bytes }).is_ok()
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::port::frame_len;
 use crate::engine::redundancy::History;
 use crate::engine::suppression::{self, Suppressor};
 use crate::plan::{Codec, SendPlan, Steering, StreamCounters};
+use crate::sums::is_silent;
 
 /// Bytes of an RTP header without CSRC list and extension (RFC 3550 section 5.1).
 const HEADER: usize = 12;
@@ -18,6 +19,8 @@ const RECENT_PACKETS: u16 = 512;
 const RECENT_SECONDS: u32 = 10;
 /// Longest packet time, in ticks.
 const MAX_TICKS: usize = 6;
+/// The sound of a packet in which nothing is heard.
+static SILENCE: [f32; MAX_TICKS * MAX_FRAME] = [0.0; MAX_TICKS * MAX_FRAME];
 
 /// Ticks from one packet that keeps the way open to the next, as RFC 6263 recommends; and to another one behind it, should
 /// it be lost.
@@ -75,6 +78,8 @@ pub(crate) struct Sender {
     /// Of the last plan that sent: it says how fast `clock` runs, and at which rate sound is taken.
     codec: Codec,
     filled: usize,
+    /// What is filled is silence, and not written.
+    silent: bool,
     /// Ticks in the packet that is being filled.
     packet_ticks: usize,
     /// Packets begin on a tick of their own phase, so that many streams do not encode in the same tick.
@@ -110,6 +115,7 @@ impl Sender {
             codec,
             samples: [0.0; MAX_TICKS * MAX_FRAME],
             filled: 0,
+            silent: true,
             packet_ticks: 1,
             in_phase: false,
             marker: true,
@@ -265,9 +271,9 @@ impl Sender {
     pub(crate) fn push(&mut self, samples: &[f32], tick: u64, complexity: u8) -> Option<char> {
         let frame = frame_len(self.codec.sample_rate());
         self.clock = self.clock.wrapping_add(self.tick_units());
-        let Some(plan) = &self.plan else { return None };
+        let plan = self.plan?;
         if self.filled == 0 {
-            self.packet_ticks = self.ticks(plan);
+            self.packet_ticks = self.ticks(&plan);
         }
         let ticks = self.packet_ticks;
         if !self.in_phase {
@@ -276,9 +282,7 @@ impl Sender {
             }
             self.in_phase = true;
         }
-        for (to, from) in self.samples.iter_mut().skip(self.filled).zip(samples) {
-            *to = *from;
-        }
+        self.take(samples);
         self.filled += frame;
         if self.filled < ticks * frame {
             return None;
@@ -295,7 +299,7 @@ impl Sender {
             self.suppressor.forget();
             return sent;
         }
-        let SendPlan { payload_type, redundancy, comfort_noise, .. } = *plan;
+        let SendPlan { payload_type, redundancy, comfort_noise, .. } = plan;
         if let Some(number) = comfort_noise
             && self.codec != Codec::Opus
             && self.suppress(number, samples, start)
@@ -308,7 +312,7 @@ impl Sender {
             encoder.set_complexity(complexity);
             self.complexity = complexity;
         }
-        let sound = self.samples.get(..samples).unwrap_or_default();
+        let sound = if self.silent { &SILENCE } else { &self.samples }.get(..samples).unwrap_or_default();
         let room = self.packet.get_mut(HEADER..).unwrap_or_default();
         match encoder.encode(sound, room) {
             Ok(octets) if octets > 0 => {
@@ -329,6 +333,23 @@ impl Sender {
             _ => self.pause(),
         }
         None
+    }
+
+    /// Puts samples behind those of the packet that is being filled. Silence is not written: many calls in which nobody
+    /// speaks would bring memory into the processor's cache for nothing.
+    fn take(&mut self, samples: &[f32]) {
+        let silent = is_silent(samples);
+        if self.filled == 0 {
+            self.silent = silent;
+        } else if self.silent && !silent {
+            self.samples.iter_mut().take(self.filled).for_each(|sample| *sample = 0.0);
+            self.silent = false;
+        }
+        if !self.silent {
+            for (to, from) in self.samples.iter_mut().skip(self.filled).zip(samples) {
+                *to = *from;
+            }
+        }
     }
 
     /// Gives what is ready to `send`.
@@ -361,7 +382,7 @@ impl Sender {
 
     /// Makes a description of the noise ready, or nothing, where the packet has no talk in it; then answers `true`.
     fn suppress(&mut self, payload_type: u8, samples: usize, start: u32) -> bool {
-        let sound = self.samples.get(..samples).unwrap_or_default();
+        let sound = if self.silent { &SILENCE } else { &self.samples }.get(..samples).unwrap_or_default();
         let room = self.packet.get_mut(HEADER..).unwrap_or_default();
         match self.suppressor.packet(sound, self.codec, room) {
             suppression::Turn::Talk => return false,

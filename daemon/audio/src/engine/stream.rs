@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rtp_rs::RtpReader;
 
+use crate::TICK_NANOS;
 use crate::codec::{Decoder, Encoder};
 use crate::engine::counters::{LevelMeter, StreamShared, pack_stream};
 use crate::engine::decoding::Meanings;
@@ -51,7 +52,7 @@ pub(crate) struct StreamSetup {
 #[repr(C)]
 pub(crate) struct Stream<S> {
     socket: S,
-    /// It was looked at in the last tick.
+    /// The last tick has asked what has come.
     looked: bool,
     /// Packets handed to the control side in this tick.
     strays: u8,
@@ -77,13 +78,20 @@ pub(crate) struct Stream<S> {
     pub(crate) converters: Converters,
 }
 
-/// A tick that has to be made up for.
-pub(crate) struct LeftTick<'a> {
-    /// When it was due.
-    pub(crate) now_nanos: u64,
-    /// What the stream gives in it.
+/// Ticks that have to be made up for, or none.
+pub(crate) struct LeftTicks<'a> {
+    /// When the first and the last of them were due; the last is before the first where there is none.
+    pub(crate) first_nanos: u64,
+    pub(crate) last_nanos: u64,
+    /// What the stream gives in them.
     pub(crate) frame: &'a mut SourceFrame,
     pub(crate) effort: &'a mut Effort,
+}
+
+impl LeftTicks<'_> {
+    fn is_none(&self) -> bool {
+        self.first_nanos > self.last_nanos
+    }
 }
 
 impl<S: MediaSocket> Stream<S> {
@@ -140,20 +148,23 @@ impl<S: MediaSocket> Stream<S> {
         std::mem::replace(&mut self.socket, socket)
     }
 
-    /// Takes what has arrived. Whoever has sound for this tick is asked again in the next one: with packets of 20 ms half of
-    /// all looks would find nothing, or something that is not wanted yet. Packets tell when they came, not when they were
-    /// read. `left`: of a tick that is served later than at its time, which is filled from what had come by then.
+    /// Takes what has arrived, if it looks for it. `left`: ticks that are served later than at their time. Packets tell when
+    /// they came, not when they were read: each tick knows of those that it would have known. `all_read`: nothing can have
+    /// come since the last tick.
     pub(crate) fn receive(
         &mut self,
         id: PortId,
         now_nanos: u64,
-        mut left: Option<LeftTick<'_>>,
+        mut left: LeftTicks<'_>,
+        all_read: bool,
         batch: &mut Batch,
         outbox: &mut Outbox,
     ) {
-        self.looked = !(self.looked && self.receiver.has_sound());
-        if !self.looked {
-            return self.make_up_for(id, left, outbox);
+        if left.is_none() {
+            self.looked = self.looks();
+            if all_read || !self.looked {
+                return;
+            }
         }
         self.strays = 0;
         for _ in 0..MAX_BATCHES {
@@ -162,7 +173,7 @@ impl<S: MediaSocket> Stream<S> {
             for datagram in batch.datagrams.iter_mut().take(batch.len) {
                 let Datagram { bytes, len, source, at_nanos } = datagram;
                 let bytes = bytes.get_mut(..*len).unwrap_or_default();
-                self.make_up_for(id, left.take_if(|left| left.now_nanos < *at_nanos), outbox);
+                self.make_up_for(id, &mut left, *at_nanos, outbox);
                 self.datagram(id, bytes, *source, *at_nanos, outbox);
             }
             if batch.len < BATCH {
@@ -170,20 +181,20 @@ impl<S: MediaSocket> Stream<S> {
             }
         }
         self.receive_by_relay(id, &mut left, outbox);
-        self.make_up_for(id, left, outbox);
+        self.make_up_for(id, &mut left, u64::MAX, outbox);
         if let Some(event) = self.receiver.expire_event(now_nanos) {
             outbox.event(dtmf_received(id, event));
         }
     }
 
     /// Takes what has come by the connection with a TURN server.
-    fn receive_by_relay(&mut self, id: PortId, left: &mut Option<LeftTick<'_>>, outbox: &mut Outbox) {
+    fn receive_by_relay(&mut self, id: PortId, left: &mut LeftTicks<'_>, outbox: &mut Outbox) {
         let Some(relay) = &mut self.relay else { return };
         self.counters.packets_discarded += relay.dropped.swap(0, Ordering::Relaxed);
         for _ in 0..RELAY_PACKETS {
             let Some(relay) = &mut self.relay else { return };
             let Ok(mut packet) = relay.incoming.pop() else { return };
-            self.make_up_for(id, left.take_if(|left| left.now_nanos < packet.at_nanos), outbox);
+            self.make_up_for(id, left, packet.at_nanos, outbox);
             let inside = self.channels.inside(None, packet.message());
             match inside.and_then(|inside| packet.bytes.get_mut(inside)) {
                 Some(bytes) if Class::of(bytes) == Class::Rtp => {
@@ -195,10 +206,23 @@ impl<S: MediaSocket> Stream<S> {
         }
     }
 
-    fn make_up_for(&mut self, id: PortId, left: Option<LeftTick<'_>>, outbox: &mut Outbox) {
-        if let Some(LeftTick { now_nanos, frame, effort }) = left {
-            self.fill(id, now_nanos, frame, effort, outbox);
+    /// Serves those of the ticks left that know nothing of a packet that came at `until_nanos`.
+    fn make_up_for(&mut self, id: PortId, left: &mut LeftTicks<'_>, until_nanos: u64, outbox: &mut Outbox) {
+        while !left.is_none() {
+            let looks = self.looks();
+            if looks && left.first_nanos >= until_nanos {
+                return;
+            }
+            self.looked = looks;
+            self.fill(id, left.first_nanos, left.frame, left.effort, outbox);
+            left.first_nanos += TICK_NANOS;
         }
+    }
+
+    /// Whether the tick that comes asks what has come. Whoever has sound for it is asked again in the next one: with packets
+    /// of 20 ms half of all looks would find nothing, or something that is not wanted yet.
+    fn looks(&self) -> bool {
+        !(self.looked && self.receiver.has_sound())
     }
 
     /// Takes a packet of the peer's that the control side has found in what a relay sent.
@@ -233,7 +257,7 @@ impl<S: MediaSocket> Stream<S> {
         match class {
             Class::Rtp => self.rtp(id, bytes, source, at_nanos, outbox),
             Class::Rtcp | Class::Control => {
-                if self.strays < MAX_STRAYS && outbox.stray(id, source, bytes) {
+                if self.strays < MAX_STRAYS && outbox.stray(id, source, at_nanos, bytes) {
                     self.strays += 1;
                 } else {
                     self.counters.packets_discarded += 1;
