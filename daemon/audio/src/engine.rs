@@ -39,7 +39,7 @@ use crate::engine::counters::EngineShared;
 use crate::engine::effort::Effort;
 use crate::engine::load::Load;
 use crate::engine::mixer::Mixer;
-use crate::engine::port::{MAX_PORTS, PortSet, SourceFrame};
+use crate::engine::port::{MAX_PORTS, PortSet};
 use crate::engine::processor::Outbox;
 use crate::plan::{EngineCounters, PortId};
 
@@ -201,7 +201,7 @@ pub fn engine<S: MediaSocket>(max_ports: usize, waker: Box<dyn Waker>) -> (Contr
     let processor = Processor {
         ports: (0..max_ports).map(|_| None).collect(),
         open: PortSet::EMPTY,
-        frames: (0..max_ports).map(|_| SourceFrame::SILENT).collect(),
+        frames: Vec::with_capacity(max_ports),
         mixer: Mixer::new(max_ports),
         commands: command_receiver,
         returned: returned_sender,

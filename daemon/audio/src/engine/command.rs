@@ -19,25 +19,70 @@ pub(crate) const STRAYS: usize = 128;
 
 /// From control to the tick, in order. Ports are named by slot.
 pub(crate) enum Command<S> {
-    Open { slot: usize, port: Box<Port<S>> },
-    Plan { slot: usize, setup: Box<StreamSetup> },
-    Close { slot: usize },
-    Move { slot: usize, socket: S },
-    Connect { slot: usize, sources: Box<PortSet> },
-    Mute { slot: usize, muted: bool },
-    Event { slot: usize, digit: char, duration_ms: u32 },
-    Steer { slot: usize, steering: Steering },
-    Tone { slot: usize, tone: Option<Box<PlayedTone>> },
-    Watch { slot: usize, watch: Option<Box<ActivityWatch>> },
-    Relay { slot: usize, relay: Option<Box<RelayPort>> },
-    Insert { slot: usize, insert: Option<Box<Insert>> },
-    Volume { slot: usize, gain: f32 },
-    Packet { slot: usize, packet: Box<RelayPacket> },
+    /// Gives the port in the box in exchange for what is in the slot.
+    Open {
+        slot: usize,
+        port: Box<Option<Port<S>>>,
+    },
+    Plan {
+        slot: usize,
+        setup: Box<StreamSetup>,
+    },
+    /// The box is for the port.
+    Close {
+        slot: usize,
+        room: Box<Option<Port<S>>>,
+    },
+    Move {
+        slot: usize,
+        socket: S,
+    },
+    Connect {
+        slot: usize,
+        sources: Box<PortSet>,
+    },
+    Mute {
+        slot: usize,
+        muted: bool,
+    },
+    Event {
+        slot: usize,
+        digit: char,
+        duration_ms: u32,
+    },
+    Steer {
+        slot: usize,
+        steering: Steering,
+    },
+    Tone {
+        slot: usize,
+        tone: Option<Box<PlayedTone>>,
+    },
+    Watch {
+        slot: usize,
+        watch: Option<Box<ActivityWatch>>,
+    },
+    Relay {
+        slot: usize,
+        relay: Option<Box<RelayPort>>,
+    },
+    Insert {
+        slot: usize,
+        insert: Option<Box<Insert>>,
+    },
+    Volume {
+        slot: usize,
+        gain: f32,
+    },
+    Packet {
+        slot: usize,
+        packet: Box<RelayPacket>,
+    },
 }
 
 /// From the tick to control: what a command has replaced, to be freed there. At most one for each command.
 pub(crate) enum Returned<S> {
-    Port { _port: Box<Port<S>> },
+    Port { _port: Box<Option<Port<S>>> },
     Setup { _setup: Box<StreamSetup> },
     Socket { _socket: S },
     Sources { _sources: Box<PortSet> },

@@ -175,7 +175,7 @@ impl<S: MediaSocket> Controller<S> {
         if let Some(Entry { slot, .. }) = self.ports.remove(&port) {
             // Commands are executed in order: whoever gets the slot next comes behind this.
             self.free.insert(slot);
-            self.send(Command::Close { slot });
+            self.send(Command::Close { slot, room: Box::new(None) });
         }
     }
 
@@ -326,7 +326,7 @@ impl<S: MediaSocket> Controller<S> {
     }
 
     fn open(&mut self, slot: usize, id: PortId, kind: Kind<S>) {
-        let port = Box::new(Port { id, sources: PortSet::EMPTY, muted: false, tone: None, kind });
+        let port = Box::new(Some(Port { id, sources: PortSet::EMPTY, muted: false, tone: None, kind }));
         self.send(Command::Open { slot, port });
     }
 

@@ -2,7 +2,7 @@
 
 use crate::engine::MediaSocket;
 use crate::engine::command::{Command, Returned};
-use crate::engine::port::{Kind, Port};
+use crate::engine::port::{Kind, Port, SourceFrame};
 use crate::engine::processor::Processor;
 use crate::plan::EngineEvent;
 
@@ -32,14 +32,17 @@ impl<S: MediaSocket> Processor<S> {
             self.outbox.calm = 0;
         }
         match command {
-            Command::Open { slot, port } => {
+            Command::Open { slot, mut port } => {
                 // The slot is free: the control side gives it to one port at a time.
-                let old = self.ports.get_mut(slot)?.replace(port);
+                std::mem::swap(self.ports.get_mut(slot)?, &mut port);
                 self.open.insert(slot);
-                old.map(|_port| Returned::Port { _port })
+                while self.frames.len() <= slot && self.frames.len() < self.frames.capacity() {
+                    self.frames.push(SourceFrame::SILENT);
+                }
+                Some(Returned::Port { _port: port })
             }
-            Command::Close { slot } => {
-                let old = self.ports.get_mut(slot)?.take();
+            Command::Close { slot, mut room } => {
+                *room = self.ports.get_mut(slot)?.take();
                 self.open.remove(slot);
                 if let Some(frame) = self.frames.get_mut(slot) {
                     frame.rate = 0;
@@ -52,7 +55,7 @@ impl<S: MediaSocket> Processor<S> {
                         }
                     }
                 }
-                old.map(|_port| Returned::Port { _port })
+                Some(Returned::Port { _port: room })
             }
             Command::Plan { slot, mut setup } => {
                 if let Some(port) = self.port(slot)

@@ -17,11 +17,11 @@ use crate::{MAX_FRAME, TICK_NANOS};
 
 /// The real-time half of an engine.
 pub struct Processor<S: MediaSocket> {
-    pub(crate) ports: Box<[Option<Box<Port<S>>>]>,
+    pub(crate) ports: Box<[Option<Port<S>>]>,
     /// Which slots have a port.
     pub(crate) open: PortSet,
-    /// What each port gives in this tick, by slot.
-    pub(crate) frames: Box<[SourceFrame]>,
+    /// What each port gives in this tick, by slot: as many as have been needed. There is room for all.
+    pub(crate) frames: Vec<SourceFrame>,
     pub(crate) mixer: Mixer,
     pub(crate) commands: rtrb::Consumer<Command<S>>,
     pub(crate) returned: rtrb::Producer<Returned<S>>,
@@ -109,14 +109,14 @@ impl<S: MediaSocket> Processor<S> {
         }
         if self.mixer.is_stale() {
             let ports = &self.ports;
-            let port = |slot: usize| ports.get(slot)?.as_deref();
+            let port = |slot: usize| ports.get(slot)?.as_ref();
             let hears = |sink: &Port<S>| sink.sources.iter().filter_map(port).any(Port::is_stream);
             self.peers_heard = open.iter().filter_map(port).any(hears);
             let adapts =
                 |slot: &usize| matches!(ports.get(*slot), Some(Some(port)) if port.encodes_by_effort());
             self.load.expect(open.iter().filter(adapts).count());
             self.mixer.arrange(open.iter().filter_map(|slot| {
-                let port = ports.get(slot)?.as_deref()?;
+                let port = ports.get(slot)?.as_ref()?;
                 Some((slot, port.sink_rate(), port.sources))
             }));
         }
@@ -178,7 +178,7 @@ impl<S: MediaSocket> Processor<S> {
     }
 
     pub(crate) fn port(&mut self, slot: usize) -> Option<&mut Port<S>> {
-        self.ports.get_mut(slot)?.as_deref_mut()
+        self.ports.get_mut(slot)?.as_mut()
     }
 
     /// Shows a microphone's insert what the loudspeaker played in the tick before.
@@ -192,7 +192,7 @@ impl<S: MediaSocket> Processor<S> {
         if hurried {
             self.hurried.insert(slot);
         }
-        let is_wanted = |ports: &[Option<Box<Port<S>>>], slot: usize| matches!(ports.get(slot), Some(Some(port)) if port.id == wanted);
+        let is_wanted = |ports: &[Option<Port<S>>], slot: usize| matches!(ports.get(slot), Some(Some(port)) if port.id == wanted);
         let found = if is_wanted(&self.ports, last) {
             Some(last)
         } else {
@@ -261,7 +261,7 @@ impl<S: MediaSocket> Processor<S> {
         let (Some(Some(port)), Some(frame)) = (self.ports.get_mut(slot), self.frames.get_mut(slot)) else {
             return;
         };
-        let Port { id, muted, kind, .. } = port.as_mut();
+        let Port { id, muted, kind, .. } = port;
         match kind {
             Kind::Stream(stream) => {
                 stream.fill(*id, now_nanos, frame, &mut self.effort, &mut self.outbox);
@@ -333,7 +333,7 @@ impl<S: MediaSocket> Processor<S> {
         if heard {
             self.mixer.mix(place, &self.frames, port.sources, rate, sound);
         }
-        let Port { id, muted, tone, kind, .. } = port.as_mut();
+        let Port { id, muted, tone, kind, .. } = port;
         if *muted && matches!(kind, Kind::Stream(_)) {
             sound.fill(0.0);
         }

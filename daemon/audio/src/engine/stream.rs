@@ -48,9 +48,11 @@ pub(crate) struct StreamSetup {
 }
 
 /// One RTP stream. It lies in memory in this order, and what it is made of does, too: what every tick touches is together,
-/// and what few do behind it or in a box. After a rest the first look at a page costs more than what is done there.
+/// what is sent is, and what few touch is behind it or in a box. After a rest the first look at a page costs more than
+/// what is done there.
 #[repr(C)]
 pub(crate) struct Stream<S> {
+    receiver: Receiver,
     socket: S,
     /// The last tick has asked what has come.
     looked: bool,
@@ -73,7 +75,6 @@ pub(crate) struct Stream<S> {
     own_ssrc_heard: Option<u32>,
     counters: StreamCounters,
     shared: Arc<StreamShared>,
-    receiver: Receiver,
     sender: Sender,
     pub(crate) converters: Converters,
 }
