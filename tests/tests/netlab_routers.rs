@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use voipd_tests::netlab::{Coturn, Internet, Kind, Miniupnpd, Namespace, Nat, Protocol, Site};
+use voipd_tests::netlab::{Coturn, Internet, Kind, Miniupnpd, Namespace, Nat, Protocol, Site, own};
 use voipd_tests::process::{Process, program, run};
 use voipd_tests::{Lab, SOON, needs_root, until};
 
@@ -261,7 +261,8 @@ async fn what_a_killed_test_left_is_removed() {
         return;
     }
     let lab = Lab::shared();
-    // The highest number is given out last: nobody has it.
+    // The highest number is given out last: nobody has it. Until its owner is gone no other test may remove what it left.
+    let owner = own(250);
     let name = "voipd-netlab-250-left";
     run(program("ip").args(["netns", "add", name]));
     let mut left = program("ip");
@@ -272,6 +273,7 @@ async fn what_a_killed_test_left_is_removed() {
         (!processes.trim().is_empty()).then_some(())
     })
     .await;
+    drop(owner);
     drop(Internet::new());
     assert!(!Path::new("/run/netns").join(name).exists());
     left.wait(SOON).await;

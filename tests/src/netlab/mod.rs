@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use names::NameServer;
-pub use namespace::Namespace;
+pub use namespace::{Namespace, own};
 pub use router::{Nat, Router};
 pub use site::{Kind, SecondWay, Site};
 pub use turn::Coturn;

@@ -118,6 +118,13 @@ fn remove(name: &str) {
     let _ = program("ip").args(["netns", "delete", name]).output();
 }
 
+/// The right to a number, as a laboratory has it: until the file is closed, nobody removes what bears it.
+pub fn own(number: u8) -> File {
+    let lock = File::create(locks().join(format!("{KIND}-{number}"))).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
 /// Removes the namespaces of laboratories whose owner is gone.
 fn sweep() {
     let Ok(names) = fs::read_dir(NAMESPACES) else { return };
