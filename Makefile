@@ -42,6 +42,7 @@ check: deps ## format, lints, documentation, licences, direction of dependencies
 
 test: test-deps check ## everything CI runs
 	$(CARGO) test --workspace --locked --no-run
+	@sync # a disk that still writes what was built holds up sound
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 bench: test-deps build ## codecs, ticks, CPU, memory, call set-up and delay, beside baresip where it is installed

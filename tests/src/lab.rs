@@ -21,18 +21,18 @@ pub struct Lab {
 impl Lab {
     /// A place for a test that carries sound in real time: it waits until no other test runs on this machine.
     pub fn alone() -> Self {
-        Self::with(|turn| turn.lock().unwrap())
+        Self::with(true, |turn| turn.lock().unwrap())
     }
 
     /// A place for a test whose outcome does not depend on the machine's pace: others of this kind run beside it.
     pub fn shared() -> Self {
-        Self::with(|turn| turn.lock_shared().unwrap())
+        Self::with(false, |turn| turn.lock_shared().unwrap())
     }
 
-    fn with(wait: impl FnOnce(&File)) -> Self {
+    fn with(alone: bool, wait: impl FnOnce(&File)) -> Self {
         let turn = File::create(host::locks().join("turn")).unwrap();
         wait(&turn);
-        pace::begin();
+        pace::begin(alone);
         let directory = tempfile::Builder::new().prefix("voipd-test.").tempdir().unwrap();
         Self { directory, hosts: RefCell::default(), _turn: turn }
     }
