@@ -11,7 +11,8 @@ use super::clock::{monotonic_nanos, nanos, read_clock};
 
 /// Room for one control message with a timestamp, with as much again for alignment.
 const CONTROL: usize = 64;
-/// Datagrams that a tick usually finds at one socket, at most.
+/// One more than the datagrams that usually wait at one socket: two 20 ms packets where every other waking reads. The one
+/// more finds none, and so tells that these were all.
 const USUAL: usize = 3;
 /// A timestamp older than this says that somebody has set the wall clock between arrival and reading.
 const OLDEST_NANOS: u64 = 2_000_000_000;
@@ -62,7 +63,7 @@ impl UdpMediaSocket {
 
 impl MediaSocket for UdpMediaSocket {
     fn receive(&mut self, batch: &mut Batch) {
-        // Nearly always there is one datagram or none: preparing for all of them costs more than they do.
+        // Nearly always there are two datagrams at most: preparing for a whole batch costs more than they do.
         self.receive_at::<USUAL>(batch, 0);
         if batch.len == USUAL {
             self.receive_at::<{ BATCH - USUAL }>(batch, USUAL);
