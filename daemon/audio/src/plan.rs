@@ -287,8 +287,9 @@ pub enum EngineEvent {
     },
 }
 
-/// Figures of a stream since it was opened. Always current; read without disturbing the tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Figures of a stream since it was opened. Always current; read without disturbing the tick. Before there is a stream, they
+/// are zero and the levels those of silence: that is the default.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StreamCounters {
     /// Valid RTP packets, telephone events among them.
     pub packets_received: u64,

@@ -57,6 +57,17 @@ async fn figures_talk_and_the_way_of_the_sound_are_shown() {
     friend.stop().await;
 }
 
+#[tokio::test]
+async fn a_call_without_sound_is_silent() {
+    let lab = Lab::shared();
+    let phone = phone(&lab).await;
+    let closed = format!("sip:bob@{}:9", lab.address());
+    assert_eq!(ctl(&phone, &["call", &closed]).await.code, 13);
+    let stats = ctl(&phone, &["stats"]).await;
+    assert_eq!(stats.well().matches("silent").count(), 2, "{}", stats.output);
+    phone.stop().await;
+}
+
 /// Some seconds are judged together, and reports come every five seconds.
 const LATE: Duration = Duration::from_secs(40);
 

@@ -72,6 +72,13 @@ words!(StreamCounters, STREAM_WORDS, pack_stream, unpack_stream:
     jitter_timestamp_units, last_sent_timestamp, last_sent_nanos, last_received_nanos,
 );
 
+impl Default for StreamCounters {
+    fn default() -> Self {
+        let zero = unpack_stream([0; STREAM_WORDS]);
+        StreamCounters { level_in_dbov: SILENCE_DBOV, level_out_dbov: SILENCE_DBOV, ..zero }
+    }
+}
+
 pub(crate) type StreamShared = Published<STREAM_WORDS>;
 
 const LATENESS: usize = 8;
